@@ -1,0 +1,91 @@
+//! The dataplane beside the bare underlay and the kernel's own overlay, and the controller's figures. Run by
+//! `cargo xtask bench`.
+//!
+//! Ends with an error only when something could not be measured. Interrupted with Ctrl-C it removes what it made.
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use serde_json::{Map, json};
+use weave_tests::{
+    bench::{
+        controller,
+        cpu::Cores,
+        facts::Machine,
+        report,
+        rounds::{self, Effort},
+        subjects::{Subjects, Underlay},
+    },
+    lab::cmd,
+};
+
+/// Exit status of a program ended by SIGINT, as shells give it.
+const INTERRUPTED: u8 = 130;
+
+/// The dataplane beside the bare underlay and the kernel's own overlay.
+#[derive(Parser)]
+struct Args {
+    /// The controller to run.
+    #[arg(long)]
+    binary: PathBuf,
+    /// Rounds; figures are medians over them.
+    #[arg(long)]
+    rounds: u16,
+    /// Seconds of each TCP stream; other traffic takes half of it.
+    #[arg(long)]
+    seconds: u16,
+    /// Writes every figure to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = ctrlc::set_handler(cmd::interrupt) {
+        eprintln!("cannot listen for Ctrl-C: {error}");
+        return ExitCode::FAILURE;
+    }
+    match bench(&args) {
+        Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
+        Ok(failures) => {
+            eprintln!("not everything could be measured:\n  {}", failures.join("\n  "));
+            ExitCode::FAILURE
+        }
+        Err(_) if cmd::interrupted() => {
+            eprintln!("interrupted: everything was removed");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            eprintln!("the bench failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures and prints; what could not be measured.
+fn bench(args: &Args) -> Result<Vec<String>> {
+    let machine = Machine::look();
+    let effort = Effort { rounds: args.rounds.into(), stream: Duration::from_secs(args.seconds.into()) };
+    let cores = Cores::allowed()?;
+    println!("{}", machine.text());
+    println!("{} rounds, {} s of each TCP stream; medians; ratios within a round\n", args.rounds, args.seconds);
+    let subjects = Subjects::new(&args.binary)?;
+    let mut failures = Vec::new();
+    let mut tables = Map::new();
+    for underlay in Underlay::ALL {
+        let samples = rounds::measure(&subjects, underlay, cores, effort, &mut failures)?;
+        println!("{}\n{}\n", underlay.title(), report::dataplane(&samples));
+        tables.insert(underlay.key().to_owned(), report::dataplane_json(&samples));
+    }
+    drop(subjects);
+    let rows = controller::measure(&args.binary, effort.rounds, &mut failures)?;
+    println!("controller\n{}", report::controller(&rows));
+    if let Some(file) = &args.json {
+        let controller = report::controller_json(&rows);
+        let all = json!({ "machine": machine.json(), "dataplane": tables, "controller": controller });
+        let text = serde_json::to_string_pretty(&all).context("write JSON")?;
+        fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(failures)
+}

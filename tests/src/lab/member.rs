@@ -1,0 +1,195 @@
+//! A peer by hand that is in the network: it has a key, a record, and a link past the hello. What else it says is the
+//! test's.
+//!
+//! Bounds: as [`HandPeer`]. Does not: answer comparisons or probes, or pass anything on: others see its data port dead.
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_bytes::ByteBuf;
+use weave_ctl::proto::{
+    io::{Input, LinkId},
+    key::SecretKey,
+    mesh::{
+        entry::{Opener as _, PeerRecord, Verify, hello_proof, sign, sign_record},
+        wire::{Entries, Hello, Key, Message, VERSIONS},
+    },
+    name::PeerName,
+    rng::Rng,
+};
+
+use super::{
+    Host, SETTLED,
+    peer::{HandPeer, Opened},
+    underlay,
+};
+
+/// The channel of records.
+pub const PEERS: &str = "peers";
+
+/// See the head of this file.
+pub struct Member {
+    /// Its links.
+    pub peer: HandPeer,
+    /// Its key.
+    pub key: SecretKey,
+    /// What it says of itself.
+    pub record: PeerRecord,
+}
+
+/// A key that no other number gives.
+#[must_use]
+pub fn key(number: u64) -> SecretKey {
+    let mut seed = [0x5a; 32];
+    seed[..8].copy_from_slice(&number.to_be_bytes());
+    SecretKey::new(&mut Rng::new(seed))
+}
+
+/// The record of a peer of this key and name at this address, in its first version.
+#[must_use]
+pub fn record(key: &SecretKey, name: PeerName, address: Ipv4Addr) -> PeerRecord {
+    PeerRecord {
+        name,
+        uid: key.public().uid(),
+        incarnation: 1,
+        version: 1,
+        nickname: "by-hand".to_owned(),
+        short_id: 0x7777,
+        addrs: vec![address],
+        control_port: 6783,
+        data_port: 6784,
+        mtu: 1450,
+        cookie: 1,
+        links: Vec::new(),
+    }
+}
+
+impl Member {
+    /// A peer on a host that has no controller; it has no link yet.
+    ///
+    /// # Errors
+    /// When the control port is taken.
+    pub fn on(host: &Host, name: PeerName) -> Result<Self> {
+        let key = key(0);
+        let record = record(&key, name, underlay(host.number()));
+        Ok(Self { peer: HandPeer::on(host, None)?, key, record })
+    }
+
+    /// Its hello on a link, as it should be.
+    #[must_use]
+    pub fn hello(&self, opened: &Opened) -> Hello {
+        let (min_version, max_version) = VERSIONS;
+        Hello {
+            min_version,
+            max_version,
+            features: vec!["by-hand".to_owned()],
+            nonce: 0x1234_5678,
+            entry: sign_record(&self.key, &self.record),
+            proof: hello_proof(&self.key, &opened.binding, opened.dialled),
+        }
+    }
+
+    /// Dials a peer and says hello; returns when the other said it, too.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn join(&mut self, to: Ipv4Addr) -> Result<LinkId> {
+        let opened = self.peer.dial(to, SETTLED)?;
+        self.say(opened.link, &Message::Hello(Box::new(self.hello(&opened))));
+        self.hear(opened.link, SETTLED, |m| matches!(m, Message::Hello(_))).context("wait for the other's hello")?;
+        Ok(opened.link)
+    }
+
+    /// Sends a message.
+    pub fn say(&self, link: LinkId, message: &Message) {
+        self.peer.send(link, message.encode());
+    }
+
+    /// Sends entries, whatever they are, as news.
+    pub fn tell(&self, link: LinkId, entries: Vec<Vec<u8>>) {
+        let entries = entries.into_iter().map(ByteBuf::from).collect();
+        self.say(link, &Message::Entries(Entries { entries, more: false }));
+    }
+
+    /// The next version of its record, signed.
+    pub fn next_record(&mut self) -> Vec<u8> {
+        self.record.version += 1;
+        sign_record(&self.key, &self.record)
+    }
+
+    /// An entry of its own in some channel, signed.
+    #[must_use]
+    pub fn own_entry(&self, channel: &str, version: u64, data: Vec<u8>) -> Vec<u8> {
+        sign(&self.key, self.record.name, channel, (self.record.incarnation, version), data)
+    }
+
+    /// What the other side holds of a peer's record, as it came from its owner.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub fn ask(&self, link: LinkId, owner: PeerName) -> Result<Vec<u8>> {
+        self.say(link, &Message::Want(vec![Key { owner, channel: PEERS.to_owned() }]));
+        let mut found = None;
+        // News of others may come in between.
+        self.hear(link, SETTLED, |message| {
+            if let Message::Entries(entries) = message {
+                let of_owner =
+                    |e: &&ByteBuf| Verify.peek(e).is_ok_and(|(key, _, _)| key.owner == owner && key.channel == PEERS);
+                found = entries.entries.iter().find(of_owner).map(|e| e.to_vec());
+            }
+            found.is_some()
+        })?;
+        found.context("no entry")
+    }
+
+    /// Waits for a message on a link.
+    ///
+    /// # Errors
+    /// When the link ends first, with the reason, or `limit` is over.
+    pub fn hear(&self, link: LinkId, limit: Duration, mut wanted: impl FnMut(&Message) -> bool) -> Result<Message> {
+        let end = Instant::now() + limit;
+        loop {
+            match self.peer.next(end.saturating_duration_since(Instant::now())) {
+                Some(Input::Frame { link: on, bytes }) if on == link => {
+                    let message = Message::decode(&bytes).context("read what a controller sent")?;
+                    if wanted(&message) {
+                        return Ok(message);
+                    }
+                    if let Message::Bye(reason) = message {
+                        bail!("refused: {reason}");
+                    }
+                }
+                Some(Input::LinkClosed { link: on, reason }) if on == link => bail!("the link ended: {reason}"),
+                Some(_) => {}
+                None => bail!("not heard within {limit:?}"),
+            }
+        }
+    }
+
+    /// Why a link is refused: what the other side says before it closes it.
+    ///
+    /// # Errors
+    /// When it is not refused.
+    pub fn refusal(&self, link: LinkId) -> Result<String> {
+        match self.hear(link, SETTLED, |m| matches!(m, Message::Bye(_)))? {
+            Message::Bye(reason) => Ok(reason),
+            _ => bail!("not refused"),
+        }
+    }
+
+    /// The link ended.
+    #[must_use]
+    pub fn is_closed(&self, link: LinkId, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            match self.peer.next(end.saturating_duration_since(Instant::now())) {
+                Some(Input::LinkClosed { link: on, .. }) if on == link => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+}

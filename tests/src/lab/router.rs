@@ -1,0 +1,99 @@
+//! A router between one host and the others: with its own, smaller, MTU, or with address translation.
+//!
+//! ```text
+//!   hN  eth0 172.31.N.2/24 --- 172.31.N.1 rN 192.168.77.N --- switch
+//! ```
+//! The router has the host's address on the underlay. Without translation the other hosts get a route through it to the
+//! host's own address, [`inner`]; with it they only ever see the router's.
+//!
+//! Does not: forward ports, or filter.
+
+use std::{fs, net::Ipv4Addr};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    Lab,
+    cmd::run,
+    traffic::within,
+    underlay,
+    wire::{plug_into, unplug},
+};
+
+/// What is between a host and the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Router {
+    /// Packets of more than this many bytes are sent back with "fragmentation needed", whichever way they go.
+    Mtu(u16),
+    /// Connections begin inside only, and leave with the router's address.
+    Nat,
+}
+
+/// The address of host `n` behind its router.
+#[must_use]
+pub fn inner(n: usize) -> Ipv4Addr {
+    Ipv4Addr::new(172, 31, u8::try_from(n).unwrap_or(u8::MAX), 2)
+}
+
+impl Lab {
+    /// Moves host `n` behind a router. To be done before any host has sent it anything: the others would go on for a
+    /// while to send to the hardware address that it had.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn put_behind(&self, n: usize, router: Router) -> Result<()> {
+        let (host, mtu) = (self.host(n), self.plan.mtu);
+        let netns = format!("{}-r{n}", self.plan.prefix);
+        let [a, b, c, d] = inner(n).octets();
+        let (near, subnet, address) =
+            (Ipv4Addr::new(a, b, c, d - 1).to_string(), format!("{a}.{b}.{c}.0/24"), inner(n).to_string());
+        unplug(&self.switch_netns(), host, 0)?;
+        run(&["ip", "netns", "add", &netns])?;
+        run(&["ip", "-n", &netns, "link", "set", "lo", "up"])?;
+        let outer = format!("{}/24", underlay(n));
+        plug_into(&self.switch_netns(), 0, n, &netns, "outside", &outer, mtu)?;
+        run(&[
+            "ip",
+            "-n",
+            &netns,
+            "link",
+            "add",
+            "inside",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            host.netns(),
+        ])?;
+        for (netns, device, address) in [(netns.as_str(), "inside", &near), (host.netns(), "eth0", &address)] {
+            run(&["ip", "-n", netns, "addr", "add", &format!("{address}/24"), "dev", device])?;
+            run(&["ip", "-n", netns, "link", "set", device, "mtu", &mtu.to_string(), "up"])?;
+        }
+        run(&["ip", "-n", host.netns(), "route", "add", "default", "via", &near])?;
+        within(&netns, || fs::write("/proc/sys/net/ipv4/ip_forward", "1")).context("let the router forward")?;
+        match router {
+            Router::Nat => self.translate(&netns),
+            Router::Mtu(mtu) => {
+                let mtu = mtu.to_string();
+                for (route, device) in [(subnet.as_str(), "inside"), ("192.168.77.0/24", "outside")] {
+                    run(&["ip", "-n", &netns, "route", "change", route, "dev", device, "mtu", &mtu])?;
+                }
+                let via = underlay(n).to_string();
+                let others = self.hosts().iter().filter(|other| other.number() != n);
+                others
+                    .map(|other| run(&["ip", "-n", other.netns(), "route", "add", &subnet, "via", &via]))
+                    .try_for_each(|done| done.map(drop))
+            }
+        }
+    }
+
+    fn translate(&self, netns: &str) -> Result<()> {
+        let file = self.dir.join("nat.nft");
+        let chain = "type nat hook postrouting priority 100; policy accept;\n    oifname \"outside\" masquerade";
+        fs::write(&file, format!("table ip lab_nat {{\n  chain out {{\n    {chain}\n  }}\n}}\n"))
+            .context("write a file")?;
+        run(&["nsenter", &format!("--net=/run/netns/{netns}"), "nft", "-f", &file.to_string_lossy()]).map(drop)
+    }
+}

@@ -1,0 +1,240 @@
+//! Traffic whose every packet is accounted for.
+
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use weave_ctl::shell::netns::in_netns;
+
+/// Time for the last packets to arrive.
+const LINGER: Duration = Duration::from_millis(300);
+/// Longest wait of a TCP transfer for anything.
+const STALL: Duration = Duration::from_secs(20);
+const CHUNK: usize = 64 * 1024;
+/// Room for what arrives while the receiver has no processor; else its own kernel would lose what the network did not.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// A numbered stream of datagrams.
+pub struct UdpFlow {
+    stop: Arc<AtomicBool>,
+    arrived: Arc<AtomicU64>,
+    sender: JoinHandle<Result<u64>>,
+    receiver: JoinHandle<Result<Vec<u64>>>,
+}
+
+/// What became of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Different ones that arrived.
+    pub received: u64,
+    /// That arrived more than once.
+    pub duplicates: u64,
+}
+
+impl Flow {
+    /// Everything arrived once.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.sent > 0 && self.received == self.sent && self.duplicates == 0
+    }
+}
+
+/// Does `work`, most often making a socket, in a namespace.
+///
+/// # Errors
+/// When there is no such namespace, or the work fails.
+pub fn within<T: Send>(netns: &str, work: impl FnOnce() -> std::io::Result<T> + Send) -> Result<T> {
+    let made = in_netns(format!("/run/netns/{netns}"), work).map_err(|e| anyhow!("{e}"))?;
+    Ok(made?)
+}
+
+impl UdpFlow {
+    /// Sends `rate` datagrams of `size` bytes a second between two namespaces until stopped.
+    ///
+    /// # Errors
+    /// When no socket can be had.
+    pub fn start(from: &str, to: &str, address: Ipv4Addr, rate: u32, size: usize) -> Result<Self> {
+        let inbound = within(to, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+        let port = inbound.local_addr()?.port();
+        let outbound = within(from, move || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect(SocketAddrV4::new(address, port))?;
+            Ok(socket)
+        })?;
+        inbound.set_read_timeout(Some(Duration::from_millis(50)))?;
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&inbound, RECEIVE_BUFFER)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let arrived = Arc::new(AtomicU64::new(0));
+        let arriving = Arc::clone(&arrived);
+        let (stop_sending, stop_receiving) = (Arc::clone(&stop), Arc::clone(&stop));
+        let sender = thread::spawn(move || send(&outbound, rate, size.max(8), &stop_sending));
+        let receiver = thread::spawn(move || receive(&inbound, &stop_receiving, &arriving));
+        Ok(Self { stop, arrived, sender, receiver })
+    }
+
+    /// Datagrams that arrived so far.
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Stops sending; [`Self::stop`] waits for what is under way.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the stream and counts.
+    ///
+    /// # Errors
+    /// When a socket failed meanwhile.
+    pub fn stop(self) -> Result<Flow> {
+        self.end();
+        let sent = self.sender.join().map_err(|e| anyhow!("the sender panicked: {e:?}"))??;
+        let seen = self.receiver.join().map_err(|e| anyhow!("the receiver panicked: {e:?}"))??;
+        let different: BTreeSet<u64> = seen.iter().copied().collect();
+        let received = different.len() as u64;
+        Ok(Flow { sent, received, duplicates: seen.len() as u64 - received })
+    }
+}
+
+fn send(socket: &UdpSocket, rate: u32, size: usize, stop: &AtomicBool) -> Result<u64> {
+    let start = Instant::now();
+    let mut bytes = vec![0; size];
+    let mut sent = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        bytes[..8].copy_from_slice(&sent.to_be_bytes());
+        socket.send(&bytes).context("send a datagram")?;
+        sent += 1;
+        let due = start + Duration::from_secs(1) / rate * u32::try_from(sent).unwrap_or(u32::MAX);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(sent)
+}
+
+fn receive(socket: &UdpSocket, stop: &AtomicBool, arrived: &AtomicU64) -> Result<Vec<u64>> {
+    let mut seen = Vec::new();
+    let mut bytes = vec![0; 65536];
+    let mut last = Instant::now();
+    loop {
+        match socket.recv(&mut bytes) {
+            Ok(n) if n >= 8 => {
+                seen.push(u64::from_be_bytes(bytes[..8].try_into().unwrap_or_default()));
+                arrived.fetch_add(1, Ordering::Relaxed);
+                last = Instant::now();
+            }
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                if stop.load(Ordering::Relaxed) && last.elapsed() > LINGER {
+                    return Ok(seen);
+                }
+            }
+            Err(e) => return Err(e).context("receive a datagram"),
+        }
+    }
+}
+
+/// A TCP connection under load, every byte of which is checked.
+pub struct TcpFlow {
+    stop: Arc<AtomicBool>,
+    arrived: Arc<AtomicU64>,
+    client: JoinHandle<Result<u64>>,
+    server: JoinHandle<Result<u64>>,
+}
+
+impl TcpFlow {
+    /// Connects, and sends until stopped, with `pause` after every 64 KiB.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub fn start(from: &str, to: &str, address: Ipv4Addr, pause: Duration) -> Result<Self> {
+        let listener = within(to, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+        let to = SocketAddrV4::new(address, listener.local_addr()?.port());
+        let client = within(from, move || TcpStream::connect_timeout(&to.into(), STALL)).context("connect")?;
+        let (server, _) = listener.accept()?;
+        for stream in [&client, &server] {
+            stream.set_read_timeout(Some(STALL))?;
+            stream.set_write_timeout(Some(STALL))?;
+        }
+        let (stop, arrived) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopping, arriving) = (Arc::clone(&stop), Arc::clone(&arrived));
+        let client = thread::spawn(move || pour(client, pause, &stopping));
+        let server = thread::spawn(move || drink(server, &arriving));
+        Ok(Self { stop, arrived, client, server })
+    }
+
+    /// Bytes that arrived so far.
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection; the bytes that went over it.
+    ///
+    /// # Errors
+    /// When it broke or stalled, or a byte was wrong or is missing.
+    pub fn stop(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.client.join().map_err(|e| anyhow!("the client panicked: {e:?}"))??;
+        let seen = self.server.join().map_err(|e| anyhow!("the server panicked: {e:?}"))??;
+        ensure!(seen == sent, "{seen} of {sent} bytes arrived");
+        Ok(sent)
+    }
+}
+
+fn pour(mut stream: TcpStream, pause: Duration, stop: &AtomicBool) -> Result<u64> {
+    let mut sent = 0;
+    let mut chunk = vec![0; CHUNK];
+    while !stop.load(Ordering::Relaxed) {
+        chunk.iter_mut().zip(sent..).for_each(|(byte, at)| *byte = pattern(at));
+        stream.write_all(&chunk).context("write")?;
+        sent += CHUNK as u64;
+        thread::sleep(pause);
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).context("wait for the end")?;
+    Ok(sent)
+}
+
+fn drink(mut stream: TcpStream, arrived: &AtomicU64) -> Result<u64> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let seen = arrived.load(Ordering::Relaxed);
+        let n = stream.read(&mut buffer).context("read")?;
+        if n == 0 {
+            stream.write_all(b"done")?;
+            return Ok(seen);
+        }
+        let right = buffer[..n].iter().zip(seen..).all(|(byte, at)| *byte == pattern(at));
+        ensure!(right, "a wrong byte near {seen}");
+        arrived.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// Sends at least `total` bytes over TCP between two namespaces and checks each.
+///
+/// # Errors
+/// When there is no connection, it breaks or stalls, or a byte is wrong.
+pub fn tcp(from: &str, to: &str, address: Ipv4Addr, total: u64) -> Result<()> {
+    let flow = TcpFlow::start(from, to, address, Duration::ZERO)?;
+    let arrived = super::eventually(STALL, || flow.arrived() >= total || flow.client.is_finished());
+    let sent = flow.stop()?;
+    ensure!(arrived, "only {sent} of {total} bytes went over in {STALL:?}");
+    Ok(())
+}
+
+fn pattern(at: u64) -> u8 {
+    // A period that no segment size divides.
+    u8::try_from(at % 251).unwrap_or(0)
+}

@@ -1,0 +1,236 @@
+//! What becomes of frames that a container sends.
+
+use weave_common::{
+    addr::{Mac, PeerKey},
+    checksum,
+    counters::Counter,
+    drop::DropReason,
+    map::PROG_CONTAINER,
+    route::Route,
+};
+
+use super::{
+    Rig, Row, Verdict,
+    frames::{
+        self, ANY_MAC, INNER_MTU, LOCAL_NET, LONG, LOST, NEIGHBOUR, NOWHERE, OVERHEAD, OWN, OWN_SECOND, PEER_UNDERLAY,
+        REMOTE, SHORTEST, SHORTEST_IPV4, VACANT, arp, arp_reply, from_container,
+    },
+    same,
+};
+
+pub(super) const CASES: &[Row] = &[
+    ("container: nothing passes before the controller has configured", not_configured),
+    ("container: ARP for a neighbour on this host is answered", arp_local),
+    ("container: ARP for an address of a peer is answered", arp_remote),
+    ("container: ARP for what nobody holds is not answered", arp_unanswered),
+    ("container: ARP of an impostor is not answered", arp_impostor),
+    ("container: ARP cut off at any length is malformed", arp_truncated),
+    ("container: to a neighbour on this host", local),
+    ("container: to a peer, every byte of it", encapsulated),
+    ("container: the largest packet fits, one byte more does not", too_big),
+    ("container: a super-packet is measured by its segments", too_big_segments),
+    ("container: a source that is not its own is refused", source_address),
+    ("container: every way not to find the destination", no_destination),
+    ("container: groups are refused", multicast),
+    ("container: other protocols are refused", other_protocols),
+    ("container: cut off at any length is malformed", truncated),
+    ("container: any one byte changed gives one verdict and one count", mutated),
+];
+
+fn run(rig: &Rig, frame: &[u8]) -> Result<super::Ran, String> {
+    rig.run(PROG_CONTAINER, frame)
+}
+
+fn not_configured(rig: &mut Rig) -> Result<(), String> {
+    for schema in [0, frames::CONFIG.schema + 1] {
+        let config = weave_common::config::Config { schema, ..frames::CONFIG };
+        rig.config.set(0, weave_ctl::shell::datapath::abi::Abi(config), 0).map_err(|e| e.to_string())?;
+        for frame in [from_container(OWN, REMOTE, 60), arp(1, OWN, REMOTE)] {
+            run(rig, &frame)?.dropped_for(DropReason::NotConfigured)?;
+        }
+    }
+    Ok(())
+}
+
+fn arp_local(rig: &mut Rig) -> Result<(), String> {
+    let frame = run(rig, &arp(1, OWN, NEIGHBOUR))?.redirected_as(Counter::ArpReply, 42)?;
+    same("reply", &frame, &arp_reply(OWN, NEIGHBOUR))
+}
+
+fn arp_remote(rig: &mut Rig) -> Result<(), String> {
+    for (sender, target) in [(OWN, REMOTE), (OWN_SECOND, REMOTE), (OWN, LOST)] {
+        let frame = run(rig, &arp(1, sender, target))?.redirected_as(Counter::ArpReply, 42)?;
+        same("reply", &frame, &arp_reply(sender, target))?;
+    }
+    Ok(())
+}
+
+fn arp_unanswered(rig: &mut Rig) -> Result<(), String> {
+    let none = weave_common::addr::Ip4([0; 4]);
+    for (operation, sender, target) in [
+        (1, OWN, OWN),        // announcement
+        (1, OWN, OWN_SECOND), // another of its own
+        (1, OWN, VACANT),
+        (1, OWN, NOWHERE),
+        (1, none, OWN), // duplicate address detection
+        (1, none, REMOTE),
+        (2, OWN, NEIGHBOUR), // a reply
+        (3, OWN, NEIGHBOUR),
+    ] {
+        run(rig, &arp(operation, sender, target))?
+            .dropped_for(DropReason::Arp)
+            .map_err(|e| format!("{operation} {} {}: {e}", frames::dotted(sender), frames::dotted(target)))?;
+    }
+    Ok(())
+}
+
+fn arp_impostor(rig: &mut Rig) -> Result<(), String> {
+    for sender in [NEIGHBOUR, REMOTE, VACANT] {
+        run(rig, &arp(1, sender, LOST))?.dropped_for(DropReason::SourceAddress)?;
+    }
+    Ok(())
+}
+
+fn arp_truncated(rig: &mut Rig) -> Result<(), String> {
+    let frame = arp(1, OWN, NEIGHBOUR);
+    (SHORTEST..frame.len()).try_for_each(|len| run(rig, &frame[..len])?.dropped_for(DropReason::Malformed))
+}
+
+fn local(rig: &mut Rig) -> Result<(), String> {
+    // Also larger than what fits to a peer: the path to a peer does not bound it.
+    for len in [20, 60, INNER_MTU, LONG] {
+        let sent = from_container(OWN, NEIGHBOUR, len);
+        let frame = run(rig, &sent)?.redirected_as(Counter::Local, sent.len())?;
+        same("to", &frame[..6], &Mac::of_container(NEIGHBOUR.0).0[..])?;
+        same("from", &frame[6..12], &Mac::of_container(OWN.0).0[..])?;
+        same("the rest", &frame[12..], &sent[12..])?;
+    }
+    // By its second address, which has the MAC of the first.
+    let sent = from_container(OWN, OWN_SECOND, 60);
+    let frame = run(rig, &sent)?.redirected_as(Counter::Local, sent.len())?;
+    same("to", &frame[..6], &Mac::of_container(OWN.0).0[..])
+}
+
+fn encapsulated(rig: &mut Rig) -> Result<(), String> {
+    for len in [20, 61, 1000, INNER_MTU] {
+        let sent = from_container(OWN, REMOTE, len);
+        let frame = run(rig, &sent)?.redirected_as(Counter::Encap, sent.len())?;
+        same("length", &frame.len(), &(sent.len() + OVERHEAD))?;
+        same("ethertype", &frame[12..14], &[8, 0][..])?;
+        let (ip, udp) = (&frame[14..34], &frame[34..42]);
+        let prepared = frames::outer_header();
+        same("version, TOS", &ip[..2], &prepared.ipv4[..2])?;
+        same("total length", &be(&ip[2..4]), &(len + OVERHEAD))?;
+        same("DF and TTL", &ip[6..9], &[0x40, 0, 64][..])?;
+        let mut blank = *ip.first_chunk::<20>().ok_or("short header")?;
+        blank[10..12].copy_from_slice(&[0, 0]);
+        same("checksum", &ip[10..12], &checksum::ipv4_header(&blank).to_be_bytes()[..])?;
+        same("addresses", &ip[12..20], &prepared.ipv4[12..20])?;
+        if be(&udp[..2]) < 49152 {
+            return Err(format!("source port {} is not dynamic", be(&udp[..2])));
+        }
+        same("destination port", &be(&udp[2..4]), &usize::from(frames::DATA_PORT))?;
+        same("UDP length", &be(&udp[4..6]), &(len + OVERHEAD - 20))?;
+        same("no UDP checksum", &udp[6..8], &[0, 0][..])?;
+        same("VXLAN", &frame[42..50], &prepared.vxlan[..])?;
+        same("inner to", &frame[50..56], &Mac::of_container(REMOTE.0).0[..])?;
+        same("inner from", &frame[56..62], &Mac::of_container(OWN.0).0[..])?;
+        same("inner packet", &frame[62..], &sent[12..])?;
+    }
+    Ok(())
+}
+
+fn be(bytes: &[u8]) -> usize {
+    bytes.iter().fold(0, |n, byte| n << 8 | usize::from(*byte))
+}
+
+fn too_big(rig: &mut Rig) -> Result<(), String> {
+    let sent = from_container(OWN, REMOTE, INNER_MTU);
+    run(rig, &sent)?.redirected_as(Counter::Encap, sent.len())?;
+    for len in [INNER_MTU + 1, 1500, LONG] {
+        run(rig, &from_container(OWN, REMOTE, len))?.dropped_for(DropReason::TooBig)?;
+    }
+    Ok(())
+}
+
+/// A super-packet that fits gets as far as the helper, which refuses one of a made-up type.
+fn too_big_segments(rig: &mut Rig) -> Result<(), String> {
+    const TCP: u8 = 6;
+    for (protocol, transport) in [(TCP, 32), (17, 8)] {
+        let mut sent = from_container(OWN, REMOTE, LONG);
+        sent[23] = protocol;
+        sent[14 + 20 + 12] = 0x80;
+        let fits = (INNER_MTU - 20 - transport) as u32;
+        rig.run_gso(PROG_CONTAINER, &sent, fits)?.dropped_for(DropReason::Kernel)?;
+        rig.run_gso(PROG_CONTAINER, &sent, fits + 1)?.dropped_for(DropReason::TooBig)?;
+    }
+    Ok(())
+}
+
+fn source_address(rig: &mut Rig) -> Result<(), String> {
+    for source in [NEIGHBOUR, VACANT, REMOTE, NOWHERE] {
+        for destination in [NEIGHBOUR, REMOTE, NOWHERE] {
+            run(rig, &from_container(source, destination, 60))?.dropped_for(DropReason::SourceAddress)?;
+        }
+    }
+    Ok(())
+}
+
+fn no_destination(rig: &mut Rig) -> Result<(), String> {
+    run(rig, &from_container(OWN, NOWHERE, 60))?.dropped_for(DropReason::NoRoute)?;
+    run(rig, &from_container(OWN, VACANT, 60))?.dropped_for(DropReason::NoEndpoint)?;
+    run(rig, &from_container(OWN, LOST, 60))?.dropped_for(DropReason::NoTunnel)?;
+    rig.route(LOCAL_NET, Route { kind: 77, peer: PeerKey::new([0; 6]) })?;
+    run(rig, &from_container(OWN, VACANT, 60))?.dropped_for(DropReason::NoRoute)?;
+    // The longest prefix decides: one address of our range has gone to the peer.
+    rig.route((VACANT, 32), Route { kind: weave_common::route::ROUTE_PEER, peer: frames::PEER })?;
+    let sent = from_container(OWN, VACANT, 60);
+    run(rig, &sent)?.redirected_as(Counter::Encap, sent.len()).map(drop)
+}
+
+fn multicast(rig: &mut Rig) -> Result<(), String> {
+    for destination in [[224, 0, 0, 251], [239, 1, 2, 3], [255, 255, 255, 255]] {
+        run(rig, &from_container(OWN, weave_common::addr::Ip4(destination), 60))?.dropped_for(DropReason::Multicast)?;
+    }
+    let mut frame = from_container(OWN, REMOTE, 60);
+    frame[..6].copy_from_slice(&[0xff; 6]);
+    run(rig, &frame)?.dropped_for(DropReason::Multicast)
+}
+
+fn other_protocols(rig: &mut Rig) -> Result<(), String> {
+    for ethertype in [0x86dd_u16, 0x8100, 0x88cc, 0, 60] {
+        let mut frame = from_container(OWN, REMOTE, 60);
+        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        run(rig, &frame)?.dropped_for(DropReason::NotIpv4)?;
+    }
+    Ok(())
+}
+
+fn truncated(rig: &mut Rig) -> Result<(), String> {
+    for destination in [NEIGHBOUR, REMOTE] {
+        let frame = from_container(OWN, destination, 90);
+        (SHORTEST_IPV4..frame.len()).try_for_each(|len| run(rig, &frame[..len])?.dropped_for(DropReason::Malformed))?;
+    }
+    Ok(())
+}
+
+fn mutated(rig: &mut Rig) -> Result<(), String> {
+    for frame in [from_container(OWN, REMOTE, 60), from_container(OWN, NEIGHBOUR, 60), arp(1, OWN, NEIGHBOUR)] {
+        for at in 0..frame.len() {
+            for flip in [0x01, 0x10, 0x80, 0xff] {
+                let mut frame = frame.clone();
+                frame[at] ^= flip;
+                let ran = run(rig, &frame)?;
+                let one = match ran.verdict {
+                    Verdict::Redirect => ran.drops.is_empty() && ran.counted.len() == 1,
+                    Verdict::Drop => ran.drops.len() == 1 && ran.counted.is_empty(),
+                    Verdict::Pass | Verdict::Transmit | Verdict::Other(_) => false,
+                };
+                if !one {
+                    return Err(format!("byte {at} ^ {flip:#x}: {ran:02x?}"));
+                }
+            }
+        }
+    }
+    same("addresses of the table", &(ANY_MAC[0] & 1, PEER_UNDERLAY.0[0]), &(0, 127))
+}

@@ -1,0 +1,227 @@
+//! The network of the tables, and frames on it.
+//!
+//! The kernel runs the programs as if on the loopback device: index 1, MAC all zero.
+
+use std::net::Ipv4Addr;
+
+use weave_common::{
+    addr::{Ip4, Mac, PeerKey},
+    checksum,
+    config::{Config, SCHEMA},
+    endpoint::Endpoint,
+    tunnel::Tunnel,
+    vxlan,
+    wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, IPPROTO_UDP, OuterHeader},
+};
+
+/// UDP port of the data plane.
+pub(super) const DATA_PORT: u16 = 6784;
+/// UDP port of the controller's own socket.
+pub(super) const PROBE_PORT: u16 = 40_001;
+/// Settings.
+pub(super) const CONFIG: Config =
+    Config { schema: SCHEMA, vni: vxlan::VNI, data_port: DATA_PORT, probe_port: PROBE_PORT };
+
+/// The device that programs believe to run on.
+pub(super) const OWN_IF: u32 = 1;
+/// Host end of another container.
+pub(super) const OTHER_IF: u32 = 99;
+/// First address of the container on [`OWN_IF`].
+pub(super) const OWN: Ip4 = Ip4([10, 32, 0, 1]);
+/// Second address of the same container.
+pub(super) const OWN_SECOND: Ip4 = Ip4([10, 32, 0, 9]);
+/// The container on [`OTHER_IF`].
+pub(super) const NEIGHBOUR: Ip4 = Ip4([10, 32, 0, 2]);
+/// In this host's range, held by nobody.
+pub(super) const VACANT: Ip4 = Ip4([10, 32, 0, 77]);
+/// On a peer.
+pub(super) const REMOTE: Ip4 = Ip4([10, 40, 0, 5]);
+/// On a peer that nobody knows how to reach.
+pub(super) const LOST: Ip4 = Ip4([10, 41, 0, 5]);
+/// On a peer to which this host relays.
+pub(super) const FAR: Ip4 = Ip4([10, 42, 0, 5]);
+/// In no range.
+pub(super) const NOWHERE: Ip4 = Ip4([172, 16, 0, 1]);
+
+pub(super) const LOCAL_NET: (Ip4, u32) = (Ip4([10, 32, 0, 0]), 16);
+pub(super) const PEER_NET: (Ip4, u32) = (Ip4([10, 40, 0, 0]), 16);
+pub(super) const LOST_NET: (Ip4, u32) = (Ip4([10, 41, 0, 0]), 16);
+pub(super) const FAR_NET: (Ip4, u32) = (Ip4([10, 42, 0, 0]), 16);
+pub(super) const PEER: PeerKey = PeerKey::new([2, 0, 0, 0, 0, 7]);
+pub(super) const LOST_PEER: PeerKey = PeerKey::new([2, 0, 0, 0, 0, 8]);
+pub(super) const FAR_PEER: PeerKey = PeerKey::new([2, 0, 0, 0, 0, 9]);
+
+/// Both ends of the underlay are local to the loopback device, so a look-up says "ends here".
+pub(super) const HERE_UNDERLAY: Ip4 = Ip4([127, 0, 0, 1]);
+pub(super) const PEER_UNDERLAY: Ip4 = Ip4([127, 0, 0, 2]);
+pub(super) const STRANGER_UNDERLAY: Ip4 = Ip4([127, 0, 0, 3]);
+pub(super) const FAR_UNDERLAY: Ip4 = Ip4([127, 0, 0, 4]);
+/// Data port of that peer.
+pub(super) const FAR_PORT: u16 = 7001;
+/// Largest inner packet to the peer.
+pub(super) const INNER_MTU: usize = 1450;
+/// What encapsulation adds.
+pub(super) const OVERHEAD: usize = vxlan::OVERHEAD as usize;
+
+/// The kernel takes no frame shorter than this, and none that says IPv4 without room for its header.
+pub(super) const SHORTEST: usize = 15;
+pub(super) const SHORTEST_IPV4: usize = 34;
+/// An IP packet close to the longest that the kernel takes, which is bounded by a page.
+pub(super) const LONG: usize = 3000;
+
+/// MAC that a container puts as its own; never looked at.
+pub(super) const ANY_MAC: [u8; 6] = [2, 9, 9, 9, 9, 9];
+/// MAC of the loopback device.
+pub(super) const HOST_MAC: [u8; 6] = [0; 6];
+
+pub(super) fn endpoints() -> [(Ip4, Endpoint); 3] {
+    let own = Endpoint::new(OWN_IF, Mac::of_container(OWN.0));
+    [(OWN, own), (OWN_SECOND, own), (NEIGHBOUR, Endpoint::new(OTHER_IF, Mac::of_container(NEIGHBOUR.0)))]
+}
+
+pub(super) fn outer_header() -> OuterHeader {
+    OuterHeader::prepare(HERE_UNDERLAY.into(), PEER_UNDERLAY.into(), DATA_PORT, vxlan::VNI, 0x0102)
+}
+
+pub(super) fn tunnel() -> Tunnel {
+    Tunnel {
+        outer: outer_header(),
+        ifindex: OWN_IF,
+        next_hop: PEER_UNDERLAY.0,
+        inner_mtu: INNER_MTU as u32,
+        path_mtu: 0,
+        pad: [0; 4],
+        via: PEER,
+        used_ns: 0,
+    }
+}
+
+/// To the far peer, which has another data port.
+pub(super) fn far_tunnel() -> Tunnel {
+    Tunnel {
+        outer: OuterHeader::prepare(HERE_UNDERLAY.into(), FAR_UNDERLAY.into(), FAR_PORT, vxlan::VNI, 0x0102),
+        next_hop: FAR_UNDERLAY.0,
+        via: FAR_PEER,
+        ..tunnel()
+    }
+}
+
+fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    [&to[..], &from[..], &ethertype.to_be_bytes()[..], payload].concat()
+}
+
+/// An IPv4 packet of `len` bytes with protocol `protocol` and a payload that differs from byte to byte.
+pub(super) fn ipv4(source: Ip4, destination: Ip4, protocol: u8, len: usize) -> Vec<u8> {
+    let mut header = [0_u8; 20];
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&u16::try_from(len).unwrap_or(0).to_be_bytes());
+    header[8] = 64;
+    header[9] = protocol;
+    header[12..16].copy_from_slice(&source.0);
+    header[16..20].copy_from_slice(&destination.0);
+    let sum = checksum::ipv4_header(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = header.to_vec();
+    packet.extend((0..len.saturating_sub(20)).map(|n| n as u8));
+    packet
+}
+
+/// A frame of `ip_len` + 14 bytes as a container sends it.
+pub(super) fn from_container(source: Ip4, destination: Ip4, ip_len: usize) -> Vec<u8> {
+    let to = Mac::of_container(destination.0).0;
+    ethernet(to, ANY_MAC, ETHERTYPE_IPV4, &ipv4(source, destination, IPPROTO_UDP, ip_len))
+}
+
+/// An ARP frame.
+pub(super) fn arp(operation: u16, sender: Ip4, target: Ip4) -> Vec<u8> {
+    let mut message = vec![0, 1, 8, 0, 6, 4];
+    message.extend(operation.to_be_bytes());
+    message.extend(ANY_MAC);
+    message.extend(sender.0);
+    message.extend([0; 6]);
+    message.extend(target.0);
+    ethernet([0xff; 6], ANY_MAC, ETHERTYPE_ARP, &message)
+}
+
+/// The answer to `arp(1, sender, target)`.
+pub(super) fn arp_reply(sender: Ip4, target: Ip4) -> Vec<u8> {
+    let mac = Mac::of_container(target.0).0;
+    let mut message = vec![0, 1, 8, 0, 6, 4, 0, 2];
+    message.extend(mac);
+    message.extend(target.0);
+    message.extend(ANY_MAC);
+    message.extend(sender.0);
+    ethernet(ANY_MAC, mac, ETHERTYPE_ARP, &message)
+}
+
+/// What a peer sends, in parts that a test may spoil before it is put together.
+#[derive(Clone)]
+pub(super) struct Underlay {
+    pub(super) source: Ip4,
+    pub(super) port: u16,
+    pub(super) ttl: u8,
+    pub(super) vxlan: [u8; vxlan::HEADER_LEN],
+    pub(super) inner: Vec<u8>,
+    pub(super) checksum: u16,
+}
+
+impl Underlay {
+    /// A frame for `destination` from the peer's [`REMOTE`] container.
+    pub(super) fn data(destination: Ip4) -> Self {
+        Self::data_of(destination, 60)
+    }
+
+    /// The same with an inner packet of `len` bytes.
+    pub(super) fn data_of(destination: Ip4, len: usize) -> Self {
+        let (to, from) = (Mac::of_container(destination.0), Mac::of_container(REMOTE.0));
+        let inner = ethernet(to.0, from.0, ETHERTYPE_IPV4, &ipv4(REMOTE, destination, IPPROTO_UDP, len));
+        let vxlan = vxlan::header(vxlan::VNI, 7);
+        Self { source: PEER_UNDERLAY, port: DATA_PORT, ttl: 64, vxlan, inner, checksum: 0 }
+    }
+
+    /// A controller's probe.
+    pub(super) fn probe() -> Self {
+        let (vxlan, inner) = (vxlan::header(vxlan::PROBE_VNI, 7), b"what a probe says".to_vec());
+        Self { source: STRANGER_UNDERLAY, port: DATA_PORT, ttl: 64, vxlan, inner, checksum: 0 }
+    }
+
+    /// The frame on the wire.
+    pub(super) fn frame(&self) -> Vec<u8> {
+        let udp_len = 8 + self.vxlan.len() + self.inner.len();
+        let mut packet = ipv4(self.source, HERE_UNDERLAY, IPPROTO_UDP, 20 + udp_len);
+        packet.truncate(20);
+        packet[6] = 0x40;
+        packet[8] = self.ttl;
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum = packet.first_chunk().map_or(0, checksum::ipv4_header);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet.extend(50_000_u16.to_be_bytes());
+        packet.extend(self.port.to_be_bytes());
+        packet.extend(u16::try_from(udp_len).unwrap_or(0).to_be_bytes());
+        packet.extend(self.checksum.to_be_bytes());
+        packet.extend(self.vxlan);
+        packet.extend(&self.inner);
+        ethernet(HOST_MAC, ANY_MAC, ETHERTYPE_IPV4, &packet)
+    }
+}
+
+/// The UDP checksum of an IPv4 frame without options, computed whole.
+pub(super) fn udp_checksum(frame: &[u8]) -> u16 {
+    let (addresses, udp) = (&frame[26..34], &frame[34..]);
+    let mut bytes = addresses.to_vec();
+    bytes.extend([0, IPPROTO_UDP]);
+    bytes.extend(u16::try_from(udp.len()).unwrap_or(0).to_be_bytes());
+    bytes.extend(&udp[..6]);
+    bytes.extend([0, 0]);
+    bytes.extend(&udp[8..]);
+    if bytes.len() % 2 == 1 {
+        bytes.push(0);
+    }
+    let sum: u32 = bytes.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+    !checksum::fold(sum)
+}
+
+/// The address as the rest of the world writes it.
+pub(super) fn dotted(addr: Ip4) -> Ipv4Addr {
+    addr.into()
+}

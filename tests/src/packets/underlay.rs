@@ -1,0 +1,268 @@
+//! What becomes of frames that arrive on an underlay device.
+
+use weave_common::{
+    addr::{Ip4, Mac},
+    counters::Counter,
+    drop::DropReason,
+    map::{PROG_CONTAINER, PROG_UNDERLAY},
+    vxlan,
+};
+use weave_ctl::shell::datapath::abi::Abi;
+
+use super::{
+    Ran, Rig, Row, Verdict,
+    frames::{
+        self, ANY_MAC, HERE_UNDERLAY, HOST_MAC, NEIGHBOUR, OWN, OWN_SECOND, PEER_UNDERLAY, PROBE_PORT, REMOTE,
+        SHORTEST_IPV4, STRANGER_UNDERLAY, Underlay, VACANT, from_container,
+    },
+    same,
+};
+
+pub(super) const CASES: &[Row] = &[
+    ("underlay: everything passes untouched before the controller has configured", not_configured),
+    ("underlay: to a container, every byte of it", delivered),
+    ("underlay: what a container sent comes out as it was", round_trip),
+    ("underlay: a probe goes to the controller's port", probe),
+    ("underlay: a probe's checksum stays right", probe_checksum),
+    ("underlay: a probe to the controller's port passes as it came", probe_port_probe),
+    ("underlay: data to the controller's port is delivered", probe_port_data),
+    ("underlay: all else to the controller's port passes untouched", probe_port_foreign),
+    ("underlay: what is not for the data port passes untouched", foreign),
+    ("underlay: frames for other hosts pass untouched", other_host),
+    ("underlay: a stranger is refused", unknown_sender),
+    ("underlay: another network is refused", wrong_vni),
+    ("underlay: no network at all is malformed", no_vni),
+    ("underlay: nobody there", no_endpoint),
+    ("underlay: inner groups and other protocols are refused", inner_refused),
+    ("underlay: inner lengths must agree", inner_malformed),
+    ("underlay: a super-packet of a made-up type is refused by the kernel", kernel),
+    ("underlay: cut off at any length", truncated),
+    ("underlay: any one byte changed gives one verdict and at most one count", mutated),
+];
+
+fn run(rig: &Rig, frame: &[u8]) -> Result<Ran, String> {
+    rig.run(PROG_UNDERLAY, frame)
+}
+
+fn not_configured(rig: &mut Rig) -> Result<(), String> {
+    let config = weave_common::config::Config { schema: 0, ..frames::CONFIG };
+    rig.config.set(0, Abi(config), 0).map_err(|e| e.to_string())?;
+    for frame in [Underlay::data(OWN).frame(), Underlay::probe().frame()] {
+        run(rig, &frame)?.passed_untouched(&frame)?;
+    }
+    Ok(())
+}
+
+fn delivered(rig: &mut Rig) -> Result<(), String> {
+    for (destination, mac) in [(OWN, OWN), (NEIGHBOUR, NEIGHBOUR), (OWN_SECOND, OWN)] {
+        let packet = Underlay::data(destination);
+        let frame = run(rig, &packet.frame())?.redirected_as(Counter::Decap, packet.inner.len())?;
+        same("to", &frame[..6], &Mac::of_container(mac.0).0[..])?;
+        same("from", &frame[6..12], &Mac::of_container(REMOTE.0).0[..])?;
+        same("the rest", &frame[12..], &packet.inner[12..])?;
+    }
+    // Short frames are padded on the wire; the inner length tells what counts.
+    let mut frame = Underlay::data(OWN).frame();
+    frame.extend([0; 10]);
+    run(rig, &frame)?.redirected_as(Counter::Decap, frame.len() - frames::OVERHEAD).map(drop)
+}
+
+fn round_trip(rig: &mut Rig) -> Result<(), String> {
+    for len in [20, 61, 1450] {
+        let sent = from_container(OWN, REMOTE, len);
+        let mut frame = rig.run(PROG_CONTAINER, &sent)?.redirected_as(Counter::Encap, sent.len())?;
+        // On the other host: from our address, for a container there, with the MACs of that link.
+        frame[..12].copy_from_slice(&[HOST_MAC, ANY_MAC].concat());
+        frame[26..30].copy_from_slice(&PEER_UNDERLAY.0);
+        frame[30..34].copy_from_slice(&HERE_UNDERLAY.0);
+        rig.endpoints
+            .insert(
+                Abi(weave_common::endpoint::EndpointKey::new(REMOTE)),
+                Abi(weave_common::endpoint::Endpoint::new(frames::OTHER_IF, Mac::of_container(REMOTE.0))),
+                0,
+            )
+            .map_err(|e| e.to_string())?;
+        let frame = run(rig, &frame)?.redirected_as(Counter::Decap, sent.len())?;
+        same("packet", &frame[12..], &sent[12..])?;
+        same("to", &frame[..6], &Mac::of_container(REMOTE.0).0[..])?;
+        rig.reset()?;
+    }
+    Ok(())
+}
+
+/// Fails unless the packet went up to the controller's port, changed in nothing else than `besides`.
+fn passed_up(ran: &Ran, sent: &[u8], besides: std::ops::Range<usize>) -> Result<(), String> {
+    same("verdict", &ran.verdict, &Verdict::Pass)?;
+    same("counted", &ran.counted, &vec![(Counter::Probe, sent.len() as u64)])?;
+    same("port", &ran.frame[36..38], &PROBE_PORT.to_be_bytes()[..])?;
+    let mut expected = sent.to_vec();
+    expected[36..38].copy_from_slice(&ran.frame[36..38]);
+    expected[besides.clone()].copy_from_slice(&ran.frame[besides]);
+    same("the rest", &ran.frame, &expected)
+}
+
+fn probe(rig: &mut Rig) -> Result<(), String> {
+    for source in [PEER_UNDERLAY, STRANGER_UNDERLAY] {
+        let sent = Underlay { source, ..Underlay::probe() }.frame();
+        passed_up(&run(rig, &sent)?, &sent, 0..0)?;
+    }
+    let empty = Underlay { inner: Vec::new(), ..Underlay::probe() }.frame();
+    passed_up(&run(rig, &empty)?, &empty, 0..0)
+}
+
+fn probe_checksum(rig: &mut Rig) -> Result<(), String> {
+    for text in [&b"odd"[..], b"even", b"\xff\xff\xff\xff\xff"] {
+        let mut packet = Underlay { inner: text.to_vec(), ..Underlay::probe() };
+        packet.checksum = frames::udp_checksum(&packet.frame());
+        let sent = packet.frame();
+        let ran = run(rig, &sent)?;
+        passed_up(&ran, &sent, 40..42)?;
+        same("checksum", &ran.frame[40..42], &frames::udp_checksum(&ran.frame).to_be_bytes()[..])?;
+    }
+    Ok(())
+}
+
+fn probe_port_probe(rig: &mut Rig) -> Result<(), String> {
+    let sent = Underlay { port: PROBE_PORT, ..Underlay::probe() }.frame();
+    passed_up(&run(rig, &sent)?, &sent, 0..0)
+}
+
+fn probe_port_data(rig: &mut Rig) -> Result<(), String> {
+    let packet = Underlay { port: PROBE_PORT, ..Underlay::data(OWN) };
+    let frame = run(rig, &packet.frame())?.redirected_as(Counter::Decap, packet.inner.len())?;
+    same("the rest", &frame[12..], &packet.inner[12..])?;
+    let stranger = Underlay { source: STRANGER_UNDERLAY, ..packet };
+    run(rig, &stranger.frame())?.dropped_for(DropReason::UnknownSender)
+}
+
+fn probe_port_foreign(rig: &mut Rig) -> Result<(), String> {
+    let to = |packet: Underlay| Underlay { port: PROBE_PORT, ..packet }.frame();
+    let mut no_vni = Underlay::data(OWN);
+    no_vni.vxlan[0] &= !vxlan::FLAG_VNI;
+    let other = Underlay { vxlan: vxlan::header(vxlan::VNI + 1, 7), ..Underlay::data(OWN) };
+    let whole = to(Underlay::data(OWN));
+    for frame in [to(no_vni), to(other), whole[..42].to_vec(), whole[..80].to_vec()] {
+        run(rig, &frame)?.passed_untouched(&frame)?;
+    }
+    Ok(())
+}
+
+/// A frame to the data port with some bytes overwritten.
+fn spoiled(bytes: &[(usize, u8)]) -> Vec<u8> {
+    let mut frame = Underlay::data(OWN).frame();
+    for (at, byte) in bytes {
+        frame[*at] = *byte;
+    }
+    frame
+}
+
+fn foreign(rig: &mut Rig) -> Result<(), String> {
+    let frames = [
+        ("IPv6", spoiled(&[(12, 0x86), (13, 0xdd)])),
+        ("ARP", spoiled(&[(12, 0x08), (13, 0x06)])),
+        ("VLAN", spoiled(&[(12, 0x81), (13, 0x00)])),
+        ("TCP", spoiled(&[(23, 6)])),
+        ("another port", spoiled(&[(37, 0x81)])),
+        ("a first fragment", spoiled(&[(20, 0x20)])),
+        ("a later fragment", spoiled(&[(20, 0), (21, 0x10)])),
+        ("IP options", spoiled(&[(14, 0x46)])),
+        ("a small frame", vec![0; 20]),
+    ];
+    for (what, frame) in frames {
+        run(rig, &frame)?.passed_untouched(&frame).map_err(|e| format!("{what}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn other_host(rig: &mut Rig) -> Result<(), String> {
+    for mac in [ANY_MAC, [0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
+        let mut frame = Underlay::data(OWN).frame();
+        frame[..6].copy_from_slice(&mac);
+        run(rig, &frame)?.passed_untouched(&frame)?;
+    }
+    Ok(())
+}
+
+fn unknown_sender(rig: &mut Rig) -> Result<(), String> {
+    let packet = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(OWN) };
+    run(rig, &packet.frame())?.dropped_for(DropReason::UnknownSender)
+}
+
+fn wrong_vni(rig: &mut Rig) -> Result<(), String> {
+    for vni in [0, vxlan::VNI + 1, vxlan::PROBE_VNI - 1, 0xff_ffff] {
+        let packet = Underlay { vxlan: vxlan::header(vni, 7), ..Underlay::data(OWN) };
+        run(rig, &packet.frame())?.dropped_for(DropReason::WrongVni)?;
+    }
+    Ok(())
+}
+
+fn no_vni(rig: &mut Rig) -> Result<(), String> {
+    let mut packet = Underlay::data(OWN);
+    packet.vxlan[0] &= !vxlan::FLAG_VNI;
+    run(rig, &packet.frame())?.dropped_for(DropReason::Malformed)
+}
+
+fn no_endpoint(rig: &mut Rig) -> Result<(), String> {
+    run(rig, &Underlay::data(VACANT).frame())?.dropped_for(DropReason::NoEndpoint)
+}
+
+fn inner_refused(rig: &mut Rig) -> Result<(), String> {
+    for destination in [Ip4([224, 0, 0, 1]), Ip4([255; 4])] {
+        run(rig, &Underlay::data(destination).frame())?.dropped_for(DropReason::Multicast)?;
+    }
+    for ethertype in [[0x08, 0x06], [0x86, 0xdd], [0x81, 0x00]] {
+        let mut packet = Underlay::data(OWN);
+        packet.inner[12..14].copy_from_slice(&ethertype);
+        run(rig, &packet.frame())?.dropped_for(DropReason::NotIpv4)?;
+    }
+    Ok(())
+}
+
+fn inner_malformed(rig: &mut Rig) -> Result<(), String> {
+    for (at, byte) in [(14, 0x44), (14, 0x65), (16, 0x40), (17, 61), (17, 19)] {
+        let mut packet = Underlay::data(OWN);
+        packet.inner[at] = byte;
+        run(rig, &packet.frame())?
+            .dropped_for(DropReason::Malformed)
+            .map_err(|e| format!("inner byte {at} = {byte:#x}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn kernel(rig: &mut Rig) -> Result<(), String> {
+    rig.run_gso(PROG_UNDERLAY, &Underlay::data(OWN).frame(), 1000)?.dropped_for(DropReason::Kernel)
+}
+
+/// Too short to be told from other traffic: passes. To the data port, but cut off: malformed.
+fn truncated(rig: &mut Rig) -> Result<(), String> {
+    for frame in [Underlay::data(OWN).frame(), Underlay::probe().frame()] {
+        for len in SHORTEST_IPV4..frame.len() {
+            let cut = &frame[..len];
+            let ran = run(rig, cut)?;
+            let result = if len < 42 { ran.passed_untouched(cut) } else { ran.dropped_for(DropReason::Malformed) };
+            result.map_err(|e| format!("of {len} bytes: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn mutated(rig: &mut Rig) -> Result<(), String> {
+    let sent = Underlay::data(OWN).frame();
+    for at in 0..sent.len() {
+        for flip in [0x01, 0x10, 0x80, 0xff] {
+            let mut frame = sent.clone();
+            frame[at] ^= flip;
+            let ran = run(rig, &frame)?;
+            let one = match ran.verdict {
+                Verdict::Redirect => ran.drops.is_empty() && ran.counted.len() == 1,
+                Verdict::Drop => ran.drops.len() == 1 && ran.counted.is_empty(),
+                Verdict::Pass => ran.drops.is_empty() && ran.counted.is_empty() && ran.frame == frame,
+                Verdict::Transmit | Verdict::Other(_) => false,
+            };
+            if !one {
+                return Err(format!("byte {at} ^ {flip:#x}: {ran:02x?}"));
+            }
+        }
+    }
+    Ok(())
+}

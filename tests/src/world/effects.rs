@@ -1,0 +1,115 @@
+//! The driver's contract: all records of a batch in one commit, then everything else in the order given; and what the
+//! simulated kernel makes of it.
+
+use std::{iter, time::Duration};
+
+use weave_ctl::proto::io::{Input, LinkFacts, MapOp, OpId, Output, Severity, Shutdown};
+
+use super::{Event, HostId, World, journal::Detail};
+
+impl World {
+    pub(super) fn drain(&mut self, id: HostId) {
+        let Some(node) = self.hosts.get_mut(&id).and_then(|h| h.node.as_mut()) else { return };
+        let batch: Vec<Output> = iter::from_fn(|| node.poll_output()).collect();
+        self.bound_batch(id, batch.len());
+        let persists = batch.iter().any(|o| matches!(o, Output::Persist(_)));
+        if persists && self.chance(self.faults.crash_before_commit) {
+            return self.crash_and_return(id);
+        }
+        if persists {
+            if let Some(host) = self.hosts.get_mut(&id) {
+                host.commit(&batch);
+            }
+            self.check_disk(id);
+        }
+        // A controller may be killed between any two effects.
+        let killed = persists && self.chance(self.faults.crash_after_commit);
+        let done = if killed { self.below(batch.len() + 1) } else { batch.len() };
+        let run = self.hosts.get(&id).map(|h| h.run);
+        for output in batch.into_iter().take(done) {
+            self.effect(id, output);
+        }
+        if self.hosts.get(&id).map(|h| h.run) != run {
+            return;
+        }
+        if killed {
+            return self.crash_and_return(id);
+        }
+        self.reschedule(id);
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.rng.below(bound as u64)).unwrap_or(0)
+    }
+
+    fn crash_and_return(&mut self, id: HostId) {
+        self.crash(id);
+        let delay = Duration::from_millis(100 + self.rng.below(3000));
+        self.at(delay, Event::Restart(id));
+    }
+
+    fn effect(&mut self, id: HostId, output: Output) {
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let run = host.run;
+        match output {
+            Output::Persist(_) => {}
+            Output::Map(op) => self.map_op(id, run, op),
+            Output::Dial { dial, target } => {
+                self.journal.note(Detail::Frames, self.now, || format!("h{id} dials {target}"));
+                let delay = self.delay();
+                self.at(delay, Event::Connect { from: id, run, dial, target });
+            }
+            Output::Send { link, bytes } => self.send(id, link, bytes),
+            Output::Close { link, reason } => self.close(id, link, &reason),
+            Output::Probe { to, bytes } => self.send_probe(id, to, bytes),
+            Output::Link(op, what) => {
+                host.operations.insert(op, what);
+                let delay = self.delay();
+                self.at(delay, Event::LinkOp(id, run, op));
+            }
+            Output::Reply { id: request, answer } => {
+                self.note(|| match &answer {
+                    Ok(weave_ctl::proto::command::Answer::Status(_)) => format!("h{id} #{} -> status", request.0),
+                    answer => format!("h{id} #{} -> {answer:?}", request.0),
+                });
+                self.oracle.answered(request.0, &answer);
+                self.answers.insert(request.0, answer);
+                self.check_promises(id);
+            }
+            Output::Event(event) => self.note(|| {
+                let mark = if event.severity == Severity::Warn { "WARN " } else { "" };
+                format!("h{id} {mark}{}", event.text)
+            }),
+            Output::Shutdown(Shutdown::Stop) => self.crash(id),
+            Output::Shutdown(Shutdown::Teardown) => self.power_off(id),
+            Output::Shutdown(Shutdown::Wipe) => self.wipe(id),
+        }
+    }
+
+    fn map_op(&mut self, id: HostId, run: u64, op: MapOp) {
+        if self.chance(self.faults.map_failure) {
+            self.note(|| format!("h{id} {op:?} fails"));
+            let reason = "simulated failure of the kernel".to_owned();
+            return self.at(Duration::ZERO, Event::Deliver(id, run, Input::MapFailed { op, reason }));
+        }
+        self.note(|| format!("h{id} {op:?}"));
+        self.check_lasting(id, &op);
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        self.meter.map_op(&host.kernel.maps, &op);
+        host.kernel.maps.apply(&op);
+    }
+
+    pub(super) fn link_op(&mut self, id: HostId, run: u64, op: OpId) {
+        let fails = self.chance(self.faults.link_failure);
+        let Some(host) = self.hosts.get_mut(&id).filter(|h| h.run == run) else { return };
+        let Some(what) = host.operations.remove(&op) else { return };
+        let result = if fails {
+            Err("simulated failure of the kernel".to_owned())
+        } else {
+            Ok(LinkFacts { ifindex: host.kernel.link_op(&what) })
+        };
+        self.note(|| format!("h{id} {what:?} -> {result:?}"));
+        self.check_interfaces(id);
+        self.input(id, Input::LinkDone { op, result });
+    }
+}

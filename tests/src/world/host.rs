@@ -1,0 +1,235 @@
+//! A simulated host: the real core, a disk that keeps what was committed, a kernel that keeps maps and interfaces.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use ipnet::Ipv4Net;
+use weave_ctl::proto::{
+    boot::{self, Installed, Launch, Stored},
+    datapath::Maps,
+    io::{EndpointSpec, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
+    mesh::entry::Opener,
+    name::PeerName,
+    node::Node,
+    rng::Rng,
+    time::Instant,
+};
+
+use super::{
+    Event, HostId,
+    net::{BRIDGE, CONTROL_PORT, MTU, Nat, underlay},
+};
+
+/// How a host is launched and connected.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its peer's name; `None` for the usual one of its number.
+    pub name: Option<PeerName>,
+    /// Names that the range is divided among; none for a peer that adopts the ring.
+    pub seeds: Vec<PeerName>,
+    /// Hosts that it is told of.
+    pub targets: Vec<HostId>,
+    /// False with `--no-discovery`.
+    pub discovery: bool,
+    /// `--conn-limit`.
+    pub conn_limit: u32,
+    /// How it is connected.
+    pub nat: Nat,
+    /// MTU in bytes of its underlay device.
+    pub mtu: u32,
+    /// It has a container engine's bridge, with the address that all such bridges have.
+    pub bridge: bool,
+    /// The range of the network.
+    pub range: Ipv4Net,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            name: None,
+            seeds: Vec::new(),
+            targets: Vec::new(),
+            discovery: true,
+            conn_limit: 200,
+            nat: Nat::None,
+            mtu: MTU,
+            bridge: false,
+            range: Ipv4Net::new_assert(Ipv4Addr::new(10, 32, 0, 0), 24),
+        }
+    }
+}
+
+/// The usual name of a host's peer.
+#[must_use]
+pub fn name(host: HostId) -> PeerName {
+    let [high, low] = host.to_be_bytes();
+    PeerName::from_bytes([0, 0, 0, 0, high, low])
+}
+
+/// One host.
+pub(super) struct Host {
+    pub(super) name: PeerName,
+    pub(super) node: Option<Node>,
+    /// Runs of the controller so far: what was meant for an earlier one is lost.
+    pub(super) run: u64,
+    pub(super) wake: Option<Instant>,
+    /// How often the controller was woken at one point in time.
+    pub(super) woken: (Instant, u32),
+    /// What waits while the controller is stopped, and how often it was stopped and not continued.
+    pub(super) held: VecDeque<Event>,
+    pub(super) pauses: u32,
+    /// Interface operations that were asked for and are not carried out yet.
+    pub(super) operations: BTreeMap<OpId, LinkOp>,
+    pub(super) disk: Stored,
+    pub(super) kernel: Kernel,
+    pub(super) spec: Spec,
+    launch: Launch,
+}
+
+/// What outlives the controller and ends with the host.
+#[derive(Default)]
+pub(super) struct Kernel {
+    /// The host has power.
+    pub(super) on: bool,
+    /// A controller ran since power came: the programs are there.
+    pub(super) loaded: bool,
+    pub(super) maps: Maps,
+    /// Interfaces by the name of the host end.
+    pub(super) interfaces: BTreeMap<String, (u32, EndpointSpec)>,
+    next_index: u32,
+}
+
+impl Kernel {
+    /// Carries out an operation; the index of the host end, or zero.
+    pub(super) fn link_op(&mut self, op: &LinkOp) -> u32 {
+        match op {
+            LinkOp::Ensure(spec) => {
+                self.next_index += 1;
+                let index = self.interfaces.get(&spec.host_if).map_or(self.next_index, |(i, _)| *i);
+                self.interfaces.insert(spec.host_if.clone(), (index, spec.clone()));
+                index
+            }
+            LinkOp::Remove { host_if } => {
+                self.interfaces.remove(host_if);
+                0
+            }
+        }
+    }
+
+    /// Removes the interface of a container that is gone; the name of its host end.
+    pub(super) fn remove_container(&mut self, container: &str) -> Option<String> {
+        let netns = format!("/run/netns/{container}");
+        let (host_if, _) = self.interfaces.iter().find(|(_, (_, s))| s.netns == netns)?;
+        let host_if = host_if.clone();
+        self.interfaces.remove(&host_if);
+        Some(host_if)
+    }
+
+    fn installed(&self) -> Installed {
+        let Maps { endpoints, routes, tunnels, senders } = &self.maps;
+        let endpoints_ops = endpoints.iter().map(|(addr, (ifindex, mac))| MapOp::PutEndpoint {
+            addr: *addr,
+            ifindex: *ifindex,
+            mac: *mac,
+        });
+        let routes = routes.iter().map(|(net, to)| MapOp::PutRoute { net: *net, to: *to });
+        let tunnels = tunnels.iter().map(|(peer, tunnel)| MapOp::PutTunnel { peer: *peer, tunnel: *tunnel });
+        let senders = senders.iter().map(|(addr, peer)| MapOp::PutSender { addr: *addr, peer: *peer });
+        Installed {
+            // As the shell judges: empty maps prove no earlier run.
+            adopted: self.maps != Maps::default(),
+            maps: endpoints_ops.chain(routes).chain(tunnels).chain(senders).collect(),
+            endpoints: self.interfaces.iter().map(|(n, (i, _))| (n.clone(), *i)).collect(),
+        }
+    }
+}
+
+impl Host {
+    pub(super) fn new(id: HostId, spec: Spec) -> Self {
+        let name = spec.name.unwrap_or(name(id));
+        let launch = Launch {
+            name: Some(name),
+            nickname: format!("h{id}"),
+            range: Some(spec.range),
+            default_subnet: None,
+            seeds: spec.seeds.clone(),
+            targets: spec.targets.iter().map(|t| Target { host: format!("h{t}"), port: None }).collect(),
+            discovery: spec.discovery,
+            conn_limit: spec.conn_limit,
+            port: CONTROL_PORT,
+            encrypted: false,
+        };
+        Self {
+            name,
+            node: None,
+            run: 0,
+            wake: None,
+            woken: (Instant::default(), 0),
+            held: VecDeque::new(),
+            pauses: 0,
+            operations: BTreeMap::new(),
+            disk: Stored::default(),
+            kernel: Kernel::default(),
+            spec,
+            launch,
+        }
+    }
+
+    /// True while the controller exists but does nothing.
+    pub(super) fn paused(&self) -> bool {
+        self.pauses > 0
+    }
+
+    /// True while the controller runs and is not stopped.
+    pub(super) fn active(&self) -> bool {
+        self.node.is_some() && !self.paused()
+    }
+
+    /// What the shell finds out about the underlay.
+    pub(super) fn facts(&self, id: HostId) -> Underlay {
+        let bridge = self.spec.bridge.then_some(BRIDGE);
+        Underlay { addrs: bridge.into_iter().chain([underlay(id)]).collect(), mtu: self.spec.mtu }
+    }
+
+    /// Starts the core from the disk and what the kernel holds.
+    ///
+    /// # Panics
+    /// When the core refuses its own store.
+    pub(super) fn start(&mut self, seed: [u8; 32], opener: Arc<dyn Opener>, now: Instant) {
+        self.run += 1;
+        self.wake = None;
+        self.kernel.on = true;
+        self.kernel.loaded = true;
+        let mut rng = Rng::new(seed);
+        let boot = boot::resume(self.disk.clone(), &self.launch, None, &mut rng).expect("a store resumes");
+        self.node = Some(Node::with_opener(boot, &self.launch, &self.kernel.installed(), seed, opener, now));
+    }
+
+    /// The controller is no more.
+    pub(super) fn end(&mut self) {
+        self.node = None;
+        self.run += 1;
+        self.wake = None;
+        self.held.clear();
+        self.pauses = 0;
+        self.operations.clear();
+    }
+
+    /// One commit: every record of the batch, or none.
+    pub(super) fn commit(&mut self, batch: &[Output]) {
+        for output in batch {
+            let Output::Persist(record) = output else { continue };
+            match record.clone() {
+                Record::Identity(identity) => self.disk.identity = Some(identity),
+                Record::Params(params) => self.disk.params = Some(params),
+                Record::Targets(targets) => self.disk.targets = targets,
+                Record::Ring(ring) => self.disk.ring = Some(ring),
+                Record::Allocation(id, allocation) => drop(self.disk.allocations.insert(id, allocation)),
+                Record::AllocationGone(id) => drop(self.disk.allocations.remove(&id)),
+            }
+        }
+    }
+}

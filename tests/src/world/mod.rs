@@ -1,0 +1,359 @@
+//! The World: whole networks of real cores on one virtual clock, one seeded network and simulated disks and kernels.
+//!
+//! One thread, ordered collections, one generator: a seed gives one trace. Rooms: `clock` (the queue), `host` (core, disk,
+//! kernel), `net` (what the underlay lets pass), `conns` and `wires` (TCP and probes), `effects` (the driver's contract),
+//! `faults` (everything that goes wrong), `packets` (what the kernels' maps do to a packet), `traffic` (containers that
+//! talk), `oracle` (what must hold, after every event and when the network had time), `journal` (the readable log),
+//! `schedule` (what a seed makes happen), `seeds` (many of them), `scale` (thousands of nodes), `opener` (what
+//! all nodes share).
+//! Bounds: [`EVENTS_MAX`] events in one call of [`World::run`]; a paused controller's inputs as in `faults`.
+
+mod clock;
+mod conns;
+mod effects;
+pub mod faults;
+mod host;
+pub mod journal;
+pub mod meter;
+pub mod net;
+mod opener;
+pub mod oracle;
+pub mod packets;
+pub mod scale;
+pub mod schedule;
+pub mod seeds;
+mod traffic;
+mod wires;
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::SocketAddrV4,
+    sync::Arc,
+    time::Duration,
+};
+
+use clock::Queue;
+use conns::{Conns, Parcel, Side};
+use host::Host;
+use journal::{Detail, Journal};
+use net::Net;
+use weave_ctl::proto::{
+    command::{Answer, Command, Container, Refusal},
+    io::{DialId, Input, OpId, RequestId, Target},
+    name::PeerName,
+    rng::Rng,
+    time::Instant,
+};
+
+pub use faults::Faults;
+pub use host::{Spec, name};
+pub use net::underlay;
+
+/// Most events in one call of [`World::run`]: a network that needs more does not come to rest.
+pub const EVENTS_MAX: u64 = 20_000_000;
+/// Most times that a controller wants to be woken at one point in time.
+const WAKES_MAX: u32 = 1000;
+/// Lines of the log in a failure's message.
+const TAIL: usize = 60;
+
+/// Number of a host, from 1.
+pub type HostId = u16;
+
+#[derive(Clone, Debug)]
+enum Event {
+    /// At that time, unless the controller wants to be woken at another by now.
+    Wake(HostId, Instant),
+    /// For the controller of that run.
+    Deliver(HostId, u64, Input),
+    Probe {
+        to: HostId,
+        from: SocketAddrV4,
+        bytes: Vec<u8>,
+    },
+    Parcel {
+        link: u64,
+        side: Side,
+        parcel: Parcel,
+    },
+    /// What this end's own shell tells of the connection, whatever passes on the wire.
+    Ended {
+        link: u64,
+        side: Side,
+        reason: String,
+    },
+    Connect {
+        from: HostId,
+        run: u64,
+        dial: DialId,
+        target: Target,
+    },
+    LinkOp(HostId, u64, OpId),
+    Restart(HostId),
+    Resume(HostId, u64),
+    Tick,
+}
+
+/// See the head of this file.
+pub struct World {
+    seed: u64,
+    now: Instant,
+    rng: Rng,
+    queue: Queue<Event>,
+    hosts: BTreeMap<HostId, Host>,
+    by_name: BTreeMap<PeerName, HostId>,
+    net: Net,
+    conns: Conns,
+    faults: Faults,
+    troubled: Instant,
+    traffic: traffic::Traffic,
+    journal: Journal,
+    trace: DefaultHasher,
+    answers: BTreeMap<u64, Result<Answer, Refusal>>,
+    next_request: u64,
+    oracle: oracle::Oracle,
+    meter: meter::Meter,
+    opener: Arc<opener::Shared>,
+    events: u64,
+}
+
+impl World {
+    /// An empty world that keeps the end of its log.
+    #[must_use]
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        Self::logged(seed, faults, Journal::new(Detail::Events, None))
+    }
+
+    /// An empty world with this log.
+    #[must_use]
+    pub fn logged(seed: u64, faults: Faults, journal: Journal) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        Self {
+            seed,
+            now: Instant::default(),
+            rng: Rng::new(bytes),
+            queue: Queue::default(),
+            hosts: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            net: Net::default(),
+            conns: Conns::default(),
+            faults,
+            troubled: Instant::default(),
+            traffic: traffic::Traffic::default(),
+            journal,
+            trace: DefaultHasher::new(),
+            answers: BTreeMap::new(),
+            next_request: 0,
+            oracle: oracle::Oracle::default(),
+            meter: meter::Meter::default(),
+            opener: Arc::default(),
+            events: 0,
+        }
+    }
+
+    /// Adds a host and launches its controller with the usual names of `seeds`, and `targets`.
+    pub fn launch(&mut self, id: HostId, seeds: &[HostId], targets: &[HostId]) {
+        let seeds = seeds.iter().map(|s| name(*s)).collect();
+        self.launch_as(id, Spec { seeds, targets: targets.to_vec(), ..Spec::default() });
+    }
+
+    /// Adds a host and launches its controller.
+    pub fn launch_as(&mut self, id: HostId, spec: Spec) {
+        self.net.place(id, spec.nat, spec.mtu);
+        let host = Host::new(id, spec);
+        self.by_name.insert(host.name, id);
+        self.hosts.insert(id, host);
+        self.start(id);
+    }
+
+    /// Time since the world began.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Events so far.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn meter(&self) -> &meter::Meter {
+        &self.meter
+    }
+
+    /// All events and log lines so far, as one number.
+    #[must_use]
+    pub fn trace(&self) -> u64 {
+        let mut hasher = self.trace.clone();
+        self.journal.hash().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The last `n` lines of the log, for a failure's message.
+    #[must_use]
+    pub fn tail(&self, n: usize) -> String {
+        let now = self.now.since_start();
+        format!("seed {} at {:.6} s\n{}", self.seed, now.as_secs_f64(), self.journal.tail(n))
+    }
+
+    /// Ends the run because `invariant` does not hold.
+    ///
+    /// # Panics
+    /// Always; the first line of the message names the invariant and says what is wrong.
+    pub fn fail(&self, invariant: &str, wrong: &str) -> ! {
+        panic!("{invariant}: {wrong}\n{}", self.tail(TAIL));
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        self.journal.note(Detail::Events, self.now, line);
+    }
+
+    fn at(&mut self, delay: Duration, event: Event) {
+        self.queue.push(self.now + delay, event);
+    }
+
+    fn delay(&mut self) -> Duration {
+        let max = u64::try_from(self.faults.delay_max.as_micros()).unwrap_or(1);
+        Duration::from_micros(50 + self.rng.below(max))
+    }
+
+    fn chance(&mut self, per_mille: u64) -> bool {
+        per_mille > 0 && self.rng.below(1000) < per_mille
+    }
+
+    /// A number below `bound`, for schedules.
+    pub fn pick(&mut self, bound: u64) -> u64 {
+        self.rng.below(bound)
+    }
+
+    /// True while the controller of `id` runs, paused or not.
+    #[must_use]
+    pub fn up(&self, id: HostId) -> bool {
+        self.hosts.get(&id).is_some_and(|h| h.node.is_some())
+    }
+
+    /// Asks the controller of `id`; the answer is picked up by [`Self::answer`].
+    pub fn ask(&mut self, id: HostId, command: Command) -> u64 {
+        self.next_request += 1;
+        let request = self.next_request;
+        self.note(|| format!("ask h{id} #{request} {command:?}"));
+        if self.up(id) {
+            self.oracle.asked(request, id, &command);
+        }
+        let run = self.hosts.get(&id).map_or(0, |h| h.run);
+        self.step(Event::Deliver(id, run, Input::Request { id: RequestId(request), command }));
+        request
+    }
+
+    /// Attaches `container` on host `id`.
+    pub fn attach(&mut self, id: HostId, container: &str) -> u64 {
+        let container = Container { id: container.to_owned(), netns: format!("/run/netns/{container}") };
+        self.ask(id, Command::Attach { container, addrs: vec![] })
+    }
+
+    /// The answer to a request, once it is there.
+    #[must_use]
+    pub fn answer(&self, request: u64) -> Option<&Result<Answer, Refusal>> {
+        self.answers.get(&request)
+    }
+
+    /// Lets `time` pass.
+    ///
+    /// # Panics
+    /// When an invariant breaks, or the network does not come to rest.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        let most = self.events + EVENTS_MAX;
+        while let Some((at, event)) = self.queue.pop(end) {
+            self.now = self.now.max(at);
+            self.events += 1;
+            if self.events > most {
+                self.fail("rest", "the world does not come to rest");
+            }
+            self.step(event);
+        }
+        self.now = end;
+    }
+
+    /// The host whose controller an event is for.
+    fn receiver(&self, event: &Event) -> Option<HostId> {
+        match event {
+            Event::Wake(id, _) | Event::Deliver(id, ..) | Event::LinkOp(id, ..) => Some(*id),
+            Event::Probe { to, .. } => Some(*to),
+            Event::Connect { from, .. } => Some(*from),
+            Event::Parcel { link, side, .. } | Event::Ended { link, side, .. } => {
+                self.conns.hosts(*link, *side).map(|(host, _)| host)
+            }
+            Event::Restart(_) | Event::Resume(..) | Event::Tick => None,
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let receiver = self.receiver(&event);
+        (self.now.since_start(), std::mem::discriminant(&event), receiver).hash(&mut self.trace);
+        if let Some(id) = receiver.filter(|id| self.hosts.get(id).is_some_and(Host::paused)) {
+            return self.hold(id, event);
+        }
+        match event {
+            Event::Wake(id, at) => self.wake(id, at),
+            Event::Deliver(id, run, input) => {
+                if self.hosts.get(&id).is_some_and(|h| h.run == run) {
+                    self.input(id, input);
+                }
+            }
+            Event::Probe { to, from, bytes } => self.input(to, Input::Probe { from, bytes }),
+            Event::Parcel { link, side, parcel } => self.parcel(link, side, parcel),
+            Event::Ended { link, side, reason } => self.ended(link, side, reason),
+            Event::Connect { from, run, dial, target } => self.connect(from, run, dial, &target),
+            Event::LinkOp(host, run, op) => self.link_op(host, run, op),
+            Event::Restart(id) => self.start(id),
+            Event::Resume(id, run) => self.resume(id, run),
+            Event::Tick => self.tick(),
+        }
+    }
+
+    /// Wakes a controller whose time has come; one that is not due any more is asked when it is.
+    fn wake(&mut self, id: HostId, at: Instant) {
+        let Some(host) = self.hosts.get_mut(&id).filter(|h| h.wake == Some(at)) else { return };
+        host.wake = None;
+        self.due(id);
+    }
+
+    /// Does what is due, if something is.
+    fn due(&mut self, id: HostId) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let Some(node) = &mut host.node else { return };
+        if node.poll_timeout().is_none_or(|(at, _)| at > now) {
+            return self.reschedule(id);
+        }
+        node.handle_timeout(now);
+        host.woken = if host.woken.0 == now { (now, host.woken.1 + 1) } else { (now, 1) };
+        if host.woken.1 > WAKES_MAX {
+            let why = host.node.as_ref().and_then(weave_ctl::proto::node::Node::poll_timeout);
+            self.fail("rest", &format!("h{id} wants to be woken again and again: {why:?}"));
+        }
+        self.drain(id);
+    }
+
+    fn reschedule(&mut self, id: HostId) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let Some((at, _)) = host.node.as_ref().and_then(weave_ctl::proto::node::Node::poll_timeout) else { return };
+        let at = at.max(now);
+        if host.wake.is_none_or(|w| at < w) {
+            host.wake = Some(at);
+            self.queue.push(at, Event::Wake(id, at));
+        }
+    }
+
+    fn input(&mut self, id: HostId, input: Input) {
+        let Some(node) = self.hosts.get_mut(&id).and_then(|h| h.node.as_mut()) else { return };
+        node.handle_input(input, self.now);
+        self.drain(id);
+    }
+}

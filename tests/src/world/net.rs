@@ -1,0 +1,268 @@
+//! The simulated underlay: who has which address, and what passes between two hosts.
+//!
+//! TCP (control) and UDP (data) are cut apart from each other, data one way at a time. A cut of TCP in either direction
+//! stalls a connection both ways, so it is kept for the pair. A host behind NAT can dial out and nobody can dial it. Its
+//! packets come from the router's address; those of its probes' port from a mapped port there, which leads back to that
+//! port. The data port is reached only where the router forwards it, under its own number.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+};
+
+use super::HostId;
+
+/// TCP port of every host's control plane.
+pub const CONTROL_PORT: u16 = 6783;
+/// UDP port of every host's data plane.
+pub const DATA_PORT: u16 = 6784;
+/// UDP port that probes leave from: the data port belongs to the kernel.
+pub const PROBE_PORT: u16 = CONTROL_PORT;
+/// An address that every host has on a device of its own, as container engines make it. Packets to it stay where they are.
+pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+/// MTU in bytes of hosts and paths without a limit.
+pub const MTU: u32 = 1500;
+/// First of the ports that NAT maps probes' ports to.
+const MAPPED_FIRST: u16 = 30000;
+
+/// Number of a host and pair of hosts in order.
+fn pair(a: HostId, b: HostId) -> (HostId, HostId) {
+    (a.min(b), a.max(b))
+}
+
+/// The address of a host on its own underlay device.
+#[must_use]
+pub fn underlay(host: HostId) -> Ipv4Addr {
+    let [high, low] = host.to_be_bytes();
+    Ipv4Addr::new(192, 168, high, low)
+}
+
+/// Address of the router of a host behind NAT.
+#[must_use]
+pub fn router(host: HostId) -> Ipv4Addr {
+    let [high, low] = host.to_be_bytes();
+    Ipv4Addr::new(198, 18, high, low)
+}
+
+/// How a host is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nat {
+    /// Everybody reaches it.
+    #[default]
+    None,
+    /// Behind a router that forwards its data port.
+    Forwarding,
+    /// Behind a router that forwards nothing: packets reach it only where its probes come from.
+    Closed,
+}
+
+/// A packet that passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Passed {
+    /// Who receives it.
+    pub(super) host: HostId,
+    /// On which of its own ports.
+    pub(super) port: u16,
+    /// Whom it comes from, as the receiver sees it, if it is a probe; the address is the same for others.
+    pub(super) source: SocketAddrV4,
+}
+
+/// What a cut stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// UDP: probes and containers' packets.
+    Data,
+    /// TCP: links and attempts at them.
+    Control,
+    /// Both.
+    All,
+}
+
+/// Why the underlay does not carry a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// The way is cut in this direction.
+    Cut,
+    /// The receiver's firewall takes no packets on that port.
+    Filtered,
+    /// Larger than the path, or than the sender's device.
+    TooBig,
+    /// Nobody has that address, or not where the sender is.
+    NoHost,
+    /// The host is there, but takes no such packets on that port.
+    NoPort,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cut => "the way is cut",
+            Self::Filtered => "the port is filtered",
+            Self::TooBig => "larger than the path",
+            Self::NoHost => "nobody has that address there",
+            Self::NoPort => "nobody listens on that port",
+        })
+    }
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub(super) struct Net {
+    /// From, to.
+    data: BTreeSet<(HostId, HostId)>,
+    control: BTreeSet<(HostId, HostId)>,
+    /// Sides of a partition; hosts that are not named are together on one more.
+    sides: BTreeMap<HostId, u32>,
+    data_filtered: BTreeSet<HostId>,
+    control_filtered: BTreeSet<HostId>,
+    limits: BTreeMap<(HostId, HostId), u32>,
+    natted: BTreeMap<HostId, Nat>,
+    mtus: BTreeMap<HostId, u32>,
+}
+
+impl Net {
+    /// Says how a host is connected; for its whole life.
+    pub(super) fn place(&mut self, host: HostId, nat: Nat, mtu: u32) {
+        if nat != Nat::None {
+            self.natted.insert(host, nat);
+        }
+        if mtu != MTU {
+            self.mtus.insert(host, mtu);
+        }
+    }
+
+    pub(super) fn nat(&self, host: HostId) -> Nat {
+        self.natted.get(&host).copied().unwrap_or_default()
+    }
+
+    /// MTU in bytes of a host's own device.
+    pub(super) fn mtu(&self, host: HostId) -> u32 {
+        self.mtus.get(&host).copied().unwrap_or(MTU)
+    }
+
+    pub(super) fn cut(&mut self, from: HostId, to: HostId, what: What) {
+        if what != What::Control {
+            self.data.insert((from, to));
+        }
+        if what != What::Data {
+            self.control.insert(pair(from, to));
+        }
+    }
+
+    /// Ends the cuts between two hosts.
+    pub(super) fn mend(&mut self, a: HostId, b: HostId) {
+        self.data.remove(&(a, b));
+        self.data.remove(&(b, a));
+        self.control.remove(&pair(a, b));
+    }
+
+    /// Puts hosts on sides between which nothing passes.
+    pub(super) fn divide(&mut self, sides: BTreeMap<HostId, u32>) {
+        self.sides = sides;
+    }
+
+    pub(super) fn filter(&mut self, host: HostId, what: What) {
+        if what != What::Control {
+            self.data_filtered.insert(host);
+        }
+        if what != What::Data {
+            self.control_filtered.insert(host);
+        }
+    }
+
+    /// Limits the outer IP packets between two hosts, in bytes.
+    pub(super) fn limit(&mut self, a: HostId, b: HostId, mtu: u32) {
+        self.limits.insert(pair(a, b), mtu);
+    }
+
+    /// Ends everything but NAT.
+    pub(super) fn heal(&mut self) {
+        *self =
+            Self { natted: std::mem::take(&mut self.natted), mtus: std::mem::take(&mut self.mtus), ..Self::default() };
+    }
+
+    fn apart(&self, a: HostId, b: HostId) -> bool {
+        !self.sides.is_empty() && self.sides.get(&a) != self.sides.get(&b)
+    }
+
+    /// True when segments of a TCP connection between two hosts pass both ways.
+    pub(super) fn control(&self, a: HostId, b: HostId) -> bool {
+        !self.apart(a, b) && !self.control.contains(&pair(a, b))
+    }
+
+    /// True when a connection from one to the other can come about.
+    pub(super) fn dialable(&self, from: HostId, to: HostId) -> bool {
+        from == to || (self.control(from, to) && !self.control_filtered.contains(&to) && !self.natted.contains_key(&to))
+    }
+
+    /// True when the hosts' data ports reach each other, both ways.
+    pub(super) fn data_both_ways(&self, a: HostId, b: HostId) -> bool {
+        self.data(a, b).is_ok() && self.data(b, a).is_ok()
+    }
+
+    /// Whether packets pass to where the other takes those of containers.
+    fn data(&self, from: HostId, to: HostId) -> Result<(), Stop> {
+        self.udp(from, to)?;
+        if self.data_filtered.contains(&to) { Err(Stop::Filtered) } else { Ok(()) }
+    }
+
+    fn udp(&self, from: HostId, to: HostId) -> Result<(), Stop> {
+        if self.apart(from, to) || self.data.contains(&(from, to)) {
+            return Err(Stop::Cut);
+        }
+        Ok(())
+    }
+
+    /// Largest outer IP packet in bytes between two hosts.
+    pub(super) fn path_mtu(&self, a: HostId, b: HostId) -> u32 {
+        let limit = self.limits.get(&pair(a, b)).copied().unwrap_or(u32::MAX);
+        limit.min(self.mtu(a)).min(self.mtu(b))
+    }
+
+    /// The host at an address, as seen from `from`.
+    pub(super) fn host_at(&self, from: HostId, addr: Ipv4Addr) -> Option<HostId> {
+        let [first, second, high, low] = addr.octets();
+        let host = HostId::from_be_bytes([high, low]);
+        match (first, second) {
+            (192, 168) => (host == from || !self.natted.contains_key(&host)).then_some(host),
+            (198, 18) => self.natted.contains_key(&host).then_some(host),
+            _ => (addr == BRIDGE).then_some(from),
+        }
+    }
+
+    /// Sends a packet of `len` bytes, outer IP header included: what became of it.
+    pub(super) fn packet(&self, from: HostId, to: SocketAddrV4, len: u32) -> Result<Passed, Stop> {
+        if len > self.mtu(from) {
+            return Err(Stop::TooBig);
+        }
+        let host = self.host_at(from, *to.ip()).ok_or(Stop::NoHost)?;
+        let port = match to.port() {
+            port if *to.ip() != router(host) => port,
+            port if port == MAPPED_FIRST + host => PROBE_PORT,
+            DATA_PORT if self.nat(host) == Nat::Forwarding => DATA_PORT,
+            _ => return Err(Stop::NoPort),
+        };
+        if host != from {
+            self.udp(from, host)?;
+            if port == DATA_PORT && self.data_filtered.contains(&host) {
+                return Err(Stop::Filtered);
+            }
+            if len > self.path_mtu(from, host) {
+                return Err(Stop::TooBig);
+            }
+        }
+        if port != DATA_PORT && port != PROBE_PORT {
+            return Err(Stop::NoPort);
+        }
+        let source = match self.nat(from) {
+            _ if host == from => SocketAddrV4::new(*to.ip(), PROBE_PORT),
+            Nat::None => SocketAddrV4::new(underlay(from), PROBE_PORT),
+            Nat::Forwarding | Nat::Closed => SocketAddrV4::new(router(from), MAPPED_FIRST + from),
+        };
+        Ok(Passed { host, port, source })
+    }
+}
+
+#[cfg(test)]
+mod tests;

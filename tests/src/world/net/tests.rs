@@ -1,0 +1,80 @@
+//! What passes between two hosts.
+
+use super::*;
+
+fn to(host: HostId) -> SocketAddrV4 {
+    SocketAddrV4::new(underlay(host), DATA_PORT)
+}
+
+#[test]
+fn data_is_cut_one_way_and_control_for_the_pair() {
+    let mut net = Net::default();
+    net.cut(1, 2, What::Data);
+    assert_eq!(net.packet(1, to(2), 100), Err(Stop::Cut));
+    let source = SocketAddrV4::new(underlay(2), PROBE_PORT);
+    assert_eq!(net.packet(2, to(1), 100), Ok(Passed { host: 1, port: DATA_PORT, source }));
+    assert!(net.control(1, 2) && !net.data_both_ways(2, 1));
+    net.cut(2, 1, What::Control);
+    assert!(!net.control(1, 2) && !net.dialable(1, 2) && net.dialable(3, 2));
+    net.mend(2, 1);
+    assert!(net.dialable(1, 2) && net.data_both_ways(1, 2));
+}
+
+#[test]
+fn a_partition_divides_everything_and_heals() {
+    let mut net = Net::default();
+    net.divide(BTreeMap::from([(1, 1), (3, 2)]));
+    for (a, b, passes) in [(1, 2, false), (2, 4, true), (1, 3, false), (1, 1, true)] {
+        assert_eq!(net.control(a, b), passes, "{a} {b}");
+        assert_eq!(net.packet(a, to(b), 100).is_ok(), passes, "{a} {b}");
+    }
+    net.heal();
+    assert!(net.data_both_ways(1, 3));
+}
+
+#[test]
+fn a_packet_beyond_the_path_is_lost() {
+    let mut net = Net::default();
+    net.place(4, Nat::None, 1400);
+    net.limit(2, 1, 1450);
+    assert_eq!(net.packet(1, to(2), 1451), Err(Stop::TooBig));
+    assert!(net.packet(2, to(1), 1450).is_ok());
+    assert_eq!(net.packet(1, to(3), 1501), Err(Stop::TooBig));
+    assert_eq!(net.packet(1, to(4), 1401), Err(Stop::TooBig));
+}
+
+#[test]
+fn behind_nat_a_host_answers_and_is_never_dialled() {
+    let mut net = Net::default();
+    net.place(3, Nat::Forwarding, MTU);
+    net.place(4, Nat::Closed, MTU);
+    for host in [3, 4] {
+        let sent = net.packet(host, to(1), 100).unwrap();
+        assert_eq!((sent.host, *sent.source.ip()), (1, router(host)));
+        let back = net.packet(1, sent.source, 100).unwrap();
+        assert_eq!((back.host, back.port), (host, PROBE_PORT));
+        assert_eq!(net.packet(1, to(host), 100), Err(Stop::NoHost), "a private address");
+        assert!(net.dialable(host, 1) && !net.dialable(1, host));
+    }
+    let data = |host| net.packet(1, SocketAddrV4::new(router(host), DATA_PORT), 100).map(|p| (p.host, p.port));
+    assert_eq!((data(3), data(4)), (Ok((3, DATA_PORT)), Err(Stop::NoPort)));
+    assert!(net.data_both_ways(1, 3) && net.data_both_ways(1, 4));
+    net.heal();
+    assert!(!net.dialable(1, 3), "no fault");
+}
+
+#[test]
+fn a_filter_stops_what_comes_in() {
+    let mut net = Net::default();
+    net.filter(2, What::Data);
+    assert_eq!(net.packet(1, to(2), 100), Err(Stop::Filtered));
+    assert!(net.packet(2, to(1), 100).is_ok() && net.dialable(1, 2));
+    net.filter(2, What::Control);
+    assert!(!net.dialable(1, 2) && net.dialable(2, 1) && net.control(1, 2), "connections that are open stay");
+}
+
+#[test]
+fn the_bridge_of_every_host_is_its_own() {
+    let net = Net::default();
+    assert_eq!(net.packet(1, SocketAddrV4::new(BRIDGE, DATA_PORT), 100).map(|p| p.host), Ok(1));
+}

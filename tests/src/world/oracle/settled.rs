@@ -1,0 +1,93 @@
+//! What is as it should be when nothing is cut and time has passed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use weave_common::vxlan;
+
+use crate::world::{
+    HostId, World,
+    packets::{Fate, SMALL, Why},
+};
+
+/// The bound on convergence: time after the last trouble within which everything is as it should be. The longest pause of
+/// the dialer with its jitter, and what a handshake and some rounds of gossip take.
+pub const SETTLE: Duration = Duration::from_secs(100);
+
+impl World {
+    /// What is wrong with the network now, given that nothing is cut and it had time to settle: nothing, when all is well.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<String> {
+        let everybody: BTreeSet<HostId> = self.hosts.keys().copied().collect();
+        let mut wrong = self.unreached(&everybody);
+        wrong.extend(self.speechless());
+        for (id, host) in &self.hosts {
+            if host.node.is_none() {
+                wrong.push(format!("h{id} is not running"));
+            }
+            let maps = &host.kernel.maps;
+            for (other, them) in self.hosts.iter().filter(|(other, _)| *other != id) {
+                if !maps.tunnels.contains_key(&them.name) {
+                    wrong.push(format!("h{id} has no tunnel to h{other}"));
+                }
+            }
+            let covered: u64 = maps.routes.keys().map(|n| 1_u64 << (32 - n.prefix_len())).sum();
+            let whole = 1_u64 << (32 - host.spec.range.prefix_len());
+            if covered != whole {
+                wrong.push(format!("h{id} routes {covered} of {whole} addresses"));
+            }
+            let specs = host.kernel.interfaces.values().map(|(_, spec)| spec);
+            let interfaces: BTreeSet<Ipv4Addr> = specs.flat_map(|s| s.addrs.iter().map(Ipv4Net::addr)).collect();
+            let endpoints: BTreeSet<Ipv4Addr> = maps.endpoints.keys().copied().collect();
+            if interfaces != endpoints {
+                wrong.push(format!("h{id}: interfaces {interfaces:?} but endpoints {endpoints:?}"));
+            }
+        }
+        wrong
+    }
+
+    /// Pairs of hosts among these of which one does not reach the other: by a small packet, or by the largest that a
+    /// container may send without being told that it is too big.
+    #[must_use]
+    pub fn unreached(&self, among: &BTreeSet<HostId>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for from in among {
+            let largest = self.net.mtu(*from) - vxlan::OVERHEAD;
+            for to in among.iter().filter(|to| *to != from) {
+                if !self.reach(*from, *to, SMALL).is_delivered() {
+                    wrong.push(self.explain(*from, *to, SMALL));
+                    continue;
+                }
+                match self.reach(*from, *to, largest) {
+                    Fate::Delivered { .. } => {}
+                    Fate::Lost { at, why: Why::TooBig } if at == *from => {}
+                    Fate::Lost { .. } => wrong.push(self.explain(*from, *to, largest)),
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Containers, one of each host, that do not reach one of another.
+    fn speechless(&self) -> Vec<String> {
+        let first = self.hosts.iter().filter_map(|(id, h)| Some((*id, *h.kernel.maps.endpoints.keys().next()?)));
+        let first: Vec<(HostId, Ipv4Addr)> = first.collect();
+        let pairs = first.iter().flat_map(|one| first.iter().map(move |other| (one, other)));
+        let fates = pairs.map(|((from, src), (_, dst))| (src, dst, self.forward(*from, *src, *dst, SMALL)));
+        fates
+            .filter(|(.., fate)| !fate.is_delivered())
+            .map(|(src, dst, fate)| format!("{src} to {dst}: {fate}"))
+            .collect()
+    }
+
+    /// Hosts that have more links than they may.
+    #[must_use]
+    pub fn crowded(&self) -> BTreeMap<HostId, usize> {
+        let most = |id: &HostId| self.hosts.get(id).map_or(0, |h| h.spec.conn_limit as usize);
+        self.hosts.keys().map(|id| (*id, self.links(*id))).filter(|(id, links)| *links > most(id)).collect()
+    }
+}

@@ -1,0 +1,161 @@
+//! The figures of a network of many nodes, as text.
+
+use std::{fmt, fs, time::Duration};
+
+use crate::world::{HostId, World};
+
+/// Least, mean and most.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Spread {
+    least: f64,
+    mean: f64,
+    most: f64,
+}
+
+impl Spread {
+    pub(super) fn of(values: impl Iterator<Item = usize>) -> Self {
+        let values: Vec<f64> = values.map(|v| v as f64).collect();
+        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        Self { least, mean, most: values.iter().copied().fold(0.0, f64::max) }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} ({:.1} to {:.1})", self.mean, self.least, self.most)
+    }
+}
+
+/// What a node sends a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Cost {
+    frames: f64,
+    probes: f64,
+    frame_bits: f64,
+    probe_bits: f64,
+    /// All bits of the node that sends most.
+    most: f64,
+    seconds: f64,
+}
+
+impl Cost {
+    /// The mean over all nodes of what was counted for `time`.
+    pub(super) fn of(world: &World, time: Duration) -> Self {
+        let seconds = time.as_secs_f64().max(0.001);
+        let each = 1.0 / seconds / world.hosts.len().max(1) as f64;
+        let mut cost = Self { seconds, ..Self::default() };
+        for (_, sent) in world.meter().sent() {
+            cost.frames += sent.frames.messages as f64 * each;
+            cost.probes += sent.probes.messages as f64 * each;
+            cost.frame_bits += sent.frames.bytes as f64 * 8.0 * each;
+            cost.probe_bits += sent.probes.bytes as f64 * 8.0 * each;
+            cost.most = cost.most.max((sent.frames.bytes + sent.probes.bytes) as f64 * 8.0 / seconds);
+        }
+        cost
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.1} kbit/s on links in {:.1} frames, {:.1} kbit/s of probes in {:.1}; {:.1} kbit/s at most (over {:.0} s)",
+            self.frame_bits / 1e3,
+            self.frames,
+            self.probe_bits / 1e3,
+            self.probes,
+            self.most / 1e3,
+            self.seconds,
+        )
+    }
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Of one core, with what several share in this process and each would have for itself.
+    pub(super) node: u64,
+    /// Of the whole process, with the simulated kernels and network.
+    pub(super) resident: u64,
+}
+
+/// See the head of this file. A time that is `None` was over the limit.
+#[derive(Clone, Debug)]
+pub struct Report {
+    nodes: HostId,
+    pub(super) gathered: Option<Duration>,
+    pub(super) links: Spread,
+    pub(super) idle: Cost,
+    pub(super) join: Option<Duration>,
+    pub(super) newcomer: Option<Duration>,
+    pub(super) joined: Cost,
+    pub(super) leave: Option<Duration>,
+    pub(super) forgotten: Option<Duration>,
+    pub(super) cut: Option<Duration>,
+    pub(super) healed: Option<Duration>,
+    pub(super) memory: Memory,
+    pub(super) wall: Duration,
+}
+
+impl Report {
+    pub(super) fn new(nodes: HostId) -> Self {
+        Self {
+            nodes,
+            gathered: None,
+            links: Spread::default(),
+            idle: Cost::default(),
+            join: None,
+            newcomer: None,
+            joined: Cost::default(),
+            leave: None,
+            forgotten: None,
+            cut: None,
+            healed: None,
+            memory: Memory::default(),
+            wall: Duration::ZERO,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |t: Option<Duration>| {
+            t.map_or_else(
+                || format!("not within {} s", super::LIMIT.as_secs()),
+                |t| format!("{:.1} s", t.as_secs_f64()),
+            )
+        };
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let memory = format!(
+            "{:.2} MiB a core; the process {:.1} MiB, {:.2} MiB a node",
+            mib(self.memory.node),
+            mib(self.memory.resident),
+            mib(self.memory.resident) / f64::from(self.nodes),
+        );
+        let rows = [
+            ("all know all after the last launch", time(self.gathered)),
+            ("links a node", self.links.to_string()),
+            ("idle, sent by a node", self.idle.to_string()),
+            ("a join is known everywhere", time(self.join)),
+            ("the newcomer knows everybody", time(self.newcomer)),
+            ("a join, sent by a node", self.joined.to_string()),
+            ("a leave is known", time(self.leave)),
+            ("who left is forgotten everywhere", time(self.forgotten)),
+            ("a cut of half is known", time(self.cut)),
+            ("its healing is known", time(self.healed)),
+            ("memory", memory),
+            ("wall time", format!("{:.1} s", self.wall.as_secs_f64())),
+        ];
+        writeln!(f, "{} nodes", self.nodes)?;
+        rows.iter().try_for_each(|(what, figure)| writeln!(f, "  {what:<36} {figure}"))
+    }
+}
+
+/// Resident memory of this process in bytes; zero where the kernel does not say.
+pub(super) fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

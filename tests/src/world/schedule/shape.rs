@@ -1,0 +1,83 @@
+//! The network of a seed: who knows whom, who is behind NAT, who may have how many links.
+
+use std::time::Duration;
+
+use weave_ctl::proto::name::PeerName;
+
+use super::{MESH, index};
+use crate::world::{HostId, Spec, World, name, net::Nat};
+
+/// Launches `hosts` hosts, within some seconds of each other, such that targets alone join them all.
+pub(super) fn launch(world: &mut World, hosts: HostId) {
+    let network = network(world, hosts);
+    for id in 1..=hosts {
+        let spec = spec(world, &network, id, hosts);
+        world.launch_as(id, spec);
+        if world.pick(2) == 0 {
+            let pause = Duration::from_millis(world.pick(3000));
+            world.run(pause);
+        }
+    }
+}
+
+/// What all hosts of a network have in common.
+struct Network {
+    names: Vec<PeerName>,
+    seeds: usize,
+    discovery: bool,
+    conn_limit: u32,
+    nats: Vec<Nat>,
+    bridge: bool,
+    mtus: Vec<u32>,
+}
+
+fn network(world: &mut World, hosts: HostId) -> Network {
+    let mut names: Vec<PeerName> = (1..=hosts).map(name).collect();
+    if world.pick(4) == 0 {
+        // Another name with the same low bits, from which the short id is made at first.
+        names[1] = PeerName::from_bytes([0, 0, 0, 1, 0, 1]);
+    }
+    let seeds = names.len() - usize::from(world.pick(4) == 0);
+    let discovery = world.pick(4) != 0;
+    let conn_limit = if MESH && discovery && world.pick(4) == 0 { 2 + world.pick(3) } else { 200 };
+    let nat = MESH && world.pick(4) == 0;
+    let kind = |world: &mut World| [Nat::None, Nat::Forwarding][index(world, 2)];
+    let nats = (1..=hosts).map(|id| if nat && id > 1 { kind(world) } else { Nat::None }).collect();
+    let uneven = MESH && world.pick(4) == 0;
+    let mut mtu = || if uneven { [1500, 1400, 9000][index(world, 3)] } else { 1500 };
+    let mtus = (1..=hosts).map(|_| mtu()).collect();
+    Network {
+        names,
+        seeds,
+        discovery,
+        conn_limit: u32::try_from(conn_limit).unwrap_or(200),
+        nats,
+        bridge: world.pick(3) == 0,
+        mtus,
+    }
+}
+
+fn spec(world: &mut World, network: &Network, id: HostId, hosts: HostId) -> Spec {
+    let at = usize::from(id - 1);
+    let open: Vec<HostId> = (1..=hosts).filter(|h| network.nats[usize::from(h - 1)] == Nat::None).collect();
+    let earlier: Vec<HostId> = open.iter().copied().filter(|h| *h < id).collect();
+    let pick = |world: &mut World, of: &[HostId]| of.get(index(world, of.len())).copied();
+    // Everybody knows one of those before; some know everybody, themselves included; some know any other.
+    let mut targets: Vec<HostId> = pick(world, &earlier).into_iter().collect();
+    match world.pick(4) {
+        0 => targets.clone_from(&open),
+        1 => targets.extend(pick(world, &open)),
+        _ => {}
+    }
+    Spec {
+        name: Some(network.names[at]),
+        seeds: if at < network.seeds { network.names[..network.seeds].to_vec() } else { Vec::new() },
+        targets,
+        discovery: network.discovery,
+        conn_limit: network.conn_limit,
+        nat: network.nats[at],
+        mtu: network.mtus[at],
+        bridge: network.bridge,
+        ..Spec::default()
+    }
+}

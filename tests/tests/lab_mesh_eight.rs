@@ -1,0 +1,148 @@
+//! Eight hosts: with few links each, or on a partial underlay; all reach all, and any loss is mended by itself.
+//!
+//! The partial underlay is random: `$WEAVE_LAB_SEED` chooses another, and a failure names the one it had.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use weave_ctl::proto::rng::Rng;
+use weave_tests::lab::{Everyone, Lab, Plan, SETTLED, traffic::tcp, view::Path};
+
+const HOSTS: usize = 8;
+/// From a failure to traffic by another way.
+const RECOVERED: Duration = Duration::from_secs(10);
+/// Longer than a dead controller stays unnoticed by the others: what they then decide must not hurt either.
+const NOTICED: Duration = Duration::from_secs(8);
+/// Bytes of a TCP transfer of which every one is checked.
+const TRANSFER: u64 = 1 << 20;
+
+fn everyone_of(lab: &Lab) -> Everyone {
+    let mut everyone = Everyone::of(&lab.addresses().expect("addresses")).expect("sockets");
+    everyone.reach_each_other(SETTLED).unwrap_or_else(|e| panic!("{e:#}\n{}", paths(lab)));
+    everyone
+}
+
+/// What every host says of its paths, for the reader of a failure.
+fn paths(lab: &Lab) -> String {
+    let said = lab
+        .hosts()
+        .iter()
+        .map(|h| format!("{}:\n{}", h.netns(), h.weave(&["status", "peers"]).unwrap_or_else(|e| e.to_string())));
+    said.collect::<Vec<_>>().join("\n")
+}
+
+/// Kills every controller in turn, one at a time: its kernel goes on, so that nobody notices anything. The controllers
+/// of `long` stay dead until the others know.
+fn kill_each_controller(lab: &Lab, everyone: &mut Everyone, long: &[usize]) {
+    for host in lab.hosts() {
+        host.kill().expect("kill");
+        let end = Instant::now() + if long.contains(&host.number()) { NOTICED } else { Duration::ZERO };
+        loop {
+            everyone.reach_each_other(RECOVERED).unwrap_or_else(|e| {
+                panic!("with the controller of host {} killed: {e:#}\n{}", host.number(), paths(lab))
+            });
+            if Instant::now() >= end {
+                break;
+            }
+        }
+        lab.launch_planned(host.number()).expect("launch again");
+    }
+    everyone.reach_each_other(RECOVERED).expect("everyone, with all controllers back");
+}
+
+/// Takes every host away in turn, one at a time.
+fn lose_each_host(lab: &Lab, everyone: &mut Everyone) {
+    for host in lab.hosts() {
+        lab.lose(host.number()).expect("a host is gone");
+        everyone
+            .reach_each_other_without(host, RECOVERED)
+            .unwrap_or_else(|e| panic!("without host {}: {e:#}\n{}", host.number(), paths(lab)));
+        lab.restore(host.number()).expect("the host is back");
+        everyone
+            .reach_each_other(SETTLED)
+            .unwrap_or_else(|e| panic!("with host {} back: {e:#}\n{}", host.number(), paths(lab)));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn eight_hosts_with_at_most_three_links_each_reach_each_other_directly() {
+    let plan = Plan::of("lm8lim", HOSTS).containers(1).launch(&["--conn-limit", "3"]).chain();
+    let lab = Lab::meshed(plan).expect("a Lab");
+    let mut everyone = everyone_of(&lab);
+    lab.wait_direct(SETTLED).expect("direct paths");
+    let few = |lab: &Lab| {
+        for host in lab.hosts() {
+            let neighbours = host.neighbours().expect("status");
+            assert!((1..=3).contains(&neighbours.len()), "links of {}: {neighbours:?}", host.netns());
+        }
+    };
+    few(&lab);
+    let before = lab.relayed().expect("counters");
+    let all = lab.addresses().expect("addresses");
+    tcp(&all[0].0, &all[7].0, all[7].1, TRANSFER).expect("TCP");
+    everyone.reach_each_other(RECOVERED).expect("everyone");
+    assert_eq!(lab.relayed().expect("counters"), before, "something was relayed");
+
+    kill_each_controller(&lab, &mut everyone, &[4]);
+    lose_each_host(&lab, &mut everyone);
+    lab.wait_known(SETTLED).expect("all are known everywhere again");
+    few(&lab);
+}
+
+/// Hosts in random order, and the wires of a random underlay that stays in one piece without any one host: a ring in that
+/// order, and some more.
+fn random_wires(rng: &mut Rng) -> (Vec<usize>, BTreeSet<(usize, usize)>) {
+    let mut order: Vec<usize> = (1..=HOSTS).collect();
+    for last in (1..HOSTS).rev() {
+        order.swap(last, below(rng, last + 1));
+    }
+    let ring = (0..HOSTS).map(|i| (order[i], order[(i + 1) % HOSTS]));
+    let more: Vec<_> = (0..4).map(|_| (1 + below(rng, HOSTS), 1 + below(rng, HOSTS))).collect();
+    let pairs = ring.chain(more).filter(|(one, other)| one != other);
+    let wires = pairs.map(|(one, other)| (one.min(other), one.max(other))).collect();
+    (order, wires)
+}
+
+fn below(rng: &mut Rng, bound: usize) -> usize {
+    usize::try_from(rng.below(bound as u64)).expect("a small number")
+}
+
+#[test]
+#[ignore = "needs root"]
+fn eight_hosts_on_a_random_partial_underlay_reach_each_other_through_relays() {
+    let seed: u64 = std::env::var("WEAVE_LAB_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    let (order, wires) = random_wires(&mut Rng::new(bytes));
+    println!("WEAVE_LAB_SEED={seed}: {wires:?}");
+    let wired = |one: usize, other: usize| wires.contains(&(one.min(other), one.max(other)));
+    let plan = Plan::of("lm8part", HOSTS).containers(1);
+    // Everybody is told of the next in the ring, which it can reach; discovery finds the rest.
+    let place = |n: usize| order.iter().position(|o| *o == n).unwrap_or(0);
+    let plan = plan.targets(|n| vec![order[(place(n) + 1) % HOSTS]]);
+    let lab = Lab::meshed(plan.wires(&wires.iter().copied().collect::<Vec<_>>())).expect("a Lab");
+    let mut everyone = everyone_of(&lab);
+    for (here, there) in (1..=HOSTS).flat_map(|one| (1..=HOSTS).map(move |other| (one, other))) {
+        if here == there {
+            continue;
+        }
+        let host = lab.host(here);
+        if wired(here, there) {
+            host.wait_path(there, SETTLED, Path::is_direct).expect("a direct path");
+            continue;
+        }
+        let through = |p: &Path| (1..=HOSTS).any(|n| wired(here, n) && p.is_through(n));
+        let path = host.wait_path(there, SETTLED, through).expect("a path through a neighbour");
+        assert!(!path.why.is_empty(), "host {here} does not say why host {there} is not reached directly");
+    }
+    let all = lab.addresses().expect("addresses");
+    let far = (2..=HOSTS).find(|n| !wired(1, *n)).expect("somebody is far from host 1");
+    tcp(&all[0].0, &all[far - 1].0, all[far - 1].1, TRANSFER).expect("TCP through relays");
+    let relays: u64 = lab.relayed().expect("counters").iter().sum();
+    assert!(relays > 0, "nothing was relayed");
+
+    lose_each_host(&lab, &mut everyone);
+}

@@ -1,0 +1,274 @@
+//! Traffic of containers on real controllers and the real kernel: everybody to everybody, sizes, devices, what tools see.
+
+use std::{
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    os::fd::AsRawFd as _,
+    time::Duration,
+};
+
+use serde_json::Value;
+use weave_common::vxlan::OVERHEAD;
+use weave_tests::lab::{
+    Host, Lab, Plan, SETTLED,
+    cmd::{output, run, text},
+    eventually,
+    host::{ping, ping_with},
+    traffic::{TcpFlow, UdpFlow, tcp, within},
+    underlay_on,
+};
+
+/// Bytes of the headers of IPv4 with UDP or ICMP.
+const HEADERS: u32 = 28;
+/// Datagrams of a flow that shows that a pair can talk.
+const ENOUGH: u64 = 20;
+/// A frame of this size crosses the underlay only as a super-packet.
+const SUPER: u32 = 20_000;
+
+/// Most bytes that UDP carries over IPv4, and a little less: with its Ethernet header this is still one super-packet for
+/// a device that takes 64 KiB.
+const LARGE: [usize; 2] = [65535 - HEADERS as usize, 65490];
+
+type Container = (String, Ipv4Addr);
+
+fn pairs(all: &[Container]) -> Vec<(&Container, &Container)> {
+    all.iter().flat_map(|from| all.iter().filter(move |to| *to != from).map(move |to| (from, to))).collect()
+}
+
+/// The MTU that the container's own interface has.
+fn mtu_of(container: &str) -> u32 {
+    let shown = run(&["ip", "-n", container, "-j", "link", "show", "dev", "ethwe"]).expect("the interface");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    shown[0]["mtu"].as_u64().and_then(|mtu| mtu.try_into().ok()).expect("an MTU")
+}
+
+fn all_ping(all: &[Container]) {
+    let failed: Vec<_> = pairs(all).into_iter().filter(|(from, to)| !ping(&from.0, to.1, 2)).collect();
+    assert!(failed.is_empty(), "no answer: {failed:?}");
+}
+
+/// Runs a flow of datagrams of `size` bytes between every pair at once.
+fn all_send(all: &[Container], size: u32) {
+    let start = |(from, to): (&Container, &Container)| {
+        UdpFlow::start(&from.0, &to.0, to.1, 100, size as usize).expect("a flow")
+    };
+    let flows: Vec<UdpFlow> = pairs(all).into_iter().map(start).collect();
+    eventually(SETTLED, || flows.iter().all(|flow| flow.arrived() >= ENOUGH));
+    flows.iter().for_each(UdpFlow::end);
+    for ((from, to), flow) in pairs(all).into_iter().zip(flows) {
+        let flow = flow.stop().expect("a count");
+        assert!(flow.is_whole() && flow.sent >= ENOUGH, "{from:?} to {to:?}, {size} bytes: {flow:?}");
+    }
+}
+
+/// A packet of exactly the MTU passes although nobody may cut it; one byte more is refused where it is sent.
+fn exactly_the_mtu(from: &str, to: Ipv4Addr, mtu: u32) {
+    let size = (mtu - HEADERS).to_string();
+    assert!(ping_with(from, to, &["-c", "2", "-i", "0.05", "-W", "1", "-M", "do", "-s", &size]), "{mtu} bytes to {to}");
+    let (net, more, to) = (format!("--net=/run/netns/{from}"), (mtu - HEADERS + 1).to_string(), to.to_string());
+    let said = output(&["nsenter", &net, "ping", "-n", "-c", "1", "-W", "0.05", "-M", "do", "-s", &more, &to]);
+    let said = text(&said.expect("ping runs"));
+    assert!(said.contains(&format!("message too long, mtu={mtu}")), "{said}");
+}
+
+fn drops(host: &Host) -> u64 {
+    let status = host.json(&["status"]).expect("status");
+    let drops = status["dataplane"]["drops"].as_array().expect("a list").clone();
+    drops.iter().filter_map(|d| d["packets"].as_u64()).sum()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn six_containers_on_three_hosts_all_talk_to_each_other() {
+    let lab = Lab::ready(Plan::of("lt6", 3)).expect("a Lab");
+    let all = lab.addresses().expect("addresses");
+    assert_eq!(all.len(), 6);
+    all_ping(&all);
+    all_send(&all, 100);
+    let mtu = mtu_of(&all[0].0);
+    assert_eq!(mtu, 1500 - OVERHEAD);
+    all_send(&all, mtu - HEADERS);
+    for (from, to) in pairs(&all) {
+        tcp(&from.0, &to.0, to.1, 1 << 20).unwrap_or_else(|e| panic!("TCP {from:?} to {to:?}: {e:#}"));
+        exactly_the_mtu(&from.0, to.1, mtu);
+    }
+    let dropped: Vec<u64> = lab.hosts().iter().map(drops).collect();
+    assert_eq!(dropped, [0, 0, 0], "packets were dropped though all was in order");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_mtu_of_containers_follows_the_underlay() {
+    for underlay in [1400, 9000] {
+        let lab = Lab::ready(Plan::of("ltmtu", 2).containers(1).mtu(underlay)).expect("a Lab");
+        let all = lab.addresses().expect("addresses");
+        let mtu = underlay - OVERHEAD;
+        assert_eq!([mtu_of(&all[0].0), mtu_of(&all[1].0)], [mtu, mtu]);
+        assert_eq!(lab.host(1).connections().expect("status")[0]["mtu"], mtu);
+        exactly_the_mtu(&all[0].0, all[1].1, mtu);
+        all_send(&all, mtu - HEADERS);
+        tcp(&all[0].0, &all[1].0, all[1].1, 1 << 20).expect("TCP");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn peers_are_reached_by_different_devices() {
+    let lab = Lab::new(Plan::of("ltdev", 3).containers(1)).expect("a Lab");
+    // Host 1 and 2 share both underlays, host 3 has the second alone.
+    lab.add_underlay(&[1, 2, 3], 1400).expect("a second underlay");
+    lab.unplug(3, 0).expect("no first underlay");
+    let first = |k| underlay_on(k, 1).to_string();
+    lab.launch(1, &[]).expect("launch");
+    lab.launch(2, &[&first(0)]).expect("launch");
+    lab.launch(3, &[&first(1)]).expect("launch");
+    lab.wait_established(SETTLED).expect("links");
+    lab.attach_all().expect("attach");
+    let all = lab.addresses().expect("addresses");
+    all_ping(&all);
+    for (container, _) in &all {
+        assert_eq!(mtu_of(container), 1400 - OVERHEAD);
+    }
+    for (from, to) in pairs(&all) {
+        tcp(&from.0, &to.0, to.1, 1 << 20).unwrap_or_else(|e| panic!("TCP {from:?} to {to:?}: {e:#}"));
+        exactly_the_mtu(&from.0, to.1, 1400 - OVERHEAD);
+    }
+    let devices: Vec<Value> =
+        lab.host(1).map("weave_tunnels").expect("a map").iter().map(|e| e["value"]["ifindex"].clone()).collect();
+    assert_eq!(devices.len(), 2);
+    assert_ne!(devices[0], devices[1], "both peers are reached by one device");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn super_packets_stay_whole_on_the_underlay() {
+    let lab = Lab::ready(Plan::of("ltgso", 2).containers(1)).expect("a Lab");
+    let all = lab.addresses().expect("addresses");
+    let flow = TcpFlow::start(&all[0].0, &all[1].0, all[1].1, Duration::ZERO).expect("a flow");
+    for host in lab.hosts() {
+        let net = format!("--net=/run/netns/{}", host.netns());
+        let filter = format!("udp port 6784 and greater {SUPER}");
+        // Ends with success only when that many such frames passed.
+        run(&["nsenter", &net, "tcpdump", "-n", "-c", "20", "-i", "eth0", &filter]).expect("super-packets on eth0");
+    }
+    flow.stop().expect("every byte");
+}
+
+/// Sends `bytes` of UDP as one super-packet, to be cut into datagrams of `segment` bytes.
+fn send_super_packet(from: &str, to: SocketAddrV4, bytes: usize, segment: u16) {
+    let socket = within(from, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
+    let size = libc::c_int::from(segment);
+    // SAFETY: the option takes an int; `size` is one and lives across the call, and the descriptor is open.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    socket.send_to(&vec![7; bytes], to).expect("sent");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_largest_super_packets_of_containers_arrive() {
+    let lab = Lab::ready(Plan::of("ltudp", 2).containers(2)).expect("a Lab");
+    let all = lab.addresses().expect("addresses");
+    for ((from, to), bytes) in pairs(&all).into_iter().flat_map(|pair| LARGE.map(|bytes| (pair, bytes))) {
+        let inbound = within(&to.0, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
+        inbound.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+        let port = inbound.local_addr().expect("an address").port();
+        send_super_packet(&from.0, SocketAddrV4::new(to.1, port), bytes, 1400);
+        let (mut arrived, mut buffer) = (0, vec![0; 1 << 16]);
+        while arrived < bytes {
+            arrived += inbound.recv(&mut buffer).unwrap_or_else(|e| panic!("{arrived} of {bytes} from {from:?}: {e}"));
+        }
+        assert_eq!(arrived, bytes);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn segments_of_mtu_size_on_the_wire_are_delivered_whole() {
+    let lab = Lab::ready(Plan::of("ltwire", 2).containers(1)).expect("a Lab");
+    for host in lab.hosts() {
+        // As a wire with a plain card: checksums are made and segments cut before the device.
+        let net = format!("--net=/run/netns/{}", host.netns());
+        run(&["nsenter", &net, "ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gro", "on"]).expect("ethtool");
+    }
+    let all = lab.addresses().expect("addresses");
+    for (from, to) in pairs(&all) {
+        tcp(&from.0, &to.0, to.1, 8 << 20).expect("TCP");
+    }
+    all_send(&all, 1500 - OVERHEAD - HEADERS);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn bpftool_shows_named_fields_and_programs() {
+    let lab = Lab::ready(Plan::of("ltbpf", 2).containers(1)).expect("a Lab");
+    let host = lab.host(1);
+    let fields = [
+        ("weave_endpoints", &["addr"][..], &["ifindex", "mac"][..]),
+        ("weave_routes", &["prefix_len", "data"], &["kind", "peer"]),
+        ("weave_tunnels", &["name"], &["outer", "ifindex", "next_hop", "inner_mtu"]),
+        ("weave_senders", &["addr"], &["peer"]),
+        ("weave_config", &[], &["schema", "vni", "data_port"]),
+    ];
+    for (map, keys, values) in fields {
+        let entries = host.map(map).expect("bpftool");
+        assert!(!entries.is_empty(), "{map} is empty");
+        for entry in &entries {
+            assert!(map == "weave_config" || entry["key"].is_object(), "{map}: the key has no fields: {entry}");
+            assert!(entry["value"].is_object(), "{map}: the value has no fields: {entry}");
+            let missing: Vec<_> = keys
+                .iter()
+                .filter(|k| entry["key"].get(**k).is_none())
+                .chain(values.iter().filter(|v| entry["value"].get(**v).is_none()))
+                .collect();
+            assert!(missing.is_empty(), "{map} has no field {missing:?}: {entry}");
+        }
+    }
+    let shown = run(&["bpftool", "prog", "show"]).expect("bpftool");
+    for program in ["weave_container", "weave_underlay", "weave_anchor"] {
+        assert!(shown.contains(&format!("name {program} ")), "{program} is not in\n{shown}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn status_shows_peers_and_links() {
+    let lab = Lab::ready(Plan::of("ltstat", 3).containers(1)).expect("a Lab");
+    for host in lab.hosts() {
+        let status = host.json(&["status"]).expect("status");
+        let peers: Vec<_> = status["peers"].as_array().expect("peers").iter().map(|p| p["name"].clone()).collect();
+        assert_eq!(peers.len(), 3, "{status}");
+        assert_eq!(peers[0], status["name"]);
+        let links = status["connections"].as_array().expect("links");
+        assert_eq!(links.len(), 2);
+        for link in links {
+            assert_eq!(link["state"], "established");
+            assert_eq!(link["mtu"], 1500 - OVERHEAD);
+            assert!(link["rtt_us"].as_u64().is_some(), "{link}");
+            assert!(link["address"].as_str().is_some_and(|a| a.starts_with("192.168.77.")), "{link}");
+        }
+        let shown = host.weave(&["status", "connections"]).expect("status");
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+        assert!(shown.lines().all(|l| l.contains("established") && l.contains("mtu=1450 rtt=")), "{shown}");
+        let owners = status["ipam"]["owners"].as_array().expect("owners");
+        assert_eq!(owners.len(), 3);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_network_with_a_password() {
+    let lab = Lab::ready(Plan::of("ltpass", 3).containers(1).launch(&["--password", "open sesame"])).expect("a Lab");
+    let all = lab.addresses().expect("addresses");
+    all_ping(&all);
+    tcp(&all[0].0, &all[2].0, all[2].1, 1 << 20).expect("TCP");
+    let shown = lab.host(2).weave(&["status", "connections"]).expect("status");
+    assert!(shown.lines().all(|l| l.contains(" password ")), "{shown}");
+}

@@ -1,0 +1,185 @@
+//! L1: networks of real cores under every fault the simulator knows.
+
+use std::{env, time::Duration};
+
+use weave_ctl::proto::command::{Answer, Command, ConnectionState, ContainerStatus, Status};
+use weave_tests::world::{
+    Faults, HostId, World,
+    journal::{Detail, Journal},
+    name, schedule,
+    seeds::{self, Failure},
+};
+
+/// Seeds that are always run.
+const SEEDS_MIN: u64 = 40;
+/// Seconds of further seeds when `WEAVE_SIM_SECONDS` does not say.
+const SECONDS: u64 = 10;
+
+fn three() -> World {
+    let mut world = World::new(1, Faults::NONE);
+    world.launch(1, &[1, 2, 3], &[]);
+    world.launch(2, &[1, 2, 3], &[1]);
+    world.launch(3, &[1, 2, 3], &[2]);
+    world
+}
+
+fn status(world: &mut World, host: HostId) -> Box<Status> {
+    let request = world.ask(host, Command::Status);
+    match world.answer(request) {
+        Some(Ok(Answer::Status(status))) => status.clone(),
+        other => panic!("no status: {other:?}"),
+    }
+}
+
+/// Attaches a container and lets `time` pass for it; what was told of it.
+fn attached(world: &mut World, host: HostId, container: &str, time: Duration) -> ContainerStatus {
+    let request = world.attach(host, container);
+    world.run(time);
+    match world.answer(request) {
+        Some(Ok(Answer::Attached(status))) => status.clone(),
+        other => panic!("not attached: {other:?}\n{}", world.tail(20)),
+    }
+}
+
+fn established(world: &mut World, host: HostId) -> usize {
+    status(world, host).connections.iter().filter(|c| c.state == ConnectionState::Established).count()
+}
+
+#[test]
+fn hosts_find_each_other_through_one_they_know() {
+    let mut world = three();
+    world.run(Duration::from_secs(3));
+    for host in 1..=3 {
+        assert_eq!(established(&mut world, host), 2, "h{host}\n{}", world.tail(60));
+        assert_eq!(status(&mut world, host).peers.len(), 3);
+    }
+    assert_eq!(world.unsettled(), Vec::<String>::new());
+}
+
+#[test]
+fn a_peer_without_seeds_adopts_the_ring() {
+    let mut world = World::new(1, Faults::NONE);
+    world.launch(1, &[1, 2], &[]);
+    world.launch(2, &[1, 2], &[1]);
+    world.launch(3, &[], &[1]);
+    let early = world.attach(3, "c");
+    assert!(matches!(world.answer(early), Some(Err(refusal)) if refusal.0.contains("no ring")));
+    world.run(Duration::from_secs(3));
+    let ipam = status(&mut world, 3).ipam;
+    assert!(ipam.ready && ipam.owners.len() == 2 && ipam.state.contains("owns no addresses"), "{ipam:?}");
+    assert_eq!(world.unsettled(), Vec::<String>::new());
+}
+
+#[test]
+fn networks_seeded_apart_keep_links_and_rings_and_say_so() {
+    let mut world = World::new(1, Faults::NONE);
+    world.launch(1, &[1], &[]);
+    world.launch(2, &[2], &[1]);
+    world.run(Duration::from_secs(3));
+    for host in 1..=2 {
+        let status = status(&mut world, host);
+        assert!(status.warnings.iter().any(|w| w.contains("seeded by different peers")), "{:?}", status.warnings);
+        assert_eq!(status.ipam.owners.iter().map(|o| o.peer).collect::<Vec<_>>(), [name(host)]);
+        assert_eq!(established(&mut world, host), 1, "links stay");
+    }
+    // Each goes on giving its own addresses; the oracle, which knows one network only, would object to the second.
+    let request = world.attach(1, "c1");
+    world.run(Duration::from_millis(5));
+    assert!(matches!(world.answer(request), Some(Ok(_))));
+}
+
+#[test]
+fn a_crash_keeps_addresses_and_paths_and_the_links_come_back() {
+    let mut world = three();
+    world.run(Duration::from_secs(3));
+    let before = attached(&mut world, 2, "c", Duration::from_millis(100));
+    world.crash(2);
+    world.run(Duration::from_secs(5));
+    world.start(2);
+    world.run(Duration::from_secs(5));
+    assert_eq!(established(&mut world, 2), 2, "{}", world.tail(60));
+    assert_eq!(status(&mut world, 2).containers, [before]);
+    assert_eq!(world.unsettled(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reboot_keeps_the_addresses_for_containers_that_attach_again() {
+    let mut world = three();
+    world.run(Duration::from_secs(3));
+    let before = attached(&mut world, 2, "c", Duration::from_millis(100));
+    world.power_off(2);
+    world.run(Duration::from_secs(5));
+    world.start(2);
+    let other = attached(&mut world, 2, "other", Duration::from_secs(5));
+    assert_ne!(other.addrs, before.addrs);
+    let again = attached(&mut world, 2, "c", Duration::from_secs(1));
+    assert_eq!(again.addrs, before.addrs);
+}
+
+#[test]
+fn a_launch_killed_at_once_after_a_reboot_keeps_the_addresses() {
+    let mut world = three();
+    world.run(Duration::from_secs(3));
+    let before = attached(&mut world, 2, "c", Duration::from_millis(100));
+    world.power_off(2);
+    world.set_faults(Faults { crash_before_commit: 1000, ..Faults::NONE });
+    world.start(2);
+    assert!(!world.up(2), "killed before its first commit");
+    world.set_faults(Faults::NONE);
+    world.run(Duration::from_secs(5));
+    let containers = status(&mut world, 2).containers;
+    assert_eq!(containers.iter().map(|c| &c.addrs).collect::<Vec<_>>(), [&before.addrs]);
+}
+
+#[test]
+fn a_partition_leaves_traffic_alone_and_heals_by_itself() {
+    let mut world = three();
+    world.run(Duration::from_secs(3));
+    world.cut(1, 2);
+    world.cut(1, 3);
+    world.run(Duration::from_secs(300));
+    assert_eq!(established(&mut world, 1), 0);
+    assert_eq!(established(&mut world, 2), 1);
+    let alone = world.attach(1, "c1");
+    world.run(Duration::from_secs(1));
+    assert!(matches!(world.answer(alone), Some(Ok(_))), "both sides go on allocating");
+    world.heal();
+    world.run(schedule::SETTLE);
+    for host in 1..=3 {
+        assert_eq!(established(&mut world, host), 2, "h{host}\n{}", world.tail(60));
+    }
+    assert_eq!(world.unsettled(), Vec::<String>::new());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [3, 4] {
+        assert_eq!(schedule::run_logged(seed), schedule::run_logged(seed), "seed {seed}");
+    }
+    assert_ne!(schedule::run_logged(3).trace, schedule::run_logged(4).trace, "another seed is another run");
+}
+
+#[test]
+fn a_run_is_the_same_whether_it_is_logged_or_not() {
+    let quiet = schedule::run(5, None, Journal::new(Detail::Off, None));
+    let logged = schedule::run_logged(5);
+    assert_eq!((quiet.events, quiet.lasted, quiet.highest), (logged.events, logged.lasted, logged.highest));
+}
+
+#[test]
+fn random_schedules() {
+    let seconds = env::var("WEAVE_SIM_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(SECONDS);
+    let start = env::var("WEAVE_SIM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
+    let first = seeds::many(&(start..start + SEEDS_MIN), None, None, &told);
+    let more = seeds::many(&(start + SEEDS_MIN..u64::MAX), None, Some(Duration::from_secs(seconds)), &told);
+    println!("{} random schedules from seed {start} on", first.passed + more.passed);
+    if let Some(failure) = first.failures.first().or(more.failures.first()) {
+        // Once more, with the end of the log in the message.
+        let _outcome = schedule::run_logged(failure.seed);
+    }
+    assert_eq!((first.failures, more.failures), (vec![], vec![]));
+}
+
+fn told(failure: &Failure) {
+    println!("seed {} failed: {}\n  replay it: cargo xtask sim --replay {}", failure.seed, failure.wrong, failure.seed);
+}

@@ -1,0 +1,26 @@
+//! What the programs must know of the controller's settings.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Version of every layout in this crate. Part of the path under which maps and links are pinned.
+///
+/// Changed whenever a struct, a map's type or the meaning of a field changes.
+pub const SCHEMA: u32 = 2;
+
+/// The one entry (key 0) of [`crate::map::CONFIG`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Config {
+    /// [`SCHEMA`] once written. An array entry that nobody wrote reads as zero: the programs then pass everything
+    /// that comes from the underlay and drop what comes from containers.
+    pub schema: u32,
+    /// VXLAN network identifier of the overlay, host byte order, 24 bits.
+    pub vni: u32,
+    /// UDP port of the data plane, host byte order.
+    pub data_port: u16,
+    /// UDP port of the controller's own socket, to which probes are passed up, host byte order. Data packets are taken
+    /// here as well: a peer behind address translation is reached only at the port that its probes came from.
+    pub probe_port: u16,
+}
+
+const _: () = assert!(size_of::<Config>() == 12);

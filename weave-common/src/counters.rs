@@ -1,0 +1,54 @@
+//! What the programs count when all is well.
+
+use bytemuck::{Pod, Zeroable};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// Index into [`crate::map::COUNTERS`]. Numbered once, never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Counter {
+            /// All of them, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name used in `report` and in metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// From a container to another on this host.
+    Local = 0, "local";
+    /// From a container, encapsulated and sent to a peer.
+    Encap = 1, "encap";
+    /// From a peer, decapsulated and delivered.
+    Decap = 2, "decap";
+    /// ARP requests answered for the container's neighbours.
+    ArpReply = 3, "arp-reply";
+    /// Probes from peers passed up to the controller.
+    Probe = 4, "probe";
+    /// From a peer, sent on to another without being decapsulated.
+    Relay = 5, "relay";
+}
+
+/// Packets and bytes; a super-packet counts once, with all its bytes. One entry a [`Counter`] and CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the inner frame.
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<Count>() == 16);

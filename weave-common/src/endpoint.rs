@@ -1,0 +1,52 @@
+//! Local containers: the exact-match table that is looked up before any route.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::addr::{Ip4, Mac};
+
+/// A container on this host. Key: its overlay address ([`Ip4`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Endpoint {
+    /// Index of the veth's host end; what the container sends arrives there, and nowhere else.
+    pub ifindex: u32,
+    /// MAC of the container's end: the one derived from the first of its addresses. Not a [`Mac`], whose only field would
+    /// show as `__0` in dumps.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub pad: [u8; 2],
+}
+
+impl Endpoint {
+    /// The endpoint behind host interface `ifindex`, whose container's interface has `mac`.
+    #[must_use]
+    pub const fn new(ifindex: u32, mac: Mac) -> Self {
+        Self { ifindex, mac: mac.0, pad: [0; 2] }
+    }
+
+    /// MAC of the container's end.
+    #[must_use]
+    #[inline(always)]
+    pub const fn mac(&self) -> Mac {
+        Mac(self.mac)
+    }
+}
+
+/// Key of [`crate::map::ENDPOINTS`], as a named struct so that its BTF has a field name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct EndpointKey {
+    /// The container's overlay address.
+    pub addr: [u8; 4],
+}
+
+impl EndpointKey {
+    /// The key of the container at `addr`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(addr: Ip4) -> Self {
+        Self { addr: addr.0 }
+    }
+}
+
+const _: () = assert!(size_of::<Endpoint>() == 12);

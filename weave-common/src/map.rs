@@ -1,0 +1,44 @@
+//! Names and capacities of the maps. Names have at most 15 characters (`BPF_OBJ_NAME_LEN` less the NUL).
+
+/// Hash: [`crate::endpoint::EndpointKey`] to [`crate::endpoint::Endpoint`].
+pub const ENDPOINTS: &str = "weave_endpoints";
+/// Longest-prefix trie: network to [`crate::route::Route`].
+pub const ROUTES: &str = "weave_routes";
+/// Hash: [`crate::addr::PeerKey`] to [`crate::tunnel::Tunnel`].
+pub const TUNNELS: &str = "weave_tunnels";
+/// Hash: [`crate::tunnel::SenderKey`] to [`crate::tunnel::Sender`].
+pub const SENDERS: &str = "weave_senders";
+/// Hash: [`crate::device::DeviceKey`] to [`crate::device::Device`].
+pub const DEVICES: &str = "weave_devices";
+/// Array of one: [`crate::config::Config`].
+pub const CONFIG: &str = "weave_config";
+/// Per-CPU array indexed by [`crate::drop::DropReason`]: packets, as `u64`.
+pub const DROPS: &str = "weave_drops";
+/// Per-CPU array indexed by [`crate::counters::Counter`]: [`crate::counters::Count`].
+pub const COUNTERS: &str = "weave_counters";
+
+/// Program on the host end of a container's veth (TC ingress): all that the container sends.
+pub const PROG_CONTAINER: &str = "weave_container";
+/// Program on an underlay device (TC ingress): decapsulates and delivers, or relays.
+pub const PROG_UNDERLAY: &str = "weave_underlay";
+/// Program on the GRO anchor (TC ingress): what reached the data port by a device without [`PROG_UNDERLAY`].
+pub const PROG_ANCHOR: &str = "weave_anchor";
+/// Program on an underlay device (XDP): drops what cannot be ours and relays, before the kernel has made a packet of it.
+pub const PROG_XDP: &str = "weave_xdp";
+/// Never attached: run once on a made-up packet to find out whether the kernel knows the encapsulation flags.
+pub const PROG_PROBE: &str = "weave_probe";
+
+/// Containers on one host.
+pub const ENDPOINTS_MAX: u32 = 4096;
+/// Ranges of the ring, in CIDR pieces.
+pub const ROUTES_MAX: u32 = 65536;
+/// Peers.
+pub const TUNNELS_MAX: u32 = 8192;
+/// Underlay addresses that peers send from.
+pub const SENDERS_MAX: u32 = 16384;
+/// Underlay devices with [`PROG_XDP`].
+pub const DEVICES_MAX: u32 = 1024;
+/// Slots kept for drop reasons, so that a new one does not change the map's shape.
+pub const DROPS_MAX: u32 = 64;
+/// Slots kept for counters, likewise.
+pub const COUNTERS_MAX: u32 = 32;

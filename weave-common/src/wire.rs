@@ -1,0 +1,64 @@
+//! The outer headers of an encapsulated packet, as prepared by the controller and completed by the kernel.
+
+use core::net::Ipv4Addr;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{checksum, vxlan};
+
+/// Length of an Ethernet header.
+pub const ETH_LEN: usize = 14;
+/// Length of an IPv4 header without options.
+pub const IPV4_LEN: usize = 20;
+/// Length of a UDP header.
+pub const UDP_LEN: usize = 8;
+/// Length of [`OuterHeader`].
+pub const OUTER_LEN: usize = IPV4_LEN + UDP_LEN + vxlan::HEADER_LEN;
+
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// IP protocol number of UDP.
+pub const IPPROTO_UDP: u8 = 17;
+
+/// Hop limit of an encapsulated packet: the bound on relaying.
+pub const OUTER_TTL: u8 = 64;
+
+/// IPv4 (RFC 791), UDP (RFC 768) and VXLAN headers.
+///
+/// Total length, UDP length and UDP source port are zero; the IPv4 checksum is that of the header with total length
+/// zero, so the kernel program adds the length to it (RFC 1624). The UDP checksum stays zero, as RFC 7348 asks.
+///
+/// Aligned so that the programs copy it by words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(4))]
+pub struct OuterHeader {
+    /// IPv4 header, DF set.
+    pub ipv4: [u8; IPV4_LEN],
+    /// UDP header.
+    pub udp: [u8; UDP_LEN],
+    /// VXLAN header.
+    pub vxlan: [u8; vxlan::HEADER_LEN],
+}
+
+impl OuterHeader {
+    /// Headers from `source` to `destination`:`data_port` for network `vni`, sent by the peer with `short_id`.
+    #[must_use]
+    pub fn prepare(source: Ipv4Addr, destination: Ipv4Addr, data_port: u16, vni: u32, short_id: u16) -> Self {
+        let mut ipv4 = [0; IPV4_LEN];
+        ipv4[0] = 0x45;
+        ipv4[6] = 0x40; // DF
+        ipv4[8] = OUTER_TTL;
+        ipv4[9] = IPPROTO_UDP;
+        ipv4[12..16].copy_from_slice(&source.octets());
+        ipv4[16..20].copy_from_slice(&destination.octets());
+        let sum = checksum::ipv4_header(&ipv4);
+        ipv4[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut udp = [0; UDP_LEN];
+        udp[2..4].copy_from_slice(&data_port.to_be_bytes());
+        Self { ipv4, udp, vxlan: vxlan::header(vni, short_id) }
+    }
+}
+
+const _: () = assert!(size_of::<OuterHeader>() == OUTER_LEN);

@@ -1,0 +1,136 @@
+//! What can be typed: clap's types, without behaviour.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::flags::{DirFlags, LaunchFlags};
+
+/// A container network without a central store: hosts find each other by gossip, packets never leave the kernel.
+#[derive(Parser, Debug)]
+#[command(name = "weave-ctl", version, propagate_version = false, max_term_width = 100)]
+#[command(after_help = "Exit status: 0 done, 1 refused by the controller, 2 usage or no controller.")]
+pub struct Cli {
+    /// Where the controller keeps its things.
+    #[command(flatten)]
+    pub dirs: DirFlags,
+    /// Write JSON
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Start the controller of this host; returns when it is ready
+    Launch(Box<LaunchFlags>),
+    /// Connect to more peers, or to other ones
+    Connect(ConnectArgs),
+    /// Try no more to connect to peers; connections that are up stay
+    Forget(ForgetArgs),
+    /// Show the state of the controller, or a part of it
+    Status(StatusArgs),
+    /// Give a container an interface and addresses, and print the addresses
+    Attach(AttachArgs),
+    /// Take addresses of a container away, and print them
+    Detach(DetachArgs),
+    /// List containers: id, MAC, addresses
+    Ps,
+    /// Stop the controller; containers keep talking
+    Stop(StopArgs),
+    /// Leave the network and forget everything
+    Reset(ResetArgs),
+    /// Print everything that helps to find a fault, as JSON; or a picture of the mesh
+    Report(ReportArgs),
+    /// Print the version of this command
+    Version,
+}
+
+/// Arguments of `connect`.
+#[derive(Args, Debug)]
+pub struct ConnectArgs {
+    /// Forget all other peers that were named before
+    #[arg(long)]
+    pub replace: bool,
+    /// HOST or HOST:PORT, the host a name or an IPv4 address
+    #[arg(value_name = "PEER", required_unless_present = "replace")]
+    pub peers: Vec<String>,
+}
+
+/// Arguments of `forget`.
+#[derive(Args, Debug)]
+pub struct ForgetArgs {
+    /// As given to `launch` or `connect`
+    #[arg(value_name = "PEER", required = true)]
+    pub peers: Vec<String>,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// The part to show; a summary of everything when none is named
+    #[arg(value_name = "PART")]
+    pub part: Option<StatusPart>,
+}
+
+/// Parts of the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusPart {
+    /// Links to peers, and attempts at them
+    Connections,
+    /// All known peers with their links
+    Peers,
+    /// Peers that were named to `launch` and `connect`
+    Targets,
+    /// Shares of the address range
+    Ipam,
+}
+
+/// Arguments of `attach`.
+#[derive(Args, Debug)]
+#[command(allow_missing_positional = true)]
+pub struct AttachArgs {
+    /// IP, IP/LENGTH, net:CIDR or net:default; one address of the default subnet when none is named
+    #[arg(value_name = "ADDR")]
+    pub addrs: Vec<String>,
+    /// Name or path of a network namespace, or a process id
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub container: String,
+}
+
+/// Arguments of `detach`.
+#[derive(Args, Debug)]
+#[command(allow_missing_positional = true)]
+pub struct DetachArgs {
+    /// IP or IP/LENGTH; all addresses and the interface when none is named
+    #[arg(value_name = "ADDR")]
+    pub addrs: Vec<String>,
+    /// As given to `attach`, or as `ps` shows it
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub container: String,
+}
+
+/// Arguments of `report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Print the peers and their links as a graph in DOT, the language of Graphviz
+    #[arg(long)]
+    pub graph: bool,
+}
+
+/// Arguments of `stop`.
+#[derive(Args, Debug)]
+pub struct StopArgs {
+    /// Remove programs, maps and interfaces too: containers are cut off; addresses are kept
+    #[arg(long)]
+    pub teardown: bool,
+}
+
+/// Arguments of `reset`.
+#[derive(Args, Debug)]
+pub struct ResetArgs {
+    /// Even when no peer takes over this peer's addresses, or no controller is running
+    #[arg(long)]
+    pub force: bool,
+}

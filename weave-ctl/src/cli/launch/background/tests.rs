@@ -1,0 +1,48 @@
+//! The word between a launch and the process that it starts.
+
+use clap::Parser;
+
+use super::{
+    super::super::args::{Cli, Verb},
+    arguments,
+};
+use crate::config::{
+    self,
+    env::Env,
+    flags::{DirFlags, LaunchFlags, LogLevel, Xdp},
+};
+
+#[test]
+fn a_child_reads_the_same_settings_from_its_arguments() {
+    let text = |s: &str| Some(s.to_owned());
+    let full = LaunchFlags {
+        peers: vec!["host-2".into(), "192.0.2.3:7000".into()],
+        name: text("::3"),
+        nickname: text("-odd.name"),
+        port: text("7001"),
+        password: text("secret"),
+        ipalloc_range: text("10.2.0.0/16"),
+        ipalloc_default_subnet: text("10.2.1.0/24"),
+        seed: vec!["::1".into(), "::3".into()],
+        no_discovery: true,
+        conn_limit: text("3"),
+        host: text("127.0.0.9"),
+        xdp: Xdp::Native,
+        log_level: LogLevel::Debug,
+        ..LaunchFlags::default()
+    };
+    for flags in [full, LaunchFlags::default()] {
+        let env = Env { run_dir: Some("/tmp/some where".into()), ..Env::default() };
+        let dirs = config::dirs(&DirFlags::default(), &env).expect("directories");
+        let parent = config::launch(&flags, dirs, &env).expect("settings");
+        let list = arguments(&parent, flags.log_level, 9);
+        assert!(!list.iter().any(|a| a.to_string_lossy().contains("secret")), "the password shows: {list:?}");
+
+        let cli = Cli::try_parse_from(std::iter::once("weave-ctl".into()).chain(list)).expect("arguments");
+        let Verb::Launch(again) = cli.verb else { panic!("another verb") };
+        assert_eq!((again.foreground, again.ready_fd, again.log_level), (true, Some(9), flags.log_level));
+        let env = Env { password: parent.password.clone(), ..Env::default() };
+        let dirs = config::dirs(&cli.dirs, &env).expect("directories");
+        assert_eq!(config::launch(&again, dirs, &env).expect("settings"), parent);
+    }
+}

@@ -1,0 +1,84 @@
+//! `status connections`: a line a link or attempt, those that work first.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use super::{
+    arrow,
+    paths::{self, measured},
+    peer,
+    table::{clean, table},
+};
+use crate::api::types::{Connection, Path, Status};
+
+/// States in the order in which they are counted and listed.
+pub(super) const STATES: [&str; 5] = ["established", "pending", "retrying", "failed", "connecting"];
+
+pub(super) fn connections(status: &Status) -> String {
+    let paths: BTreeMap<&str, &Path> =
+        status.peers.iter().filter_map(|p| Some((p.id.name.as_str(), p.path.as_ref()?))).collect();
+    let path_of = |c: &Connection| c.peer.as_ref().and_then(|p| paths.get(p.name.as_str()).copied());
+    let mut all: Vec<&Connection> = status.connections.iter().collect();
+    all.sort_by_cached_key(|c| place(c));
+
+    let heads = table(all.iter().map(|c| vec![arrow(c.outbound), c.address.clone(), c.state.clone()]));
+    // What follows the state has columns only where there is a peer; a reason may be of any length.
+    let with_peer = all.iter().filter(|c| c.peer.is_some());
+    let peers = table(with_peer.map(|c| columns(c, path_of(c), status.password)));
+    let width = heads.lines().map(|line| line.chars().count()).max().unwrap_or(0) + 2;
+    let mut peers = peers.lines();
+    let mut text = String::new();
+    for (head, c) in heads.lines().zip(all) {
+        let rest = match c.peer {
+            Some(_) => peers.next().unwrap_or_default().to_owned(),
+            None => clean(&note(c, None)),
+        };
+        text += format!("{head:width$}{rest}").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// By state, then by address in the order of numbers; host names follow.
+fn place(c: &Connection) -> (usize, bool, Option<SocketAddr>, String) {
+    let state = STATES.iter().position(|s| *s == c.state).unwrap_or(STATES.len());
+    let with_port = c.address.parse().ok();
+    let address = with_port.or_else(|| Some(SocketAddr::new(c.address.parse().ok()?, 0)));
+    (state, address.is_none(), address, c.address.clone())
+}
+
+/// Whether the link knows a password; how packets travel; the peer; what was measured; why.
+fn columns(c: &Connection, path: Option<&Path>, password: bool) -> Vec<String> {
+    let way = match path {
+        Some(Path::Direct { .. }) => "direct",
+        Some(Path::Relayed { .. }) => "relayed",
+        Some(Path::Unconfirmed { .. }) => "unconfirmed",
+        Some(Path::Here) | None if c.data.is_some() => "direct",
+        Some(Path::Here) | None => "no-data",
+    };
+    vec![
+        if password { "password" } else { "no-password" }.to_owned(),
+        way.to_owned(),
+        c.peer.as_ref().map(peer).unwrap_or_default(),
+        measured(c.mtu, c.rtt_us),
+        note(c, path),
+    ]
+}
+
+/// Why it is not established or packets do not go straight, and when it is tried again.
+fn note(c: &Connection, path: Option<&Path>) -> String {
+    let info = match path {
+        Some(Path::Relayed { via, why, .. }) => paths::because(&format!("via {}", peer(via)), either(&c.info, why)),
+        Some(Path::Unconfirmed { why, .. }) => either(&c.info, why).to_owned(),
+        _ => c.info.clone(),
+    };
+    let next = c.retry_in_ms.map(|ms| format!("next attempt in {}.{}s", ms / 1000, ms % 1000 / 100));
+    let parts: Vec<String> = Some(info).filter(|i| !i.is_empty()).into_iter().chain(next).collect();
+    parts.join(", ")
+}
+
+fn either<'a>(first: &'a str, second: &'a str) -> &'a str {
+    if first.is_empty() { second } else { first }
+}
+
+#[cfg(test)]
+mod tests;

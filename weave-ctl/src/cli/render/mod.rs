@@ -1,0 +1,169 @@
+//! All that is printed: as text for people, or as JSON with the field names of the contract.
+//!
+//! Text keeps the shapes that users of Weave Net know; columns are as wide as their widest cell and fields are always
+//! apart. Every function returns whole lines, or nothing.
+//!
+//! Does not: write anywhere, or ask anyone.
+
+mod connections;
+mod graph;
+mod paths;
+mod summary;
+mod table;
+
+use serde::Serialize;
+
+use self::table::table;
+use super::args::StatusPart;
+use crate::api::types::{Container, Detached, Done, Error, Ipam, Owner, Peer, PeerRef, Status, Targets};
+
+/// A value as indented JSON.
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    // The contract's types have string keys and no custom serialization, which is all that can fail.
+    serde_json::to_string_pretty(value).map_or_else(|e| format!("{{\"error\": \"{e}\"}}\n"), |text| text + "\n")
+}
+
+/// A refusal.
+pub(super) fn failure(sentence: &str, as_json: bool) -> String {
+    if as_json { json(&Error { error: sentence.to_owned() }) } else { table::clean(sentence) + "\n" }
+}
+
+/// Done: people see nothing.
+pub(super) fn done(done: &Done, as_json: bool) -> String {
+    if as_json { json(done) } else { String::new() }
+}
+
+/// The topology in DOT.
+pub(super) fn graph(status: &Status) -> String {
+    graph::graph(status)
+}
+
+/// What became of targets: a line each, for those that were named or replaced.
+pub(super) fn targets(targets: &Targets, as_json: bool) -> String {
+    if as_json {
+        return json(targets);
+    }
+    let outcomes = [
+        (&targets.added, "added"),
+        (&targets.kept, "was a target already: nothing was changed"),
+        (&targets.removed, "is no target any more; a connection to it stays while it is up"),
+    ];
+    let lines: Vec<String> =
+        outcomes.iter().flat_map(|(which, what)| which.iter().map(move |t| format!("{t} {what}"))).collect();
+    if lines.is_empty() { "there were no targets: nothing was changed\n".to_owned() } else { table::lines(&lines) }
+}
+
+/// What was removed without a controller.
+pub(super) fn removed(lines: &[String], as_json: bool) -> String {
+    if as_json { json(&serde_json::json!({ "removed": lines })) } else { table::lines(lines) }
+}
+
+/// The version of this command.
+pub(super) fn version(version: &str, as_json: bool) -> String {
+    if as_json { json(&serde_json::json!({ "version": version })) } else { format!("weave-ctl {version}\n") }
+}
+
+/// A controller that became ready in the background.
+pub(super) fn launched(status: &Status, pid: u32, as_json: bool) -> String {
+    if as_json {
+        return json(&serde_json::json!({ "name": status.name, "nickname": status.nickname, "pid": pid }));
+    }
+    let warnings = status.warnings.iter().map(|w| format!("Warning: {}\n", table::clean(w)));
+    std::iter::once(format!("{}({})\n", status.name, status.nickname)).chain(warnings).collect()
+}
+
+/// The addresses of a container that was attached.
+pub(super) fn attached(container: &Container, as_json: bool) -> String {
+    if as_json { json(container) } else { addresses(&container.addrs) }
+}
+
+/// The addresses that were released.
+pub(super) fn detached(detached: &Detached, as_json: bool) -> String {
+    if as_json { json(detached) } else { addresses(&detached.addrs) }
+}
+
+/// On one line, without the lengths of their subnets, ready for a script.
+fn addresses(addrs: &[String]) -> String {
+    let bare: Vec<&str> = addrs.iter().map(|a| a.split_once('/').map_or(a.as_str(), |(addr, _)| addr)).collect();
+    if bare.is_empty() { String::new() } else { bare.join(" ") + "\n" }
+}
+
+/// `ps`.
+pub(super) fn containers(containers: &[Container], as_json: bool) -> String {
+    if as_json {
+        return json(containers);
+    }
+    let rows = containers.iter().map(|c| {
+        let kept = if c.attached { "" } else { " (not attached)" };
+        vec![c.id.clone(), c.mac.clone(), c.addrs.join(" ") + kept]
+    });
+    table(rows)
+}
+
+/// `status`, or a part of it.
+pub(super) fn status(status: &Status, part: Option<StatusPart>, as_json: bool) -> String {
+    match (part, as_json) {
+        (None, true) => json(status),
+        (None, false) => summary::summary(status),
+        (Some(StatusPart::Connections), true) => json(&status.connections),
+        (Some(StatusPart::Connections), false) => connections::connections(status),
+        (Some(StatusPart::Peers), true) => json(&status.peers),
+        (Some(StatusPart::Peers), false) => peers(&status.peers),
+        (Some(StatusPart::Targets), true) => json(&status.targets),
+        (Some(StatusPart::Targets), false) => table::lines(&status.targets),
+        (Some(StatusPart::Ipam), true) => json(&status.ipam),
+        (Some(StatusPart::Ipam), false) => ipam(&status.ipam),
+    }
+}
+
+/// `name(nickname)`.
+fn peer(id: &PeerRef) -> String {
+    if id.nickname.is_empty() { id.name.clone() } else { format!("{}({})", id.name, id.nickname) }
+}
+
+fn arrow(outbound: bool) -> String {
+    if outbound { "->".to_owned() } else { "<-".to_owned() }
+}
+
+fn peers(peers: &[Peer]) -> String {
+    // One table for all links, so that the columns of all peers align.
+    let rows = peers.iter().flat_map(|p| &p.links).map(|link| {
+        let state = if link.established { "established" } else { "pending" };
+        vec![arrow(link.outbound), link.address.clone(), peer(&link.id), state.to_owned()]
+    });
+    let links = table(rows);
+    let mut links = links.lines();
+    let ways = paths::ways(peers.iter());
+    let mut text = String::new();
+    for (p, way) in peers.iter().zip(ways.lines()) {
+        text += &format!("{way}\n");
+        for line in links.by_ref().take(p.links.len()) {
+            text += &format!("   {line}\n");
+        }
+    }
+    text
+}
+
+fn ipam(ipam: &Ipam) -> String {
+    let rows = ipam.owners.iter().map(|owner| {
+        vec![
+            peer(&owner.id),
+            format!("{:>8} IPs ({} of total){}", owner.addresses, share(owner, ipam.size), notes(owner)),
+        ]
+    });
+    table(rows)
+}
+
+/// Percent of the range with one decimal, rounded half up.
+fn share(owner: &Owner, size: u64) -> String {
+    let permille = (u128::from(owner.addresses) * 2000 / u128::from(size.max(1))).div_ceil(2);
+    format!("{:02}.{}%", permille / 10, permille % 10)
+}
+
+fn notes(owner: &Owner) -> String {
+    let active = owner.active.map(|n| format!(" ({n} active)")).unwrap_or_default();
+    active + if owner.unreachable { " - unreachable!" } else { "" }
+}
+
+#[cfg(test)]
+mod tests;

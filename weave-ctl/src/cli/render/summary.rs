@@ -1,0 +1,175 @@
+//! `status`: blocks of right-aligned labels.
+
+use std::fmt::Display;
+
+use super::{connections::STATES, paths, table::clean};
+use crate::api::types::{Channel, Connection, Path, Peer, Status};
+
+/// Column in which labels end.
+const LABEL: usize = 15;
+/// Column in which values begin.
+const INDENT: usize = LABEL + 2;
+/// Connections listed in the summary.
+const CONNECTIONS_SHOWN: usize = 16;
+/// Peers listed in the summary because packets do not go straight to them.
+const DETOURS_SHOWN: usize = 8;
+
+pub(super) fn summary(status: &Status) -> String {
+    let blocks = [row("Version", &status.version), router(status), ipam(status), dataplane(status), warnings(status)];
+    blocks.iter().filter(|b| !b.is_empty()).cloned().collect::<Vec<_>>().join("\n")
+}
+
+fn row(label: &str, value: impl Display) -> String {
+    format!("{label:>LABEL$}: {}\n", clean(&value.to_string()))
+}
+
+/// Last, where they are seen.
+fn warnings(status: &Status) -> String {
+    status.warnings.iter().map(|w| row("Warning", w)).collect()
+}
+
+fn router(status: &Status) -> String {
+    let (min, max) = (status.protocol.min, status.protocol.max);
+    let links: Vec<bool> = status.peers.iter().flat_map(|p| &p.links).map(|l| l.established).collect();
+    [
+        row("Service", "router"),
+        row("Protocol", if min == max { format!("weave-ctl {max}") } else { format!("weave-ctl {min}..{max}") }),
+        row("Name", format_args!("{}({})", status.name, status.nickname)),
+        row("Encryption", encryption(status.password)),
+        row("PeerDiscovery", if status.discovery { "enabled" } else { "disabled" }),
+        row("Targets", status.targets.len()),
+        row("Connections", connections(&status.connections)),
+        each_connection(status),
+        limit(status),
+        row("Peers", peers(status.peers.len(), &links)),
+        detours(&status.peers),
+        status.channels.iter().filter_map(trouble).collect(),
+    ]
+    .concat()
+}
+
+/// Nothing from a controller that does not tell it.
+fn limit(status: &Status) -> String {
+    let links = status.connections.iter().filter(|c| STATES[..2].contains(&c.state.as_str())).count();
+    match status.conn_limit {
+        0 => String::new(),
+        limit if links < limit as usize => row("ConnLimit", limit),
+        limit => row("ConnLimit", format_args!("{limit} (reached: further peers get no link)")),
+    }
+}
+
+/// How packets travel, when not straight to every peer; and the first of the others with the reason.
+fn detours(peers: &[Peer]) -> String {
+    let paths: Vec<(&Peer, usize)> = peers.iter().filter_map(|p| Some((p, kind(p.path.as_ref()?)?))).collect();
+    let counts = [0, 1, 2].map(|k| paths.iter().filter(|(_, kind)| *kind == k).count());
+    if counts[1..] == [0, 0] {
+        return String::new();
+    }
+    let parts = [(counts[0], "direct"), (counts[1], "relayed"), (counts[2], "unconfirmed")];
+    let others = || paths.iter().filter(|(_, kind)| *kind > 0).map(|(p, _)| *p);
+    let ways = paths::ways(others().take(DETOURS_SHOWN));
+    row("Paths", with_parts(paths.len(), &parts)) + &some(ways.lines(), others().count(), "peers")
+}
+
+fn kind(path: &Path) -> Option<usize> {
+    match path {
+        Path::Here => None,
+        Path::Direct { .. } => Some(0),
+        Path::Relayed { .. } => Some(1),
+        Path::Unconfirmed { .. } => Some(2),
+    }
+}
+
+/// Lines below a row, and how many more there are in a part of the status.
+fn some<'a>(shown: impl Iterator<Item = &'a str>, all: usize, part: &str) -> String {
+    let shown: Vec<String> = shown.map(|line| format!("{:INDENT$}{line}\n", "")).collect();
+    let more = all.saturating_sub(shown.len());
+    let rest = if more > 0 { format!("{:INDENT$}and {more} more: status {part}\n", "") } else { String::new() };
+    shown.concat() + &rest
+}
+
+/// A gossip channel from which something could not be used.
+fn trouble(channel: &Channel) -> Option<String> {
+    let (name, errors) = (&channel.name, channel.errors);
+    let last = &channel.last_error;
+    (errors > 0).then(|| row("Channel", format_args!("{name}: {errors} entries could not be used, the last: {last}")))
+}
+
+fn encryption(password: bool) -> &'static str {
+    if password {
+        "control links only, with password (containers' packets are not encrypted)"
+    } else {
+        "control links only, without password (containers' packets are not encrypted)"
+    }
+}
+
+fn connections(all: &[Connection]) -> String {
+    let counts = STATES.map(|state| (all.iter().filter(|c| c.state == state).count(), state));
+    with_parts(all.len(), &counts)
+}
+
+/// The first links with state, address, MTU and round-trip time, as `status connections` shows all of them.
+fn each_connection(status: &Status) -> String {
+    let table = super::connections::connections(status);
+    some(table.lines().take(CONNECTIONS_SHOWN), status.connections.len(), "connections")
+}
+
+fn peers(known: usize, links: &[bool]) -> String {
+    let established = links.iter().filter(|up| **up).count();
+    let parts: Vec<String> = [(established, "established"), (links.len() - established, "pending")]
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, state)| format!("{n} {state}"))
+        .collect();
+    if parts.is_empty() { known.to_string() } else { format!("{known} (with {} connections)", parts.join(", ")) }
+}
+
+/// `total (2 of this, 1 of that)`, without what there is none of.
+fn with_parts<N: Display + PartialOrd + From<u8>>(total: N, parts: &[(N, &str)]) -> String {
+    let parts: Vec<String> =
+        parts.iter().filter(|(n, _)| *n > N::from(0)).map(|(n, what)| format!("{n} {what}")).collect();
+    if parts.is_empty() { total.to_string() } else { format!("{total} ({})", parts.join(", ")) }
+}
+
+fn ipam(status: &Status) -> String {
+    [
+        row("Service", "ipam"),
+        row("Status", &status.ipam.state),
+        row("Range", &status.ipam.range),
+        row("DefaultSubnet", &status.ipam.default_subnet),
+    ]
+    .concat()
+}
+
+fn dataplane(status: &Status) -> String {
+    let dataplane = &status.dataplane;
+    let drops: Vec<(u64, &str)> = dataplane.drops.iter().map(|d| (d.packets, d.reason.as_str())).collect();
+    let attached = status.containers.iter().filter(|c| c.attached).count();
+    let kept = status.containers.len() - attached;
+    let text = [
+        row("Service", "dataplane"),
+        row("Pinned", &dataplane.bpf_dir),
+        row("Programs", programs(status)),
+        row("Containers", with_parts(status.containers.len(), &[(kept, "not attached")])),
+        row("MTU", status.container_mtu),
+        row("Drops", with_parts(drops.iter().fold(0_u64, |sum, (n, _)| sum.saturating_add(*n)), &drops)),
+    ];
+    text.concat()
+}
+
+/// Each program with the number of devices it is attached to.
+fn programs(status: &Status) -> String {
+    let each: Vec<String> =
+        status.dataplane.programs.iter().map(|p| format!("{} on {}", p.name, devices(&p.attached_to))).collect();
+    if each.is_empty() { "none".to_owned() } else { each.join(", ") }
+}
+
+/// Few devices by name, many by number.
+fn devices(names: &[String]) -> String {
+    match names {
+        [] => "no device".to_owned(),
+        [one] => one.clone(),
+        [one, two] => format!("{one} and {two}"),
+        many => format!("{} devices", many.len()),
+    }
+}

@@ -1,0 +1,39 @@
+//! The environment variables that stand in for flags. Nothing else in the program reads the environment.
+//!
+//! A variable that is set but empty counts as unset.
+
+use std::{env, path::PathBuf};
+
+/// What the environment says; a flag wins over it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Env {
+    /// `WEAVE_RUN_DIR`.
+    pub run_dir: Option<PathBuf>,
+    /// `WEAVE_STATE_DIR`.
+    pub state_dir: Option<PathBuf>,
+    /// `WEAVE_BPF_DIR`.
+    pub bpf_dir: Option<PathBuf>,
+    /// `WEAVE_PORT`, not yet checked.
+    pub port: Option<String>,
+    /// `WEAVE_PASSWORD`.
+    pub password: Option<String>,
+}
+
+impl Env {
+    /// Reads the process's environment. A value that is not UTF-8 is kept for directories and counts as unset elsewhere.
+    #[must_use]
+    pub fn read() -> Self {
+        let dir = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let text = |name| env::var(name).ok().filter(|v| !v.is_empty());
+        Self {
+            run_dir: dir("WEAVE_RUN_DIR"),
+            state_dir: dir("WEAVE_STATE_DIR"),
+            bpf_dir: dir("WEAVE_BPF_DIR"),
+            port: text("WEAVE_PORT"),
+            password: text(PASSWORD),
+        }
+    }
+}
+
+/// The variable in which `launch` hands the password to the controller it starts, so that no process list shows it.
+pub const PASSWORD: &str = "WEAVE_PASSWORD";

@@ -1,0 +1,244 @@
+//! What a node starts from: who it is, what it was launched with, what its store and the kernel remember.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    io::{MapOp, Record, Target},
+    ipam::{
+        Allocation, Ring,
+        ring::{self, SeedError},
+    },
+    key::SecretKey,
+    name::{PeerName, PeerUid},
+    rng::Rng,
+};
+
+/// The range when none is named, as the predecessor's.
+pub const DEFAULT_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 32, 0, 0), 12);
+
+/// Who this peer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its name.
+    pub name: PeerName,
+    /// Of its key.
+    pub uid: PeerUid,
+    /// For people.
+    pub nickname: String,
+    /// Raised by one at every launch, so that fresh records win over those of an earlier run.
+    pub incarnation: u64,
+    /// Signs this peer's records; the uid follows from it. Made with the store, never told.
+    pub key: SecretKey,
+}
+
+/// What the network was launched with. Kept, and compared at the next launch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchParams {
+    /// The range that all peers share.
+    pub range: Ipv4Net,
+    /// Subnet from which containers get addresses when none is named.
+    pub default_subnet: Ipv4Net,
+    /// Names among which the range is divided at the start; empty when this peer was given none.
+    pub seeds: Vec<PeerName>,
+    /// Peers named at that launch; what `connect` and `forget` changed since is in the targets.
+    pub peers: Vec<Target>,
+}
+
+/// Content of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// `None` in a new store.
+    pub identity: Option<Identity>,
+    /// `None` in a new store.
+    pub params: Option<LaunchParams>,
+    /// Targets from `launch` and `connect`.
+    pub targets: Vec<Target>,
+    /// `None` until this peer has one.
+    pub ring: Option<Ring>,
+    /// Addresses given, by container id.
+    pub allocations: BTreeMap<String, Allocation>,
+}
+
+/// What the operator asked for at this launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// `--name`.
+    pub name: Option<PeerName>,
+    /// `--nickname`, or the host's name.
+    pub nickname: String,
+    /// `--ipalloc-range`; `None` when not given.
+    pub range: Option<Ipv4Net>,
+    /// `--ipalloc-default-subnet`; `None` when not given.
+    pub default_subnet: Option<Ipv4Net>,
+    /// `--seed`; empty when not given.
+    pub seeds: Vec<PeerName>,
+    /// Peers on the command line; empty when none was given.
+    pub targets: Vec<Target>,
+    /// False with `--no-discovery`.
+    pub discovery: bool,
+    /// Most links to other peers, inbound and outbound.
+    pub conn_limit: u32,
+    /// TCP port of the control plane; the data port is the next one.
+    pub port: u16,
+    /// True when links need a password.
+    pub encrypted: bool,
+}
+
+/// What the kernel holds from an earlier run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// True when pinned maps were found and adopted. False on a first launch and after a reboot.
+    pub adopted: bool,
+    /// The content of the maps, as the operations (`Put...` only) that would make it.
+    pub maps: Vec<MapOp>,
+    /// Host ends of containers' veths that exist: name and index.
+    pub endpoints: BTreeMap<String, u32>,
+}
+
+/// Everything a node starts from, settled.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Who this peer is in this run.
+    pub identity: Identity,
+    /// What the network was launched with.
+    pub params: LaunchParams,
+    /// Whom to dial.
+    pub targets: Vec<Target>,
+    /// The ring, from the store or from the seeds.
+    pub ring: Option<Ring>,
+    /// Addresses given in earlier runs.
+    pub allocations: BTreeMap<String, Allocation>,
+    /// What must be durable before the node does anything.
+    pub records: Vec<Record>,
+}
+
+/// Why a launch was refused. Store, kernel and network are as they were.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootError {
+    /// `--name` is not the store's.
+    #[error(
+        "this host's store belongs to peer {stored}, not to {asked}; nothing was changed: leave --name away, use another --state-dir, or `reset` first"
+    )]
+    Name {
+        /// The store's.
+        stored: PeerName,
+        /// `--name`.
+        asked: PeerName,
+    },
+    /// A parameter is not what the network was launched with.
+    #[error(
+        "this peer was launched with {what} {stored}, not {asked}; nothing was changed: leave the option away, or `reset` first"
+    )]
+    Param {
+        /// Which.
+        what: &'static str,
+        /// The store's.
+        stored: String,
+        /// This launch's.
+        asked: String,
+    },
+    /// No ring can be made of the seeds.
+    #[error("--seed cannot be used: {0}")]
+    Seed(#[from] SeedError),
+    /// The default subnet is not within the range.
+    #[error("the default subnet {subnet} is not within the range {range}")]
+    Subnet {
+        /// The subnet.
+        subnet: Ipv4Net,
+        /// The range.
+        range: Ipv4Net,
+    },
+    /// Fewer than four addresses.
+    #[error("the range {0} is too small: it must hold at least four addresses (/30)")]
+    Small(Ipv4Net),
+}
+
+/// Settles what this run starts from: the store wins where the operator is silent, and is never silently discarded.
+///
+/// `derived` is the name made from the host's hardware, used when neither the operator nor the store has one.
+///
+/// # Errors
+/// When the launch contradicts the store, or itself.
+pub fn resume(stored: Stored, launch: &Launch, derived: Option<PeerName>, rng: &mut Rng) -> Result<Boot, BootError> {
+    let identity = settle_identity(stored.identity.as_ref(), launch, derived, rng)?;
+    let mut params = settle_params(stored.params.as_ref(), launch)?;
+    let ring = match stored.ring {
+        Some(ring) => {
+            let asked = Ring::from_seeds(params.range, &launch.seeds);
+            if !launch.seeds.is_empty() && asked?.seeds != ring.seeds {
+                return Err(differs("seeds", &format!("{:?}", ring.seeds), &format!("{:?}", launch.seeds)));
+            }
+            Some(ring)
+        }
+        None if params.seeds.is_empty() => None,
+        None => Some(Ring::from_seeds(params.range, &params.seeds)?),
+    };
+    let same_list = launch.targets.is_empty() || stored.params.as_ref().is_some_and(|p| p.peers == launch.targets);
+    let targets = if same_list && stored.params.is_some() { stored.targets } else { launch.targets.clone() };
+    if !launch.targets.is_empty() {
+        params.peers.clone_from(&launch.targets);
+    }
+    let mut records =
+        vec![Record::Identity(identity.clone()), Record::Params(params.clone()), Record::Targets(targets.clone())];
+    records.extend(ring.clone().map(Record::Ring));
+    Ok(Boot { identity, params, targets, ring, allocations: stored.allocations, records })
+}
+
+fn settle_identity(
+    stored: Option<&Identity>,
+    launch: &Launch,
+    derived: Option<PeerName>,
+    rng: &mut Rng,
+) -> Result<Identity, BootError> {
+    let nickname = launch.nickname.clone();
+    if let Some(old) = stored {
+        if let Some(asked) = launch.name.filter(|n| *n != old.name) {
+            return Err(BootError::Name { stored: old.name, asked });
+        }
+        let incarnation = old.incarnation.saturating_add(1);
+        return Ok(Identity { nickname, incarnation, ..old.clone() });
+    }
+    let random = rng.bits().to_be_bytes();
+    let random = PeerName::derived([random[0], random[1], random[2], random[3], random[4], random[5]]);
+    let name = launch.name.or(derived).unwrap_or(random);
+    let key = SecretKey::new(rng);
+    Ok(Identity { name, uid: key.public().uid(), nickname, incarnation: 1, key })
+}
+
+fn settle_params(stored: Option<&LaunchParams>, launch: &Launch) -> Result<LaunchParams, BootError> {
+    let params = if let Some(old) = stored {
+        if let Some(asked) = launch.range.filter(|r| *r != old.range) {
+            return Err(differs("range", &old.range.to_string(), &asked.to_string()));
+        }
+        if let Some(asked) = launch.default_subnet.filter(|s| *s != old.default_subnet) {
+            return Err(differs("default subnet", &old.default_subnet.to_string(), &asked.to_string()));
+        }
+        let seeds = if launch.seeds.is_empty() { old.seeds.clone() } else { launch.seeds.clone() };
+        LaunchParams { seeds, ..old.clone() }
+    } else {
+        let range = launch.range.unwrap_or(DEFAULT_RANGE);
+        LaunchParams {
+            range,
+            default_subnet: launch.default_subnet.unwrap_or(range),
+            seeds: launch.seeds.clone(),
+            peers: launch.targets.clone(),
+        }
+    };
+    if ring::size(params.range) < 4 {
+        return Err(BootError::Small(params.range));
+    }
+    if !params.range.contains(&params.default_subnet) {
+        return Err(BootError::Subnet { subnet: params.default_subnet, range: params.range });
+    }
+    Ok(params)
+}
+
+fn differs(what: &'static str, stored: &str, asked: &str) -> BootError {
+    BootError::Param { what, stored: stored.to_owned(), asked: asked.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! A relaunch resumes; a contradiction is refused with both sides named.
+
+use super::*;
+
+fn launch() -> Launch {
+    Launch {
+        name: None,
+        nickname: "host1".into(),
+        range: None,
+        default_subnet: None,
+        seeds: vec![],
+        targets: vec![],
+        discovery: true,
+        conn_limit: 200,
+        port: 6783,
+        encrypted: false,
+    }
+}
+
+fn name(n: u8) -> PeerName {
+    PeerName::from_bytes([0, 0, 0, 0, 0, n])
+}
+
+fn target(text: &str) -> Target {
+    text.parse().unwrap()
+}
+
+fn boot(stored: Stored, launch: &Launch) -> Result<Boot, BootError> {
+    resume(stored, launch, Some(name(9)), &mut Rng::new([1; 32]))
+}
+
+/// What a store holds after `boot` was persisted.
+fn store_of(boot: &Boot) -> Stored {
+    Stored {
+        identity: Some(boot.identity.clone()),
+        params: Some(boot.params.clone()),
+        targets: boot.targets.clone(),
+        ring: boot.ring.clone(),
+        allocations: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn name_sources_in_order() {
+    let asked = Launch { name: Some(name(1)), ..launch() };
+    assert_eq!(boot(Stored::default(), &asked).unwrap().identity.name, name(1));
+    assert_eq!(boot(Stored::default(), &launch()).unwrap().identity.name, name(9));
+    let stored = store_of(&boot(Stored::default(), &asked).unwrap());
+    assert_eq!(boot(stored, &launch()).unwrap().identity.name, name(1));
+    let random = resume(Stored::default(), &launch(), None, &mut Rng::new([1; 32])).unwrap().identity.name;
+    assert_eq!(random.bytes()[0] & 3, 2, "locally administered unicast");
+}
+
+#[test]
+fn relaunch_is_the_same_peer_in_a_later_incarnation() {
+    let first = boot(Stored::default(), &launch()).unwrap();
+    let second = boot(store_of(&first), &launch()).unwrap();
+    assert_eq!((second.identity.name, second.identity.uid), (first.identity.name, first.identity.uid));
+    assert_eq!(second.identity.incarnation, first.identity.incarnation + 1);
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let seeded = Launch { name: Some(name(1)), seeds: vec![name(1), name(2)], ..launch() };
+    let stored = store_of(&boot(Stored::default(), &seeded).unwrap());
+    let other_name = Launch { name: Some(name(2)), ..launch() };
+    assert!(matches!(boot(stored.clone(), &other_name), Err(BootError::Name { .. })));
+    let other_range = Launch { range: Some("10.99.0.0/16".parse().unwrap()), ..launch() };
+    assert!(matches!(boot(stored.clone(), &other_range), Err(BootError::Param { what: "range", .. })));
+    let other_seeds = Launch { seeds: vec![name(1)], ..launch() };
+    assert!(matches!(boot(stored.clone(), &other_seeds), Err(BootError::Param { what: "seeds", .. })));
+    let reordered = Launch { seeds: vec![name(2), name(1)], ..launch() };
+    assert_eq!(boot(stored.clone(), &reordered).unwrap().ring, stored.ring);
+    assert_eq!(boot(stored.clone(), &launch()).unwrap().ring, stored.ring);
+}
+
+#[test]
+fn same_peer_list_resumes_edits_and_a_new_one_replaces_them() {
+    let first = Launch { targets: vec![target("a"), target("b")], ..launch() };
+    let mut stored = store_of(&boot(Stored::default(), &first).unwrap());
+    stored.targets = vec![target("b"), target("c")]; // connect c, forget a
+    assert_eq!(boot(stored.clone(), &first).unwrap().targets, stored.targets);
+    assert_eq!(boot(stored.clone(), &launch()).unwrap().targets, stored.targets);
+    let other = Launch { targets: vec![target("d")], ..launch() };
+    let replaced = boot(stored, &other).unwrap();
+    assert_eq!(replaced.targets, [target("d")]);
+    assert_eq!(replaced.params.peers, [target("d")]);
+}
+
+#[test]
+fn bad_ranges() {
+    let small = Launch { range: Some("10.0.0.0/31".parse().unwrap()), ..launch() };
+    assert!(matches!(boot(Stored::default(), &small), Err(BootError::Small(_))));
+    let outside = Launch { default_subnet: Some("10.99.0.0/24".parse().unwrap()), ..launch() };
+    assert!(matches!(boot(Stored::default(), &outside), Err(BootError::Subnet { .. })));
+}

@@ -1,0 +1,304 @@
+//! What a caller may ask of the core, and what it answers.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use weave_common::addr::Mac;
+
+use super::{
+    io::Target,
+    name::{PeerName, PeerUid},
+};
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Add targets, or replace them all.
+    Connect {
+        /// The targets.
+        targets: Vec<Target>,
+        /// Drop all other targets.
+        replace: bool,
+    },
+    /// Remove targets. Links that are up stay.
+    Forget {
+        /// The targets.
+        targets: Vec<Target>,
+    },
+    /// Give a container an interface and addresses.
+    Attach {
+        /// The container.
+        container: Container,
+        /// Addresses asked for; empty for one from the default subnet.
+        addrs: Vec<AddrRequest>,
+    },
+    /// Take a container's addresses away; all of them, and the interface, when none is named.
+    Detach {
+        /// The container's id.
+        id: String,
+        /// Addresses to take away.
+        addrs: Vec<Ipv4Addr>,
+    },
+    /// Everything the core knows.
+    Status,
+    /// Stop the controller.
+    Stop {
+        /// Remove the dataplane too.
+        teardown: bool,
+    },
+    /// Leave the network and forget everything.
+    Reset {
+        /// Even when nobody takes over this peer's ranges.
+        force: bool,
+    },
+}
+
+/// A container, resolved by the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// What the operator called it: stable, unique on the host.
+    pub id: String,
+    /// Path of its network namespace.
+    pub netns: String,
+}
+
+/// One address argument of `attach`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddrRequest {
+    /// `IP` or `IP/LEN`, optionally after `ip:`. Without a length the default subnet's is taken.
+    Fixed(Ipv4Addr, Option<u8>),
+    /// `net:CIDR`: any address of that subnet.
+    Subnet(Ipv4Net),
+    /// `net:default`.
+    Default,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Done; nothing to say.
+    Done,
+    /// `Attach`.
+    Attached(ContainerStatus),
+    /// `Detach`: the addresses released.
+    Detached(Vec<Ipv4Net>),
+    /// `Status`.
+    Status(Box<Status>),
+}
+
+/// Why a request was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// Everything the core knows, for `status`, `ps` and `report`.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// This peer.
+    pub name: PeerName,
+    /// This peer's uid.
+    pub uid: PeerUid,
+    /// This peer's nickname.
+    pub nickname: String,
+    /// This peer's short id.
+    pub short_id: u16,
+    /// Launches of this store.
+    pub incarnation: u64,
+    /// Control port.
+    pub port: u16,
+    /// A password is set.
+    pub encrypted: bool,
+    /// Peers learnt from others are dialled.
+    pub discovery: bool,
+    /// MTU in bytes that containers get now.
+    pub container_mtu: u32,
+    /// Targets, in the order given.
+    pub targets: Vec<Target>,
+    /// Links and attempts.
+    pub connections: Vec<Connection>,
+    /// Every peer known, this one first.
+    pub peers: Vec<PeerStatus>,
+    /// Address management.
+    pub ipam: IpamStatus,
+    /// Containers with addresses.
+    pub containers: Vec<ContainerStatus>,
+    /// Most links to other peers.
+    pub conn_limit: u32,
+    /// Oldest and newest version of the control protocol spoken.
+    pub protocol: (u16, u16),
+    /// For each peer whose broadcasts reach this one: to whom this one passes them on.
+    pub broadcast: Vec<(PeerName, Vec<PeerName>)>,
+    /// What is gossiped, by channel.
+    pub channels: Vec<ChannelStatus>,
+    /// Troubles that need the operator: collisions, ring conflicts, failed map writes.
+    pub warnings: Vec<String>,
+}
+
+/// A link, or an attempt at one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// We dialled.
+    pub outbound: bool,
+    /// The other end: an address, or the target as written while it is not resolved.
+    pub address: String,
+    /// State of the link.
+    pub state: ConnectionState,
+    /// The peer, once known.
+    pub peer: Option<(PeerName, String)>,
+    /// The peer's data address.
+    pub data: Option<SocketAddr>,
+    /// Why it is not established, or empty.
+    pub info: String,
+    /// Time until the next attempt.
+    pub retry_in: Option<Duration>,
+    /// MTU in bytes of containers' packets to this peer.
+    pub mtu: Option<u32>,
+    /// Round-trip time of the last probe on the data port.
+    pub rtt: Option<Duration>,
+}
+
+/// State of a link as operators know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectionState {
+    /// TCP or handshake under way.
+    Connecting,
+    /// Control is up, no probe has come back yet.
+    Pending,
+    /// Control is up and the data port answers.
+    Established,
+    /// The last attempt failed, another follows.
+    Retrying,
+    /// Given up: ourselves, or a name collision.
+    Failed,
+}
+
+/// A peer and its links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub name: PeerName,
+    /// For people.
+    pub nickname: String,
+    /// Its uid.
+    pub uid: PeerUid,
+    /// Its short id.
+    pub short_id: u16,
+    /// Its links as it told.
+    pub links: Vec<PeerLink>,
+    /// How containers' packets reach it.
+    pub path: PathStatus,
+}
+
+/// How containers' packets for a peer travel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathStatus {
+    /// They do not: it is this peer.
+    Here,
+    /// Straight to its data port, which answers.
+    Direct {
+        /// Its data port.
+        remote: SocketAddrV4,
+        /// Round-trip time of the last probe.
+        rtt: Option<Duration>,
+        /// Largest packet in bytes of a container that fits, once measured.
+        mtu: Option<u32>,
+    },
+    /// Through a peer that relays.
+    Relayed {
+        /// The next hop, with its nickname.
+        via: (PeerName, String),
+        /// Why not straight.
+        why: String,
+        /// Largest packet in bytes of a container that fits, as far as known.
+        mtu: Option<u32>,
+    },
+    /// No way is known to work.
+    Unconfirmed {
+        /// Where they are sent all the same.
+        remote: Option<SocketAddrV4>,
+        /// Why.
+        why: String,
+    },
+}
+
+/// One gossip channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelStatus {
+    /// Its name, as on the wire.
+    pub name: String,
+    /// True when this version knows what is in it; others are carried along.
+    pub known: bool,
+    /// Entries held.
+    pub entries: usize,
+    /// Entries that could not be used: they are kept apart and change nothing.
+    pub errors: u64,
+    /// The last of those, for the operator; empty when there was none.
+    pub last_error: String,
+}
+
+/// One link in a peer's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerLink {
+    /// The other peer.
+    pub peer: PeerName,
+    /// Its nickname, when known.
+    pub nickname: String,
+    /// Its end of the link.
+    pub address: String,
+    /// The record's owner dialled.
+    pub outbound: bool,
+    /// Control and data work.
+    pub established: bool,
+}
+
+/// Address management.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpamStatus {
+    /// `ready`, or what is waited for.
+    pub state: String,
+    /// True when this peer has a ring.
+    pub ready: bool,
+    /// The range.
+    pub range: Ipv4Net,
+    /// The default subnet.
+    pub default_subnet: Ipv4Net,
+    /// Shares, this peer first.
+    pub owners: Vec<OwnerStatus>,
+}
+
+/// One owner's share of the range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerStatus {
+    /// The owner.
+    pub peer: PeerName,
+    /// Its nickname, when known.
+    pub nickname: String,
+    /// Addresses in its ranges.
+    pub addresses: u64,
+    /// Addresses given to containers; known for this peer only.
+    pub active: Option<u64>,
+    /// No link to it and no record of it.
+    pub unreachable: bool,
+    /// Its ranges, as CIDR pieces.
+    pub ranges: Vec<Ipv4Net>,
+}
+
+/// A container on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerStatus {
+    /// What the operator called it.
+    pub id: String,
+    /// Path of its network namespace.
+    pub netns: String,
+    /// MAC of its interface.
+    pub mac: Mac,
+    /// Addresses with the length of their subnet.
+    pub addrs: Vec<Ipv4Net>,
+    /// Name of the veth's host end.
+    pub host_if: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// False while its addresses are kept but no interface exists (after a reboot).
+    pub attached: bool,
+}

@@ -1,0 +1,254 @@
+//! The kernel's maps as they should be, and the difference to those that are.
+//!
+//! The ring is the routing table: one longest-prefix entry a CIDR piece. Rules that keep traffic flowing when control is
+//! in trouble: routes are left alone while there is no ring; a tunnel is changed when a better address is known and
+//! removed only by [`Datapath::forget_peer`].
+//! Only what changed since the last difference is looked at, so an event costs what it changes.
+//! Bounds: writes that the kernel refused are tried again every [`RETRY_EVERY`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use weave_common::addr::Mac;
+
+use super::{
+    io::{MapOp, RouteTo, TunnelTo},
+    ipam::Ring,
+    name::PeerName,
+    time::Instant,
+};
+
+/// Pause before a refused write is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Desired and installed content of the maps.
+#[derive(Debug, Default)]
+pub struct Datapath {
+    want: Maps,
+    have: Maps,
+    routed: bool,
+    routes_changed: bool,
+    tunnels_changed: BTreeSet<PeerName>,
+    senders_changed: BTreeSet<Ipv4Addr>,
+    /// Who sends from an address: several peers may, behind one.
+    claims: BTreeSet<(Ipv4Addr, PeerName)>,
+    /// The same by peer.
+    claimed: BTreeSet<(PeerName, Ipv4Addr)>,
+    failed: BTreeMap<String, String>,
+    retry_at: Option<Instant>,
+}
+
+/// The content of the maps that hold state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maps {
+    /// Local containers.
+    pub endpoints: BTreeMap<Ipv4Addr, (u32, Mac)>,
+    /// The ring.
+    pub routes: BTreeMap<Ipv4Net, RouteTo>,
+    /// Peers.
+    pub tunnels: BTreeMap<PeerName, TunnelTo>,
+    /// Underlay addresses that peers send from.
+    pub senders: BTreeMap<Ipv4Addr, PeerName>,
+}
+
+impl Maps {
+    /// Applies one change.
+    pub fn apply(&mut self, op: &MapOp) {
+        match *op {
+            MapOp::PutEndpoint { addr, ifindex, mac } => drop(self.endpoints.insert(addr, (ifindex, mac))),
+            MapOp::DelEndpoint { addr } => drop(self.endpoints.remove(&addr)),
+            MapOp::PutRoute { net, to } => drop(self.routes.insert(net, to)),
+            MapOp::DelRoute { net } => drop(self.routes.remove(&net)),
+            MapOp::PutTunnel { peer, tunnel } => drop(self.tunnels.insert(peer, tunnel)),
+            MapOp::DelTunnel { peer } => drop(self.tunnels.remove(&peer)),
+            MapOp::PutSender { addr, peer } => drop(self.senders.insert(addr, peer)),
+            MapOp::DelSender { addr } => drop(self.senders.remove(&addr)),
+        }
+    }
+}
+
+impl Datapath {
+    /// Starts from what an earlier run left in the kernel. Its tunnels stay wanted: the peers behind them are most
+    /// likely there still.
+    #[must_use]
+    pub fn new(installed: &[MapOp]) -> Self {
+        let mut have = Maps::default();
+        for op in installed {
+            have.apply(op);
+        }
+        let want = Maps { tunnels: have.tunnels.clone(), senders: have.senders.clone(), ..Maps::default() };
+        let claims = want.senders.iter().map(|(addr, peer)| (*addr, *peer)).collect();
+        let claimed = want.senders.iter().map(|(addr, peer)| (*peer, *addr)).collect();
+        Self { want, have, claims, claimed, ..Self::default() }
+    }
+
+    /// Replaces the local containers.
+    pub fn set_endpoints(&mut self, endpoints: BTreeMap<Ipv4Addr, (u32, Mac)>) {
+        self.want.endpoints = endpoints;
+    }
+
+    /// Replaces the routes by those of `ring`, as peer `me` sees it.
+    pub fn set_ring(&mut self, ring: &Ring, me: PeerName) {
+        let to = |owner| if owner == me { RouteTo::Local } else { RouteTo::Peer(owner) };
+        self.want.routes = ring.routes().map(|(net, owner)| (net, to(owner))).collect();
+        self.routed = true;
+        self.routes_changed = true;
+    }
+
+    /// Sends to `peer` this way from now on.
+    pub fn set_tunnel(&mut self, peer: PeerName, tunnel: TunnelTo) {
+        self.want.tunnels.insert(peer, tunnel);
+        self.tunnels_changed.insert(peer);
+    }
+
+    /// Accepts packets from these addresses as those of `peer` from now on, and from no others as its.
+    pub fn set_senders(&mut self, peer: PeerName, addrs: &BTreeSet<Ipv4Addr>) {
+        let all = self.claimed.range((peer, Ipv4Addr::UNSPECIFIED)..=(peer, Ipv4Addr::BROADCAST));
+        let held: BTreeSet<Ipv4Addr> = all.map(|(_, addr)| *addr).collect();
+        for addr in held.difference(addrs) {
+            self.claims.remove(&(*addr, peer));
+            self.claimed.remove(&(peer, *addr));
+        }
+        for addr in addrs.difference(&held) {
+            self.claims.insert((*addr, peer));
+            self.claimed.insert((peer, *addr));
+        }
+        for addr in held.symmetric_difference(addrs) {
+            self.settle_sender(*addr);
+        }
+    }
+
+    /// Of several peers behind one address the lowest name stands for all.
+    fn settle_sender(&mut self, addr: Ipv4Addr) {
+        let lowest = PeerName::from_bytes([0; 6]);
+        let first = self.claims.range((addr, lowest)..).next().filter(|(at, _)| *at == addr);
+        match first {
+            Some((_, peer)) => self.want.senders.insert(addr, *peer),
+            None => self.want.senders.remove(&addr),
+        };
+        self.senders_changed.insert(addr);
+    }
+
+    /// Where `peer` is sent to now.
+    #[must_use]
+    pub fn tunnel(&self, peer: PeerName) -> Option<TunnelTo> {
+        self.want.tunnels.get(&peer).copied()
+    }
+
+    /// Changes the short id that all tunnels carry.
+    pub fn set_short_id(&mut self, short_id: u16) {
+        for (peer, tunnel) in self.want.tunnels.iter_mut().filter(|(_, tunnel)| tunnel.short_id != short_id) {
+            tunnel.short_id = short_id;
+            self.tunnels_changed.insert(*peer);
+        }
+    }
+
+    /// Stops sending to a peer that is gone for good and owns no range; false when it owns one, and is still sent to.
+    pub fn forget_peer(&mut self, peer: PeerName) -> bool {
+        let routed = self.want.routes.values().chain(self.have.routes.values()).any(|to| *to == RouteTo::Peer(peer));
+        if !routed {
+            self.want.tunnels.remove(&peer);
+            self.tunnels_changed.insert(peer);
+            self.set_senders(peer, &BTreeSet::new());
+        }
+        !routed
+    }
+
+    /// The kernel refused `op`: what it holds under that key is as before the attempt.
+    pub fn failed(&mut self, op: &MapOp, reason: &str, now: Instant) {
+        // Forgetting that it was written makes the next difference contain it again.
+        match *op {
+            MapOp::PutEndpoint { addr, .. } => drop(self.have.endpoints.remove(&addr)),
+            MapOp::PutRoute { net, .. } => drop(self.have.routes.remove(&net)),
+            MapOp::PutTunnel { peer, .. } => drop(self.have.tunnels.remove(&peer)),
+            MapOp::DelEndpoint { addr } => drop(self.have.endpoints.insert(addr, (0, Mac([0; 6])))),
+            MapOp::DelRoute { net } => drop(self.have.routes.insert(net, RouteTo::Local)),
+            MapOp::PutSender { addr, .. } => drop(self.have.senders.remove(&addr)),
+            MapOp::DelTunnel { .. } | MapOp::DelSender { .. } => {}
+        }
+        match *op {
+            MapOp::PutTunnel { peer, .. } | MapOp::DelTunnel { peer } => drop(self.tunnels_changed.insert(peer)),
+            MapOp::PutSender { addr, .. } | MapOp::DelSender { addr } => drop(self.senders_changed.insert(addr)),
+            MapOp::PutRoute { .. } | MapOp::DelRoute { .. } => self.routes_changed = true,
+            MapOp::PutEndpoint { .. } | MapOp::DelEndpoint { .. } => {}
+        }
+        self.failed.insert(key(op), format!("the kernel refused to change {}: {reason}", key(op)));
+        self.retry_at = Some(now + RETRY_EVERY);
+    }
+
+    /// Troubles to show.
+    pub fn warnings(&self) -> impl Iterator<Item = &String> {
+        self.failed.values()
+    }
+
+    /// When to ask for the difference again although nothing changed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// The changes that bring the kernel to what is wanted; they count as made unless [`Self::failed`] says otherwise.
+    ///
+    /// Additions come before removals, so that no packet meets a gap where a range is cut differently.
+    pub fn diff(&mut self, now: Instant) -> Vec<MapOp> {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return Vec::new();
+        }
+        self.retry_at = None;
+        self.failed.clear();
+        let (want, have) = (&self.want, &self.have);
+        let (mut ops, mut removals) = (Vec::new(), Vec::new());
+        // Whoever may answer is accepted before it is sent to.
+        for addr in std::mem::take(&mut self.senders_changed) {
+            match want.senders.get(&addr) {
+                Some(peer) if have.senders.get(&addr) != Some(peer) => ops.push(MapOp::PutSender { addr, peer: *peer }),
+                None if have.senders.contains_key(&addr) => removals.push(MapOp::DelSender { addr }),
+                _ => {}
+            }
+        }
+        for peer in std::mem::take(&mut self.tunnels_changed) {
+            match want.tunnels.get(&peer) {
+                Some(to) if have.tunnels.get(&peer) != Some(to) => ops.push(MapOp::PutTunnel { peer, tunnel: *to }),
+                None if have.tunnels.contains_key(&peer) => removals.push(MapOp::DelTunnel { peer }),
+                _ => {}
+            }
+        }
+        let endpoints = want.endpoints.iter().filter(|(a, e)| have.endpoints.get(a) != Some(e));
+        ops.extend(endpoints.map(|(addr, (ifindex, mac))| MapOp::PutEndpoint {
+            addr: *addr,
+            ifindex: *ifindex,
+            mac: *mac,
+        }));
+        if self.routed && std::mem::take(&mut self.routes_changed) {
+            let routes = want.routes.iter().filter(|(n, to)| have.routes.get(n) != Some(to));
+            ops.extend(routes.map(|(net, to)| MapOp::PutRoute { net: *net, to: *to }));
+            ops.extend(gone(&have.routes, &want.routes).map(|net| MapOp::DelRoute { net }));
+        }
+        ops.extend(gone(&have.endpoints, &want.endpoints).map(|addr| MapOp::DelEndpoint { addr }));
+        ops.extend(removals);
+        for op in &ops {
+            self.have.apply(op);
+        }
+        ops
+    }
+}
+
+fn gone<'a, K: Ord + Copy, V>(have: &'a BTreeMap<K, V>, want: &'a BTreeMap<K, V>) -> impl Iterator<Item = K> + 'a {
+    have.keys().copied().filter(|k| !want.contains_key(k))
+}
+
+fn key(op: &MapOp) -> String {
+    match op {
+        MapOp::PutEndpoint { addr, .. } | MapOp::DelEndpoint { addr } => format!("endpoint {addr}"),
+        MapOp::PutRoute { net, .. } | MapOp::DelRoute { net } => format!("route {net}"),
+        MapOp::PutTunnel { peer, .. } | MapOp::DelTunnel { peer } => format!("tunnel to {peer}"),
+        MapOp::PutSender { addr, .. } | MapOp::DelSender { addr } => format!("sender {addr}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! The difference, applied, gives what is wanted; refused writes come again; control trouble removes nothing.
+
+use std::net::SocketAddrV4;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Instant = Instant::from_start(Duration::from_secs(1));
+
+fn name(n: u8) -> PeerName {
+    PeerName::from_bytes([0, 0, 0, 0, 0, n])
+}
+
+fn tunnel(n: u8) -> TunnelTo {
+    let remote = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, n), 6784);
+    TunnelTo { remote, short_id: 1, via: PeerName::from_bytes([0, 0, 0, 0, 0, n]), path_mtu: 0 }
+}
+
+fn endpoint(n: u8) -> (Ipv4Addr, (u32, Mac)) {
+    let addr = Ipv4Addr::new(10, 0, 0, n);
+    (addr, (u32::from(n), Mac::of_container(addr.octets())))
+}
+
+#[test]
+fn without_a_ring_inherited_routes_and_tunnels_stay() {
+    let inherited = [
+        MapOp::PutRoute { net: "10.0.0.0/25".parse().unwrap(), to: RouteTo::Peer(name(2)) },
+        MapOp::PutTunnel { peer: name(2), tunnel: tunnel(2) },
+    ];
+    let mut datapath = Datapath::new(&inherited);
+    assert_eq!(datapath.diff(NOW), []);
+    assert!(!datapath.forget_peer(name(2)));
+    assert_eq!(datapath.diff(NOW), [], "a peer that owns a routed range is still sent to");
+}
+
+#[test]
+fn inherited_endpoints_that_nobody_has_go() {
+    let (addr, (ifindex, mac)) = endpoint(5);
+    let mut datapath = Datapath::new(&[MapOp::PutEndpoint { addr, ifindex, mac }]);
+    assert_eq!(datapath.diff(NOW), [MapOp::DelEndpoint { addr }]);
+}
+
+#[test]
+fn a_refused_write_comes_again_after_a_pause() {
+    let mut datapath = Datapath::default();
+    datapath.set_tunnel(name(2), tunnel(2));
+    let ops = datapath.diff(NOW);
+    assert_eq!(ops.len(), 1);
+    datapath.failed(&ops[0], "no space", NOW);
+    assert_eq!(datapath.warnings().count(), 1);
+    assert_eq!(datapath.diff(NOW), []);
+    let later = datapath.poll_timeout().unwrap();
+    assert_eq!(datapath.diff(later), ops);
+    assert_eq!(datapath.warnings().count(), 0);
+    assert_eq!(datapath.diff(later), []);
+}
+
+#[test]
+fn a_refused_removal_comes_again() {
+    let (addr, (ifindex, mac)) = endpoint(5);
+    let mut datapath = Datapath::new(&[MapOp::PutEndpoint { addr, ifindex, mac }]);
+    let ops = datapath.diff(NOW);
+    datapath.failed(&ops[0], "busy", NOW);
+    assert_eq!(datapath.diff(datapath.poll_timeout().unwrap()), ops);
+}
+
+proptest! {
+    #[test]
+    fn applying_the_difference_gives_what_is_wanted(
+        before in prop::collection::btree_set(1_u8..20, 0..10),
+        after in prop::collection::btree_set(1_u8..20, 0..10),
+        seeds in prop::collection::btree_set(1_u8..8, 1..4),
+    ) {
+        let installed: Vec<MapOp> = before.iter().map(|n| {
+            let (addr, (ifindex, mac)) = endpoint(*n);
+            MapOp::PutEndpoint { addr, ifindex: ifindex + u32::from(*n % 2), mac }
+        }).collect();
+        let mut kernel = Maps::default();
+        installed.iter().for_each(|op| kernel.apply(op));
+        let mut datapath = Datapath::new(&installed);
+        datapath.set_endpoints(after.iter().map(|n| endpoint(*n)).collect());
+        let names: Vec<PeerName> = seeds.iter().map(|n| name(*n)).collect();
+        datapath.set_ring(&Ring::from_seeds("10.0.0.0/24".parse().unwrap(), &names).unwrap(), name(1));
+        datapath.diff(NOW).iter().for_each(|op| kernel.apply(op));
+        prop_assert_eq!(&kernel, &datapath.want);
+        prop_assert_eq!(datapath.diff(NOW), vec![]);
+    }
+}
+
+#[test]
+fn several_peers_behind_one_address_share_the_sender() {
+    let (addr, other) = (Ipv4Addr::new(192, 0, 2, 9), Ipv4Addr::new(192, 0, 2, 10));
+    let mut datapath = Datapath::default();
+    datapath.set_senders(name(3), &BTreeSet::from([addr]));
+    datapath.set_senders(name(2), &BTreeSet::from([addr, other]));
+    let put = |addr, n| MapOp::PutSender { addr, peer: name(n) };
+    assert_eq!(datapath.diff(NOW), [put(addr, 2), put(other, 2)]);
+    assert!(datapath.forget_peer(name(2)));
+    assert_eq!(datapath.diff(NOW), [put(addr, 3), MapOp::DelSender { addr: other }]);
+    datapath.set_senders(name(3), &BTreeSet::new());
+    assert_eq!(datapath.diff(NOW), [MapOp::DelSender { addr }]);
+}
+
+#[test]
+fn a_forgotten_peer_that_comes_back_is_sent_to_again() {
+    let mut datapath = Datapath::default();
+    datapath.set_tunnel(name(2), tunnel(2));
+    assert_eq!(datapath.diff(NOW).len(), 1);
+    assert!(datapath.forget_peer(name(2)));
+    assert_eq!(datapath.diff(NOW), [MapOp::DelTunnel { peer: name(2) }]);
+    datapath.set_tunnel(name(2), tunnel(2));
+    assert_eq!(datapath.diff(NOW), [MapOp::PutTunnel { peer: name(2), tunnel: tunnel(2) }]);
+}

@@ -1,0 +1,399 @@
+//! Containers of this host: from the request for addresses to the interface that has them, and back.
+//!
+//! ```text
+//!            attach                     done                        detach
+//! (nothing) -------> Working(Ensure) ----------> Attached(ifindex) -------> Working(Remove) ---> (nothing)
+//!                        | failed: addresses back      | interface vanished: addresses back
+//! store ---> Absent -----^ (its addresses are kept; after a reboot)
+//! ```
+//! One operation a container at a time; a second request meanwhile is refused, except the same attach again, which waits
+//! for the first. An allocation is durable before the interface is made and released only after the interface is gone,
+//! so an address is never on two containers whatever crashes in between.
+//! Bounds: [`WAITERS_MAX`] callers a container; addresses by the allocator.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+use weave_common::addr::Mac;
+
+use super::{
+    command::{AddrRequest, Answer, Container, ContainerStatus, Refusal},
+    io::{EndpointSpec, LinkFacts, LinkOp, OpId, Output, Record, RequestId},
+    ipam::{Allocation, Allocator, Ring},
+};
+
+/// Most callers that wait for one container.
+const WAITERS_MAX: usize = 16;
+/// Prefix of the host ends of containers' veths; the first address follows in hexadecimal, and a letter where a
+/// container that had the address before still has the name.
+pub const HOST_IF_PREFIX: &str = "wv";
+/// Hexadecimal digits of an address.
+const HOST_IF_DIGITS: usize = 8;
+
+/// Where a container stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It has addresses but no interface: the host was rebooted.
+    Absent,
+    /// The interface is there.
+    Attached(u32),
+    /// An operation is under way.
+    Working(Work),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Work {
+    op: OpId,
+    kind: Kind,
+    waiters: Vec<RequestId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Make the interface; on failure go back to what was before, `None` for nothing.
+    Ensure { before: Option<(Allocation, Option<u32>)>, released: Vec<Ipv4Net> },
+    /// Remove the interface; on failure it is still there, with this index.
+    Remove { before: Option<u32> },
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Endpoints {
+    allocator: Allocator,
+    stages: BTreeMap<String, Stage>,
+    next_op: u64,
+    out: VecDeque<Output>,
+}
+
+/// Names of the host end for a container whose first address is `addr`, in order of preference.
+fn host_ifs(addr: Ipv4Addr) -> impl Iterator<Item = String> {
+    let name = format!("{HOST_IF_PREFIX}{:0HOST_IF_DIGITS$x}", u32::from(addr));
+    std::iter::once(name.clone()).chain(('b'..='z').map(move |letter| format!("{name}{letter}")))
+}
+
+/// The address in a host end's name, if it is one.
+#[must_use]
+pub fn host_if_addr(name: &str) -> Option<Ipv4Addr> {
+    let (hex, rest) = name.strip_prefix(HOST_IF_PREFIX)?.split_at_checked(HOST_IF_DIGITS)?;
+    let ours = rest.len() <= 1 && rest.bytes().all(|b| b.is_ascii_lowercase());
+    ours.then(|| u32::from_str_radix(hex, 16).ok().map(Ipv4Addr::from))?
+}
+
+impl Endpoints {
+    /// The containers of a host whose allocations are in `allocator` and whose host ends are `present`.
+    ///
+    /// With `adopted` (the kernel's maps outlived the controller) a container whose interface is missing is gone, and
+    /// its addresses are released; without (a reboot) they are kept for it, however often the controller is launched
+    /// before it attaches again. A host end that no allocation explains, of
+    /// this network's range, is removed: its address may be given to another.
+    #[must_use]
+    pub fn new(allocator: Allocator, range: Ipv4Net, adopted: bool, present: &BTreeMap<String, u32>) -> Self {
+        let mut this = Self { allocator, stages: BTreeMap::new(), next_op: 0, out: VecDeque::new() };
+        for (id, allocation) in this.allocator.containers().clone() {
+            match present.get(&allocation.host_if) {
+                Some(ifindex) => drop(this.stages.insert(id, Stage::Attached(*ifindex))),
+                None if adopted && !allocation.absent => this.release(&id),
+                None => {
+                    this.set(&id, Allocation { absent: true, ..allocation });
+                    this.stages.insert(id, Stage::Absent);
+                }
+            }
+        }
+        let known: Vec<&String> = this.allocator.containers().values().map(|a| &a.host_if).collect();
+        let orphans = present.keys().filter(|name| !known.contains(name));
+        let ours: Vec<String> =
+            orphans.filter(|n| host_if_addr(n).is_some_and(|a| range.contains(&a))).cloned().collect();
+        for host_if in ours {
+            let op = this.op();
+            this.out.push_back(Output::Link(op, LinkOp::Remove { host_if }));
+        }
+        this
+    }
+
+    /// The next thing to be done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Allocations.
+    #[must_use]
+    pub fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
+    /// What the kernel's table of endpoints should hold: containers with an interface.
+    #[must_use]
+    pub fn installed(&self) -> BTreeMap<Ipv4Addr, (u32, Mac)> {
+        let mut table = BTreeMap::new();
+        for (id, stage) in &self.stages {
+            let Some(now) = self.allocator.containers().get(id) else { continue };
+            let (ifindex, allocation) = match stage {
+                Stage::Attached(ifindex) => (*ifindex, now),
+                // While addresses are added or taken away, those that stay keep working.
+                Stage::Working(Work { kind: Kind::Ensure { before: Some((old, Some(ifindex))), .. }, .. }) => {
+                    (*ifindex, old)
+                }
+                Stage::Absent | Stage::Working(_) => continue,
+            };
+            let mac = mac(allocation);
+            let kept = allocation.addrs.iter().filter(|net| now.addrs.contains(net));
+            table.extend(kept.map(|net| (net.addr(), (ifindex, mac))));
+        }
+        table
+    }
+
+    /// Every container, for `status` and `ps`.
+    #[must_use]
+    pub fn status(&self) -> Vec<ContainerStatus> {
+        self.allocator.containers().iter().map(|(id, a)| self.status_of(id, a)).collect()
+    }
+
+    fn status_of(&self, id: &str, allocation: &Allocation) -> ContainerStatus {
+        ContainerStatus {
+            id: id.to_owned(),
+            netns: allocation.netns.clone(),
+            mac: mac(allocation),
+            addrs: allocation.addrs.clone(),
+            host_if: allocation.host_if.clone(),
+            mtu: allocation.mtu,
+            attached: matches!(self.stages.get(id), Some(Stage::Attached(_))),
+        }
+    }
+
+    /// Gives `container` an interface with the addresses it has and those asked for.
+    pub fn attach(
+        &mut self,
+        request: RequestId,
+        container: &Container,
+        asked: &[AddrRequest],
+        ring: Option<&Ring>,
+        mtu: u32,
+    ) {
+        match self.try_attach(request, container, asked, ring, mtu) {
+            Ok(()) => {}
+            Err(refusal) => self.out.push_back(Output::Reply { id: request, answer: Err(refusal) }),
+        }
+    }
+
+    fn try_attach(
+        &mut self,
+        request: RequestId,
+        container: &Container,
+        asked: &[AddrRequest],
+        ring: Option<&Ring>,
+        mtu: u32,
+    ) -> Result<(), Refusal> {
+        let id = &container.id;
+        let before = self.allocator.containers().get(id).cloned();
+        let held = before.as_ref().map_or(&[][..], |a| &a.addrs[..]);
+        let addrs = self.settle(id, held, asked, ring)?;
+        if let Some(Stage::Working(work)) = self.stages.get_mut(id) {
+            let same = matches!(work.kind, Kind::Ensure { .. }) && addrs == held && work.waiters.len() < WAITERS_MAX;
+            if same {
+                work.waiters.push(request);
+                return Ok(());
+            }
+            return Err(busy(id));
+        }
+        let host_if = match &before {
+            Some(allocation) => allocation.host_if.clone(),
+            None => self.free_host_if(&addrs).ok_or_else(|| busy(id))?,
+        };
+        let allocation = Allocation { netns: container.netns.clone(), host_if, addrs, mtu, absent: false };
+        let ifindex = match self.stages.get(id) {
+            Some(Stage::Attached(ifindex)) => Some(*ifindex),
+            _ => None,
+        };
+        let kind = Kind::Ensure { before: before.map(|b| (b, ifindex)), released: Vec::new() };
+        self.work(id, allocation, kind, vec![request]);
+        Ok(())
+    }
+
+    /// A name that no container has, also none whose first address was detached while its interface stayed.
+    fn free_host_if(&self, addrs: &[Ipv4Net]) -> Option<String> {
+        let taken = |name: &String| self.allocator.containers().values().any(|a| a.host_if == *name);
+        host_ifs(addrs.first()?.addr()).find(|name| !taken(name))
+    }
+
+    /// The addresses that `id` shall have: those held, and those asked for that it does not hold.
+    fn settle(
+        &self,
+        id: &str,
+        held: &[Ipv4Net],
+        asked: &[AddrRequest],
+        ring: Option<&Ring>,
+    ) -> Result<Vec<Ipv4Net>, Refusal> {
+        let mut addrs = held.to_vec();
+        let asked = if asked.is_empty() && held.is_empty() { &[AddrRequest::Default] } else { asked };
+        let refuse = |e: super::ipam::allocator::AllocError| Refusal(format!("{e}; {id} was left as it was"));
+        for request in asked {
+            let default = self.allocator.default_subnet();
+            let subnet = match request {
+                AddrRequest::Fixed(addr, len) => {
+                    let len = len.unwrap_or(default.prefix_len());
+                    let net = Ipv4Net::new(*addr, len).map_err(|e| Refusal(format!("{addr}/{len}: {e}")))?;
+                    self.allocator.claim(ring, id, net).map_err(refuse)?;
+                    if !addrs.iter().any(|a| a.addr() == *addr) {
+                        addrs.push(net);
+                    }
+                    continue;
+                }
+                AddrRequest::Subnet(subnet) => *subnet,
+                AddrRequest::Default => default,
+            };
+            let has = addrs.iter().any(|a| a.trunc() == subnet.trunc());
+            if !has {
+                addrs.push(self.allocator.pick(ring, subnet, &addrs).map_err(refuse)?);
+            }
+        }
+        Ok(addrs)
+    }
+
+    fn work(&mut self, id: &str, allocation: Allocation, kind: Kind, waiters: Vec<RequestId>) {
+        let op = self.op();
+        let spec = EndpointSpec {
+            netns: allocation.netns.clone(),
+            host_if: allocation.host_if.clone(),
+            mac: mac(&allocation),
+            mtu: allocation.mtu,
+            addrs: allocation.addrs.clone(),
+        };
+        self.set(id, allocation);
+        self.stages.insert(id.to_owned(), Stage::Working(Work { op, kind, waiters }));
+        self.out.push_back(Output::Link(op, LinkOp::Ensure(spec)));
+    }
+
+    /// Takes `addrs` away from container `id`; all, and the interface, when none is named or none remains.
+    pub fn detach(&mut self, request: RequestId, id: &str, addrs: &[Ipv4Addr]) {
+        if let Err(refusal) = self.try_detach(request, id, addrs) {
+            self.out.push_back(Output::Reply { id: request, answer: Err(refusal) });
+        }
+    }
+
+    fn try_detach(&mut self, request: RequestId, id: &str, addrs: &[Ipv4Addr]) -> Result<(), Refusal> {
+        let unknown = || Refusal(format!("{id} is not attached to this network; `weave-ctl ps` lists what is"));
+        let allocation = self.allocator.containers().get(id).cloned().ok_or_else(unknown)?;
+        if let Some(addr) = addrs.iter().find(|a| !allocation.addrs.iter().any(|n| n.addr() == **a)) {
+            return Err(Refusal(format!("{id} does not have address {addr}; it was left as it was")));
+        }
+        let (taken, left): (Vec<_>, Vec<_>) =
+            allocation.addrs.iter().copied().partition(|n| addrs.is_empty() || addrs.contains(&n.addr()));
+        match self.stages.get(id) {
+            Some(Stage::Working(_)) => Err(busy(id)),
+            Some(Stage::Attached(ifindex)) if !left.is_empty() => {
+                let kind = Kind::Ensure { before: Some((allocation.clone(), Some(*ifindex))), released: taken };
+                self.work(id, Allocation { addrs: left, ..allocation }, kind, vec![request]);
+                Ok(())
+            }
+            _ if !left.is_empty() => {
+                self.set(id, Allocation { addrs: left, ..allocation });
+                self.reply(request, Answer::Detached(taken));
+                Ok(())
+            }
+            _ => {
+                let op = self.op();
+                let before = match self.stages.get(id) {
+                    Some(Stage::Attached(ifindex)) => Some(*ifindex),
+                    _ => None,
+                };
+                let work = Work { op, kind: Kind::Remove { before }, waiters: vec![request] };
+                self.stages.insert(id.to_owned(), Stage::Working(work));
+                self.out.push_back(Output::Link(op, LinkOp::Remove { host_if: allocation.host_if }));
+                Ok(())
+            }
+        }
+    }
+
+    /// An operation came to its end.
+    pub fn done(&mut self, op: OpId, result: Result<LinkFacts, String>) {
+        let found = self.stages.iter().find(|(_, s)| matches!(s, Stage::Working(w) if w.op == op));
+        let Some((id, Stage::Working(work))) = found.map(|(id, s)| (id.clone(), s.clone())) else { return };
+        match (work.kind, result) {
+            (Kind::Ensure { released, .. }, Ok(facts)) => {
+                self.stages.insert(id.clone(), Stage::Attached(facts.ifindex));
+                let Some(allocation) = self.allocator.containers().get(&id) else { return };
+                let attached = Answer::Attached(self.status_of(&id, allocation));
+                let answer = if released.is_empty() { attached } else { Answer::Detached(released) };
+                for waiter in work.waiters {
+                    self.reply(waiter, answer.clone());
+                }
+            }
+            (Kind::Ensure { before, .. }, Err(reason)) => {
+                match before {
+                    None => self.release(&id),
+                    Some((old, ifindex)) => {
+                        self.set(&id, old);
+                        self.stages.insert(id.clone(), ifindex.map_or(Stage::Absent, Stage::Attached));
+                    }
+                }
+                self.refuse(&work.waiters, &format!("{id}: {reason}; its addresses were left as they were"));
+            }
+            (Kind::Remove { .. }, Ok(_)) => {
+                let released = self.allocator.containers().get(&id).map_or_else(Vec::new, |a| a.addrs.clone());
+                self.release(&id);
+                for waiter in work.waiters {
+                    self.reply(waiter, Answer::Detached(released.clone()));
+                }
+            }
+            (Kind::Remove { before }, Err(reason)) => {
+                self.stages.insert(id.clone(), before.map_or(Stage::Absent, Stage::Attached));
+                self.refuse(&work.waiters, &format!("{id}: {reason}; it was left attached, detach it again"));
+            }
+        }
+    }
+
+    /// The host end called `host_if` vanished: the container behind it is gone. True when there was one.
+    pub fn vanished(&mut self, host_if: &str) -> bool {
+        let holder = self.allocator.containers().iter().find(|(_, a)| a.host_if == host_if).map(|(id, _)| id.clone());
+        let Some(id) = holder else { return false };
+        // An operation under way finds out by itself.
+        let attached = matches!(self.stages.get(&id), Some(Stage::Attached(_)));
+        if attached {
+            self.release(&id);
+        }
+        attached
+    }
+
+    fn set(&mut self, id: &str, allocation: Allocation) {
+        self.out.push_back(Output::Persist(Record::Allocation(id.to_owned(), allocation.clone())));
+        self.allocator.set(id, allocation);
+    }
+
+    fn release(&mut self, id: &str) {
+        self.stages.remove(id);
+        self.allocator.remove(id);
+        self.out.push_back(Output::Persist(Record::AllocationGone(id.to_owned())));
+    }
+
+    fn op(&mut self) -> OpId {
+        self.next_op += 1;
+        OpId(self.next_op)
+    }
+
+    fn reply(&mut self, id: RequestId, answer: Answer) {
+        self.out.push_back(Output::Reply { id, answer: Ok(answer) });
+    }
+
+    fn refuse(&mut self, waiters: &[RequestId], text: &str) {
+        for id in waiters {
+            self.out.push_back(Output::Reply { id: *id, answer: Err(Refusal(text.to_owned())) });
+        }
+    }
+}
+
+fn mac(allocation: &Allocation) -> Mac {
+    // From the name of the host end, which never changes, rather than from the first address, which may be detached.
+    let addr = host_if_addr(&allocation.host_if)
+        .unwrap_or_else(|| allocation.addrs.first().map_or(Ipv4Addr::UNSPECIFIED, Ipv4Net::addr));
+    Mac::of_container(addr.octets())
+}
+
+fn busy(id: &str) -> Refusal {
+    Refusal(format!("another operation on {id} is under way; try again when it has ended"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! No address twice, none outside, none withheld.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn name(n: u8) -> PeerName {
+    PeerName::from_bytes([0, 0, 0, 0, 0, n])
+}
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
+
+fn setup(range: &str, seeds: &[u8], me: u8) -> (Allocator, Ring) {
+    let range = net(range);
+    let params = LaunchParams { range, default_subnet: range, seeds: vec![], peers: vec![] };
+    let ring = Ring::from_seeds(range, &seeds.iter().copied().map(name).collect::<Vec<_>>()).unwrap();
+    (Allocator::new(name(me), &params, BTreeMap::new()), ring)
+}
+
+fn allocation(addrs: Vec<Ipv4Net>) -> Allocation {
+    Allocation { netns: "/n".into(), host_if: "wv".into(), addrs, mtu: 1450, absent: false }
+}
+
+#[test]
+fn a_small_range_is_given_out_whole_and_once() {
+    let (mut alloc, ring) = setup("10.0.0.0/28", &[1], 1);
+    let mut seen = BTreeSet::new();
+    for n in 0..14 {
+        let got = alloc.pick(Some(&ring), net("10.0.0.0/28"), &[]).unwrap();
+        assert!(seen.insert(got.addr()), "{got} twice");
+        alloc.set(&format!("c{n}"), allocation(vec![got]));
+    }
+    assert!(!seen.contains(&Ipv4Addr::new(10, 0, 0, 0)) && !seen.contains(&Ipv4Addr::new(10, 0, 0, 15)));
+    assert!(matches!(alloc.pick(Some(&ring), net("10.0.0.0/28"), &[]), Err(AllocError::Full { used: 14, .. })));
+    alloc.remove("c3");
+    assert_eq!(alloc.pick(Some(&ring), net("10.0.0.0/28"), &[]).unwrap(), net("10.0.0.4/28"));
+}
+
+#[test]
+fn claims_are_answered_with_the_reason() {
+    let (mut alloc, ring) = setup("10.0.0.0/24", &[1, 2], 1);
+    let claim = |a: &Allocator, t: &str| a.claim(Some(&ring), "c", net(t));
+    assert_eq!(claim(&alloc, "10.0.0.7/24"), Ok(()));
+    assert!(matches!(claim(&alloc, "10.1.0.7/24"), Err(AllocError::Outside { .. })));
+    assert!(matches!(claim(&alloc, "10.0.0.0/24"), Err(AllocError::Reserved(..))));
+    assert!(matches!(claim(&alloc, "10.0.0.8/29"), Err(AllocError::Reserved(..))));
+    assert!(matches!(claim(&alloc, "10.0.0.200/24"), Err(AllocError::Foreign(_, owner)) if owner == name(2)));
+    assert_eq!(alloc.claim(None, "c", net("10.0.0.7/24")), Err(AllocError::NoRing));
+    alloc.set("other", allocation(vec![net("10.0.0.7/24")]));
+    assert!(matches!(claim(&alloc, "10.0.0.7/24"), Err(AllocError::Taken(_, holder)) if holder == "other"));
+    assert_eq!(alloc.claim(Some(&ring), "other", net("10.0.0.7/24")), Ok(()));
+}
+
+#[test]
+fn nothing_owned_is_not_the_same_as_full() {
+    let (alloc, ring) = setup("10.0.0.0/24", &[2, 3], 1);
+    assert!(matches!(alloc.pick(Some(&ring), net("10.0.0.0/24"), &[]), Err(AllocError::NothingOwned(_))));
+    assert!(matches!(alloc.pick(Some(&ring), net("10.9.0.0/24"), &[]), Err(AllocError::SubnetOutside(..))));
+}
+
+proptest! {
+    #[test]
+    fn peers_never_give_the_same_address(ops in prop::collection::vec((0_usize..3, any::<bool>(), 0_u8..12), 1..120)) {
+        let (_, ring) = setup("10.0.0.0/26", &[1, 2, 3], 1);
+        let mut peers: Vec<Allocator> = (1..=3).map(|n| setup("10.0.0.0/26", &[1, 2, 3], n).0).collect();
+        for (who, attach, container) in ops {
+            let id = format!("c{container}");
+            if attach {
+                if let Ok(got) = peers[who].pick(Some(&ring), net("10.0.0.0/26"), &[]) {
+                    for peer in &peers {
+                        prop_assert!(!peer.given.contains_key(&got.addr()), "{} twice", got);
+                    }
+                    peers[who].set(&id, allocation(vec![got]));
+                }
+            } else {
+                peers[who].remove(&id);
+            }
+            for peer in &peers {
+                let listed: usize = peer.containers.values().map(|a| a.addrs.len()).sum();
+                prop_assert_eq!(listed, peer.given.len());
+            }
+        }
+    }
+}

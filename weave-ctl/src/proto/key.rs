@@ -1,0 +1,73 @@
+//! What a peer proves itself with: an Ed25519 key (RFC 8032) made with its store. The uid that tells stores of one name
+//! apart is a digest of the public key, so nobody can speak for a uid without its key.
+//!
+//! Does not: keep a key secret in memory from whoever may read this process.
+
+use std::fmt;
+
+use blake2::{Blake2b, Digest as _, digest::consts::U8};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use super::{name::PeerUid, rng::Rng};
+
+/// Length in bytes of a signature.
+pub const SIGNATURE_LEN: usize = 64;
+
+/// The secret half. Its bytes are stored and never told; it prints as nothing.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretKey(#[serde(with = "serde_bytes")] [u8; 32]);
+
+/// The public half, as it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PublicKey(#[serde(with = "serde_bytes")] pub [u8; 32]);
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey")
+    }
+}
+
+impl SecretKey {
+    /// A new key.
+    #[must_use]
+    pub fn new(rng: &mut Rng) -> Self {
+        let mut bytes = [0; 32];
+        for part in bytes.chunks_exact_mut(8) {
+            part.copy_from_slice(&rng.bits().to_be_bytes());
+        }
+        Self(bytes)
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey(SigningKey::from_bytes(&self.0).verifying_key().to_bytes())
+    }
+
+    /// Signs `message`: the same message always gives the same bytes.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_LEN] {
+        SigningKey::from_bytes(&self.0).sign(message).to_bytes()
+    }
+}
+
+impl PublicKey {
+    /// The uid that belongs to this key.
+    #[must_use]
+    pub fn uid(&self) -> PeerUid {
+        PeerUid(u64::from_be_bytes(Blake2b::<U8>::digest(self.0).into()))
+    }
+
+    /// True when `signature` is this key's for `message`. Total: arbitrary bytes are merely not a signature.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Ok(signature) = Signature::from_slice(signature) else { return false };
+        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests;

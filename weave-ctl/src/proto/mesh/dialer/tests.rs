@@ -1,0 +1,210 @@
+//! Attempts come when due, pause longer after each failure, and rest while the peer is linked.
+
+use super::{
+    super::{
+        entry::PeerRecord,
+        fixture::{entry, name, record},
+    },
+    *,
+};
+
+fn at(millis: u64) -> Instant {
+    Instant::from_start(Duration::from_millis(millis))
+}
+
+fn target(text: &str) -> Target {
+    text.parse().unwrap()
+}
+
+struct Rig {
+    dialer: Dialer,
+    rng: Rng,
+    linked: BTreeSet<PeerName>,
+    wanted: (usize, usize),
+    topology: Topology,
+    store: Store,
+}
+
+impl Rig {
+    fn new(targets: &[&str]) -> Self {
+        let mut dialer = Dialer::default();
+        dialer.set_targets(targets.iter().map(|t| target(t)).collect(), at(0));
+        Self {
+            dialer,
+            rng: Rng::new([0; 32]),
+            linked: BTreeSet::new(),
+            wanted: (10, 200),
+            topology: Topology::default(),
+            store: Store::default(),
+        }
+    }
+
+    /// A mesh in which this peer, number 1, knows peers 2 to `count`; peer 2, to which it is linked, reaches them all.
+    fn knowing(count: u8) -> Self {
+        let mut rig = Self::new(&[]);
+        let all: Vec<u8> = (1..=count).collect();
+        for n in 1..=count {
+            let links = if n == 2 { all.as_slice() } else { &[2] };
+            rig.store.offer(entry(&record(n, 1, links)), &|_, _| true);
+        }
+        rig.topology.compute(&record(1, 1, &[2]), &mut rig.store, at(0));
+        rig.linked.insert(name(2));
+        rig
+    }
+
+    fn around(&self) -> Around<'_> {
+        Around { me: name(1), linked: &self.linked, wanted: self.wanted, topology: &self.topology }
+    }
+
+    fn due(&mut self, now: Instant) -> Vec<(DialId, Target)> {
+        let around = Around { me: name(1), linked: &self.linked, wanted: self.wanted, topology: &self.topology };
+        self.dialer.due(around, &self.store, now, &mut self.rng)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.dialer.poll_timeout(self.around())
+    }
+}
+
+#[test]
+fn a_new_target_is_dialled_at_once_and_only_once() {
+    let mut rig = Rig::new(&["a"]);
+    assert_eq!(rig.due(at(0)), [(DialId(0), target("a"))]);
+    assert_eq!(rig.due(at(100_000)), []);
+}
+
+#[test]
+fn pauses_grow_to_the_bound_and_are_kept() {
+    let mut rig = Rig::new(&["a"]);
+    let mut now = at(0);
+    let mut pauses = Vec::new();
+    for _ in 0..30 {
+        let dials = rig.due(now);
+        assert_eq!(dials.len(), 1);
+        rig.dialer.failed(dials[0].0, "refused", now, &mut rig.rng);
+        assert_eq!(rig.due(now), []);
+        let next = rig.next().unwrap();
+        pauses.push(next.since(now));
+        now = next;
+    }
+    assert!(pauses[0] <= PAUSE_MIN * 3 / 2);
+    assert!(pauses.iter().all(|p| *p >= PAUSE_MIN / 2 && *p <= PAUSE_MAX * 3 / 2), "{pauses:?}");
+    assert!(pauses[29] >= PAUSE_MAX / 2);
+}
+
+#[test]
+fn a_target_rests_while_its_peer_is_linked_by_any_link() {
+    let mut rig = Rig::new(&["a"]);
+    let (dial, _) = rig.due(at(0))[0].clone();
+    rig.dialer.opened(dial, LinkId(1));
+    rig.dialer.identified(LinkId(1), name(2), at(0), &mut rig.rng);
+    // The link was the duplicate of another one that stays.
+    rig.linked.insert(name(2));
+    rig.dialer.closed(LinkId(1), None, Duration::ZERO, "duplicate", at(10), &mut rig.rng);
+    assert_eq!(rig.due(at(1_000_000)), []);
+    assert_eq!(rig.next(), None);
+    // The other one goes too.
+    rig.linked.clear();
+    rig.dialer.closed(LinkId(7), Some(name(2)), Duration::from_secs(1), "gone", at(1_000_000), &mut rig.rng);
+    assert_eq!(rig.due(at(1_001_000)).len(), 1);
+}
+
+#[test]
+fn ourselves_is_never_dialled_again() {
+    let mut rig = Rig::new(&["me"]);
+    let (dial, _) = rig.due(at(0))[0].clone();
+    rig.dialer.opened(dial, LinkId(1));
+    rig.dialer.ourselves(LinkId(1), "cannot connect to ourself", at(0), &mut rig.rng);
+    rig.dialer.closed(LinkId(1), None, Duration::ZERO, "closed", at(1), &mut rig.rng);
+    assert_eq!(rig.due(at(10_000_000)), []);
+}
+
+#[test]
+fn a_peer_is_looked_for_at_all_its_addresses_but_not_at_our_own() {
+    let addrs = [[172, 17, 0, 1], [192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]];
+    let addrs = addrs.into_iter().map(Ipv4Addr::from).collect();
+    let mut rig = Rig::new(&[]);
+    rig.store.offer(entry(&PeerRecord { addrs, ..record(2, 1, &[]) }), &|_, _| true);
+    rig.dialer.set_own(vec![Ipv4Addr::new(172, 17, 0, 1)]);
+    rig.dialer.look(at(0), &mut rig.rng);
+    let mut tried = Vec::new();
+    for (link, now) in (1..=3).map(|n| (LinkId(n), at(n * 100_000))) {
+        let (dial, target) = rig.due(now).remove(0);
+        tried.push(target.to_string());
+        rig.dialer.opened(dial, link);
+        match link.0 {
+            1 => rig.dialer.ourselves(link, "cannot connect to ourself", now, &mut rig.rng),
+            2 => rig.dialer.identified(link, name(9), now, &mut rig.rng),
+            _ => rig.dialer.identified(link, name(2), now, &mut rig.rng),
+        }
+    }
+    assert_eq!(tried, ["192.0.2.1:6783", "192.0.2.2:6783", "192.0.2.3:6783"]);
+    assert!(rig.due(at(10_000_000)).is_empty(), "found");
+}
+
+#[test]
+fn as_many_peers_are_dialled_as_links_are_wanted() {
+    let mut rig = Rig::knowing(40);
+    rig.wanted = (5, 200);
+    rig.dialer.look(at(0), &mut rig.rng);
+    let first = rig.due(at(1000));
+    assert_eq!(first.len(), 4, "one link is there");
+    assert!(first.iter().all(|(_, target)| target.to_string() != "192.0.2.1:6783"), "this peer itself");
+    assert!(rig.due(at(1001)).is_empty(), "those are under way");
+    // They all refuse: others are looked for, and those again after their pause.
+    for (dial, _) in &first {
+        rig.dialer.failed(*dial, "no", at(1002), &mut rig.rng);
+    }
+    let next = rig.next().expect("it goes on");
+    assert!(next > at(1002));
+    let more: BTreeSet<Target> = rig.due(at(9000)).into_iter().map(|(_, target)| target).collect();
+    assert!(more.iter().any(|target| first.iter().all(|(_, tried)| tried != target)), "{more:?}");
+    // Enough links: all the rest wait.
+    rig.linked.extend((2..=6).map(name));
+    assert_eq!(rig.due(at(20_000)), []);
+    assert_eq!(rig.next(), None);
+}
+
+#[test]
+fn a_peer_that_no_path_reaches_is_dialled_beyond_what_is_wanted() {
+    let mut rig = Rig::knowing(4);
+    rig.wanted = (1, 1);
+    rig.dialer.look(at(0), &mut rig.rng);
+    assert_eq!(rig.due(at(1000)), []);
+    rig.store.offer(entry(&record(9, 1, &[])), &|_, _| true);
+    rig.dialer.look(at(1000), &mut rig.rng);
+    let dials = rig.due(at(2000));
+    assert_eq!(dials.iter().map(|(_, target)| target.to_string()).collect::<Vec<_>>(), ["192.0.2.9:6783"]);
+}
+
+#[test]
+fn a_target_that_is_reached_through_others_rests_while_there_is_no_room() {
+    let mut rig = Rig::knowing(4);
+    rig.dialer.set_targets(vec![target("a")], at(0));
+    let (dial, _) = rig.due(at(0)).remove(0);
+    rig.dialer.opened(dial, LinkId(1));
+    rig.dialer.identified(LinkId(1), name(3), at(0), &mut rig.rng);
+    rig.dialer.closed(LinkId(1), Some(name(3)), Duration::ZERO, "connection limit reached (1)", at(1), &mut rig.rng);
+    rig.wanted = (1, 1);
+    assert_eq!(rig.next(), None);
+    rig.wanted = (1, 2);
+    assert!(rig.next().is_some());
+}
+
+#[test]
+fn forgotten_targets_are_not_dialled() {
+    let mut rig = Rig::new(&["a", "b"]);
+    rig.dialer.set_targets(vec![target("b")], at(0));
+    assert_eq!(rig.due(at(0)), [(DialId(0), target("b"))]);
+}
+
+#[test]
+fn attempts_at_once_are_bounded() {
+    let names: Vec<String> = (0..100).map(|n| format!("h{n}")).collect();
+    let mut rig = Rig::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(rig.due(at(0)).len(), DIALS_MAX);
+    assert_eq!(rig.due(at(0)).len(), 0);
+    assert_eq!(rig.next(), None, "nothing to wake up for until one ends");
+    rig.dialer.failed(DialId(0), "no", at(0), &mut rig.rng);
+    assert_eq!(rig.due(at(0)).len(), 1);
+}

@@ -1,0 +1,389 @@
+//! How entries spread: news by rumour, all else by comparison.
+//!
+//! News goes on to [`FANOUT`] links, chosen anew each time, once, after [`PAUSE`] in which more of it may gather: so an
+//! owner that changes fast costs others no more than its last change. Every [`COMPARE`] (sooner after news) one link is
+//! asked whether its sum of all digests is the same; where it is not, buckets are compared, then what is in them, and
+//! both sides send what the other lacks, page by page. Nothing is answered that would need state about the asker, and
+//! full state is never flooded.
+//!
+//! ```text
+//! Sum -> (differs) Buckets -> List of those that differ -> Entries newer here, Want what is newer there -> Entries
+//! ```
+//! An error in a channel is counted there and quarantined: it changes nothing else and closes no link.
+//! Bounds: [`PAGE_BYTES`] a message; [`ANSWERS_MAX`] answers at once a link, [`ANSWERS_RATE`] a second; what was not
+//! verified is not passed on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_bytes::ByteBuf;
+
+use super::{
+    entry::{Content, Entry, Opener, PEERS},
+    store::{Offer, Store},
+    wire::{BUCKETS, ENTRIES_MAX, Entries, Key, LIST_MAX, List, Message, Stamp, WireError, clean},
+};
+use crate::proto::{
+    command::ChannelStatus,
+    io::LinkId,
+    name::{PeerName, PeerUid},
+    rng::Rng,
+    time::Instant,
+};
+
+/// Links that news goes on to.
+pub const FANOUT: usize = 6;
+/// Time in which news gathers.
+pub const PAUSE: Duration = Duration::from_millis(50);
+/// Time between two comparisons, on average.
+pub const COMPARE: Duration = Duration::from_secs(3);
+/// The same within [`BUSY`] after news.
+pub const COMPARE_BUSY: Duration = Duration::from_secs(1);
+/// How long news counts as recent.
+pub const BUSY: Duration = Duration::from_secs(5);
+/// Most bytes of entries in a message.
+pub const PAGE_BYTES: usize = 256 * 1024;
+/// Most answers to comparisons that one link can have at once.
+pub const ANSWERS_MAX: u32 = 64;
+/// Answers that a link is granted a second.
+pub const ANSWERS_RATE: u32 = 20;
+/// Most channels whose errors are told apart.
+const CHANNELS_SHOWN: usize = 64;
+
+/// Tells whether a store of some name is known to be alive.
+pub type Alive<'a> = &'a dyn Fn(PeerName, PeerUid) -> bool;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Gossip {
+    me: PeerName,
+    opener: Arc<dyn Opener>,
+    store: Store,
+    fresh: BTreeMap<Key, Option<LinkId>>,
+    flush_at: Option<Instant>,
+    links: BTreeMap<LinkId, Budget>,
+    compare_at: Instant,
+    busy_until: Instant,
+    rng: Rng,
+    errors: BTreeMap<String, (u64, String)>,
+    out: VecDeque<(LinkId, Message)>,
+    news: VecDeque<Arc<Entry>>,
+}
+
+/// What a link may still be answered.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    left: u32,
+    at: Instant,
+}
+
+impl Budget {
+    fn take(&mut self, now: Instant) -> bool {
+        let gained = now.since(self.at).as_millis() * u128::from(ANSWERS_RATE) / 1000;
+        if gained > 0 {
+            self.left = self.left.saturating_add(u32::try_from(gained).unwrap_or(ANSWERS_MAX)).min(ANSWERS_MAX);
+            self.at = now;
+        }
+        let granted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        granted
+    }
+}
+
+impl Gossip {
+    /// Nothing known, nobody linked.
+    #[must_use]
+    pub fn new(me: PeerName, opener: Arc<dyn Opener>, rng: Rng, now: Instant) -> Self {
+        Self {
+            me,
+            opener,
+            store: Store::default(),
+            fresh: BTreeMap::new(),
+            flush_at: None,
+            links: BTreeMap::new(),
+            compare_at: now + COMPARE,
+            busy_until: now,
+            rng,
+            errors: BTreeMap::new(),
+            out: VecDeque::new(),
+            news: VecDeque::new(),
+        }
+    }
+
+    /// What is held.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What is held, to forget and restore.
+    pub fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// Verifies an entry that came by another way than gossip.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub fn open(&self, raw: &[u8]) -> Result<Arc<Entry>, WireError> {
+        self.opener.open(raw)
+    }
+
+    /// The next message to send.
+    pub fn poll_send(&mut self) -> Option<(LinkId, Message)> {
+        self.out.pop_front()
+    }
+
+    /// The next entry that is news to this peer.
+    pub fn poll_news(&mut self) -> Option<Arc<Entry>> {
+        self.news.pop_front()
+    }
+
+    /// A link is past its hello: compare at once.
+    pub fn link_up(&mut self, link: LinkId, now: Instant) {
+        self.links.insert(link, Budget { left: ANSWERS_MAX, at: now });
+        self.out.push_back((link, Message::Sum(self.store.sum())));
+    }
+
+    /// A link is gone.
+    pub fn link_down(&mut self, link: LinkId) {
+        self.links.remove(&link);
+    }
+
+    /// An entry of this peer itself, newly signed.
+    pub fn publish(&mut self, entry: Arc<Entry>, now: Instant) {
+        self.hold(entry, None, &|_, _| false, now);
+    }
+
+    /// A verified entry that came with a hello; what became of it.
+    pub fn introduce(&mut self, link: LinkId, entry: Arc<Entry>, alive: Alive<'_>, now: Instant) -> Offer {
+        self.hold(entry, Some(link), alive, now)
+    }
+
+    fn hold(&mut self, entry: Arc<Entry>, from: Option<LinkId>, alive: Alive<'_>, now: Instant) -> Offer {
+        let offer = self.store.offer(Arc::clone(&entry), alive);
+        if offer == Offer::New {
+            if let Content::Unreadable(why) = &entry.content {
+                self.error(&entry.key.channel, &format!("of {}: {why}", entry.key.owner));
+            }
+            self.fresh.insert(entry.key.clone(), from);
+            self.flush_at.get_or_insert(now + PAUSE);
+            self.busy_until = now + BUSY;
+            self.compare_at = self.compare_at.min(now + COMPARE_BUSY);
+            if from.is_some() {
+                self.news.push_back(entry);
+            }
+        }
+        offer
+    }
+
+    /// Takes in a message of this room.
+    pub fn message(&mut self, link: LinkId, message: Message, alive: Alive<'_>, now: Instant) {
+        if let Message::Entries(entries) = message {
+            return self.entries(link, &entries, alive, now);
+        }
+        if !self.links.get_mut(&link).is_some_and(|budget| budget.take(now)) {
+            return;
+        }
+        match message {
+            Message::Sum(theirs) if theirs != self.store.sum() => {
+                self.out.push_back((link, Message::Buckets(self.store.sums().to_vec())));
+            }
+            Message::Buckets(theirs) => self.buckets(link, &theirs),
+            Message::List(list) => self.list(link, &list),
+            Message::Want(keys) => {
+                let entries: Vec<_> = keys.iter().filter_map(|key| self.store.get(key).cloned()).collect();
+                self.send(link, &entries);
+            }
+            _ => {}
+        }
+    }
+
+    fn entries(&mut self, link: LinkId, entries: &Entries, alive: Alive<'_>, now: Instant) {
+        // Of several versions in one message the newest alone is worth verifying.
+        let mut newest: BTreeMap<(Key, PeerUid), (Stamp, &[u8])> = BTreeMap::new();
+        for raw in &entries.entries {
+            match self.opener.peek(raw) {
+                Ok((key, uid, stamp)) => {
+                    let held = newest.entry((key, uid)).or_insert((stamp, raw));
+                    if stamp > held.0 {
+                        *held = (stamp, raw);
+                    }
+                }
+                Err(error) => return self.error("?", &error.to_string()),
+            }
+        }
+        // An owner's record comes before what else it has.
+        let mut all: Vec<_> = newest.into_iter().collect();
+        all.sort_by_key(|((key, _), _)| (key.channel != PEERS, key.owner));
+        let mut gained = false;
+        for ((key, uid), (stamp, raw)) in all {
+            if key.owner == self.me || !self.store.may_be_news(&key, uid, stamp) {
+                continue;
+            }
+            match self.opener.open(raw) {
+                Ok(entry) => gained |= self.hold(entry, Some(link), alive, now) == Offer::New,
+                // An honest peer passes on only what it verified: the rest of this message is not worth the effort.
+                Err(error) => return self.error(&key.channel, &error.to_string()),
+            }
+        }
+        if entries.more && gained {
+            self.out.push_back((link, Message::Sum(self.store.sum())));
+        }
+    }
+
+    fn error(&mut self, channel: &str, what: &str) {
+        let channel = clean(channel);
+        if self.errors.len() < CHANNELS_SHOWN || self.errors.contains_key(&channel) {
+            let (count, last) = self.errors.entry(channel).or_default();
+            *count += 1;
+            *last = clean(what);
+        }
+    }
+
+    fn buckets(&mut self, link: LinkId, theirs: &[u64]) {
+        if theirs.len() != BUCKETS {
+            return self.error("?", "a comparison of another shape");
+        }
+        let ours = self.store.sums();
+        let differ: Vec<u8> = (0..=u8::MAX).filter(|n| ours[usize::from(*n)] != theirs[usize::from(*n)]).collect();
+        if differ.is_empty() {
+            return;
+        }
+        // Begin anywhere, so that a difference that stays does not hide those behind it.
+        let start = self.rng.below(differ.len() as u64) as usize;
+        let mut list = List { buckets: Vec::new(), items: Vec::new(), more: false };
+        for number in differ[start..].iter().chain(&differ[..start]) {
+            let items: Vec<_> = self.store.bucket(*number).map(|e| (e.key.clone(), e.stamp)).collect();
+            if list.items.len() + items.len() > LIST_MAX {
+                list.more = true;
+                break;
+            }
+            list.buckets.push(*number);
+            list.items.extend(items);
+        }
+        self.out.push_back((link, Message::List(list)));
+    }
+
+    fn list(&mut self, link: LinkId, list: &List) {
+        let theirs: BTreeMap<&Key, Stamp> = list.items.iter().map(|(key, stamp)| (key, *stamp)).collect();
+        let listed: BTreeSet<u8> = list.buckets.iter().copied().collect();
+        let of_listed = |key: &Key| listed.contains(&Store::bucket_of(key.owner));
+        let want = theirs.iter().filter(|(key, stamp)| key.owner != self.me && self.store.newer(key, **stamp));
+        let want: Vec<Key> = want.filter(|(key, _)| of_listed(key)).map(|(key, _)| (*key).clone()).collect();
+        let held = listed.iter().flat_map(|number| self.store.bucket(*number));
+        let newer = held.filter(|e| theirs.get(&e.key).is_none_or(|stamp| e.stamp > *stamp));
+        let newer: Vec<_> = newer.cloned().collect();
+        let gains = !want.is_empty();
+        if gains {
+            self.out.push_back((link, Message::Want(want)));
+        }
+        if !newer.is_empty() {
+            self.send(link, &newer);
+        } else if list.more && gains {
+            self.out.push_back((link, Message::Sum(self.store.sum())));
+        }
+    }
+
+    /// Sends as many of `entries` as fit a page.
+    fn send(&mut self, link: LinkId, entries: &[Arc<Entry>]) {
+        if !entries.is_empty() {
+            self.out.push_back((link, Message::Entries(page(entries))));
+        }
+    }
+
+    /// A few entries for a peer that is refused, so that it learns of others.
+    #[must_use]
+    pub fn sample(&mut self, count: usize) -> Message {
+        let all: Vec<&Arc<Entry>> = self.store.iter().filter(|e| e.key.channel == PEERS).collect();
+        let start = self.rng.below(all.len() as u64) as usize;
+        let some = all[start..].iter().chain(&all[..start]).take(count);
+        Message::Entries(Entries { entries: some.map(|e| ByteBuf::from(e.raw.to_vec())).collect(), more: false })
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_at = None;
+            self.flush();
+        }
+        if self.compare_at <= now {
+            let mean = if now < self.busy_until { COMPARE_BUSY } else { COMPARE };
+            self.compare_at = now + self.rng.jitter(mean);
+            if let Some(link) = self.pick(1).first() {
+                self.out.push_back((*link, Message::Sum(self.store.sum())));
+            }
+            self.store.expire(now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        self.flush_at.map_or(self.compare_at, |at| at.min(self.compare_at))
+    }
+
+    fn flush(&mut self) {
+        let fresh: Vec<(Arc<Entry>, Option<LinkId>)> = std::mem::take(&mut self.fresh)
+            .into_iter()
+            .filter_map(|(key, from)| self.store.get(&key).map(|entry| (Arc::clone(entry), from)))
+            .collect();
+        for link in self.pick(FANOUT) {
+            let entries: Vec<_> =
+                fresh.iter().filter(|(_, from)| *from != Some(link)).map(|(e, _)| e.clone()).collect();
+            let mut rest = entries.as_slice();
+            while !rest.is_empty() {
+                let page = page(rest);
+                rest = &rest[page.entries.len()..];
+                self.out.push_back((link, Message::Entries(Entries { more: false, ..page })));
+            }
+        }
+    }
+
+    /// Up to `count` links, at random.
+    fn pick(&mut self, count: usize) -> Vec<LinkId> {
+        let mut links: Vec<LinkId> = self.links.keys().copied().collect();
+        let count = count.min(links.len());
+        for at in 0..count {
+            let other = at + self.rng.below((links.len() - at) as u64) as usize;
+            links.swap(at, other);
+        }
+        links.truncate(count);
+        links
+    }
+
+    /// What is gossiped, by channel.
+    #[must_use]
+    pub fn channels(&self) -> Vec<ChannelStatus> {
+        let mut counts: BTreeMap<&str, usize> = self.errors.keys().map(|channel| (channel.as_str(), 0)).collect();
+        for entry in self.store.iter() {
+            *counts.entry(&entry.key.channel).or_default() += 1;
+        }
+        let status = |(name, entries): (&str, usize)| {
+            let (errors, last_error) = self.errors.get(name).cloned().unwrap_or_default();
+            ChannelStatus { name: name.to_owned(), known: name == PEERS, entries, errors, last_error }
+        };
+        counts.into_iter().map(status).collect()
+    }
+}
+
+/// As many of `entries` as fit a message, at least one.
+fn page(entries: &[Arc<Entry>]) -> Entries {
+    let mut page = Entries::default();
+    let mut bytes = 0;
+    for entry in entries {
+        bytes += entry.raw.len();
+        if page.entries.len() >= ENTRIES_MAX || (bytes > PAGE_BYTES && !page.entries.is_empty()) {
+            page.more = true;
+            break;
+        }
+        page.entries.push(ByteBuf::from(entry.raw.to_vec()));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests;

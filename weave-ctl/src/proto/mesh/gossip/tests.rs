@@ -1,0 +1,208 @@
+//! News reaches everybody over any connected graph; comparison finds what rumour missed; nothing that is wrong gets
+//! further than its channel's counter.
+
+use super::{
+    super::{
+        entry::{PeerRecord, Verify, sign},
+        fixture::{entry, key, name, raw, record},
+    },
+    *,
+};
+
+const ANYBODY: Alive<'static> = &|_, _| true;
+
+fn at(millis: u64) -> Instant {
+    Instant::from_start(Duration::from_millis(millis))
+}
+
+/// Peers 1 to N, each with its own record, on these links; messages take a millisecond.
+struct Mesh {
+    peers: Vec<Gossip>,
+    links: Vec<(usize, usize)>,
+    now: u64,
+    messages: u64,
+    /// Messages of these kinds are lost.
+    lost: fn(&Message) -> bool,
+}
+
+impl Mesh {
+    fn new(count: u8, links: &[(usize, usize)]) -> Self {
+        let peer = |n: u8| {
+            let mut gossip = Gossip::new(name(n), Arc::new(Verify), Rng::new([n; 32]), at(0));
+            gossip.publish(entry(&record(n, 1, &[])), at(0));
+            gossip
+        };
+        let mut mesh =
+            Self { peers: (1..=count).map(peer).collect(), links: Vec::new(), now: 0, messages: 0, lost: |_| false };
+        links.iter().for_each(|(a, b)| mesh.link(*a, *b));
+        mesh
+    }
+
+    fn link(&mut self, a: usize, b: usize) {
+        let id = LinkId(self.links.len() as u64);
+        self.links.push((a, b));
+        self.peers[a - 1].link_up(id, at(self.now));
+        self.peers[b - 1].link_up(id, at(self.now));
+    }
+
+    fn run(&mut self, millis: u64) {
+        for _ in 0..millis {
+            self.now += 1;
+            let now = at(self.now);
+            let mut sent = Vec::new();
+            for (n, peer) in self.peers.iter_mut().enumerate() {
+                peer.handle_timeout(now);
+                assert!(peer.poll_timeout() > now, "it would spin");
+                while peer.poll_news().is_some() {}
+                sent.extend(std::iter::from_fn(|| peer.poll_send()).map(|(link, message)| (n + 1, link, message)));
+            }
+            for (from, link, message) in sent {
+                let (a, b) = self.links[link.0 as usize];
+                let to = if a == from { b } else { a };
+                self.messages += 1;
+                if !(self.lost)(&message) {
+                    let message = Message::decode(&message.encode()).expect("a message");
+                    self.peers[to - 1].message(link, message, ANYBODY, now);
+                }
+            }
+        }
+    }
+
+    fn agree(&self) -> bool {
+        self.peers.iter().all(|p| p.store().sum() == self.peers[0].store().sum())
+    }
+
+    fn change(&mut self, n: u8, version: u64) {
+        let now = at(self.now);
+        self.peers[usize::from(n) - 1].publish(entry(&record(n, version, &[])), now);
+    }
+}
+
+fn chain(count: usize) -> Vec<(usize, usize)> {
+    (1..count).map(|n| (n, n + 1)).collect()
+}
+
+#[test]
+fn everybody_learns_of_everybody_along_a_chain() {
+    let mut mesh = Mesh::new(10, &chain(10));
+    mesh.run(3000);
+    assert!(mesh.agree());
+    assert_eq!(mesh.peers[9].store().owners(), 10);
+}
+
+#[test]
+fn news_crosses_a_chain_by_rumour() {
+    let mut mesh = Mesh::new(6, &chain(6));
+    mesh.run(3000);
+    mesh.lost = |message| !matches!(message, Message::Entries(_));
+    mesh.change(1, 2);
+    mesh.run(6 * 60);
+    assert_eq!(mesh.peers[5].store().record(name(1)).map(|r| r.version), Some(2));
+}
+
+#[test]
+fn comparison_finds_what_rumour_missed() {
+    let mut mesh = Mesh::new(5, &chain(5));
+    mesh.run(3000);
+    mesh.lost = |_| true;
+    mesh.change(1, 2);
+    mesh.change(5, 2);
+    mesh.run(1000);
+    assert!(!mesh.agree());
+    mesh.lost = |_| false;
+    mesh.run(4 * 5000);
+    assert!(mesh.agree());
+    assert_eq!(mesh.peers[4].store().record(name(1)).map(|r| r.version), Some(2));
+}
+
+#[test]
+fn an_idle_mesh_is_quiet() {
+    let mut mesh = Mesh::new(12, &chain(12));
+    mesh.run(20_000);
+    assert!(mesh.agree());
+    let before = mesh.messages;
+    mesh.run(60_000);
+    let each = (mesh.messages - before) / 12;
+    assert!(each <= 60, "{each} messages a peer and minute");
+}
+
+#[test]
+fn an_owner_that_changes_fast_costs_others_its_last_change_alone() {
+    let mut mesh = Mesh::new(3, &chain(3));
+    mesh.run(3000);
+    let before = mesh.messages;
+    for version in 2..500 {
+        mesh.change(1, version);
+    }
+    mesh.run(200);
+    assert_eq!(mesh.peers[2].store().record(name(1)).map(|r| r.version), Some(499));
+    assert!(mesh.messages - before < 20, "{}", mesh.messages - before);
+}
+
+#[test]
+fn a_mesh_larger_than_a_page_is_learnt_page_by_page() {
+    let mut mesh = Mesh::new(2, &[]);
+    for n in 3..=250 {
+        // Each record fills a hundredth of a page.
+        let large = PeerRecord { links: vec![record(n, 1, &[1]).links[0].clone(); 60], ..record(n, 1, &[]) };
+        mesh.peers[0].publish(entry(&large), at(0));
+    }
+    mesh.run(100);
+    mesh.link(1, 2);
+    mesh.run(100);
+    assert!(mesh.agree());
+    assert_eq!(mesh.peers[1].store().owners(), 250);
+}
+
+#[test]
+fn unknown_channels_cross_peers_that_do_not_know_them() {
+    let mut mesh = Mesh::new(3, &chain(3));
+    mesh.run(3000);
+    let later = Verify.open(&sign(&key(1, 0), name(1), "later", (1, 1), b"anything".to_vec())).expect("an entry");
+    mesh.peers[0].publish(Arc::clone(&later), at(mesh.now));
+    mesh.run(3000);
+    assert_eq!(mesh.peers[2].store().get(&later.key), Some(&later));
+    let channels = mesh.peers[2].channels();
+    assert_eq!(
+        channels.iter().map(|c| (c.name.as_str(), c.known, c.entries)).collect::<Vec<_>>(),
+        [("later", false, 1), ("peers", true, 3)]
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_channel_stays_in_its_counter() {
+    let mut mesh = Mesh::new(2, &chain(2));
+    mesh.run(3000);
+    let victim = &mut mesh.peers[1];
+    let before = victim.store().sum();
+    let entries = |raw: Vec<u8>| Message::Entries(Entries { entries: vec![ByteBuf::from(raw)], more: true });
+    // Garbage, a forged signature, a record of this very peer, an old one replayed.
+    let mut forged = raw(&record(1, 9, &[]));
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    for bytes in [vec![0xff; 40], forged, raw(&record(2, 9, &[])), raw(&record(1, 0, &[]))] {
+        victim.message(LinkId(0), entries(bytes), ANYBODY, at(4000));
+    }
+    assert_eq!(victim.store().sum(), before);
+    assert!(victim.poll_send().is_none(), "nothing of it is passed on");
+    // A record that its owner signed, but that cannot be read, is carried along and changes nothing here.
+    let broken = sign(&key(1, 0), name(1), PEERS, (1, 2), vec![0xff]);
+    victim.message(LinkId(0), entries(broken), ANYBODY, at(4000));
+    let peers = victim.channels().into_iter().find(|c| c.name == PEERS).expect("the channel");
+    assert!(peers.errors >= 1 && peers.last_error.contains("00:00:00:00:00:01"), "{peers:?}");
+}
+
+#[test]
+fn comparisons_are_answered_at_a_bounded_rate() {
+    let mut mesh = Mesh::new(2, &chain(2));
+    mesh.run(3000);
+    let victim = &mut mesh.peers[1];
+    let flood = |victim: &mut Gossip, now| {
+        for n in 0..10_000 {
+            victim.message(LinkId(0), Message::Sum(n), ANYBODY, now);
+        }
+        std::iter::from_fn(|| victim.poll_send()).count()
+    };
+    assert_eq!(flood(victim, at(100_000)), ANSWERS_MAX as usize);
+    assert_eq!(flood(victim, at(101_000)), ANSWERS_RATE as usize);
+}

@@ -1,0 +1,430 @@
+//! The mesh of this peer: its links, and what comes and goes over them.
+//!
+//! An unreadable message is counted and skipped: it closes a link only before the hello. This peer's own record is
+//! signed anew [`PUBLISH_AFTER`] after something in it changed.
+//! Bounds: `--conn-limit` links past the hello, the shell's limit before; what is sent goes into the shell's bounded
+//! queues; [`NONCES_MAX`] nonces of former links and [`COLLISIONS_MAX`] collisions are remembered.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
+
+use weave_common::vxlan;
+
+use super::{
+    dialer::{Around, Dialer},
+    entry::{ADDRS_MAX, Opener, PeerRecord, RECORD_LINKS_MAX, RecordLink, sign_record},
+    gossip::Gossip,
+    link::{Link, Need},
+    paths::Paths,
+    topology::Topology,
+    wire::{self, Hello, Message, RingMessage},
+};
+use crate::proto::{
+    boot::Identity,
+    io::{Binding, DialId, Direction, Event, LinkId, Output, Severity, Target, TunnelTo, Underlay},
+    key::SecretKey,
+    name::PeerName,
+    rng::Rng,
+    time::Instant,
+};
+
+/// Time in which changes of this peer's own record gather.
+pub const PUBLISH_AFTER: Duration = Duration::from_millis(20);
+/// Nonces of links that are remembered, to know a link to oneself.
+pub(super) const NONCES_MAX: usize = 256;
+/// Refused names that are remembered.
+pub(super) const COLLISIONS_MAX: usize = 64;
+
+/// What the mesh is made from.
+#[derive(Clone, Debug)]
+pub struct MeshConfig {
+    /// This peer.
+    pub identity: Identity,
+    /// TCP port of the control plane.
+    pub port: u16,
+    /// Dial peers heard of.
+    pub discovery: bool,
+    /// Most links.
+    pub conn_limit: usize,
+    /// Whom to dial first.
+    pub targets: Vec<Target>,
+    /// How packets left for peers in an earlier run.
+    pub tunnels: BTreeMap<PeerName, TunnelTo>,
+    /// Opens what is gossiped.
+    pub opener: Arc<dyn Opener>,
+}
+
+/// What the rest of the core must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MeshEvent {
+    /// A link to a peer is up.
+    LinkUp(LinkId),
+    /// Packets for a peer leave this way from now on.
+    Way(PeerName, TunnelTo),
+    /// A peer sends from these underlay addresses.
+    Senders(PeerName, BTreeSet<Ipv4Addr>),
+    /// A peer is forgotten.
+    PeerGone(PeerName),
+    /// A neighbour told its ring.
+    Ring(LinkId, RingMessage),
+    /// This peer had to choose another short id.
+    ShortId(u16),
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Mesh {
+    pub(super) me: PeerRecord,
+    pub(super) key: SecretKey,
+    pub(super) raw: Arc<[u8]>,
+    pub(super) publish_at: Option<Instant>,
+    pub(super) links: BTreeMap<LinkId, Link>,
+    pub(super) gossip: Gossip,
+    pub(super) topology: Topology,
+    pub(super) paths: Paths,
+    pub(super) ways: BTreeMap<PeerName, TunnelTo>,
+    /// The last straight ways that worked.
+    pub(super) worked: BTreeMap<PeerName, TunnelTo>,
+    pub(super) heard_from: BTreeMap<PeerName, BTreeSet<Ipv4Addr>>,
+    pub(super) dialer: Dialer,
+    pub(super) discovery: bool,
+    pub(super) conn_limit: usize,
+    pub(super) rng: Rng,
+    pub(super) nonces: VecDeque<u64>,
+    pub(super) collisions: BTreeMap<PeerName, (String, Instant)>,
+    pub(super) unreadable: u64,
+    pub(super) out: VecDeque<Output>,
+    pub(super) events: VecDeque<MeshEvent>,
+}
+
+/// Links that are wanted to peers heard of, in a mesh of `peers` others: all of them in a small one, and as many as keep
+/// a large one in few hops of each other.
+fn links_wanted(peers: usize, limit: usize) -> usize {
+    let log = usize::BITS - peers.leading_zeros();
+    limit.min(6 + 2 * log as usize)
+}
+
+impl Mesh {
+    /// A mesh of one.
+    #[must_use]
+    pub fn new(config: MeshConfig, mut rng: Rng, now: Instant) -> Self {
+        let MeshConfig { identity, port, discovery, conn_limit, targets, tunnels, opener } = config;
+        let [.., high, low] = identity.name.bytes();
+        let me = PeerRecord {
+            name: identity.name,
+            uid: identity.uid,
+            incarnation: identity.incarnation,
+            version: 0,
+            nickname: wire::clean(&identity.nickname),
+            // The same at every launch, so that a relaunch rewrites no tunnel.
+            short_id: u16::from_be_bytes([high, low]),
+            addrs: Vec::new(),
+            control_port: port,
+            data_port: port.saturating_add(1),
+            mtu: 0,
+            cookie: rng.bits(),
+            links: Vec::new(),
+        };
+        let mut dialer = Dialer::default();
+        dialer.set_targets(targets, now);
+        let mut fork = || Rng::new(std::array::from_fn(|_| rng.bits() as u8));
+        // A straight way that an earlier run left is the best that is known of it.
+        let worked = tunnels.iter().filter(|(peer, way)| way.via == **peer).map(|(peer, way)| (*peer, *way)).collect();
+        let mut mesh = Self {
+            paths: Paths::new(me.name, me.cookie, fork()),
+            gossip: Gossip::new(me.name, opener, fork(), now),
+            me,
+            key: identity.key,
+            raw: Arc::from([]),
+            publish_at: None,
+            links: BTreeMap::new(),
+            topology: Topology::default(),
+            ways: tunnels,
+            worked,
+            heard_from: BTreeMap::new(),
+            dialer,
+            discovery,
+            conn_limit,
+            rng,
+            nonces: VecDeque::new(),
+            collisions: BTreeMap::new(),
+            unreadable: 0,
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        mesh.publish(now);
+        mesh
+    }
+
+    /// The next thing to be done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<MeshEvent> {
+        self.events.pop_front()
+    }
+
+    /// This peer's own record.
+    #[must_use]
+    pub fn me(&self) -> &PeerRecord {
+        &self.me
+    }
+
+    /// The record of another peer.
+    #[must_use]
+    pub fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
+        self.gossip.store().record(peer)
+    }
+
+    /// True while a path of links reaches `peer`.
+    #[must_use]
+    pub fn reached(&self, peer: PeerName) -> bool {
+        self.topology.reached(peer)
+    }
+
+    /// The targets, in the order given.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        self.dialer.targets()
+    }
+
+    /// Peers whose links are past the hello.
+    #[must_use]
+    pub fn linked(&self) -> BTreeSet<PeerName> {
+        self.links.values().filter_map(|l| l.up.as_ref()).map(|up| up.peer).collect()
+    }
+
+    /// Makes `targets` the targets.
+    pub fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
+        self.dialer.set_targets(targets, now);
+        self.settle(now);
+    }
+
+    /// The host's addresses or the containers' MTU changed.
+    pub fn set_underlay(&mut self, underlay: &Underlay, container_mtu: u32, now: Instant) {
+        let addrs: Vec<_> = underlay.addrs.iter().copied().take(ADDRS_MAX).collect();
+        if self.me.addrs != addrs || self.me.mtu != container_mtu {
+            self.dialer.set_own(addrs.clone());
+            self.paths.set_mtu(container_mtu + vxlan::OVERHEAD, now);
+            self.me.addrs = addrs;
+            self.me.mtu = container_mtu;
+            self.touch(now);
+        }
+        self.settle(now);
+    }
+
+    /// Containers, or peers that relay through this host, sent to these peers.
+    pub fn traffic(&mut self, peers: &[PeerName], now: Instant) {
+        // What is relayed depends on the way to the one that relays.
+        let vias = peers.iter().filter_map(|peer| self.ways.get(peer)).map(|way| way.via);
+        let active: BTreeSet<PeerName> = peers.iter().copied().chain(vias).collect();
+        let active: Vec<PeerName> = active.into_iter().collect();
+        self.paths.traffic(&active, now);
+        self.settle(now);
+    }
+
+    /// Sends `message` on every link past the hello, but not on `except`.
+    pub fn tell_all(&mut self, message: &Message, except: Option<LinkId>) {
+        let bytes = message.encode();
+        let up = self.links.iter().filter(|(id, link)| link.up.is_some() && Some(**id) != except);
+        self.out.extend(up.map(|(id, _)| Output::Send { link: *id, bytes: bytes.clone() }));
+    }
+
+    /// Sends `message` on one link.
+    pub fn send(&mut self, link: LinkId, message: &Message) {
+        self.out.push_back(Output::Send { link, bytes: message.encode() });
+    }
+
+    /// A link is open: say hello.
+    pub fn link_opened(
+        &mut self,
+        id: LinkId,
+        remote: SocketAddr,
+        direction: Direction,
+        binding: Binding,
+        now: Instant,
+    ) {
+        if let Direction::Outbound(dial) = direction {
+            self.dialer.opened(dial, id);
+        }
+        let link = Link::new(remote, direction, binding, self.rng.bits(), now);
+        self.nonces.truncate(NONCES_MAX - 1);
+        self.nonces.push_front(link.nonce);
+        if self.publish_at.is_some() {
+            self.publish(now);
+        }
+        let (min_version, max_version) = wire::VERSIONS;
+        let proof = super::entry::hello_proof(&self.key, &binding, link.outbound());
+        let (nonce, entry) = (link.nonce, self.raw.to_vec());
+        self.links.insert(id, link);
+        let hello = Hello { min_version, max_version, features: Vec::new(), nonce, entry, proof };
+        self.send(id, &Message::Hello(Box::new(hello)));
+        self.settle(now);
+    }
+
+    /// A link is gone.
+    pub fn link_closed(&mut self, id: LinkId, reason: &str, now: Instant) {
+        self.remove_link(id, reason, now);
+        self.settle(now);
+    }
+
+    fn remove_link(&mut self, id: LinkId, reason: &str, now: Instant) {
+        let Some(link) = self.links.remove(&id) else { return };
+        self.gossip.link_down(id);
+        let peer = link.up.as_ref().map(|up| up.peer);
+        let linked = self.linked();
+        // A duplicate that went changes nothing for the peer: another link to it stays.
+        let lost = peer.filter(|p| !linked.contains(p));
+        self.dialer.closed(id, lost, now.since(link.since), reason, now, &mut self.rng);
+        if let Some(peer) = lost {
+            self.log(Severity::Info, format!("link to {peer} at {} is gone: {reason}", link.remote));
+            self.paths.set_linked(&linked, now);
+            self.refresh_way(peer);
+            if self.discovery {
+                self.dialer.look(now, &mut self.rng);
+            }
+        }
+        if peer.is_some() {
+            self.touch(now);
+        }
+    }
+
+    /// An attempt failed.
+    pub fn dial_failed(&mut self, dial: DialId, reason: &str, now: Instant) {
+        self.dialer.failed(dial, reason, now, &mut self.rng);
+        self.settle(now);
+    }
+
+    /// A frame came.
+    pub fn frame(&mut self, id: LinkId, bytes: &[u8], now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.heard = now;
+        let up = link.up.is_some();
+        match Message::decode(bytes) {
+            Ok(message) => self.message(id, up, message, now),
+            Err(error) if up => {
+                self.unreadable += 1;
+                self.log(Severity::Warn, format!("skipped {error} from link {}", id.0));
+            }
+            Err(error) => self.close(id, &format!("the other side sent {error}"), now),
+        }
+        self.settle(now);
+    }
+
+    fn message(&mut self, id: LinkId, up: bool, message: Message, now: Instant) {
+        match message {
+            Message::Bye(reason) => self.close(id, &format!("refused by the other side: {reason}"), now),
+            Message::Hello(hello) if !up => self.hello(id, &hello, now),
+            Message::Hello(_) => self.unreadable += 1,
+            _ if !up => self.close(id, "the other side did not begin with hello", now),
+            Message::Ring(ring) => self.events.push_back(MeshEvent::Ring(id, ring)),
+            Message::Ping | Message::Unknown(_) => {}
+            gossip => {
+                let topology = &self.topology;
+                self.gossip.message(id, gossip, &|peer, uid| topology.alive(peer, uid), now);
+            }
+        }
+    }
+
+    /// A probe came on the data port.
+    pub fn probe(&mut self, from: SocketAddrV4, bytes: &[u8], now: Instant) {
+        self.paths.probe(from, bytes, now);
+        self.settle(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            match self.links.get_mut(&id).map_or(Need::Nothing, |link| link.need(now)) {
+                Need::Nothing => {}
+                Need::Close(reason) => self.close(id, &reason, now),
+                Need::Ping => self.send(id, &Message::Ping),
+            }
+        }
+        if self.publish_at.is_some_and(|at| at <= now) {
+            self.publish(now);
+        }
+        self.gossip.handle_timeout(now);
+        self.paths.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// When [`Self::handle_timeout`] has something to do, and what.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let links = self.links.values().map(|l| (l.poll_timeout(), "link"));
+        let linked = self.linked();
+        let others = [
+            self.dialer.poll_timeout(self.around(&linked)).map(|at| (at, "dial")),
+            self.topology.poll_timeout().map(|at| (at, "topology")),
+            self.paths.poll_timeout().map(|at| (at, "probe")),
+            self.publish_at.map(|at| (at, "record")),
+            Some((self.gossip.poll_timeout(), "gossip")),
+        ];
+        links.chain(others.into_iter().flatten()).min()
+    }
+
+    pub(super) fn around<'a>(&'a self, linked: &'a BTreeSet<PeerName>) -> Around<'a> {
+        let others = self.gossip.store().owners().saturating_sub(1);
+        Around {
+            me: self.me.name,
+            linked,
+            wanted: (links_wanted(others, self.conn_limit), self.conn_limit),
+            topology: &self.topology,
+        }
+    }
+
+    /// This peer's record changed: sign and tell it soon.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.publish_at.get_or_insert(now + PUBLISH_AFTER);
+    }
+
+    fn publish(&mut self, now: Instant) {
+        self.publish_at = None;
+        self.me.version += 1;
+        let up = self.links.values().filter_map(|link| link.up.as_ref().map(|up| (link, up)));
+        let mut links: BTreeMap<PeerName, RecordLink> = BTreeMap::new();
+        for (link, up) in up {
+            let direct = self.paths.direct(up.peer);
+            let record = RecordLink {
+                peer: up.peer,
+                uid: up.uid,
+                address: link.remote.to_string(),
+                outbound: link.outbound(),
+                established: direct.is_some(),
+                path_mtu: direct.map_or(0, |direct| direct.path_mtu),
+            };
+            links.insert(up.peer, record);
+        }
+        self.me.links = links.into_values().take(RECORD_LINKS_MAX).collect();
+        self.raw = sign_record(&self.key, &self.me).into();
+        match self.gossip.open(&self.raw) {
+            Ok(entry) => self.gossip.publish(entry, now),
+            Err(error) => self.log(Severity::Warn, format!("this peer's own record cannot be told: {error}")),
+        }
+        self.topology.changed(self.gossip.store().owners(), now);
+    }
+
+    pub(super) fn close(&mut self, id: LinkId, reason: &str, now: Instant) {
+        self.out.push_back(Output::Close { link: id, reason: reason.to_owned() });
+        self.remove_link(id, reason, now);
+    }
+
+    pub(super) fn dial(&mut self, now: Instant) {
+        let linked = self.linked();
+        let wanted = self.around(&linked).wanted;
+        let around = Around { me: self.me.name, linked: &linked, wanted, topology: &self.topology };
+        let due = self.dialer.due(around, self.gossip.store(), now, &mut self.rng);
+        self.out.extend(due.into_iter().map(|(dial, target)| Output::Dial { dial, target }));
+    }
+
+    pub(super) fn log(&mut self, severity: Severity, text: String) {
+        self.out.push_back(Output::Event(Event { severity, text }));
+    }
+}

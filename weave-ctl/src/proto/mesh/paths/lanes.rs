@@ -1,0 +1,111 @@
+//! When each peer is looked at next, and how much all of that may cost.
+//!
+//! A lane is a queue of deadlines, oldest first, with a rate for what its peers cost together. Peers in a crowded lane
+//! wait for their turn, so that the cost of this host is bounded whatever the number of peers. A turn that costs more than
+//! is left is paid by the next ones.
+//!
+//! Bounds: a peer is in one lane at most, once. All operations are logarithmic in the number of peers.
+//!
+//! Does not: know what a turn is.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::proto::{name::PeerName, time::Instant};
+
+/// Which queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Peers with traffic or with a link.
+    Watched,
+    /// Idle peers of whom something is to be found out now: new ones, suspects, unmeasured ones.
+    Fresh,
+    /// Idle peers.
+    Idle,
+}
+
+/// Time that one probe of a watched peer takes from the lane: 4000 probes a second.
+pub(super) const WATCHED_COST: Duration = Duration::from_micros(250);
+/// Probes of watched peers at once.
+pub(super) const WATCHED_BURST: u32 = 64;
+/// The same for fresh ones: 128 probes a second, so 1,000 new peers are known in half a minute, 5,000 in two.
+pub(super) const FRESH_COST: Duration = Duration::from_nanos(7_812_500);
+/// Probes of fresh peers at once.
+pub(super) const FRESH_BURST: u32 = 32;
+/// The same for idle ones: four probes a second.
+pub(super) const IDLE_COST: Duration = Duration::from_millis(250);
+/// Probes of idle peers at once.
+pub(super) const IDLE_BURST: u32 = 1;
+
+/// All queues.
+#[derive(Debug)]
+pub(super) struct Lanes([Queue; 3]);
+
+#[derive(Debug)]
+struct Queue {
+    cost: Duration,
+    slack: Duration,
+    /// Everything granted so far is paid by then. It may lie ahead of now by the slack.
+    paid: Instant,
+    deadlines: BTreeSet<(Instant, PeerName)>,
+}
+
+impl Lane {
+    /// All, what matters most first.
+    const ALL: [Self; 3] = [Self::Watched, Self::Fresh, Self::Idle];
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self([
+            Queue::new(WATCHED_COST, WATCHED_BURST),
+            Queue::new(FRESH_COST, FRESH_BURST),
+            Queue::new(IDLE_COST, IDLE_BURST),
+        ])
+    }
+}
+
+impl Lanes {
+    /// Puts `peer` into a lane.
+    pub(super) fn insert(&mut self, (lane, at): (Lane, Instant), peer: PeerName) {
+        self.0[lane as usize].deadlines.insert((at, peer));
+    }
+
+    /// Takes `peer` out of a lane again.
+    pub(super) fn remove(&mut self, (lane, at): (Lane, Instant), peer: PeerName) {
+        self.0[lane as usize].deadlines.remove(&(at, peer));
+    }
+
+    /// Takes a peer whose turn it is. Its lane must be charged, whatever the turn did: that ends a loop of turns.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<(Lane, PeerName)> {
+        Lane::ALL.into_iter().find_map(|lane| {
+            let queue = &mut self.0[lane as usize];
+            queue.ready().filter(|ready| *ready <= now)?;
+            queue.deadlines.pop_first().map(|(_, peer)| (lane, peer))
+        })
+    }
+
+    /// A turn cost `probes`; a turn without any counts as one, so that turns are bounded too.
+    pub(super) fn charge(&mut self, lane: Lane, probes: u32, now: Instant) {
+        let queue = &mut self.0[lane as usize];
+        queue.paid = queue.paid.max(now) + queue.cost * probes.max(1);
+    }
+
+    /// When the next turn is.
+    pub(super) fn ready(&self) -> Option<Instant> {
+        self.0.iter().filter_map(Queue::ready).min()
+    }
+}
+
+impl Queue {
+    fn new(cost: Duration, burst: u32) -> Self {
+        Self { cost, slack: cost * (burst - 1), paid: Instant::default(), deadlines: BTreeSet::new() }
+    }
+
+    fn ready(&self) -> Option<Instant> {
+        let gate = Instant::from_start(self.paid.since_start().saturating_sub(self.slack));
+        self.deadlines.first().map(|(at, _)| gate.max(*at))
+    }
+}
+
+#[cfg(test)]
+mod tests;

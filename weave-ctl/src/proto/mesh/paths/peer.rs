@@ -1,0 +1,460 @@
+//! What is known of the path to one peer, and what to ask it next.
+//!
+//! ```text
+//! Trying (untested) --answer--> Up --LOST_AFTER unanswered--> Trying (down) --answer--> Up
+//!        \--FAST_ROUNDS unanswered--> Trying (down)             or Up at another address that answered meanwhile
+//! ```
+//! Bounds: those of `addresses`, `sent` and `mtu`; a round asks each address once.
+//!
+//! Does not: keep deadlines or queues; [`Peer::due`] says when it wants a turn, and in which lane.
+
+use std::{net::SocketAddrV4, time::Duration};
+
+use super::{
+    PathState,
+    addresses::Addresses,
+    lanes::Lane,
+    mtu::{self, PathMtu},
+    sent::{Questions, Sent},
+};
+use crate::proto::{
+    mesh::probe::{self, Kind, Probe},
+    name::PeerName,
+    time::Instant,
+};
+
+/// Pause between probes of a path with traffic.
+pub const ACTIVE_EVERY: Duration = Duration::from_secs(1);
+/// Pause between probes of a peer with a link and without traffic.
+pub const LINKED_EVERY: Duration = Duration::from_secs(5);
+/// Shortest pause between probes of any other peer.
+pub const IDLE_EVERY: Duration = Duration::from_secs(30);
+/// A probe that is not answered by then is sent again, on a path with traffic.
+pub const ACTIVE_RETRY: Duration = Duration::from_millis(500);
+/// The same on other paths, and the longest on a slow one: twice its round-trip time is waited otherwise.
+pub const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A path is down after so many unanswered probes in a row: with traffic 1.5 to 2.5 s after it broke, with a link 6 to
+/// 11 s.
+pub const LOST_AFTER: u32 = 3;
+/// Pause between the first rounds to a peer that does not answer.
+pub const FAST_EVERY: Duration = Duration::from_millis(250);
+/// So many of them; then it is down.
+pub const FAST_ROUNDS: u32 = 4;
+/// Longest pause between rounds to a watched peer that is down. The first is the double of [`FAST_EVERY`], each further
+/// the double of the one before.
+pub const DOWN_EVERY_MAX: Duration = Duration::from_secs(5);
+/// A peer that is down and asks us is asked in turn, if it was not within this time.
+pub const NUDGE_AFTER: Duration = Duration::from_secs(1);
+/// Traffic makes a path active for this long.
+pub const ACTIVE_FOR: Duration = Duration::from_secs(10);
+/// Pause between checks of the measured MTU, with traffic.
+pub const VERIFY_ACTIVE: Duration = Duration::from_secs(10);
+/// The same without traffic, with a link.
+pub const VERIFY_LINKED: Duration = Duration::from_secs(60);
+
+/// How closely a peer is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    Active,
+    Linked,
+    Idle,
+}
+
+/// What others are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Untested,
+    Down,
+    /// Works to this address, with this MTU.
+    Up(SocketAddrV4, u32),
+}
+
+/// A path that works.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Up {
+    pub(super) remote: SocketAddrV4,
+    pub(super) rtt: Duration,
+    answered: Instant,
+    /// The last round is not answered.
+    awaiting: bool,
+    missed: u32,
+    /// Another address answered while this one did not.
+    other: Option<(SocketAddrV4, Duration)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Path {
+    Trying {
+        /// Rounds since there was a reason to hurry.
+        rounds: u32,
+        /// It is known not to answer.
+        down: bool,
+    },
+    Up(Up),
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Peer {
+    name: PeerName,
+    nonce: u64,
+    /// What requests must carry; unknown before its record.
+    cookie: Option<u64>,
+    /// The MTU that it tells.
+    pub(super) told_mtu: u32,
+    pub(super) addresses: Addresses,
+    pub(super) questions: Questions,
+    path: Path,
+    mtu: PathMtu,
+    /// The path that `mtu` belongs to.
+    measured: Option<SocketAddrV4>,
+    linked: bool,
+    active_until: Option<Instant>,
+    /// The last round; the first is not before the other.
+    last_round: Option<Instant>,
+    not_before: Instant,
+    tried: Option<SocketAddrV4>,
+    quiet_since: Option<Instant>,
+    /// Where it waits for its turn.
+    pub(super) slot: Option<(Lane, Instant)>,
+    told: Status,
+}
+
+/// Where probes go, who sends them, and when.
+pub(super) struct Outbox<'a> {
+    pub(super) me: PeerName,
+    pub(super) now: Instant,
+    /// Takes a probe.
+    pub(super) send: &'a mut dyn FnMut(SocketAddrV4, Vec<u8>),
+}
+
+impl Peer {
+    /// A peer of which nothing is known yet; the first round is not before `not_before`.
+    pub(super) fn new(name: PeerName, nonce: u64, not_before: Instant, mtu: PathMtu) -> Self {
+        Self {
+            name,
+            nonce,
+            cookie: None,
+            told_mtu: 0,
+            addresses: Addresses::default(),
+            questions: Questions::default(),
+            path: Path::Trying { rounds: 0, down: false },
+            mtu,
+            measured: None,
+            linked: false,
+            active_until: None,
+            last_round: None,
+            not_before,
+            tried: None,
+            quiet_since: None,
+            slot: None,
+            told: Status::Untested,
+        }
+    }
+
+    /// The path, while it works.
+    pub(super) fn up(&self) -> Option<&Up> {
+        match &self.path {
+            Path::Up(up) => Some(up),
+            Path::Trying { .. } => None,
+        }
+    }
+
+    /// The measured MTU of the path; zero while unknown.
+    pub(super) fn path_mtu(&self) -> u32 {
+        self.mtu.measured()
+    }
+
+    /// Its cookie as its record tells it.
+    pub(super) fn set_cookie(&mut self, cookie: u64, now: Instant) {
+        if self.cookie.replace(cookie).is_none_or(|before| before == cookie) {
+            return;
+        }
+        match &mut self.path {
+            // What was asked with the former cookie says nothing about the path.
+            Path::Up(up) => {
+                (up.awaiting, up.missed) = (false, 0);
+                (self.last_round, self.not_before) = (None, now);
+            }
+            Path::Trying { .. } => self.hurry(),
+        }
+    }
+
+    /// The largest packet that both hosts take.
+    pub(super) fn set_mtu_bound(&mut self, own: u32, now: Instant) {
+        self.mtu.set_bound(mtu::bound(own, self.told_mtu), now);
+    }
+
+    /// A link to it came or went.
+    pub(super) fn set_linked(&mut self, linked: bool, now: Instant) {
+        if linked && !self.linked {
+            self.hurry();
+            self.not_before = self.not_before.min(now);
+        }
+        self.linked = linked;
+    }
+
+    /// It has traffic. True when it had none for a while.
+    pub(super) fn traffic(&mut self, now: Instant) -> bool {
+        let fresh = self.watch(now) != Watch::Active;
+        self.active_until = Some(now + ACTIVE_FOR);
+        if fresh {
+            self.hurry();
+            self.not_before = self.not_before.min(now);
+        }
+        fresh
+    }
+
+    /// There is a reason to try a few times quickly, when the path does not work.
+    pub(super) fn hurry(&mut self) {
+        if let Path::Trying { rounds, .. } = &mut self.path {
+            *rounds = 0;
+        }
+    }
+
+    /// The peer asked us: one more round, when the last was a while ago.
+    pub(super) fn nudge(&mut self, now: Instant) {
+        let quiet = self.last_round.is_some_and(|at| at + NUDGE_AFTER <= now);
+        if let (true, Path::Trying { rounds, .. }) = (quiet, &mut self.path) {
+            *rounds = (*rounds).min(FAST_ROUNDS - 1);
+        }
+    }
+
+    /// When it wants its next turn, and in which lane; `None` when there is nothing to try.
+    pub(super) fn due(&self, now: Instant) -> Option<(Lane, Instant)> {
+        let (path, mut urgent) = (self.path_due(now)?, self.urgent());
+        let mut at = path;
+        if self.up().is_some() {
+            at = at.min(self.mtu.due(self.verify(now)).unwrap_or(path));
+            urgent |= self.mtu.unsettled();
+        }
+        let lane = match (self.watch(now), urgent) {
+            (Watch::Active | Watch::Linked, _) => Lane::Watched,
+            (Watch::Idle, true) => Lane::Fresh,
+            (Watch::Idle, false) => Lane::Idle,
+        };
+        Some((lane, at))
+    }
+
+    /// Its turn: does what is due. Returns how many probes that took.
+    pub(super) fn turn(&mut self, out: &mut Outbox<'_>) -> u32 {
+        let due = self.path_due(out.now).is_some_and(|at| at <= out.now);
+        let sent = if due { self.round(out) } else { 0 };
+        sent + self.measure(out)
+    }
+
+    /// An answer came. True when it is one.
+    pub(super) fn answer(&mut self, reply: &Probe, now: Instant) -> bool {
+        let asked = self.questions.get(reply.sequence, now).filter(|_| reply.nonce == self.nonce);
+        let Some(asked) = asked.filter(|asked| probe::micros(asked.at) == reply.sent_micros) else { return false };
+        let Some(rtt) = probe::elapsed(reply.sent_micros, now) else { return false };
+        self.questions.close(reply.sequence);
+        self.quiet_since = Some(now);
+        match &mut self.path {
+            Path::Trying { .. } => self.come_up(asked.to, rtt, now),
+            Path::Up(up) if up.remote != asked.to => {
+                if up.missed > 0 {
+                    up.other = Some((asked.to, rtt));
+                }
+            }
+            Path::Up(up) => {
+                (up.answered, up.awaiting, up.missed, up.other) = (now, false, 0, None);
+                if asked.size == mtu::SMALLEST {
+                    up.rtt = rtt;
+                }
+            }
+        }
+        self.answered_size(asked, reply, now);
+        true
+    }
+
+    /// What to show.
+    pub(super) fn state(&self, now: Instant) -> PathState {
+        match (self.status(), self.up()) {
+            (Status::Up(..), Some(up)) => PathState::Up(up.direct(self.path_mtu())),
+            (Status::Down, _) => {
+                let silent = self.quiet_since.map_or(Duration::ZERO, |since| now.since(since));
+                PathState::Down { tried: self.tried, silent }
+            }
+            _ => PathState::Untested,
+        }
+    }
+
+    /// What others should know.
+    pub(super) fn status(&self) -> Status {
+        match &self.path {
+            Path::Up(up) => Status::Up(up.remote, self.mtu.measured()),
+            Path::Trying { down: true, .. } => Status::Down,
+            Path::Trying { down: false, .. } => Status::Untested,
+        }
+    }
+
+    /// Others do not know yet.
+    pub(super) fn has_news(&self) -> bool {
+        self.told != self.status()
+    }
+
+    /// What others knew before, and what they know from now on.
+    pub(super) fn tell(&mut self) -> (Status, Status) {
+        let status = self.status();
+        (std::mem::replace(&mut self.told, status), status)
+    }
+
+    fn watch(&self, now: Instant) -> Watch {
+        if self.active_until.is_some_and(|until| now < until) {
+            Watch::Active
+        } else if self.linked {
+            Watch::Linked
+        } else {
+            Watch::Idle
+        }
+    }
+
+    fn verify(&self, now: Instant) -> Option<Duration> {
+        match self.watch(now) {
+            Watch::Active => Some(VERIFY_ACTIVE),
+            Watch::Linked => Some(VERIFY_LINKED),
+            Watch::Idle => None,
+        }
+    }
+
+    /// Something is to be found out that does not wait until an idle peer's turn comes.
+    fn urgent(&self) -> bool {
+        match &self.path {
+            Path::Trying { rounds, down } => *rounds < FAST_ROUNDS || !down,
+            Path::Up(up) => up.awaiting,
+        }
+    }
+
+    fn path_due(&self, now: Instant) -> Option<Instant> {
+        self.cookie?;
+        let watch = self.watch(now);
+        let pause = match &self.path {
+            Path::Trying { .. } if self.addresses.is_empty() => return None,
+            Path::Trying { rounds, down } => pause(*rounds, *down, watch),
+            Path::Up(up) if up.awaiting => up.retry(watch),
+            Path::Up(_) => every(watch),
+        };
+        Some(self.last_round.map_or(self.not_before, |at| at + pause))
+    }
+
+    fn round(&mut self, out: &mut Outbox<'_>) -> u32 {
+        match self.path {
+            Path::Trying { rounds, down: false } if rounds >= FAST_ROUNDS => {
+                self.path = Path::Trying { rounds, down: true };
+                // An idle peer's next round is in its own time.
+                if self.watch(out.now) == Watch::Idle { 0 } else { self.ask_all(out) }
+            }
+            Path::Trying { .. } => self.ask_all(out),
+            Path::Up(up) if !up.awaiting => self.keep_up(Up { awaiting: true, ..up }, out),
+            Path::Up(up) if up.missed + 1 < LOST_AFTER => self.keep_up(Up { missed: up.missed + 1, ..up }, out),
+            Path::Up(Up { other: Some((remote, rtt)), .. }) => {
+                self.come_up(remote, rtt, out.now);
+                0
+            }
+            Path::Up(up) => {
+                self.path = Path::Trying { rounds: 0, down: true };
+                let sent = self.ask_all(out);
+                self.tried = Some(up.remote);
+                sent
+            }
+        }
+    }
+
+    fn keep_up(&mut self, up: Up, out: &mut Outbox<'_>) -> u32 {
+        self.path = Path::Up(up);
+        self.last_round = Some(out.now);
+        let mut sent = self.ask(up.remote, mtu::SMALLEST, out);
+        if up.missed > 0 {
+            for candidate in self.addresses.candidates().into_iter().filter(|c| *c != up.remote) {
+                sent += self.ask(candidate, mtu::SMALLEST, out);
+            }
+        }
+        sent
+    }
+
+    fn ask_all(&mut self, out: &mut Outbox<'_>) -> u32 {
+        if let Path::Trying { rounds, .. } = &mut self.path {
+            *rounds = rounds.saturating_add(1);
+        }
+        self.last_round = Some(out.now);
+        self.quiet_since.get_or_insert(out.now);
+        let candidates = self.addresses.candidates();
+        self.tried = candidates.first().copied();
+        candidates.into_iter().map(|to| self.ask(to, mtu::SMALLEST, out)).sum()
+    }
+
+    fn measure(&mut self, out: &mut Outbox<'_>) -> u32 {
+        let verify = self.verify(out.now);
+        let Path::Up(Up { remote, rtt, answered, .. }) = self.path else { return 0 };
+        let Some(ask) = self.mtu.ask(verify, answered, rtt, out.now) else { return 0 };
+        let control = if ask.control { self.ask(remote, mtu::SMALLEST, out) } else { 0 };
+        control + self.ask(remote, ask.size, out)
+    }
+
+    fn ask(&mut self, to: SocketAddrV4, size: u32, out: &mut Outbox<'_>) -> u32 {
+        let Some(cookie) = self.cookie else { return 0 };
+        let request = Probe {
+            kind: Kind::Request,
+            flags: 0,
+            length: 0,
+            cookie,
+            sender: out.me,
+            receiver: self.name,
+            sequence: self.questions.push(to, size, out.now),
+            sent_micros: probe::micros(out.now),
+            nonce: self.nonce,
+        };
+        (out.send)(to, request.encode_padded(size));
+        1
+    }
+
+    fn come_up(&mut self, remote: SocketAddrV4, rtt: Duration, now: Instant) {
+        self.path = Path::Up(Up { remote, rtt, answered: now, awaiting: false, missed: 0, other: None });
+        self.last_round = Some(now);
+        if self.measured == Some(remote) {
+            self.mtu.doubt(now);
+        } else {
+            self.mtu.forget(now);
+        }
+        self.measured = Some(remote);
+    }
+
+    fn answered_size(&mut self, asked: Sent, reply: &Probe, now: Instant) {
+        let whole = u32::from(reply.length) == asked.size;
+        if whole && asked.size > mtu::SMALLEST && self.up().is_some_and(|up| up.remote == asked.to) {
+            self.mtu.passed(asked.size, now);
+        }
+    }
+}
+
+impl Up {
+    /// As others see it.
+    pub(super) fn direct(&self, path_mtu: u32) -> super::Direct {
+        super::Direct { remote: self.remote, rtt: Some(self.rtt), path_mtu }
+    }
+
+    fn retry(&self, watch: Watch) -> Duration {
+        match watch {
+            Watch::Active => (self.rtt * 2).clamp(ACTIVE_RETRY, RETRY_MAX),
+            Watch::Linked | Watch::Idle => RETRY_MAX,
+        }
+    }
+}
+
+fn every(watch: Watch) -> Duration {
+    match watch {
+        Watch::Active => ACTIVE_EVERY,
+        Watch::Linked => LINKED_EVERY,
+        Watch::Idle => IDLE_EVERY,
+    }
+}
+
+/// Pause after so many rounds that were not answered.
+fn pause(rounds: u32, down: bool, watch: Watch) -> Duration {
+    let Some(slow) = rounds.checked_sub(FAST_ROUNDS) else { return FAST_EVERY };
+    if down && watch == Watch::Idle {
+        return IDLE_EVERY;
+    }
+    (FAST_EVERY * 2).saturating_mul(1 << slow.min(8)).min(DOWN_EVERY_MAX)
+}

@@ -1,0 +1,74 @@
+//! Questions to one peer that may still be answered.
+//!
+//! Bounds: [`SENT_MAX`] questions, each for [`SENT_FOR`].
+
+use std::{collections::VecDeque, net::SocketAddrV4, time::Duration};
+
+use crate::proto::time::Instant;
+
+/// Questions kept; the oldest are given up. Four rounds to all addresses of a peer fit.
+pub const SENT_MAX: usize = 80;
+/// An answer later than this is none.
+pub const SENT_FOR: Duration = Duration::from_secs(5);
+
+/// A question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Its number.
+    pub(super) sequence: u64,
+    /// When.
+    pub(super) at: Instant,
+    /// To where.
+    pub(super) to: SocketAddrV4,
+    /// Bytes of the outer IP packet.
+    pub(super) size: u32,
+}
+
+/// All of a peer.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    open: VecDeque<Sent>,
+    sequence: u64,
+}
+
+impl Questions {
+    /// Notes a question; returns its number.
+    pub(super) fn push(&mut self, to: SocketAddrV4, size: u32, now: Instant) -> u64 {
+        self.forget_old(now);
+        if self.open.len() >= SENT_MAX {
+            self.open.pop_front();
+        }
+        self.sequence += 1;
+        self.open.push_back(Sent { sequence: self.sequence, at: now, to, size });
+        self.sequence
+    }
+
+    /// The question of this number, if it may still be answered.
+    pub(super) fn get(&self, sequence: u64, now: Instant) -> Option<Sent> {
+        let index = self.open.binary_search_by_key(&sequence, |s| s.sequence).ok()?;
+        self.open.get(index).copied().filter(|s| now.since(s.at) <= SENT_FOR)
+    }
+
+    /// It was answered.
+    pub(super) fn close(&mut self, sequence: u64) {
+        if let Ok(index) = self.open.binary_search_by_key(&sequence, |s| s.sequence) {
+            self.open.remove(index);
+        }
+        if self.open.is_empty() {
+            // Thousands of idle peers have none most of the time.
+            self.open = VecDeque::new();
+        }
+    }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while self.open.front().is_some_and(|s| now.since(s.at) > SENT_FOR) {
+            self.open.pop_front();
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Probes: what peers send each other's data port to learn whether it answers, how fast, and how large a packet may be.
+//!
+//! Layout after the VXLAN header, big-endian:
+//!
+//! ```text
+//! magic 4 | version 1 | kind 1 | flags 2 | length 2 | cookie 8 | sender 6 | receiver 6 | sequence 8 | time 8 | nonce 8
+//! ```
+//! A request carries its receiver's cookie, which only those know who have its record, so strangers get no answer. A
+//! reply carries back what the request said (sequence, time, nonce) and tells in `length` how large the request arrived;
+//! the nonce is known to the two of them only, so nobody off the path can forge an answer. Flags are zero; a receiver
+//! ignores those it does not know.
+//!
+//! Bounds: [`LEN`] to [`MAX`] bytes. Whatever follows the first [`LEN`] is padding. A reply is never padded, so it is
+//! never longer than its request.
+//!
+//! Does not: decide when to send one, or what an answer means (`paths`).
+
+use std::time::Duration;
+
+use weave_common::vxlan::HEADER_LEN;
+
+use crate::proto::{name::PeerName, time::Instant};
+
+/// Length in bytes of a probe after the VXLAN header, without padding.
+pub const LEN: usize = 4 + 1 + 1 + 2 + 2 + 8 + 6 + 6 + 8 + 8 + 8;
+/// Longest probe in bytes after the VXLAN header: the shell carries none longer.
+pub const MAX: usize = 9600;
+/// Bytes of the outer IP packet before the probe: IPv4, UDP, VXLAN.
+pub const OUTER: usize = 20 + 8 + HEADER_LEN;
+const MAGIC: [u8; 4] = *b"WVPB";
+const VERSION: u8 = 2;
+
+/// A question or its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Answer me.
+    Request,
+    /// Here is the answer.
+    Reply,
+}
+
+/// One probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Question or answer.
+    pub kind: Kind,
+    /// Zero.
+    pub flags: u16,
+    /// In a reply: bytes of the outer IP packet that brought the question. In a request: zero.
+    pub length: u16,
+    /// In a request: the receiver's cookie.
+    pub cookie: u64,
+    /// Who sends this.
+    pub sender: PeerName,
+    /// Who is meant.
+    pub receiver: PeerName,
+    /// Number of the question.
+    pub sequence: u64,
+    /// When the question was sent, on the asker's clock, in microseconds.
+    pub sent_micros: u64,
+    /// The asker's secret.
+    pub nonce: u64,
+}
+
+impl Probe {
+    /// The bytes of this probe.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let kind = match self.kind {
+            Kind::Request => 1,
+            Kind::Reply => 2,
+        };
+        let mut bytes = Vec::with_capacity(LEN);
+        bytes.extend(MAGIC);
+        bytes.extend([VERSION, kind]);
+        bytes.extend(self.flags.to_be_bytes());
+        bytes.extend(self.length.to_be_bytes());
+        bytes.extend(self.cookie.to_be_bytes());
+        bytes.extend(self.sender.bytes());
+        bytes.extend(self.receiver.bytes());
+        for field in [self.sequence, self.sent_micros, self.nonce] {
+            bytes.extend(field.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// The bytes of this probe, padded so that the outer IP packet has `outer` bytes: at least [`OUTER`] + [`LEN`], at
+    /// most [`OUTER`] + [`MAX`].
+    #[must_use]
+    pub fn encode_padded(&self, outer: u32) -> Vec<u8> {
+        let length = usize::try_from(outer).unwrap_or(MAX).saturating_sub(OUTER);
+        let mut bytes = self.encode();
+        bytes.resize(length.clamp(LEN, MAX), 0);
+        bytes
+    }
+
+    /// The probe in `bytes`, or `None` when there is none. Longer input is padding.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let [magic @ .., version, kind] = take::<6>(&mut rest)?;
+        if magic != MAGIC || version != VERSION {
+            return None;
+        }
+        let kind = match kind {
+            1 => Kind::Request,
+            2 => Kind::Reply,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            flags: u16::from_be_bytes(take(&mut rest)?),
+            length: u16::from_be_bytes(take(&mut rest)?),
+            cookie: u64::from_be_bytes(take(&mut rest)?),
+            sender: PeerName::from_bytes(take(&mut rest)?),
+            receiver: PeerName::from_bytes(take(&mut rest)?),
+            sequence: u64::from_be_bytes(take(&mut rest)?),
+            sent_micros: u64::from_be_bytes(take(&mut rest)?),
+            nonce: u64::from_be_bytes(take(&mut rest)?),
+        })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, after) = rest.split_first_chunk::<N>()?;
+    *rest = after;
+    Some(*field)
+}
+
+/// Bytes of the outer IP packet that brought a probe of these `bytes`.
+#[must_use]
+pub fn outer_len(bytes: &[u8]) -> u16 {
+    u16::try_from(bytes.len() + OUTER).unwrap_or(u16::MAX)
+}
+
+/// `now` as it is carried in a probe.
+#[must_use]
+pub fn micros(now: Instant) -> u64 {
+    u64::try_from(now.since_start().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Time since a probe that carries `sent_micros`; `None` when that is not in the past.
+#[must_use]
+pub fn elapsed(sent_micros: u64, now: Instant) -> Option<Duration> {
+    micros(now).checked_sub(sent_micros).map(Duration::from_micros)
+}
+
+#[cfg(test)]
+mod tests;

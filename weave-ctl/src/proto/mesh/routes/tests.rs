@@ -1,0 +1,124 @@
+//! Everybody is reached, once, without loops, over links that both ends vouch for.
+
+use proptest::prelude::*;
+
+use super::{
+    super::fixture::{name, record},
+    *,
+};
+
+/// Records of peers 1 to `count` with these links, told by both ends.
+fn mesh(count: u8, links: &[(u8, u8)]) -> BTreeMap<PeerName, PeerRecord> {
+    let of = |n: u8| {
+        let ends = links.iter().filter_map(|(a, b)| if *a == n { Some(*b) } else { (*b == n).then_some(*a) });
+        ends.collect::<BTreeSet<u8>>().into_iter().filter(|other| *other != n).collect::<Vec<u8>>()
+    };
+    (1..=count).map(|n| (name(n), record(n, 1, &of(n)))).collect()
+}
+
+fn hops(mesh: &BTreeMap<PeerName, PeerRecord>, me: u8) -> BTreeMap<PeerName, Hop> {
+    next_hops(&mesh[&name(me)], &|peer| mesh.get(&peer), &BTreeSet::new())
+}
+
+#[test]
+fn a_chain_is_passed_along() {
+    let mesh = mesh(4, &[(1, 2), (2, 3), (3, 4)]);
+    let hops = hops(&mesh, 1);
+    assert_eq!(hops.values().map(|h| (h.via, h.hops)).collect::<Vec<_>>(), [(name(2), 1), (name(2), 2), (name(2), 3)]);
+    let records = |peer| mesh.get(&peer);
+    assert_eq!(reached(&mesh[&name(1)], &records, None).len(), 3);
+    assert!(reached(&mesh[&name(1)], &records, Some(name(2))).is_empty());
+    assert_eq!(broadcast_children(name(1), &mesh[&name(2)], &records), [name(3)]);
+    assert_eq!(broadcast_children(name(4), &mesh[&name(2)], &records), [name(1)]);
+}
+
+#[test]
+fn a_link_that_only_one_end_vouches_for_carries_no_packets() {
+    let mut mesh = mesh(3, &[(1, 2), (2, 3)]);
+    mesh.insert(name(3), record(3, 1, &[]));
+    assert_eq!(hops(&mesh, 1).keys().copied().collect::<Vec<_>>(), [name(2)]);
+    assert_eq!(reached(&mesh[&name(1)], &|p| mesh.get(&p), None).len(), 2, "control reaches it");
+    let mut pending = record(3, 1, &[2]);
+    pending.links[0].established = false;
+    mesh.insert(name(3), pending);
+    assert_eq!(hops(&mesh, 1).len(), 1);
+    // Another store under the name of peer 3 is not the one that peer 2 is linked to.
+    let mut other = record(3, 1, &[2]);
+    other.uid = crate::proto::name::PeerUid(1);
+    mesh.insert(name(3), other);
+    assert_eq!(hops(&mesh, 1).len(), 1);
+}
+
+#[test]
+fn a_lost_peer_is_sent_to_by_those_that_it_told_of_last_and_nothing_else_goes_through_it() {
+    // Peer 3 was between 2 and 4, and beside 5; nobody hears of it any more, but 1 to 2 to 5 to 4 holds together.
+    let mut mesh = mesh(5, &[(1, 2), (2, 5), (5, 4)]);
+    mesh.insert(name(3), record(3, 7, &[2, 4]));
+    let lost = BTreeSet::from([name(3)]);
+    let all = |me| next_hops(&mesh[&name(me)], &|peer| mesh.get(&peer), &lost);
+    assert_eq!([1, 5].map(|me| all(me)[&name(3)].via), [name(2), name(2)]);
+    assert_eq!([2, 4].map(|me| all(me)[&name(3)].via), [name(3), name(3)]);
+    assert_eq!(all(2)[&name(4)].via, name(5), "what lives is not sought through what is lost");
+}
+
+#[test]
+fn two_lost_peers_in_a_row_are_still_sent_to() {
+    let mut mesh = mesh(1, &[]);
+    mesh.insert(name(2), record(2, 1, &[1, 3]));
+    mesh.insert(name(3), record(3, 1, &[2]));
+    let hops = next_hops(&mesh[&name(1)], &|peer| mesh.get(&peer), &BTreeSet::from([name(2), name(3)]));
+    assert_eq!(hops.values().map(|hop| (hop.via, hop.hops)).collect::<Vec<_>>(), [(name(2), 1), (name(2), 2)]);
+}
+
+#[test]
+fn the_smallest_mtu_on_the_way_counts() {
+    let mut mesh = mesh(3, &[(1, 2), (2, 3)]);
+    let mut set = |n: u8, at: usize, mtu| mesh.get_mut(&name(n)).expect("a record").links[at].path_mtu = mtu;
+    set(1, 0, 1500);
+    set(2, 1, 1400);
+    set(3, 0, 9000);
+    let hops = hops(&mesh, 1);
+    assert_eq!((hops[&name(2)].path_mtu, hops[&name(3)].path_mtu), (1500, 1400));
+}
+
+proptest! {
+    #[test]
+    fn next_hops_lead_to_everybody_who_is_connected(links in prop::collection::vec((1_u8..=12, 1_u8..=12), 0..30)) {
+        let mesh = mesh(12, &links);
+        let all: BTreeMap<PeerName, BTreeMap<PeerName, Hop>> = (1..=12).map(|n| (name(n), hops(&mesh, n))).collect();
+        for (from, reached) in &all {
+            prop_assert_eq!(
+                reached.keys().copied().collect::<BTreeSet<_>>(),
+                super::reached(&mesh[from], &|p| mesh.get(&p), None)
+            );
+            for (to, hop) in reached {
+                let (mut at, mut left) = (*from, hop.hops);
+                while at != *to {
+                    prop_assert!(left > 0, "{from} to {to} takes more hops than told");
+                    at = all[&at][to].via;
+                    left -= 1;
+                }
+                prop_assert_eq!(left, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_broadcast_reaches_everybody_who_is_connected_once(
+        links in prop::collection::vec((1_u8..=12, 1_u8..=12), 0..30),
+        source in 1_u8..=12,
+    ) {
+        let mesh = mesh(12, &links);
+        let source = name(source);
+        let mut heard = BTreeSet::from([source]);
+        let mut queue = vec![source];
+        while let Some(at) = queue.pop() {
+            for child in broadcast_children(source, &mesh[&at], &|p| mesh.get(&p)) {
+                prop_assert!(heard.insert(child), "{child} hears it twice");
+                queue.push(child);
+            }
+        }
+        heard.remove(&source);
+        prop_assert_eq!(heard, super::reached(&mesh[&source], &|p| mesh.get(&p), None));
+    }
+}

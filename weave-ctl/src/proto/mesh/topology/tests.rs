@@ -1,0 +1,90 @@
+//! Who is reached stays, who is not goes after the grace period and comes back when reached again; collisions are found
+//! wherever in the mesh they are.
+
+use super::{
+    super::{
+        entry::{Opener as _, RecordLink, Verify, sign_record},
+        fixture::{entry, key, name, record, uid},
+    },
+    *,
+};
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_start(Duration::from_secs(seconds))
+}
+
+fn holding(records: &[PeerRecord]) -> Store {
+    let mut store = Store::default();
+    for record in records {
+        store.offer(entry(record), &|_, _| true);
+    }
+    store
+}
+
+#[test]
+fn a_peer_behind_others_is_reached_and_one_that_nobody_tells_of_is_forgotten_after_the_grace_period() {
+    let mut store = holding(&[record(2, 1, &[1, 3]), record(3, 1, &[2]), record(4, 1, &[3])]);
+    let (me, mut topology) = (record(1, 1, &[2]), Topology::default());
+    let changes = topology.compute(&me, &mut store, at(0));
+    assert_eq!(changes, Changes { lost: vec![name(4)], ..Changes::default() });
+    assert!(topology.reached(name(3)) && !topology.reached(name(4)));
+    assert_eq!(topology.hop(name(3)).map(|hop| hop.via), Some(name(2)));
+    assert_eq!(topology.poll_timeout(), Some(at(0) + GRACE));
+    assert_eq!(topology.compute(&me, &mut store, at(59)), Changes::default());
+    assert_eq!(topology.compute(&me, &mut store, at(60)).gone, [name(4)]);
+    assert_eq!(store.record(name(4)), None);
+    assert_eq!(topology.poll_timeout(), None);
+}
+
+#[test]
+fn a_healed_partition_brings_back_the_forgotten_as_they_were() {
+    let mut store = holding(&[record(2, 1, &[1]), record(3, 1, &[4]), record(4, 1, &[3])]);
+    let mut topology = Topology::default();
+    topology.compute(&record(1, 1, &[2]), &mut store, at(0));
+    assert_eq!(topology.compute(&record(1, 1, &[2]), &mut store, at(60)).gone, [name(3), name(4)]);
+    // Peer 2 is linked to peer 3 again, whose own record, and that of peer 4 behind it, did not change.
+    store.offer(entry(&record(2, 2, &[1, 3])), &|_, _| true);
+    assert_eq!(topology.compute(&record(1, 1, &[2]), &mut store, at(90)).back, [name(3), name(4)]);
+    assert!(store.record(name(4)).is_some() && topology.reached(name(4)));
+}
+
+#[test]
+fn a_name_that_two_stores_use_is_found_wherever_they_are() {
+    let rival = key(9, 1).public().uid();
+    let link =
+        |uid, address: &str| RecordLink { uid, address: address.to_owned(), ..record(1, 1, &[9]).links[0].clone() };
+    let mut two = record(2, 1, &[1, 3]);
+    two.links.push(link(uid(9), "192.0.2.90:6783"));
+    let mut three = record(3, 1, &[2]);
+    three.links.push(link(rival, "192.0.2.91:6783"));
+    let mut store = holding(&[two, three.clone()]);
+    let (me, mut topology) = (record(1, 1, &[2]), Topology::default());
+    topology.compute(&me, &mut store, at(0));
+    let collisions: Vec<_> = topology.collisions().collect();
+    assert_eq!(collisions.len(), 1);
+    assert_eq!(collisions[0].0, name(9));
+    assert!(["192.0.2.90:6783", "192.0.2.91:6783"].iter().all(|at| collisions[0].1.contains(at)), "{collisions:?}");
+    assert!(topology.alive(name(9), uid(9)) && topology.alive(name(9), rival));
+    assert_eq!(topology.rival(name(9), uid(9)), Some("192.0.2.91:6783"));
+    // One of them leaves.
+    three.links.pop();
+    three.version = 2;
+    store.offer(entry(&three), &|_, _| true);
+    topology.compute(&me, &mut store, at(1));
+    assert_eq!(topology.collisions().count(), 0);
+    assert!(!topology.alive(name(9), rival));
+}
+
+#[test]
+fn a_namesake_of_this_peer_is_found_far_away() {
+    let rival = key(1, 1).public().uid();
+    let mut three = record(3, 1, &[2]);
+    three.links.push(RecordLink { uid: rival, ..record(2, 1, &[1]).links[0].clone() });
+    let mut store = holding(&[record(2, 1, &[1, 3]), three]);
+    let namesake = Verify.open(&sign_record(&key(1, 1), &record(1, 1, &[3]))).expect("an entry");
+    store.offer(entry(&record(1, 1, &[2])), &|_, _| true);
+    store.offer(namesake, &|_, _| true);
+    let mut topology = Topology::default();
+    topology.compute(&record(1, 1, &[2]), &mut store, at(0));
+    assert!(topology.rival(name(1), uid(1)).is_some());
+}

@@ -1,0 +1,258 @@
+//! What follows from news: whom packets are accepted from, and which way they leave.
+//!
+//! ```text
+//! straight, while the peer's data port answers
+//! else through the first hop of established links, or of the last that a peer told of of which nobody hears any more: its
+//!      controller may be gone alone, and its kernel go on
+//! else straight, where that ever worked
+//! else as before
+//! else straight to the first address it tells: better than nowhere
+//! ```
+//! So trouble of control never takes a way away: only one that is known to work replaces it.
+//! Bounds: [`HEARD_MAX`] addresses a peer beside those that it tells.
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddrV4},
+};
+
+use weave_common::vxlan;
+
+use super::{
+    entry::PeerRecord,
+    hello::COLLISION_SHOWN,
+    links::{Mesh, MeshEvent},
+    paths::{PathEvent, PathState, PeerFacts},
+};
+use crate::proto::{
+    io::{Output, Severity, TunnelTo},
+    name::PeerName,
+    time::Instant,
+};
+
+/// Addresses that a peer was heard from, beside those that it tells.
+const HEARD_MAX: usize = 4;
+
+impl Mesh {
+    /// Carries news between the parts of the mesh until all are quiet.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some(entry) = self.gossip.poll_news() {
+            if entry.record().is_some() {
+                self.learn(entry.key.owner, now);
+            }
+        }
+        while let Some(event) = self.paths.poll_event() {
+            self.path_event(event, now);
+        }
+        if self.topology.is_due(now) {
+            self.compute(now);
+        }
+        self.dial(now);
+        while let Some((link, message)) = self.gossip.poll_send() {
+            self.send(link, &message);
+        }
+        while let Some((to, bytes)) = self.paths.poll_probe() {
+            self.out.push_back(Output::Probe { to, bytes });
+        }
+    }
+
+    /// The record of `peer` is new or changed.
+    pub(super) fn learn(&mut self, peer: PeerName, now: Instant) {
+        let Some(record) = self.gossip.store().record(peer) else { return };
+        let (short_id, mtu) = (record.short_id, record.mtu);
+        let candidates = self.candidates(record);
+        let cookie = record.cookie;
+        let mtu = if mtu == 0 { 0 } else { mtu.saturating_add(vxlan::OVERHEAD) };
+        self.paths.set_peer(peer, PeerFacts { cookie, candidates, mtu }, now);
+        self.tell_senders(peer);
+        self.refresh_way(peer);
+        self.topology.changed(self.gossip.store().owners(), now);
+        if self.discovery {
+            self.dialer.look(now, &mut self.rng);
+        }
+        if short_id == self.me.short_id && peer < self.me.name {
+            self.choose_short_id(now);
+        }
+    }
+
+    /// Where a peer's data port may be, the most likely place first.
+    fn candidates(&self, record: &PeerRecord) -> Vec<SocketAddrV4> {
+        let ups = self.links.values().filter_map(|link| link.up.as_ref());
+        let seen = ups.filter(|up| up.peer == record.name).map(|up| up.data);
+        // Every host may have the same bridge of its container engine.
+        let told = record.addrs.iter().filter(|addr| !self.me.addrs.contains(addr));
+        let told = told.map(|addr| SocketAddrV4::new(*addr, record.data_port));
+        let mut candidates: Vec<SocketAddrV4> = Vec::new();
+        let before = self.ways.get(&record.name).filter(|way| way.via == record.name).map(|way| way.remote);
+        for at in seen.chain(told).chain(before) {
+            if !candidates.contains(&at) {
+                candidates.push(at);
+            }
+        }
+        candidates
+    }
+
+    fn tell_senders(&mut self, peer: PeerName) {
+        let Some(record) = self.record(peer) else { return };
+        let told: BTreeSet<Ipv4Addr> = self.candidates(record).iter().map(|at| *at.ip()).collect();
+        let heard = self.heard_from.get(&peer).into_iter().flatten().copied();
+        self.events.push_back(MeshEvent::Senders(peer, told.into_iter().chain(heard).collect()));
+    }
+
+    fn path_event(&mut self, event: PathEvent, now: Instant) {
+        let peer = match event {
+            PathEvent::Heard(peer, addr) => {
+                let heard = self.heard_from.entry(peer).or_default();
+                if heard.len() < HEARD_MAX && heard.insert(addr) {
+                    self.tell_senders(peer);
+                }
+                return;
+            }
+            PathEvent::Up(peer) | PathEvent::Down(peer) | PathEvent::Changed(peer) => peer,
+        };
+        if let (PathEvent::Up(_), Some(direct)) = (&event, self.paths.direct(peer)) {
+            self.log(Severity::Info, format!("data port {} of {peer} answers", direct.remote));
+        }
+        if let PathEvent::Down(_) = event {
+            self.log(Severity::Info, format!("the data port of {peer} does not answer any more"));
+        }
+        if !self.linked().contains(&peer) {
+            return self.refresh_way(peer);
+        }
+        // Others may be reached through it, and must be told.
+        self.touch(now);
+        self.refresh_ways();
+    }
+
+    fn compute(&mut self, now: Instant) {
+        let changes = self.topology.compute(&self.me, self.gossip.store_mut(), now);
+        for peer in changes.gone {
+            self.dialer.forgotten(peer);
+            self.paths.remove_peer(peer);
+            self.heard_from.remove(&peer);
+            self.log(Severity::Info, format!("peer {peer} is forgotten: no path of links reached it"));
+            self.events.push_back(MeshEvent::PeerGone(peer));
+        }
+        for peer in changes.back {
+            self.learn(peer, now);
+        }
+        if !changes.lost.is_empty() && self.discovery {
+            self.dialer.look(now, &mut self.rng);
+        }
+        self.collisions.retain(|_, (_, at)| now.since(*at) < COLLISION_SHOWN);
+        self.refresh_ways();
+    }
+
+    fn refresh_ways(&mut self) {
+        let peers: Vec<PeerName> = self.gossip.store().iter().map(|entry| entry.key.owner).collect();
+        for peer in peers {
+            self.refresh_way(peer);
+        }
+    }
+
+    /// Decides anew how packets for `peer` leave.
+    pub(super) fn refresh_way(&mut self, peer: PeerName) {
+        let before = self.ways.get(&peer).copied();
+        let Some(way) = self.way(peer, before) else { return };
+        if self.paths.direct(peer).is_some() {
+            self.worked.insert(peer, way);
+        }
+        if before == Some(way) {
+            return;
+        }
+        if before.is_some_and(|before| before.via != way.via) {
+            let text = if way.via == peer {
+                format!("packets for {peer} go straight to {}", way.remote)
+            } else {
+                format!("packets for {peer} go through {} at {}", way.via, way.remote)
+            };
+            self.log(Severity::Info, text);
+        }
+        self.ways.insert(peer, way);
+        self.events.push_back(MeshEvent::Way(peer, way));
+    }
+
+    /// Nothing is sent to `peer` any more.
+    pub fn forget_way(&mut self, peer: PeerName) {
+        self.ways.remove(&peer);
+        self.worked.remove(&peer);
+    }
+
+    fn way(&self, peer: PeerName, before: Option<TunnelTo>) -> Option<TunnelTo> {
+        if peer == self.me.name {
+            return None;
+        }
+        let short_id = self.me.short_id;
+        if let Some(direct) = self.straight(peer, false) {
+            return Some(direct);
+        }
+        let hop = self.topology.hop(peer).filter(|_| before.is_none() || self.is_down(peer));
+        if let Some(hop) = hop
+            && let Some(first) = self.straight(hop.via, !self.topology.reached(peer))
+        {
+            let path_mtu = match (hop.path_mtu, first.path_mtu) {
+                (0, known) | (known, 0) => known,
+                (a, b) => a.min(b),
+            };
+            return Some(TunnelTo { path_mtu, ..first });
+        }
+        // Its data port answers nobody: most likely its controller stands still, and its kernel goes on.
+        if self.topology.hop(peer).is_none()
+            && let Some(straight) = self.straight(peer, true)
+        {
+            return Some(straight);
+        }
+        let first = || self.candidates(self.record(peer)?).first().copied();
+        let first = || first().map(|remote| TunnelTo { remote, short_id, via: peer, path_mtu: 0 });
+        before.or_else(first).map(|way| TunnelTo { short_id, ..way })
+    }
+
+    /// The straight way to `peer`, while it works; or the last that did, where there is nothing better to go by.
+    fn straight(&self, peer: PeerName, last: bool) -> Option<TunnelTo> {
+        let now = self.paths.direct(peer);
+        let way = |remote, path_mtu| TunnelTo { remote, short_id: self.me.short_id, via: peer, path_mtu };
+        let works = now.map(|direct| way(direct.remote, direct.path_mtu));
+        works.or_else(|| {
+            self.worked.get(&peer).filter(|_| last).map(|worked| TunnelTo { short_id: self.me.short_id, ..*worked })
+        })
+    }
+
+    /// True when the data port of `peer` was tried and does not answer.
+    fn is_down(&self, peer: PeerName) -> bool {
+        matches!(self.paths.state(peer, Instant::default()), PathState::Down { .. })
+    }
+
+    fn choose_short_id(&mut self, now: Instant) {
+        let others = self.gossip.store().iter().filter_map(|entry| entry.record());
+        let taken: BTreeSet<u16> = others.filter(|r| r.name != self.me.name).map(|r| r.short_id).collect();
+        let start = self.rng.bits() as u16;
+        let free = (0..=u16::MAX).map(|n| start.wrapping_add(n)).find(|id| !taken.contains(id));
+        if let Some(id) = free {
+            self.me.short_id = id;
+            self.events.push_back(MeshEvent::ShortId(id));
+            self.touch(now);
+            self.refresh_ways();
+        }
+    }
+
+    /// Troubles to show.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.collisions.values().map(|(text, _)| text.clone()).collect();
+        let (me, uid) = (self.me.name, self.me.uid);
+        if let Some(at) = self.topology.rival(me, uid) {
+            let text =
+                format!("another peer at {at} is called {me} like this one: relaunch one of them with another --name");
+            warnings.push(text);
+        }
+        for (name, at) in self.topology.collisions().filter(|(name, _)| *name != me) {
+            let at = at.join(" and ");
+            warnings
+                .push(format!("several peers are called {name}, at {at}: relaunch all but one with another --name"));
+        }
+        if self.unreadable > 0 {
+            warnings.push(format!("{} unreadable messages from peers were skipped", self.unreadable));
+        }
+        warnings
+    }
+}

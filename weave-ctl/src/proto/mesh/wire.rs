@@ -1,0 +1,260 @@
+//! Control messages: CBOR (RFC 8949) inside the frames that the links carry.
+//!
+//! A frame is `{kind: text, body: any}`. An unknown kind is skipped and unknown fields are ignored, so versions can
+//! differ. Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
+//! What is gossiped travels in signed entries, whose bytes are passed on as they came: see [`super::entry`].
+
+use ciborium::Value;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+
+use crate::proto::{io::FRAME_MAX, name::PeerName};
+
+/// Oldest and newest protocol version spoken.
+pub const VERSIONS: (u16, u16) = (1, 1);
+/// Most abilities named in a hello.
+pub const FEATURES_MAX: usize = 64;
+/// Longest nickname in bytes.
+pub const NICKNAME_MAX: usize = 64;
+/// Longest reason for a refusal in bytes; more is cut.
+pub const REASON_MAX: usize = 512;
+/// Most entries in one message.
+pub const ENTRIES_MAX: usize = 512;
+/// Most items in one list, and most keys asked for at once.
+pub const LIST_MAX: usize = 1024;
+/// Parts that the entries are divided into for comparison.
+pub const BUCKETS: usize = 256;
+/// Longest name of a channel in bytes.
+pub const CHANNEL_MAX: usize = 32;
+/// Deepest nesting of a message that is looked at.
+const DEPTH_MAX: usize = 16;
+
+/// First message on a link, both ways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Oldest version spoken.
+    pub min_version: u16,
+    /// Newest version spoken.
+    pub max_version: u16,
+    /// Optional abilities, by name; unknown ones are ignored.
+    pub features: Vec<String>,
+    /// Orders two links between the same pair of peers, and tells a link to oneself.
+    pub nonce: u64,
+    /// The sender's entry of the peers channel.
+    #[serde(with = "serde_bytes")]
+    pub entry: Vec<u8>,
+    /// The sender's signature over this connection: see [`super::entry::hello_proof`].
+    #[serde(with = "serde_bytes")]
+    pub proof: Vec<u8>,
+}
+
+/// The ring as it is told to neighbours: all else follows from these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingMessage {
+    /// The range.
+    pub range: Ipv4Net,
+    /// Among whom it was divided.
+    pub seeds: Vec<PeerName>,
+}
+
+/// What an entry is filed under.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    /// Whose entry it is.
+    pub owner: PeerName,
+    /// In which channel.
+    pub channel: String,
+}
+
+/// How new an entry is; the highest wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Launches of the owner's store.
+    pub incarnation: u64,
+    /// Changes in this incarnation.
+    pub version: u64,
+    /// The first bytes of the signature: tells apart what one version should not have told apart, and sums up.
+    pub digest: u64,
+}
+
+/// Entries that the receiver may not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entries {
+    /// Signed entries.
+    pub entries: Vec<ByteBuf>,
+    /// There was more than fits: compare again.
+    pub more: bool,
+}
+
+/// What the sender holds of some buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// The buckets that are listed whole.
+    pub buckets: Vec<u8>,
+    /// All that is in them.
+    pub items: Vec<(Key, Stamp)>,
+    /// Other buckets differ too: compare again.
+    pub more: bool,
+}
+
+/// A control message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// First, once.
+    Hello(Box<Hello>),
+    /// News, or an answer to `List` or `Want`.
+    Entries(Entries),
+    /// The sum of all digests. Answered by `Buckets` when the receiver's differs.
+    Sum(u64),
+    /// The sum of digests of each bucket. Answered by `List` of those that differ.
+    Buckets(Vec<u64>),
+    /// Answered by `Entries` of what is newer here, and by `Want` of what is newer there.
+    List(List),
+    /// Answered by `Entries`.
+    Want(Vec<Key>),
+    /// The sender's ring.
+    Ring(RingMessage),
+    /// Nothing but a sign of life.
+    Ping,
+    /// Last before the sender closes: why it does not want this link.
+    Bye(String),
+    /// Of a later version; skipped.
+    Unknown(String),
+}
+
+/// Bytes that are no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Not CBOR, or not of the expected shape.
+    #[error("a message that cannot be read ({0})")]
+    Malformed(String),
+    /// A list or text beyond its bound.
+    #[error("a message beyond the bound on {0}")]
+    TooLong(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Frame<B> {
+    kind: String,
+    body: B,
+}
+
+impl Message {
+    /// The frame of this message.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(hello) => frame("hello", hello),
+            Self::Entries(entries) => frame("entries", entries),
+            Self::Sum(sum) => frame("sum", sum),
+            Self::Buckets(buckets) => frame("buckets", buckets),
+            Self::List(list) => frame("list", list),
+            Self::Want(keys) => frame("want", keys),
+            Self::Ring(ring) => frame("ring", ring),
+            Self::Ping => frame("ping", ()),
+            Self::Bye(reason) => frame("bye", reason),
+            Self::Unknown(kind) => frame(kind, ()),
+        }
+    }
+
+    /// The message in a frame.
+    ///
+    /// # Errors
+    /// When the bytes are no message or a bound is exceeded. Never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        if bytes.len() > FRAME_MAX {
+            return Err(WireError::TooLong("a frame"));
+        }
+        let Frame { kind, body } = read::<Frame<Value>>(bytes)?;
+        Ok(match kind.as_str() {
+            "hello" => {
+                let hello: Hello = parse(&body)?;
+                bound("features", hello.features.len(), FEATURES_MAX)?;
+                Self::Hello(Box::new(hello))
+            }
+            "entries" => {
+                let entries: Entries = parse(&body)?;
+                bound("entries", entries.entries.len(), ENTRIES_MAX)?;
+                Self::Entries(entries)
+            }
+            "sum" => Self::Sum(parse(&body)?),
+            "buckets" => {
+                let buckets: Vec<u64> = parse(&body)?;
+                bound("buckets", buckets.len(), BUCKETS)?;
+                Self::Buckets(buckets)
+            }
+            "list" => {
+                let list: List = parse(&body)?;
+                bound("buckets", list.buckets.len(), BUCKETS)?;
+                bound("items", list.items.len(), LIST_MAX)?;
+                list.items.iter().try_for_each(|(key, _)| checked_key(key))?;
+                Self::List(list)
+            }
+            "want" => {
+                let keys: Vec<Key> = parse(&body)?;
+                bound("keys", keys.len(), LIST_MAX)?;
+                keys.iter().try_for_each(checked_key)?;
+                Self::Want(keys)
+            }
+            "ring" => {
+                let ring: RingMessage = parse(&body)?;
+                bound("seeds", ring.seeds.len(), crate::proto::ipam::ring::ENTRIES_MAX)?;
+                Self::Ring(ring)
+            }
+            "ping" => Self::Ping,
+            "bye" => Self::Bye(clean_to(&parse::<String>(&body)?, REASON_MAX)),
+            _ => Self::Unknown(clean(&kind)),
+        })
+    }
+}
+
+fn frame<B: Serialize>(kind: &str, body: B) -> Vec<u8> {
+    write(&Frame { kind: kind.to_owned(), body })
+}
+
+/// The CBOR of `value`.
+pub(super) fn write<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Writing to a vector fails only when it cannot grow; nothing at all is then refused by whoever reads it.
+    if ciborium::into_writer(value, &mut bytes).is_err() {
+        bytes.clear();
+    }
+    bytes
+}
+
+/// The value in CBOR `bytes`.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    ciborium::de::from_reader_with_recursion_limit(bytes, DEPTH_MAX)
+        .map_err(|e| WireError::Malformed(clean(&e.to_string())))
+}
+
+fn parse<T: DeserializeOwned>(body: &Value) -> Result<T, WireError> {
+    body.deserialized().map_err(|e| WireError::Malformed(clean(&e.to_string())))
+}
+
+/// Refuses what is longer than it may be.
+pub(super) fn bound(what: &'static str, len: usize, max: usize) -> Result<(), WireError> {
+    if len > max { Err(WireError::TooLong(what)) } else { Ok(()) }
+}
+
+fn checked_key(key: &Key) -> Result<(), WireError> {
+    bound("the name of a channel", key.channel.len(), CHANNEL_MAX)
+}
+
+/// Text from outside, fit for an operator's terminal: printable and bounded.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    clean_to(text, NICKNAME_MAX * 2)
+}
+
+fn clean_to(text: &str, max: usize) -> String {
+    let mut short: String = text.chars().filter(|c| !c.is_control()).take(max).collect();
+    while short.len() > max {
+        short.pop();
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,21 @@
+//! The pure core: every decision the controller takes.
+//!
+//! One machine, [`node::Node`], fed with [`io::Input`]s and drained of [`io::Output`]s. Effects are data; the driver in
+//! `shell` carries them out, after it has made the `Persist`s among them durable.
+//!
+//! Does not: read a clock, open a socket, touch a disk, ask the OS for randomness, spawn or await. Ordered collections
+//! only, so that one seed gives one trace (`cargo xtask tidy` and the World check it).
+
+pub mod boot;
+pub mod command;
+pub mod datapath;
+pub mod endpoints;
+pub mod io;
+pub mod ipam;
+pub mod key;
+pub mod mesh;
+pub mod name;
+pub mod node;
+pub mod rng;
+pub mod status;
+pub mod time;

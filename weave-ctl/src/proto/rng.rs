@@ -1,0 +1,36 @@
+//! Seeded randomness: the core asks nobody else for it.
+
+use std::time::Duration;
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+
+/// A generator whose whole sequence follows from its seed.
+#[derive(Clone, Debug)]
+pub struct Rng(ChaCha8Rng);
+
+impl Rng {
+    /// The generator of `seed`.
+    #[must_use]
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self(ChaCha8Rng::from_seed(seed))
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A number below `bound`; zero when `bound` is zero. The bias is below 2^-32 for bounds under 2^32.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.bits().checked_rem(bound).unwrap_or(0)
+    }
+
+    /// A duration between half of `mean` and one and a half times it.
+    pub fn jitter(&mut self, mean: Duration) -> Duration {
+        let micros = u64::try_from(mean.as_micros()).unwrap_or(u64::MAX / 4);
+        Duration::from_micros(micros / 2 + self.below(micros.max(1)))
+    }
+}

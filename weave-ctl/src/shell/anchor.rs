@@ -1,0 +1,155 @@
+//! The GRO anchor: a VXLAN device in `external` mode that owns the data port's UDP socket.
+//!
+//! Its socket makes the kernel merge encapsulated segments before the underlay's programs see them. What reaches the
+//! device itself (outer fragments, packets by a device without the underlay's program) is delivered or dropped by a
+//! program of its own, which must be attached before the socket exists: hence [`make`], attach, [`raise`]. It has no
+//! address and learns nothing. An anchor of an earlier run is adopted untouched, so that nothing is lost at a relaunch.
+//!
+//! Does not: attach programs, or send.
+
+use rtnetlink::{
+    LinkVxlan,
+    packet_route::link::{InfoKind, InfoVxlan},
+};
+use rustix::io::Errno;
+
+use super::netlink::{Device, Netlink, NetlinkError};
+
+/// The largest MTU that a VXLAN device takes, so that the anchor never makes the kernel cut anything.
+const MTU: u32 = 65_535 - weave_common::vxlan::OVERHEAD;
+
+/// Why there is no anchor.
+#[derive(Debug, thiserror::Error)]
+pub enum AnchorError {
+    /// Somebody has the port.
+    #[error(
+        "UDP port {port}, the data port, is in use: stop what holds it (ss -ulpn shows it), or launch with another --port"
+    )]
+    PortInUse {
+        /// The data port.
+        port: u16,
+    },
+    /// The name is taken by a device of another kind.
+    #[error("there is a device {name} that is not a VXLAN device: remove or rename it, or launch with another --port")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The kernel refused.
+    #[error("cannot {what} the VXLAN device {name}: {source}")]
+    Netlink {
+        /// What was tried.
+        what: &'static str,
+        /// The device.
+        name: String,
+        /// Why not.
+        source: NetlinkError,
+    },
+}
+
+/// Name of the anchor of `data_port`.
+#[must_use]
+pub fn name(data_port: u16) -> String {
+    format!("{NAME_PREFIX}{data_port}")
+}
+
+/// What the name of every anchor starts with.
+pub(crate) const NAME_PREFIX: &str = "weave-";
+
+/// Whether there is a device `name`.
+///
+/// # Errors
+///
+/// The kernel refused.
+pub async fn exists(name: &str) -> Result<bool, AnchorError> {
+    let failed = |source| AnchorError::Netlink { what: "look for", name: name.to_owned(), source };
+    Ok(Netlink::here().map_err(failed)?.device(name).await.map_err(failed)?.is_some())
+}
+
+/// Makes sure that there is an anchor `name` for `data_port`; true when it was made now, and is down.
+///
+/// # Errors
+///
+/// The port or the name is taken, or the kernel refused; a device made on the way is removed again.
+pub async fn make(name: &str, data_port: u16) -> Result<bool, AnchorError> {
+    let failed = |what| move |source| AnchorError::Netlink { what, name: name.to_owned(), source };
+    let netlink = Netlink::here().map_err(failed("look for"))?;
+    match netlink.device(name).await.map_err(failed("look for"))? {
+        Some(device) if device.kind != Some(InfoKind::Vxlan) => {
+            return Err(AnchorError::NameTaken { name: name.to_owned() });
+        }
+        Some(device) if fits(&device, data_port) => return Ok(false),
+        Some(device) => netlink.del(device.index).await.map_err(failed("remove"))?,
+        None => {}
+    }
+    create(&netlink, name, data_port).await?;
+    Ok(true)
+}
+
+/// Brings the anchor up: from now on it owns `data_port`.
+///
+/// # Errors
+///
+/// The port is taken, the anchor is gone, or the kernel refused.
+pub async fn raise(name: &str, data_port: u16) -> Result<(), AnchorError> {
+    let failed = |what| move |source| AnchorError::Netlink { what, name: name.to_owned(), source };
+    let netlink = Netlink::here().map_err(failed("look for"))?;
+    let device = netlink.device(name).await.map_err(failed("look for"))?.ok_or_else(|| vanished(name))?;
+    if device.up {
+        return Ok(());
+    }
+    match netlink.up(device.index).await {
+        Err(error) if error.is(Errno::ADDRINUSE) => Err(AnchorError::PortInUse { port: data_port }),
+        result => result.map_err(failed("bring up")),
+    }
+}
+
+async fn create(netlink: &Netlink, name: &str, data_port: u16) -> Result<(), AnchorError> {
+    let failed = |what| move |source| AnchorError::Netlink { what, name: name.to_owned(), source };
+    // Group policy: without it the kernel counts every packet that carries a short id as an error of the device.
+    let device = LinkVxlan::new(name, 0).collect_metadata(true).port(data_port).learning(false).gbp().mtu(MTU).build();
+    match netlink.add(device).await {
+        // The name is free, so what exists is another device with these settings on this port.
+        Err(error) if error.is(Errno::EXIST) => return Err(AnchorError::PortInUse { port: data_port }),
+        result => result.map_err(failed("make"))?,
+    }
+    let made = netlink.device(name).await.map_err(failed("look for"))?.ok_or_else(|| vanished(name))?;
+    if let Err(source) = netlink.without_ipv6_address(made.index).await {
+        netlink.del(made.index).await.map_err(failed("remove"))?;
+        return Err(failed("set up")(source));
+    }
+    Ok(())
+}
+
+fn vanished(name: &str) -> AnchorError {
+    let source = NetlinkError::NoAnswer("it vanished at once".to_owned());
+    AnchorError::Netlink { what: "make", name: name.to_owned(), source }
+}
+
+/// Whether `device` is what [`create`] makes.
+fn fits(device: &Device, data_port: u16) -> bool {
+    let has = |setting: &InfoVxlan| device.vxlan.contains(setting);
+    has(&InfoVxlan::CollectMetadata(true))
+        && has(&InfoVxlan::Port(data_port))
+        && has(&InfoVxlan::Learning(false))
+        && has(&InfoVxlan::Gbp)
+        && !has(&InfoVxlan::Vnifilter(true))
+}
+
+/// Removes the anchor `name`, if there is one.
+///
+/// # Errors
+///
+/// The kernel refused, or the device of that name is not an anchor and was left alone.
+pub async fn remove(name: &str) -> Result<(), AnchorError> {
+    let failed = |source| AnchorError::Netlink { what: "remove", name: name.to_owned(), source };
+    let netlink = Netlink::here().map_err(failed)?;
+    match netlink.device(name).await.map_err(failed)? {
+        None => Ok(()),
+        Some(device) if device.kind == Some(InfoKind::Vxlan) => netlink.del(device.index).await.map_err(failed),
+        Some(_) => Err(AnchorError::NameTaken { name: name.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! One handler a path: reads the request, asks the driver, writes the answer.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    body::to_bytes,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{Mutex, Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{COMMANDS_MAX, Call, KernelFacts, Waits, convert};
+use crate::{
+    api::{self, types},
+    config,
+    proto::{
+        command::{Answer, Command, Container, Refusal, Status},
+        io::Target,
+    },
+    shell::netns,
+};
+
+/// Longest wait for a word on why a command waits.
+const WHY_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Malformed(String),
+    #[error("the request has more than {} bytes: nothing was changed", api::REQUEST_MAX)]
+    TooBig,
+    #[error("the controller is stopping: nothing was changed")]
+    Stopping,
+    #[error(
+        "no answer after {} seconds{why}: the request was withdrawn; see `weave-ctl status` and try again",
+        after.as_secs()
+    )]
+    Waited { after: Duration, why: String },
+    #[error("the container was not found within {} seconds: nothing was changed; try again", after.as_secs())]
+    NotFoundYet { after: Duration },
+    #[error("this controller, version {}, does not know {path}", api::VERSION)]
+    Unknown { path: String },
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Refused(_) => StatusCode::CONFLICT,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::TooBig => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Waited { .. } | Self::NotFoundYet { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unknown { .. } => StatusCode::NOT_FOUND,
+        };
+        (status, Json(types::Error { error: self.to_string() })).into_response()
+    }
+}
+
+type Reply<T> = Result<Json<T>, Failure>;
+
+#[derive(Clone)]
+struct App {
+    calls: mpsc::Sender<Call>,
+    commands: Arc<Semaphore>,
+    /// Held while targets change.
+    retargeting: Arc<Mutex<()>>,
+    since: Instant,
+    waits: Waits,
+}
+
+/// The paths of the contract.
+pub(super) fn router(calls: mpsc::Sender<Call>, waits: Waits) -> Router {
+    let commands = Arc::new(Semaphore::new(COMMANDS_MAX));
+    let app = App { calls, commands, retargeting: Arc::default(), since: Instant::now(), waits };
+    Router::new()
+        .route("/v1/connect", post(connect))
+        .route("/v1/forget", post(forget))
+        .route("/v1/attach", post(attach))
+        .route("/v1/detach", post(detach))
+        .route("/v1/stop", post(stop))
+        .route("/v1/reset", post(reset))
+        .route("/v1/ps", get(ps))
+        .route("/v1/status", get(status))
+        .route("/v1/report", get(report))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(axum::middleware::map_response(sign))
+        .with_state(app)
+}
+
+/// Says on every answer who speaks.
+async fn sign(mut response: Response) -> Response {
+    response.headers_mut().insert(api::VERSION_HEADER, HeaderValue::from_static(api::VERSION));
+    response
+}
+
+async fn unknown(request: Request) -> Failure {
+    Failure::Unknown { path: format!("{} {}", request.method(), request.uri().path()) }
+}
+
+async fn connect(State(app): State<App>, request: Request) -> Reply<types::Targets> {
+    let body: types::Connect = app.body(request).await?;
+    let named = config::targets(&body.targets).map_err(|e| Failure::Malformed(e.to_string()))?;
+    let command = Command::Connect { targets: named.clone(), replace: body.replace };
+    let before = app.retarget(command).await?;
+    let (kept, added) = named.iter().partition(|t| before.contains(t));
+    let removed = before.iter().filter(|t| body.replace && !named.contains(t)).collect();
+    retargeted(added, kept, removed)
+}
+
+async fn forget(State(app): State<App>, request: Request) -> Reply<types::Targets> {
+    let body: types::Forget = app.body(request).await?;
+    let named = config::targets(&body.targets).map_err(|e| Failure::Malformed(e.to_string()))?;
+    app.retarget(Command::Forget { targets: named.clone() }).await?;
+    retargeted(Vec::new(), Vec::new(), named.iter().collect())
+}
+
+async fn attach(State(app): State<App>, request: Request) -> Reply<types::Container> {
+    let body: types::Attach = app.body(request).await?;
+    let addrs = body.addrs.iter().map(|t| config::addr::attach(t)).collect::<Result<_, _>>();
+    let addrs = addrs.map_err(|e| Failure::Malformed(e.to_string()))?;
+    let container = app.resolve(body.container).await?.map_err(Refusal)?;
+    match app.command(Command::Attach { container, addrs }).await? {
+        Answer::Attached(container) => Ok(Json(convert::container(&container))),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn detach(State(app): State<App>, request: Request) -> Reply<types::Detached> {
+    let body: types::Detach = app.body(request).await?;
+    let addrs = body.addrs.iter().map(|t| config::addr::detach(t)).collect::<Result<_, _>>();
+    let addrs = addrs.map_err(|e| Failure::Malformed(e.to_string()))?;
+    // Not looked up: a container that is gone must be found under what it was attached as.
+    let id = netns::id_of(&body.container);
+    match app.command(Command::Detach { id, addrs }).await? {
+        Answer::Detached(nets) => Ok(Json(types::Detached { addrs: convert::strings(&nets) })),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn stop(State(app): State<App>, request: Request) -> Reply<types::Done> {
+    let body: types::Stop = app.body(request).await?;
+    app.command(Command::Stop { teardown: body.teardown }).await?;
+    done()
+}
+
+async fn reset(State(app): State<App>, request: Request) -> Reply<types::Done> {
+    let body: types::Reset = app.body(request).await?;
+    app.command(Command::Reset { force: body.force }).await?;
+    done()
+}
+
+async fn ps(State(app): State<App>) -> Reply<Vec<types::Container>> {
+    let status = app.status(app.waits.reply).await?;
+    Ok(Json(status.containers.iter().map(convert::container).collect()))
+}
+
+async fn status(State(app): State<App>) -> Reply<types::Status> {
+    Ok(Json(convert::status(&app.status(app.waits.reply).await?, app.kernel().await?)))
+}
+
+async fn report(State(app): State<App>) -> Reply<types::Report> {
+    let status = convert::status(&app.status(app.waits.reply).await?, app.kernel().await?);
+    Ok(Json(types::Report {
+        api: api::API,
+        pid: std::process::id(),
+        uptime_s: app.since.elapsed().as_secs(),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        status,
+    }))
+}
+
+/// Each target once, however often it was named.
+fn retargeted(added: Vec<&Target>, kept: Vec<&Target>, removed: Vec<&Target>) -> Reply<types::Targets> {
+    let once = |targets: Vec<&Target>| {
+        let mut seen = BTreeSet::new();
+        targets.into_iter().filter(|t| seen.insert(*t)).map(ToString::to_string).collect()
+    };
+    Ok(Json(types::Targets { done: true, added: once(added), kept: once(kept), removed: once(removed) }))
+}
+
+fn done() -> Reply<types::Done> {
+    Ok(Json(types::Done { done: true }))
+}
+
+fn busy(after: Duration) -> Failure {
+    Failure::Waited { after, why: " (the controller is busy)".to_owned() }
+}
+
+/// The core answered another question: a fault of this program, told as one.
+fn unexpected(answer: &Answer) -> Failure {
+    tracing::error!(?answer, "the core answered another question");
+    Failure::Refused(Refusal("the controller answered another question: see its log and report this fault".to_owned()))
+}
+
+impl App {
+    /// The body as JSON, whatever the request calls it.
+    async fn body<T: DeserializeOwned>(&self, request: Request) -> Result<T, Failure> {
+        let read = timeout(self.waits.request, to_bytes(request.into_body(), api::REQUEST_MAX)).await;
+        let late = |_| Failure::Malformed("the request's body did not arrive: nothing was changed".to_owned());
+        let bytes = read.map_err(late)?.map_err(|error| {
+            let limit = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+            if limit { Failure::TooBig } else { Failure::Malformed(format!("the request broke off: {error}")) }
+        })?;
+        let wrong = |error| Failure::Malformed(format!("not a request of this kind: {error}; nothing was changed"));
+        serde_json::from_slice(&bytes).map_err(wrong)
+    }
+
+    /// Asks the driver and waits its turn before: both together at most the longest wait for a reply.
+    async fn command(&self, command: Command) -> Result<Answer, Failure> {
+        self.bounded(self.in_turn(command)).await
+    }
+
+    /// Changes the targets; those there were before. Only callers of the API change targets, and one at a time: what
+    /// the change did follows from both.
+    async fn retarget(&self, command: Command) -> Result<Vec<Target>, Failure> {
+        self.bounded(async {
+            let _alone = self.retargeting.lock().await;
+            let before = match self.ask(Command::Status).await? {
+                Answer::Status(status) => status.targets,
+                other => return Err(unexpected(&other)),
+            };
+            self.in_turn(command).await?;
+            Ok(before)
+        })
+        .await
+    }
+
+    async fn in_turn(&self, command: Command) -> Result<Answer, Failure> {
+        let _place = self.commands.acquire().await.map_err(|_closed| Failure::Stopping)?;
+        self.ask(command).await
+    }
+
+    async fn bounded<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        match timeout(self.waits.reply, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::Waited { after: self.waits.reply, why: self.why().await }),
+        }
+    }
+
+    async fn ask(&self, command: Command) -> Result<Answer, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Command { command, reply }).await.map_err(|_closed| Failure::Stopping)?;
+        Ok(answer.await.map_err(|_closed| Failure::Stopping)??)
+    }
+
+    /// The likely cause of a long wait, as the end of a clause.
+    async fn why(&self) -> String {
+        match self.status(WHY_WAIT).await {
+            Ok(status) if !status.ipam.ready => format!(" (address management: {})", status.ipam.state),
+            Ok(_) => String::new(),
+            Err(_) => " (the controller is busy)".to_owned(),
+        }
+    }
+
+    async fn status(&self, wait: Duration) -> Result<Status, Failure> {
+        match timeout(wait, self.ask(Command::Status)).await {
+            Ok(Ok(Answer::Status(status))) => Ok(*status),
+            Ok(Ok(other)) => Err(unexpected(&other)),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(busy(wait)),
+        }
+    }
+
+    async fn kernel(&self) -> Result<KernelFacts, Failure> {
+        let asked = async {
+            let (reply, answer) = oneshot::channel();
+            self.calls.send(Call::Kernel { reply }).await.map_err(|_closed| Failure::Stopping)?;
+            answer.await.map_err(|_closed| Failure::Stopping)
+        };
+        timeout(self.waits.reply, asked).await.unwrap_or_else(|_| Err(busy(self.waits.reply)))
+    }
+
+    /// The container an operator means. The inner error is the sentence for the operator.
+    ///
+    /// Looks at files and may ask a container engine, so it runs beside the async tasks; commands' places bound how
+    /// many do.
+    async fn resolve(&self, text: String) -> Result<Result<Container, String>, Failure> {
+        let looked = async {
+            let _place = self.commands.acquire().await.map_err(|_closed| Failure::Stopping)?;
+            let look = move || netns::resolve(&text).map_err(|e| e.to_string());
+            tokio::task::spawn_blocking(look).await.map_err(|_aborted| Failure::Stopping)
+        };
+        timeout(self.waits.resolve, looked).await.unwrap_or(Err(Failure::NotFoundYet { after: self.waits.resolve }))
+    }
+}

@@ -1,0 +1,145 @@
+//! Attaching: by TCX links that are pinned, or, where the kernel has none, by clsact filters with a fixed place.
+//!
+//! A program that is attached is only ever replaced in place, so no packet passes without one. A filter and a pinned
+//! link both outlive the controller.
+
+use std::{error::Error, io};
+
+use aya::programs::{
+    LinkOrder, SchedClassifier, TcAttachType,
+    links::{FdLink, LinkError, PinnedLink},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
+};
+use rustix::io::Errno;
+
+use super::{error::DatapathError, object::Role, pins::Pins};
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// Links, pinned.
+    Tcx,
+    /// Filters of the clsact qdisc.
+    Clsact,
+}
+
+/// Priority of our filters; low enough to come before others, high enough to leave room before them.
+const CLSACT_PRIORITY: u16 = 77;
+
+/// Handle of the filter with the program of `role`.
+const fn clsact_handle(role: Role) -> TcHandle {
+    let minor = match role {
+        Role::Container => 1,
+        Role::Underlay => 2,
+        Role::Anchor => 3,
+    };
+    TcHandle::new(0, minor)
+}
+
+/// Why the kernel or aya refused.
+pub(super) type Failure = Box<dyn Error + Send + Sync>;
+
+/// Attaches `program` to the ingress of `device`, or replaces what `role` has there.
+pub(super) fn attach(
+    hook: Hook,
+    program: &mut SchedClassifier,
+    pins: &Pins,
+    role: Role,
+    device: &str,
+) -> Result<(), DatapathError> {
+    let result = match hook {
+        Hook::Tcx => attach_tcx(program, pins, role, device),
+        Hook::Clsact => attach_clsact(program, role, device),
+    };
+    result.map_err(|source| DatapathError::Attach { name: role.program(), device: device.to_owned(), source })
+}
+
+fn attach_tcx(program: &mut SchedClassifier, pins: &Pins, role: Role, device: &str) -> Result<(), Failure> {
+    let path = pins.link(role, device);
+    match PinnedLink::from_pin(&path) {
+        Ok(link) => {
+            if update_link(program, link, device)? {
+                return Ok(());
+            }
+            // The device is another one under the old name.
+            pins.remove_link(role, device)?;
+        }
+        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(device, TcAttachType::Ingress, options)?;
+    FdLink::try_from(program.take_link(id)?)?.pin(&path)?;
+    Ok(())
+}
+
+/// Puts `program` in a pinned link's place; false when the link is not (any more) on `device`.
+fn update_link(program: &mut SchedClassifier, link: PinnedLink, device: &str) -> Result<bool, Failure> {
+    let link = SchedClassifierLink::try_from(FdLink::from(link))?;
+    let id = match program.attach_to_link(link) {
+        Ok(id) => id,
+        Err(error) if errno(&error) == Some(Errno::NOLINK) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    // Closes the descriptor; the pin keeps the link.
+    drop(program.take_link(id)?);
+    let own = program.info()?.id();
+    let (_, attached) = SchedClassifier::query_tcx(device, TcAttachType::Ingress)?;
+    Ok(attached.iter().any(|info| info.id() == own))
+}
+
+fn attach_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Result<(), Failure> {
+    match qdisc_add_clsact(device) {
+        Err(TcError::NetlinkError(error)) if raw(error.raw_os_error()) == Some(Errno::EXIST) => {}
+        result => result?,
+    }
+    if replace_clsact(program, role, device)? {
+        return Ok(());
+    }
+    let options = NlOptions { priority: CLSACT_PRIORITY, handle: clsact_handle(role), classid: None };
+    let id = program.attach_with_options(device, TcAttachType::Ingress, TcAttachOptions::Netlink(options))?;
+    // Dropping the link would take the filter away.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Puts `program` in the place of the filter that `role` has on `device`; false when there is none.
+pub(super) fn replace_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Result<bool, Failure> {
+    let handle = clsact_handle(role);
+    let link = SchedClassifierLink::attached(device, TcAttachType::Ingress, CLSACT_PRIORITY, handle, None)?;
+    match program.attach_to_link(link) {
+        Ok(id) => {
+            std::mem::forget(program.take_link(id)?);
+            Ok(true)
+        }
+        // No such filter, or no clsact qdisc at all.
+        Err(error) if matches!(errno(&error), Some(Errno::NOENT | Errno::INVAL)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes our filters off `device`; one that is not there, and a device that is gone, are fine.
+pub(super) fn detach_clsact(device: &str) {
+    for role in Role::ALL {
+        drop(qdisc_detach_program(device, TcAttachType::Ingress, role.program()));
+    }
+}
+
+fn raw(code: Option<i32>) -> Option<Errno> {
+    code.map(Errno::from_raw_os_error)
+}
+
+/// The system's error code at the bottom of `error`.
+pub(super) fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return raw(error.raw_os_error());
+        }
+        if let Some(TcError::NetlinkError(error)) = error.downcast_ref::<TcError>() {
+            return raw(error.raw_os_error());
+        }
+        next = error.source();
+    }
+    None
+}

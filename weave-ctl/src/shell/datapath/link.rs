@@ -1,0 +1,83 @@
+//! Pinned links, for what aya does not do with them: telling their device, and letting go of it at once.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+/// `BPF_OBJ_GET`, `BPF_OBJ_GET_INFO_BY_FD` and `BPF_LINK_DETACH` of `linux/bpf.h`.
+const OBJ_GET: libc::c_long = 7;
+const GET_INFO: libc::c_long = 15;
+const LINK_DETACH: libc::c_long = 34;
+
+/// The parts of `union bpf_attr` that are used here.
+#[repr(C)]
+struct ObjGet {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+#[repr(C)]
+struct LinkDetach {
+    fd: u32,
+}
+
+/// The start of `struct bpf_link_info`, for a link of an XDP program.
+#[derive(Default)]
+#[repr(C, align(8))]
+struct XdpInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    ifindex: u32,
+}
+
+/// Index of the device that the XDP link pinned at `pin` is on; zero when the device is gone.
+pub(super) fn xdp_ifindex(pin: &Path) -> io::Result<u32> {
+    let link = open(pin)?;
+    let mut info = XdpInfo::default();
+    let (len, at) = (size_of::<XdpInfo>() as u32, &raw mut info as u64);
+    let attr = GetInfo { fd: link.as_raw_fd().cast_unsigned(), len, info: at };
+    // SAFETY: the kernel writes at most `len` bytes at `info`, which outlives the call; all bits are values.
+    unsafe { bpf(GET_INFO, &attr) }?;
+    Ok(info.ifindex)
+}
+
+/// Takes the program of the link pinned at `pin` off its device. The pin stays, on a link that does nothing any more.
+pub(super) fn detach(pin: &Path) -> io::Result<()> {
+    let link = open(pin)?;
+    let attr = LinkDetach { fd: link.as_raw_fd().cast_unsigned() };
+    // SAFETY: plain integers.
+    unsafe { bpf(LINK_DETACH, &attr) }.map(drop)
+}
+
+fn open(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let attr = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: the kernel reads the string up to its NUL during the call.
+    let fd = unsafe { bpf(OBJ_GET, &attr) }?;
+    // SAFETY: a new descriptor, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// # Safety
+/// `attr` must be what the command takes, and what it points to must be there for the kernel.
+unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
+    // SAFETY: as the caller promises; the kernel reads `size_of::<T>()` bytes at `attr`.
+    let ret = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret as i32) }
+}

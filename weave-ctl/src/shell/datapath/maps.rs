@@ -1,0 +1,268 @@
+//! The kernel's tables: their expected shapes, and typed reading and writing.
+
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapType, PerCpuArray, lpm_trie::Key},
+};
+use ipnet::Ipv4Net;
+use weave_common::{
+    addr::{Ip4, Mac, PeerKey},
+    config::Config,
+    counters::{Count, Counter},
+    device::{Device, DeviceKey},
+    drop::DropReason,
+    endpoint::{Endpoint, EndpointKey},
+    map,
+    route::{ROUTE_LOCAL, ROUTE_PEER, Route},
+    tunnel::{Sender, SenderKey, Tunnel},
+};
+
+use super::{abi::Abi, error::DatapathError};
+use crate::proto::{
+    io::{MapOp, RouteTo},
+    name::PeerName,
+};
+
+/// What a map must be like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Its name, and that of its pin.
+    pub name: &'static str,
+    /// Its type.
+    pub map_type: MapType,
+    /// Size of a key in bytes.
+    pub key: u32,
+    /// Size of a value in bytes.
+    pub value: u32,
+    /// Entries that it has or can take.
+    pub capacity: u32,
+}
+
+const fn shape<K, V>(name: &'static str, map_type: MapType, capacity: u32) -> Shape {
+    Shape { name, map_type, key: size_of::<K>() as u32, value: size_of::<V>() as u32, capacity }
+}
+
+/// Every map of the object.
+pub const SHAPES: &[Shape] = &[
+    shape::<EndpointKey, Endpoint>(map::ENDPOINTS, MapType::Hash, map::ENDPOINTS_MAX),
+    shape::<Key<Abi<Ip4>>, Route>(map::ROUTES, MapType::LpmTrie, map::ROUTES_MAX),
+    shape::<PeerKey, Tunnel>(map::TUNNELS, MapType::Hash, map::TUNNELS_MAX),
+    shape::<SenderKey, Sender>(map::SENDERS, MapType::Hash, map::SENDERS_MAX),
+    shape::<DeviceKey, Device>(map::DEVICES, MapType::Hash, map::DEVICES_MAX),
+    shape::<u32, Config>(map::CONFIG, MapType::Array, 1),
+    shape::<u32, u64>(map::DROPS, MapType::PerCpuArray, map::DROPS_MAX),
+    shape::<u32, Count>(map::COUNTERS, MapType::PerCpuArray, map::COUNTERS_MAX),
+];
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { map_type, key, value, capacity, .. } = self;
+        write!(f, "{map_type:?} with keys of {key}, values of {value} bytes and {capacity} entries")
+    }
+}
+
+/// The maps, open.
+pub(super) struct Maps {
+    endpoints: HashMap<MapData, Abi<EndpointKey>, Abi<Endpoint>>,
+    routes: LpmTrie<MapData, Abi<Ip4>, Abi<Route>>,
+    tunnels: HashMap<MapData, Abi<PeerKey>, Abi<Tunnel>>,
+    senders: HashMap<MapData, Abi<SenderKey>, Abi<Sender>>,
+    devices: HashMap<MapData, Abi<DeviceKey>, Abi<Device>>,
+    config: Array<MapData, Abi<Config>>,
+    drops: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, Abi<Count>>,
+}
+
+/// Takes one map out of the object, typed.
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, DatapathError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(DatapathError::Object { name })?;
+    T::try_from(map).map_err(|source| DatapathError::Map { map: name, source: source.into() })
+}
+
+impl Maps {
+    /// Takes the maps out of the loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Ok(Self {
+            endpoints: take(ebpf, map::ENDPOINTS)?,
+            routes: take(ebpf, map::ROUTES)?,
+            tunnels: take(ebpf, map::TUNNELS)?,
+            senders: take(ebpf, map::SENDERS)?,
+            devices: take(ebpf, map::DEVICES)?,
+            config: take(ebpf, map::CONFIG)?,
+            drops: take(ebpf, map::DROPS)?,
+            counters: take(ebpf, map::COUNTERS)?,
+        })
+    }
+
+    pub(super) fn config(&self) -> Result<Config, DatapathError> {
+        self.config.get(&0, 0).map(|Abi(config)| config).map_err(refused(map::CONFIG))
+    }
+
+    pub(super) fn set_config(&mut self, config: Config) -> Result<(), DatapathError> {
+        self.config.set(0, Abi(config), 0).map_err(refused(map::CONFIG))
+    }
+
+    pub(super) fn put_endpoint(&mut self, addr: Ipv4Addr, ifindex: u32, mac: Mac) -> Result<(), DatapathError> {
+        let key = Abi(EndpointKey::new(addr.into()));
+        self.endpoints
+            .insert(key, Abi(Endpoint::new(ifindex, mac)), 0)
+            .map_err(full(map::ENDPOINTS, map::ENDPOINTS_MAX))
+    }
+
+    pub(super) fn del_endpoint(&mut self, addr: Ipv4Addr) -> Result<(), DatapathError> {
+        absent_is_fine(self.endpoints.remove(&Abi(EndpointKey::new(addr.into())))).map_err(refused(map::ENDPOINTS))
+    }
+
+    pub(super) fn put_route(&mut self, net: Ipv4Net, to: RouteTo) -> Result<(), DatapathError> {
+        let route = match to {
+            RouteTo::Local => Route { kind: ROUTE_LOCAL, peer: PeerKey::new([0; 6]) },
+            RouteTo::Peer(peer) => Route { kind: ROUTE_PEER, peer: peer.key() },
+        };
+        self.routes.insert(&route_key(net), Abi(route), 0).map_err(full(map::ROUTES, map::ROUTES_MAX))
+    }
+
+    pub(super) fn del_route(&mut self, net: Ipv4Net) -> Result<(), DatapathError> {
+        absent_is_fine(self.routes.remove(&route_key(net))).map_err(refused(map::ROUTES))
+    }
+
+    pub(super) fn tunnel(&self, peer: PeerName) -> Result<Option<Tunnel>, DatapathError> {
+        match self.tunnels.get(&Abi(peer.key()), 0) {
+            Ok(Abi(tunnel)) => Ok(Some(tunnel)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(refused(map::TUNNELS)(error)),
+        }
+    }
+
+    pub(super) fn put_tunnel(&mut self, peer: PeerName, tunnel: Tunnel) -> Result<(), DatapathError> {
+        self.tunnels.insert(Abi(peer.key()), Abi(tunnel), 0).map_err(full(map::TUNNELS, map::TUNNELS_MAX))
+    }
+
+    pub(super) fn del_tunnel(&mut self, peer: PeerName) -> Result<(), DatapathError> {
+        absent_is_fine(self.tunnels.remove(&Abi(peer.key()))).map_err(refused(map::TUNNELS))
+    }
+
+    pub(super) fn put_sender(&mut self, addr: Ipv4Addr, peer: PeerName) -> Result<(), DatapathError> {
+        let (key, value) = (Abi(SenderKey::new(addr.into())), Abi(Sender { peer: peer.key() }));
+        self.senders.insert(key, value, 0).map_err(full(map::SENDERS, map::SENDERS_MAX))
+    }
+
+    pub(super) fn del_sender(&mut self, addr: Ipv4Addr) -> Result<(), DatapathError> {
+        absent_is_fine(self.senders.remove(&Abi(SenderKey::new(addr.into())))).map_err(refused(map::SENDERS))
+    }
+
+    pub(super) fn put_device(&mut self, ifindex: u32, device: Device) -> Result<(), DatapathError> {
+        let key = Abi(DeviceKey { ifindex });
+        self.devices.insert(key, Abi(device), 0).map_err(full(map::DEVICES, map::DEVICES_MAX))
+    }
+
+    pub(super) fn del_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        absent_is_fine(self.devices.remove(&Abi(DeviceKey { ifindex }))).map_err(refused(map::DEVICES))
+    }
+
+    /// Devices with XDP, by index.
+    pub(super) fn devices(&self) -> Result<BTreeMap<u32, Device>, DatapathError> {
+        let entry = |(Abi(key), Abi(device)): (Abi<DeviceKey>, Abi<Device>)| (key.ifindex, device);
+        self.devices.iter().map(|found| found.map(entry)).collect::<Result<_, _>>().map_err(refused(map::DEVICES))
+    }
+
+    /// The addresses that are accepted as senders, and whose they are.
+    pub(super) fn senders(&self) -> Result<Vec<(Ipv4Addr, PeerName)>, DatapathError> {
+        let entry = |(Abi(key), Abi(sender)): (Abi<SenderKey>, Abi<Sender>)| {
+            (key.addr.into(), PeerName::from_bytes(sender.peer.name))
+        };
+        self.senders.iter().map(|found| found.map(entry)).collect::<Result<_, _>>().map_err(refused(map::SENDERS))
+    }
+
+    /// Every tunnel as it is in the kernel.
+    pub(super) fn tunnels(&self) -> Result<Vec<(PeerName, Tunnel)>, DatapathError> {
+        let entry = |(Abi(key), Abi(tunnel)): (Abi<PeerKey>, Abi<Tunnel>)| (PeerName::from_bytes(key.name), tunnel);
+        self.tunnels.iter().map(|item| item.map(entry)).collect::<Result<_, _>>().map_err(refused(map::TUNNELS))
+    }
+
+    /// Endpoints and routes, as the operations that would make them. An entry that no operation makes is left out.
+    pub(super) fn read_back(&self) -> Result<Vec<MapOp>, DatapathError> {
+        let mut ops = Vec::new();
+        for item in self.endpoints.iter() {
+            let (Abi(key), Abi(endpoint)) = item.map_err(refused(map::ENDPOINTS))?;
+            ops.push(MapOp::PutEndpoint { addr: key.addr.into(), ifindex: endpoint.ifindex, mac: endpoint.mac() });
+        }
+        for item in self.routes.iter() {
+            let (key, Abi(route)) = item.map_err(refused(map::ROUTES))?;
+            let Abi(addr) = key.data();
+            let net = u8::try_from(key.prefix_len()).ok().and_then(|len| Ipv4Net::new(addr.into(), len).ok());
+            let to = match route.kind {
+                ROUTE_LOCAL => RouteTo::Local,
+                ROUTE_PEER => RouteTo::Peer(PeerName::from_bytes(route.peer.name)),
+                _ => continue,
+            };
+            if let Some(net) = net {
+                ops.push(MapOp::PutRoute { net, to });
+            }
+        }
+        Ok(ops)
+    }
+
+    /// Entries in the tables that grow, by name.
+    pub(super) fn entries(&self) -> Result<Vec<(&'static str, u32)>, DatapathError> {
+        Ok(vec![
+            (map::ENDPOINTS, count(self.endpoints.keys()).map_err(refused(map::ENDPOINTS))?),
+            (map::ROUTES, count(self.routes.keys()).map_err(refused(map::ROUTES))?),
+            (map::TUNNELS, count(self.tunnels.keys()).map_err(refused(map::TUNNELS))?),
+            (map::SENDERS, count(self.senders.keys()).map_err(refused(map::SENDERS))?),
+        ])
+    }
+
+    /// Packets dropped for `reason`, on all CPUs.
+    pub(super) fn drops(&self, reason: DropReason) -> Result<u64, DatapathError> {
+        let values = self.drops.get(&(reason as u32), 0).map_err(refused(map::DROPS))?;
+        Ok(values.iter().sum())
+    }
+
+    /// Packets and bytes counted under `counter`, on all CPUs.
+    pub(super) fn counter(&self, counter: Counter) -> Result<Count, DatapathError> {
+        let values = self.counters.get(&(counter as u32), 0).map_err(refused(map::COUNTERS))?;
+        let add = |sum: Count, Abi(count): &Abi<Count>| Count {
+            packets: sum.packets + count.packets,
+            bytes: sum.bytes + count.bytes,
+        };
+        Ok(values.iter().fold(Count::default(), add))
+    }
+}
+
+fn route_key(net: Ipv4Net) -> Key<Abi<Ip4>> {
+    Key::new(u32::from(net.prefix_len()), Abi(net.network().into()))
+}
+
+fn count<K>(mut keys: impl Iterator<Item = Result<K, MapError>>) -> Result<u32, MapError> {
+    keys.try_fold(0, |n, key| key.map(|_| n + 1))
+}
+
+fn errno(error: &MapError) -> Option<i32> {
+    if let MapError::SyscallError(error) = error { error.io_error.raw_os_error() } else { None }
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(error) if errno(&error) == Some(rustix::io::Errno::NOENT.raw_os_error()) => Ok(()),
+        result => result,
+    }
+}
+
+fn refused(map: &'static str) -> impl FnOnce(MapError) -> DatapathError {
+    move |source| DatapathError::Map { map, source: source.into() }
+}
+
+/// A hash that has no room says `E2BIG`, a trie `ENOSPC`.
+fn full(map: &'static str, capacity: u32) -> impl FnOnce(MapError) -> DatapathError {
+    use rustix::io::Errno;
+    move |source| match errno(&source).map(Errno::from_raw_os_error) {
+        Some(Errno::TOOBIG | Errno::NOSPC) => DatapathError::Full { map, capacity },
+        _ => DatapathError::Map { map, source: source.into() },
+    }
+}

@@ -1,0 +1,398 @@
+//! The kernel's side: loads the programs, keeps maps and links pinned, writes the tables.
+//!
+//! Everything stays in the kernel when the controller stops, is killed or replaced; the next one adopts it, and swaps
+//! programs in place. Only [`Datapath::teardown`] takes it away. Works on the network namespace of the calling thread.
+//!
+//! Bounds: the capacities in `weave_common::map`; a full table is an error, never an eviction. [`LOOK_MAX`] tunnels a look.
+//! Does not: decide what the tables hold (the core does), look up host routes (`underlay` does) or lock out a second
+//! controller (`lock` does).
+
+pub mod abi;
+mod attach;
+mod error;
+mod facts;
+pub mod features;
+mod link;
+mod maps;
+pub mod object;
+mod pins;
+mod tunnels;
+mod xdp;
+
+use std::{collections::BTreeSet, net::Ipv4Addr, path::Path};
+
+use aya::{Ebpf, programs::links::PinnedLink};
+use weave_common::{
+    config::{Config, SCHEMA},
+    counters::Counter,
+    drop::DropReason,
+    map,
+    tunnel::Tunnel,
+};
+
+use self::{
+    attach::{Failure, Hook},
+    maps::Maps,
+    object::{Loader, Role},
+    pins::Pins,
+    tunnels::{Traffic, Wanted, entry, wanted_by},
+    xdp::Xdp,
+};
+pub use self::{
+    error::DatapathError,
+    facts::{Attachment, CounterFacts, DropFacts, KernelFacts, MapFacts, ProgramFacts},
+    maps::{SHAPES, Shape},
+    xdp::{XdpDevice, XdpMode, XdpWanted},
+};
+use crate::proto::{
+    io::{MapOp, TunnelTo},
+    name::PeerName,
+};
+
+/// Most tunnels that [`Datapath::used_tunnels`] looks at, so that the driver is never kept for long.
+pub const LOOK_MAX: usize = 2048;
+
+/// How this host reaches an underlay address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnderlayRoute {
+    /// Device that the packet leaves by.
+    pub ifindex: u32,
+    /// Neighbour on that device: the gateway, or the address itself when it is on the link.
+    pub next_hop: Ipv4Addr,
+    /// This host's address on the way.
+    pub source: Ipv4Addr,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
+}
+
+/// Looks up how this host reaches an underlay address; `None` when it does not.
+pub type Routes<'a> = &'a dyn Fn(Ipv4Addr) -> Option<UnderlayRoute>;
+
+/// What was found in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Existing {
+    /// True when pinned maps of an earlier run were taken over. Empty ones prove no earlier run: a launch that failed
+    /// leaves them, and only one that made itself durable fills them.
+    pub adopted: bool,
+    /// Their content, as the operations that would make it.
+    pub maps: Vec<MapOp>,
+}
+
+/// The programs and tables in the kernel. Dropping it leaves everything attached and forwarding.
+pub struct Datapath {
+    ebpf: Ebpf,
+    maps: Maps,
+    pins: Pins,
+    hook: Hook,
+    config: Config,
+    wanted: Wanted,
+    traffic: Traffic,
+    xdp: Xdp,
+    /// Where filters are, on a kernel without links; links are found by their pins.
+    filters: BTreeSet<(Role, String)>,
+}
+
+impl Datapath {
+    /// Loads the programs with the maps pinned under `bpf_dir`, adopting those of an earlier run, and puts the programs
+    /// in the place of those that are attached.
+    ///
+    /// # Errors
+    /// Before anything is changed: when `bpf_dir` is not on a BPF file system, the kernel lacks something, or a pinned
+    /// map has another shape. Later: when the kernel refuses something; what was attached goes on as before.
+    pub fn open(bpf_dir: &Path, config: Config) -> Result<(Self, Existing), DatapathError> {
+        let pins = Pins::under(bpf_dir)?;
+        let mut loader = Loader::new();
+        let features = features::probe(&mut loader)?;
+        features.require()?;
+        pins.check_maps()?;
+        pins.create()?;
+        let mut ebpf = loader.load_pinned(|name| pins.map(name))?;
+        let maps = Maps::take(&mut ebpf)?;
+        let hook = if features.has(features::TCX) { Hook::Tcx } else { Hook::Clsact };
+        let xdp = Xdp::new(if features.has(features::XDP) {
+            // One line: with more, the verifier tells all that it has seen.
+            object::xdp(&mut ebpf)?.load().map_err(|e| e.to_string().lines().next().unwrap_or_default().to_owned())
+        } else {
+            Err("this kernel cannot run it (kernels since 5.18 can)".to_owned())
+        });
+        let (wanted, traffic, filters) = (Wanted::default(), Traffic::default(), BTreeSet::new());
+        let mut datapath = Self { ebpf, maps, pins, hook, config, wanted, traffic, xdp, filters };
+        let found = datapath.maps.config()?;
+        if found != config {
+            datapath.maps.set_config(config)?;
+        }
+        let maps = datapath.adopt()?;
+        let existing = Existing { adopted: found.schema == SCHEMA && !maps.is_empty(), maps };
+        datapath.replace_attached()?;
+        datapath.replace_xdp()?;
+        Ok((datapath, existing))
+    }
+
+    /// Reads the tables back, and mends what a controller killed in the middle of a change may have left.
+    fn adopt(&mut self) -> Result<Vec<MapOp>, DatapathError> {
+        let mut ops = self.maps.read_back()?;
+        for (peer, tunnel) in self.maps.tunnels()? {
+            self.traffic.is_news(peer, tunnel.used_ns);
+            let tunnel = wanted_by(&tunnel);
+            self.wanted.put(peer, tunnel);
+            ops.push(MapOp::PutTunnel { peer, tunnel });
+        }
+        ops.extend(self.maps.senders()?.into_iter().map(|(addr, peer)| MapOp::PutSender { addr, peer }));
+        Ok(ops)
+    }
+
+    /// Puts the programs in the place of those that an earlier run attached, and drops the pins of vanished devices.
+    fn replace_attached(&mut self) -> Result<(), DatapathError> {
+        let devices = pins::devices();
+        match self.hook {
+            Hook::Tcx => {
+                for pin in self.pins.links()? {
+                    if devices.contains(&pin.device) {
+                        self.attach(pin.role, &pin.device)?;
+                    } else {
+                        self.pins.remove_link(pin.role, &pin.device)?;
+                    }
+                }
+            }
+            Hook::Clsact => {
+                for device in devices {
+                    for role in Role::ALL {
+                        let program = object::program(&mut self.ebpf, role.program())?;
+                        // A device that vanished meanwhile is no reason to fail.
+                        if attach::replace_clsact(program, role, &device).unwrap_or(false) {
+                            self.filters.insert((role, device.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out one change. A tunnel to an address that `routes` does not reach is remembered, and written by
+    /// [`Self::refresh_tunnels`] once it does; an entry that the kernel has already stays until then.
+    ///
+    /// # Errors
+    /// When the kernel refuses; its table is as it was.
+    pub fn apply(&mut self, op: &MapOp, routes: Routes<'_>) -> Result<(), DatapathError> {
+        match *op {
+            MapOp::PutEndpoint { addr, ifindex, mac } => self.maps.put_endpoint(addr, ifindex, mac),
+            MapOp::DelEndpoint { addr } => self.maps.del_endpoint(addr),
+            MapOp::PutRoute { net, to } => self.maps.put_route(net, to),
+            MapOp::DelRoute { net } => self.maps.del_route(net),
+            MapOp::PutTunnel { peer, tunnel } => self.put_tunnel(peer, tunnel, routes),
+            MapOp::DelTunnel { peer } => self.del_tunnel(peer),
+            MapOp::PutSender { addr, peer } => self.maps.put_sender(addr, peer),
+            MapOp::DelSender { addr } => self.maps.del_sender(addr),
+        }
+    }
+
+    fn put_tunnel(&mut self, peer: PeerName, to: TunnelTo, routes: Routes<'_>) -> Result<(), DatapathError> {
+        self.wanted.put(peer, to);
+        self.write_tunnel(peer, to, routes).map(drop)
+    }
+
+    fn del_tunnel(&mut self, peer: PeerName) -> Result<(), DatapathError> {
+        self.maps.del_tunnel(peer)?;
+        self.wanted.remove(peer);
+        self.traffic.forget(peer);
+        Ok(())
+    }
+
+    /// Writes one tunnel if the kernel's entry differs; true when it was written.
+    fn write_tunnel(&mut self, peer: PeerName, to: TunnelTo, routes: Routes<'_>) -> Result<bool, DatapathError> {
+        let Some(route) = routes(*to.remote.ip()) else { return Ok(false) };
+        let found = self.maps.tunnel(peer)?;
+        // When it was last used is the programs' to say, and stays said when the peer is reached by another way.
+        let used_ns = found.map_or(0, |found| found.used_ns);
+        let tunnel = Tunnel { used_ns, ..entry(to, route, self.config.vni) };
+        if found == Some(tunnel) {
+            return Ok(false);
+        }
+        self.maps.put_tunnel(peer, tunnel)?;
+        Ok(true)
+    }
+
+    /// Peers to whose tunnels packets were sent since this was last asked, or, at first, since the datapath was opened.
+    /// Looks at [`LOOK_MAX`] tunnels; with more it takes several calls to look at all.
+    ///
+    /// # Errors
+    /// When the table cannot be read; what was not told is told a later time.
+    pub fn used_tunnels(&mut self) -> Result<Vec<PeerName>, DatapathError> {
+        let mut used = Vec::new();
+        for peer in self.wanted.next(LOOK_MAX) {
+            match self.maps.tunnel(peer) {
+                Ok(Some(tunnel)) if self.traffic.is_news(peer, tunnel.used_ns) => used.push(peer),
+                Ok(_) => {}
+                Err(error) if used.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(used)
+    }
+
+    /// Addresses of all peers to which there is, or should be, a tunnel.
+    #[must_use]
+    pub fn remotes(&self) -> BTreeSet<Ipv4Addr> {
+        self.wanted.addresses()
+    }
+
+    /// Resolves every tunnel again after the host's routes changed, writes those that differ, and tells how many.
+    ///
+    /// # Errors
+    /// When the kernel refuses; tunnels not yet looked at are as they were.
+    pub fn refresh_tunnels(&mut self, routes: Routes<'_>) -> Result<usize, DatapathError> {
+        let mut written = 0;
+        for (peer, to) in self.wanted.all() {
+            written += usize::from(self.write_tunnel(peer, to, routes)?);
+        }
+        Ok(written)
+    }
+
+    /// Attaches the program for what a container sends to the host end of its veth. Idempotent.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what was attached stays.
+    pub fn attach_container(&mut self, ifname: &str) -> Result<(), DatapathError> {
+        self.attach(Role::Container, ifname)
+    }
+
+    /// Attaches the program for what peers send to an underlay device. Idempotent.
+    ///
+    /// # Errors
+    /// As [`Self::attach_container`].
+    pub fn attach_underlay(&mut self, ifname: &str) -> Result<(), DatapathError> {
+        self.attach(Role::Underlay, ifname)
+    }
+
+    /// Attaches the program that lets nothing from the GRO anchor reach the host's stack. Idempotent. To be called
+    /// before the device is up.
+    ///
+    /// # Errors
+    /// As [`Self::attach_container`].
+    pub fn attach_anchor(&mut self, ifname: &str) -> Result<(), DatapathError> {
+        self.attach(Role::Anchor, ifname)
+    }
+
+    fn attach(&mut self, role: Role, device: &str) -> Result<(), DatapathError> {
+        let program = object::program(&mut self.ebpf, role.program())?;
+        attach::attach(self.hook, program, &self.pins, role, device)?;
+        if self.hook == Hook::Clsact {
+            self.filters.insert((role, device.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Removes the pins of a device that vanished. Does nothing while a device of that name exists.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn forget_device(&mut self, ifname: &str) -> Result<(), DatapathError> {
+        if pins::devices().contains(ifname) {
+            return Ok(());
+        }
+        self.filters.retain(|(_, device)| device != ifname);
+        self.forget_xdp(ifname)?;
+        Role::ALL.into_iter().try_for_each(|role| self.pins.remove_link(role, ifname))
+    }
+
+    /// What the kernel holds and has counted.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn facts(&self) -> Result<KernelFacts, DatapathError> {
+        let counter = |counter: &Counter| {
+            let count = self.maps.counter(*counter)?;
+            Ok(CounterFacts { name: counter.as_str(), packets: count.packets, bytes: count.bytes })
+        };
+        let dropped =
+            |reason: &DropReason| Ok(DropFacts { reason: reason.as_str(), packets: self.maps.drops(*reason)? });
+        let capacity = |name| SHAPES.iter().find(|shape| shape.name == name).map_or(0, |shape| shape.capacity);
+        let table = |(name, entries)| MapFacts { name, entries, capacity: capacity(name) };
+        Ok(KernelFacts {
+            hook: match self.hook {
+                Hook::Tcx => "tcx",
+                Hook::Clsact => "clsact",
+            },
+            counters: Counter::ALL.iter().map(counter).collect::<Result<_, DatapathError>>()?,
+            drops: DropReason::ALL.iter().map(dropped).collect::<Result<_, DatapathError>>()?,
+            maps: self.maps.entries()?.into_iter().map(table).collect(),
+            programs: self.programs(),
+            links: [self.attachments()?, self.xdp_attachments()?].concat(),
+            unreachable: self.unreachable()?,
+        })
+    }
+
+    /// Those that are loaded.
+    fn programs(&self) -> Vec<ProgramFacts> {
+        let facts = |name| {
+            let info = self.ebpf.program(name)?.info().ok()?;
+            Some(ProgramFacts { name, id: info.id(), verified_instructions: info.verified_instruction_count() })
+        };
+        Role::ALL.into_iter().map(Role::program).chain([map::PROG_XDP]).filter_map(facts).collect()
+    }
+
+    fn attachments(&self) -> Result<Vec<Attachment>, DatapathError> {
+        if self.hook == Hook::Clsact {
+            let filter = |(role, device): &(Role, String)| Attachment {
+                program: role.program(),
+                device: device.clone(),
+                mode: None,
+                id: None,
+            };
+            return Ok(self.filters.iter().map(filter).collect());
+        }
+        let link = |pin: pins::LinkPin| {
+            let link = PinnedLink::from_pin(self.pins.link(pin.role, &pin.device)).ok();
+            let id = link.and_then(|link| aya::programs::links::FdLink::from(link).info().ok()).map(|i| i.program_id());
+            Attachment { program: pin.role.program(), device: pin.device, mode: None, id }
+        };
+        let mut links: Vec<_> = self.pins.links()?.into_iter().map(link).collect();
+        links.sort_by(|a, b| (a.program, &a.device).cmp(&(b.program, &b.device)));
+        Ok(links)
+    }
+
+    /// Peers whose tunnel is wanted but not in the kernel.
+    fn unreachable(&self) -> Result<Vec<String>, DatapathError> {
+        let present: BTreeSet<_> = self.maps.tunnels()?.into_iter().map(|(peer, _)| peer).collect();
+        let missing = self.wanted.all().into_iter().filter(|(peer, _)| !present.contains(peer));
+        Ok(missing.map(|(peer, _)| peer.to_string()).collect())
+    }
+
+    /// Checks that maps and links could be pinned under `bpf_dir`. Makes nothing.
+    ///
+    /// # Errors
+    /// When it is not on a BPF file system.
+    pub fn check_dir(bpf_dir: &Path) -> Result<(), DatapathError> {
+        Pins::under(bpf_dir).map(drop)
+    }
+
+    /// Whether anything of this schema is pinned under `bpf_dir`.
+    #[must_use]
+    pub fn is_pinned(bpf_dir: &Path) -> bool {
+        Pins::under(bpf_dir).is_ok_and(|pins| pins.exist())
+    }
+
+    /// Program and device of every link that is pinned under `bpf_dir`; none where nothing can be read.
+    #[must_use]
+    pub fn pinned_devices(bpf_dir: &Path) -> Vec<(&'static str, String)> {
+        let links = Pins::under(bpf_dir).and_then(|pins| pins.links()).unwrap_or_default();
+        links.into_iter().map(|link| (link.role.program(), link.device)).collect()
+    }
+
+    /// Detaches every program and removes every pin under `bpf_dir`, of this and other schemas. The kernel lets go of a
+    /// link a moment after its pin is gone.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed; those before it are gone.
+    pub fn teardown(bpf_dir: &Path) -> Result<(), DatapathError> {
+        pins::remove_all(bpf_dir)?;
+        if !features::tcx() {
+            pins::devices().iter().for_each(|device| attach::detach_clsact(device));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Where maps and links are kept: `<bpf-dir>/v<schema>/maps/<map>` and `.../links/<program>-<device>`, the latter with the
+//! mode behind the program's name for XDP.
+//!
+//! A pin outlives the controller; removing a link's pin detaches its program.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{MapInfo, MapType};
+use rustix::fs::{FsWord, statfs};
+use weave_common::{config::SCHEMA, map};
+
+use super::{
+    error::DatapathError,
+    link,
+    maps::{SHAPES, Shape},
+    object::Role,
+    xdp::XdpMode,
+};
+
+/// `BPF_FS_MAGIC`.
+const BPF_FS_MAGIC: FsWord = 0xcafe_4a11;
+/// bpffs allows no dot in a name, device names may have one; this stands for it.
+const DOT: &str = "%2e";
+const PERCENT: &str = "%25";
+
+/// The directories of one schema.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    maps: PathBuf,
+    links: PathBuf,
+}
+
+/// A pinned link.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LinkPin {
+    /// What the program is for.
+    pub(super) role: Role,
+    /// Name of the device when it was attached.
+    pub(super) device: String,
+}
+
+/// The pinned link of an XDP program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct XdpPin {
+    /// How it is attached.
+    pub(super) mode: XdpMode,
+    /// Name of the device when it was attached.
+    pub(super) device: String,
+}
+
+impl Pins {
+    /// The directories under `bpf_dir`, which must be on a BPF file system. Makes nothing.
+    pub(super) fn under(bpf_dir: &Path) -> Result<Self, DatapathError> {
+        if !on_bpffs(bpf_dir) {
+            return Err(DatapathError::NoBpffs { dir: bpf_dir.to_owned() });
+        }
+        let dir = bpf_dir.join(format!("v{SCHEMA}"));
+        Ok(Self { maps: dir.join("maps"), links: dir.join("links") })
+    }
+
+    /// Makes the directories.
+    pub(super) fn create(&self) -> Result<(), DatapathError> {
+        for dir in [&self.maps, &self.links] {
+            fs::create_dir_all(dir).map_err(|source| pin_error("make", dir, source))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the directories are there.
+    pub(super) fn exist(&self) -> bool {
+        self.maps.exists() || self.links.exists()
+    }
+
+    /// Where a map is pinned.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.maps.join(name)
+    }
+
+    /// Where a link is pinned.
+    pub(super) fn link(&self, role: Role, device: &str) -> PathBuf {
+        self.links.join(format!("{}-{}", role.program(), quoted(device)))
+    }
+
+    /// Where the link of an XDP program is pinned.
+    pub(super) fn xdp(&self, pin: &XdpPin) -> PathBuf {
+        self.links.join(format!("{}-{}", xdp_name(pin.mode), quoted(&pin.device)))
+    }
+
+    /// The links of XDP programs that are pinned.
+    pub(super) fn xdp_links(&self) -> Result<Vec<XdpPin>, DatapathError> {
+        let names = list(&self.links).map_err(|source| pin_error("list", &self.links, source))?;
+        Ok(names.iter().filter_map(|name| parse_xdp(name)).collect())
+    }
+
+    /// Takes an XDP program off its device and removes the pin.
+    pub(super) fn remove_xdp(&self, pin: &XdpPin) -> Result<(), DatapathError> {
+        let path = self.xdp(pin);
+        // Now, not when the kernel comes to it: another program may be waiting for its place. A link whose device is
+        // gone has nothing to be taken off.
+        link::detach(&path).ok();
+        absent_is_fine(fs::remove_file(&path)).map_err(|source| pin_error("remove", &path, source))
+    }
+
+    /// The links that are pinned.
+    pub(super) fn links(&self) -> Result<Vec<LinkPin>, DatapathError> {
+        let names = list(&self.links).map_err(|source| pin_error("list", &self.links, source))?;
+        Ok(names.iter().filter_map(|name| parse_link(name)).collect())
+    }
+
+    /// Removes a link's pin, if there is one.
+    pub(super) fn remove_link(&self, role: Role, device: &str) -> Result<(), DatapathError> {
+        let path = self.link(role, device);
+        absent_is_fine(fs::remove_file(&path)).map_err(|source| pin_error("remove", &path, source))
+    }
+
+    /// Compares every pinned map with what the programs use: aya would take one of any shape.
+    pub(super) fn check_maps(&self) -> Result<(), DatapathError> {
+        for shape in SHAPES {
+            let path = self.map(shape.name);
+            if !path.try_exists().map_err(|source| pin_error("look for", &path, source))? {
+                continue;
+            }
+            let unreadable = |error: aya::maps::MapError| pin_error("open", &path, io::Error::other(error));
+            let info = MapInfo::from_pin(&path).map_err(unreadable)?;
+            let found = Shape {
+                name: shape.name,
+                map_type: info.map_type().unwrap_or(MapType::Unspecified),
+                key: info.key_size(),
+                value: info.value_size(),
+                capacity: info.max_entries(),
+            };
+            if found != *shape {
+                return Err(DatapathError::Shape { path, expected: shape.to_string(), found: found.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes every pin of every schema under `bpf_dir`: links first, so that no program runs without its maps.
+pub(super) fn remove_all(bpf_dir: &Path) -> Result<(), DatapathError> {
+    if !on_bpffs(bpf_dir) {
+        return Ok(());
+    }
+    let versions = list(bpf_dir).map_err(|source| pin_error("list", bpf_dir, source))?;
+    let is_version = |name: &&String| name.strip_prefix('v').is_some_and(|n| n.parse::<u32>().is_ok());
+    for version in versions.iter().filter(is_version) {
+        for part in ["links", "maps"] {
+            let dir = bpf_dir.join(version).join(part);
+            for name in list(&dir).map_err(|source| pin_error("list", &dir, source))? {
+                let path = dir.join(name);
+                absent_is_fine(fs::remove_file(&path)).map_err(|source| pin_error("remove", &path, source))?;
+            }
+            absent_is_fine(fs::remove_dir(&dir)).map_err(|source| pin_error("remove", &dir, source))?;
+        }
+        let dir = bpf_dir.join(version);
+        absent_is_fine(fs::remove_dir(&dir)).map_err(|source| pin_error("remove", &dir, source))?;
+    }
+    // Shared with other users of the file system, or its mount point: stays unless it is ours and empty.
+    drop(fs::remove_dir(bpf_dir));
+    Ok(())
+}
+
+/// Names of the network devices of the calling thread's network namespace.
+pub(super) fn devices() -> BTreeSet<String> {
+    // Not /sys/class/net: that shows the namespace in which sysfs was mounted.
+    let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
+}
+
+/// True when `dir`, or the closest directory above it that exists, is on a BPF file system.
+fn on_bpffs(dir: &Path) -> bool {
+    let existing = dir.ancestors().find(|path| path.exists());
+    existing.and_then(|path| statfs(path).ok()).is_some_and(|stat| stat.f_type == BPF_FS_MAGIC)
+}
+
+/// Names in `dir`; none when it does not exist.
+fn list(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Two names that no other program's begins with.
+fn xdp_name(mode: XdpMode) -> String {
+    format!("{}_{}", map::PROG_XDP, mode.as_str())
+}
+
+fn parse_xdp(name: &str) -> Option<XdpPin> {
+    let (program, device) = name.split_once('-')?;
+    let mode = XdpMode::ALL.into_iter().find(|mode| xdp_name(*mode) == program)?;
+    Some(XdpPin { mode, device: unquoted(device) })
+}
+
+/// A device's name as part of a pin's.
+fn quoted(device: &str) -> String {
+    device.replace('%', PERCENT).replace('.', DOT)
+}
+
+fn unquoted(device: &str) -> String {
+    device.replace(DOT, ".").replace(PERCENT, "%")
+}
+
+fn parse_link(name: &str) -> Option<LinkPin> {
+    let (program, device) = name.split_once('-')?;
+    let role = Role::ALL.into_iter().find(|role| role.program() == program)?;
+    Some(LinkPin { role, device: unquoted(device) })
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn pin_error(what: &'static str, path: &Path, source: io::Error) -> DatapathError {
+    DatapathError::Pin { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests;

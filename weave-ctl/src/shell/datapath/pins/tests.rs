@@ -1,0 +1,43 @@
+//! Names of pins, and the refusal of a directory that is not on bpffs.
+
+use super::*;
+
+fn pins() -> Pins {
+    Pins { maps: "/b/v1/maps".into(), links: "/b/v1/links".into() }
+}
+
+#[test]
+fn a_link_pin_names_program_and_device() {
+    for device in ["eth0", "eth0.100", "a%b", "%2e", "a-b-c", "x%25.y"] {
+        for role in Role::ALL {
+            let path = pins().link(role, device);
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            assert!(!name.contains('.'), "bpffs refuses dots: {name}");
+            assert_eq!(parse_link(name), Some(LinkPin { role, device: device.to_owned() }));
+            assert_eq!(parse_xdp(name), None);
+        }
+        for mode in XdpMode::ALL {
+            let pin = XdpPin { mode, device: device.to_owned() };
+            let path = pins().xdp(&pin);
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            assert!(!name.contains('.'), "bpffs refuses dots: {name}");
+            assert_eq!((parse_xdp(name), parse_link(name)), (Some(pin), None));
+        }
+    }
+    assert_eq!(parse_link("weave_other-eth0"), None);
+    assert_eq!(parse_link("weave_container"), None);
+}
+
+#[test]
+fn another_file_system_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let wanted = dir.path().join("deep/weave");
+    let error = Pins::under(&wanted).expect_err("refused").to_string();
+    assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
+    assert!(!dir.path().join("deep").exists());
+}
+
+#[test]
+fn loopback_is_a_device() {
+    assert!(devices().contains("lo"));
+}

@@ -1,0 +1,341 @@
+//! The dataplane in the running kernel: each test in a network namespace and a pin directory of its own.
+
+use std::{path::PathBuf, process::Command};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use ipnet::Ipv4Net;
+use weave_common::{addr::Mac, map, vxlan};
+
+use super::*;
+use crate::proto::io::RouteTo;
+
+const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 40_001 };
+const ADDR: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 1);
+const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+const OTHER_REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+const ROUTE: UnderlayRoute = UnderlayRoute { ifindex: 1, next_hop: REMOTE, source: REMOTE, mtu: 1500 };
+
+/// The kernel lets go of a link some time after its pin is removed.
+pub(super) const DETACH_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A pin directory on bpffs, removed with everything in it.
+pub(super) struct Dir(pub(super) PathBuf);
+
+impl Dir {
+    /// Moves the calling thread to a new network namespace.
+    pub(super) fn new(test: &str) -> Self {
+        // SAFETY: the thread has no file descriptors or memory that it shares by namespace.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("a namespace");
+        if Pins::under("/sys/fs/bpf".as_ref()).is_err() {
+            run("mount", &["-t", "bpf", "bpf", "/sys/fs/bpf"]);
+        }
+        Self(format!("/sys/fs/bpf/weave-test-{}-{test}", std::process::id()).into())
+    }
+
+    /// Another directory, in the namespace of the first.
+    pub(super) fn beside(test: &str) -> Self {
+        Self(format!("/sys/fs/bpf/weave-test-{}-{test}", std::process::id()).into())
+    }
+
+    pub(super) fn open(&self) -> (Datapath, Existing) {
+        Datapath::open(&self.0, CONFIG).expect("opens")
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        Datapath::teardown(&self.0).expect("torn down");
+        assert!(!self.0.exists());
+    }
+}
+
+pub(super) fn run(program: &str, args: &[&str]) {
+    let status = Command::new(program).args(args).status().expect("starts");
+    assert!(status.success(), "{program} {args:?}");
+}
+
+fn peer(last: u8) -> PeerName {
+    PeerName::from_bytes([2, 0, 0, 0, 0, last])
+}
+
+fn tunnel(last: u8, remote: Ipv4Addr) -> MapOp {
+    let remote = std::net::SocketAddrV4::new(remote, 6784);
+    MapOp::PutTunnel { peer: peer(last), tunnel: TunnelTo { remote, short_id: 5, via: peer(last), path_mtu: 0 } }
+}
+
+/// To a peer that another one relays for, over a path of its own size, to a port of its own.
+fn relayed_tunnel() -> MapOp {
+    let remote = std::net::SocketAddrV4::new(REMOTE, 7001);
+    MapOp::PutTunnel { peer: peer(2), tunnel: TunnelTo { remote, short_id: 5, via: peer(1), path_mtu: 1400 } }
+}
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().expect("a network")
+}
+
+fn content() -> Vec<MapOp> {
+    vec![
+        MapOp::PutEndpoint { addr: ADDR, ifindex: 3, mac: Mac::of_container(ADDR.octets()) },
+        MapOp::PutRoute { net: net("10.32.0.0/16"), to: RouteTo::Local },
+        MapOp::PutRoute { net: net("10.40.0.0/16"), to: RouteTo::Peer(peer(1)) },
+        tunnel(1, REMOTE),
+        relayed_tunnel(),
+        MapOp::PutSender { addr: REMOTE, peer: peer(1) },
+        MapOp::PutSender { addr: OTHER_REMOTE, peer: peer(1) },
+    ]
+}
+
+/// Ids of the programs on the ingress of `device`.
+fn attached(device: &str) -> Vec<u32> {
+    let (_, programs) = SchedClassifier::query_tcx(device, TcAttachType::Ingress).expect("a query");
+    programs.iter().map(|info| info.id()).collect()
+}
+
+fn filters(device: &str) -> String {
+    let out = Command::new("tc").args(["filter", "show", "dev", device, "ingress"]).output().expect("tc");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn what_was_written_is_adopted() {
+    let dir = Dir::new("adopt");
+    let (mut datapath, existing) = dir.open();
+    assert_eq!(existing, Existing::default());
+    for op in content() {
+        datapath.apply(&op, &|_| Some(ROUTE)).expect("applied");
+    }
+    drop(datapath);
+    let (mut datapath, mut existing) = dir.open();
+    assert!(existing.adopted);
+    existing.maps.sort();
+    let mut expected = content();
+    expected.sort();
+    assert_eq!(existing.maps, expected);
+    assert_eq!(datapath.maps.config().expect("read"), CONFIG);
+
+    for op in [
+        MapOp::DelEndpoint { addr: ADDR },
+        MapOp::DelRoute { net: net("10.32.0.0/16") },
+        MapOp::DelRoute { net: net("10.40.0.0/16") },
+        MapOp::DelTunnel { peer: peer(1) },
+        MapOp::DelTunnel { peer: peer(2) },
+        MapOp::DelSender { addr: REMOTE },
+        MapOp::DelSender { addr: OTHER_REMOTE },
+    ] {
+        // The second time there is nothing to delete.
+        datapath.apply(&op, &|_| None).expect("applied");
+        datapath.apply(&op, &|_| None).expect("applied again");
+    }
+    drop(datapath);
+    assert_eq!(dir.open().1, Existing::default(), "empty maps prove no earlier run");
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_tunnel_follows_the_routes() {
+    let dir = Dir::new("routes");
+    let (mut datapath, _) = dir.open();
+    let unreachable = |datapath: &Datapath| datapath.facts().expect("facts").unreachable;
+    datapath.apply(&tunnel(1, REMOTE), &|_| None).expect("remembered");
+    assert_eq!(unreachable(&datapath), [peer(1).to_string()]);
+
+    assert_eq!(datapath.refresh_tunnels(&|_| Some(ROUTE)).expect("written"), 1);
+    assert_eq!(datapath.refresh_tunnels(&|_| Some(ROUTE)).expect("nothing to write"), 0);
+    assert!(unreachable(&datapath).is_empty());
+    let moved = UnderlayRoute { mtu: 9000, ..ROUTE };
+    assert_eq!(datapath.refresh_tunnels(&|_| Some(moved)).expect("written"), 1);
+    let entry = |datapath: &Datapath| datapath.maps.tunnel(peer(1)).expect("read").expect("there");
+    assert_eq!(entry(&datapath).inner_mtu, 8950);
+
+    // A route that is lost takes nothing away, neither now nor in the next controller.
+    assert_eq!(datapath.refresh_tunnels(&|_| None).expect("nothing to write"), 0);
+    drop(datapath);
+    let (mut datapath, _) = dir.open();
+    assert_eq!(datapath.refresh_tunnels(&|_| None).expect("nothing to write"), 0);
+    assert_eq!(entry(&datapath).inner_mtu, 8950);
+
+    // Who sends is apart from where is sent to: a peer may answer by another way than it is reached.
+    let sender = MapOp::PutSender { addr: OTHER_REMOTE, peer: peer(2) };
+    datapath.apply(&sender, &|_| None).expect("applied");
+    assert_eq!(datapath.maps.senders().expect("read"), [(OTHER_REMOTE, peer(2))]);
+    drop(datapath);
+    let (mut datapath, found) = dir.open();
+    assert!(found.maps.contains(&sender), "{found:?}");
+    datapath.apply(&MapOp::DelSender { addr: OTHER_REMOTE }, &|_| None).expect("applied");
+    assert_eq!(datapath.maps.senders().expect("read"), []);
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn use_of_tunnels_is_told_once_and_survives_changes() {
+    let dir = Dir::new("used");
+    let (mut datapath, _) = dir.open();
+    for last in [1, 2] {
+        datapath.apply(&tunnel(last, REMOTE), &|_| Some(ROUTE)).expect("applied");
+    }
+    let used_at = |datapath: &Datapath| datapath.maps.tunnel(peer(1)).expect("read").expect("there").used_ns;
+    // As the programs do.
+    let stamp = |datapath: &mut Datapath, used_ns| {
+        let found = datapath.maps.tunnel(peer(1)).expect("read").expect("there");
+        datapath.maps.put_tunnel(peer(1), Tunnel { used_ns, ..found }).expect("written");
+    };
+    assert_eq!(datapath.used_tunnels().expect("read"), []);
+    stamp(&mut datapath, 7);
+    assert_eq!(datapath.used_tunnels().expect("read"), [peer(1)]);
+    assert_eq!(datapath.used_tunnels().expect("read"), []);
+
+    // Another way to the same peer: what was not told yet is told then, and what was is not told again.
+    datapath.apply(&tunnel(1, OTHER_REMOTE), &|_| Some(ROUTE)).expect("applied");
+    assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (7, vec![]));
+    stamp(&mut datapath, 8);
+    datapath.apply(&tunnel(1, REMOTE), &|_| Some(ROUTE)).expect("applied");
+    assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (8, vec![peer(1)]));
+
+    // The next controller writes no tunnel that is as it should be, and tells only what is used from then on.
+    drop(datapath);
+    let (mut datapath, _) = dir.open();
+    assert_eq!(datapath.refresh_tunnels(&|_| Some(ROUTE)).expect("nothing to write"), 0);
+    assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (8, vec![]));
+    stamp(&mut datapath, 9);
+    assert_eq!(datapath.used_tunnels().expect("read"), [peer(1)]);
+
+    datapath.apply(&MapOp::DelTunnel { peer: peer(1) }, &|_| None).expect("applied");
+    datapath.apply(&tunnel(1, REMOTE), &|_| Some(ROUTE)).expect("applied");
+    assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (0, vec![]));
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_map_of_another_shape_is_refused() {
+    let dir = Dir::new("shape");
+    let (datapath, _) = dir.open();
+    let pin = datapath.pins.map(map::ENDPOINTS);
+    drop(datapath);
+    std::fs::remove_file(&pin).expect("removed");
+    let name = pin.display().to_string();
+    run(
+        "bpftool",
+        &["map", "create", &name, "type", "hash", "key", "4", "value", "12", "entries", "7", "name", "other"],
+    );
+    let error = Datapath::open(&dir.0, CONFIG).err().expect("refused").to_string();
+    assert!(error.contains(&name) && error.contains("7 entries") && error.contains("4096 entries"), "{error}");
+    assert!(error.contains("nothing was changed"), "{error}");
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn links_outlive_the_controller_and_are_swapped_in_place() {
+    let dir = Dir::new("links");
+    run("ip", &["link", "add", "v.1", "type", "veth", "peer", "name", "v2"]);
+    let (mut datapath, _) = dir.open();
+    datapath.attach_container("v.1").expect("attached");
+    datapath.attach_container("v.1").expect("attached again");
+    datapath.attach_underlay("v2").expect("attached");
+    let before = (attached("v.1"), attached("v2"));
+    assert_eq!((before.0.len(), before.1.len()), (1, 1));
+    drop(datapath);
+    assert_eq!((attached("v.1"), attached("v2")), before);
+
+    let (datapath, _) = dir.open();
+    let after = (attached("v.1"), attached("v2"));
+    assert_eq!((after.0.len(), after.1.len()), (1, 1));
+    assert!(after.0 != before.0 && after.1 != before.1, "swapped on opening");
+    let links = datapath.facts().expect("facts").links;
+    let links: Vec<_> = links.iter().map(|link| (link.program, link.device.as_str(), link.id)).collect();
+    let expected = [(map::PROG_CONTAINER, "v.1", Some(after.0[0])), (map::PROG_UNDERLAY, "v2", Some(after.1[0]))];
+    assert_eq!(links, expected);
+    drop(datapath);
+    Datapath::teardown(&dir.0).expect("torn down");
+    let deadline = std::time::Instant::now() + DETACH_WITHIN;
+    while !(attached("v.1").is_empty() && attached("v2").is_empty()) {
+        assert!(std::time::Instant::now() < deadline, "still attached: {:?} {:?}", attached("v.1"), attached("v2"));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_device_that_was_made_anew_or_renamed_is_attached_again() {
+    let dir = Dir::new("anew");
+    let make = |name| run("ip", &["link", "add", name, "type", "veth", "peer", "name", "far"]);
+    make("v1");
+    let (mut datapath, _) = dir.open();
+    datapath.attach_container("v1").expect("attached");
+    run("ip", &["link", "del", "v1"]);
+    make("v1");
+    datapath.attach_container("v1").expect("attached to the new one");
+    assert_eq!(attached("v1").len(), 1);
+
+    run("ip", &["link", "set", "v1", "name", "v1-old"]);
+    run("ip", &["link", "add", "v1", "type", "veth", "peer", "name", "far2"]);
+    datapath.attach_container("v1").expect("attached to the one of that name");
+    assert_eq!(attached("v1").len(), 1);
+
+    datapath.forget_device("v1").expect("still there");
+    assert_eq!(attached("v1").len(), 1);
+    run("ip", &["link", "del", "v1"]);
+    datapath.forget_device("v1").expect("forgotten");
+    assert!(datapath.facts().expect("facts").links.is_empty());
+
+    make_and_lose(&mut datapath);
+    drop(datapath);
+    assert!(dir.open().0.facts().expect("facts").links.is_empty(), "a pin without its device goes on opening");
+}
+
+fn make_and_lose(datapath: &mut Datapath) {
+    run("ip", &["link", "add", "v3", "type", "veth", "peer", "name", "far3"]);
+    datapath.attach_container("v3").expect("attached");
+    run("ip", &["link", "del", "v3"]);
+    assert_eq!(datapath.facts().expect("facts").links.len(), 1);
+    let error = datapath.attach_container("v3").expect_err("no such device").to_string();
+    assert!(error.contains("v3") && error.contains("unchanged"), "{error}");
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn filters_do_where_there_are_no_links() {
+    let dir = Dir::new("clsact");
+    let (mut datapath, _) = dir.open();
+    datapath.hook = Hook::Clsact;
+    datapath.attach_container("lo").expect("attached");
+    let id = |datapath: &Datapath| datapath.facts().expect("facts").programs[0].id;
+    assert!(filters("lo").contains(&format!("id {} ", id(&datapath))), "{}", filters("lo"));
+    drop(datapath);
+    assert_eq!(filters("lo").matches(" handle ").count(), 1, "{}", filters("lo"));
+
+    let (mut datapath, _) = dir.open();
+    datapath.hook = Hook::Clsact;
+    datapath.replace_attached().expect("replaced");
+    assert_eq!(filters("lo").matches(" handle ").count(), 1, "{}", filters("lo"));
+    assert!(filters("lo").contains(&format!("id {} ", id(&datapath))), "swapped: {}", filters("lo"));
+    assert_eq!(datapath.facts().expect("facts").links.len(), 1);
+    datapath.attach_container("lo").expect("attached again");
+    assert_eq!(filters("lo").matches(" handle ").count(), 1, "{}", filters("lo"));
+
+    drop(datapath);
+    attach::detach_clsact("lo");
+    assert!(!filters("lo").contains("weave_"), "{}", filters("lo"));
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_full_table_says_so() {
+    let dir = Dir::new("full");
+    let (mut datapath, _) = dir.open();
+    let put = |n: u32| MapOp::PutEndpoint { addr: Ipv4Addr::from(n), ifindex: 1, mac: Mac([0; 6]) };
+    for n in 0..map::ENDPOINTS_MAX {
+        datapath.apply(&put(n), &|_| None).expect("fits");
+    }
+    let error = datapath.apply(&put(map::ENDPOINTS_MAX), &|_| None).expect_err("full").to_string();
+    assert!(error.contains("weave_endpoints is full (4096 entries)"), "{error}");
+    datapath.apply(&put(7), &|_| None).expect("one that is there is replaced");
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn this_kernel_has_what_is_needed() {
+    let features = features::probe(&mut Loader::new()).expect("probed");
+    println!("{features}");
+    features.require().expect("enough");
+}

@@ -1,0 +1,223 @@
+//! The XDP program on underlay devices: attached, kept, replaced and taken off as the driver asks.
+//!
+//! By links, pinned, on every kernel that can load the program. A device takes one XDP program, so one that has another
+//! already refuses. A device that refused is not asked again until it is made anew or the controller is launched again.
+
+use std::collections::BTreeSet;
+
+use aya::programs::{
+    XdpMode as Flags,
+    links::{FdLink, PinnedLink},
+    xdp::XdpLink,
+};
+use rustix::io::Errno;
+use weave_common::device::Device;
+
+use super::{
+    Datapath, DatapathError, Failure,
+    attach::errno,
+    facts::Attachment,
+    link, object,
+    pins::{self, XdpPin},
+};
+
+/// How the program is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum XdpMode {
+    /// By the device's driver.
+    Native,
+    /// By the kernel's stack.
+    Generic,
+}
+
+impl XdpMode {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// An underlay device, and how it should have the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpDevice {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// `None` when it should not.
+    pub wanted: Option<XdpWanted>,
+}
+
+/// How a device should have the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpWanted {
+    /// How.
+    pub mode: XdpMode,
+    /// The device's address.
+    pub mac: [u8; 6],
+    /// See [`Device::relays`].
+    pub relays: bool,
+}
+
+/// What is known of XDP in this run.
+#[derive(Debug)]
+pub(super) struct Xdp {
+    /// Why the program could not be loaded.
+    lacking: Option<String>,
+    /// Name and index of devices that refused it.
+    refused: BTreeSet<(String, u32)>,
+}
+
+impl Xdp {
+    /// With the program loaded, or else the reason why it is not.
+    pub(super) fn new(loaded: Result<(), String>) -> Self {
+        Self { lacking: loaded.err(), refused: BTreeSet::new() }
+    }
+}
+
+impl Datapath {
+    /// Puts the program in the place of those that an earlier run attached. Those of vanished devices are forgotten.
+    pub(super) fn replace_xdp(&mut self) -> Result<(), DatapathError> {
+        let devices = pins::devices();
+        for pin in self.pins.xdp_links()? {
+            if !devices.contains(&pin.device) || !self.update_xdp(&pin).map_err(|source| failed(&pin, source))? {
+                self.pins.remove_xdp(&pin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// False when the link is on no device any more, or there is no program to put there.
+    fn update_xdp(&mut self, pin: &XdpPin) -> Result<bool, Failure> {
+        if self.xdp.lacking.is_some() {
+            return Ok(false);
+        }
+        let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(self.pins.xdp(pin))?))?;
+        let program = object::xdp(&mut self.ebpf)?;
+        match program.attach_to_link(link) {
+            Ok(id) => {
+                // Closes the descriptor; the pin keeps the link.
+                drop(program.take_link(id)?);
+                Ok(true)
+            }
+            Err(error) if errno(&error) == Some(Errno::NOLINK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the program be on these devices as wanted, and on no other of them. What is attached to a device that is
+    /// not named stays: it may be down for a moment. Gives what went wrong, a device each; the others are as wanted.
+    pub fn set_xdp(&mut self, devices: &[XdpDevice]) -> Vec<DatapathError> {
+        let kept = match self.keep_xdp(devices) {
+            Ok(kept) => kept,
+            Err(error) => return vec![error],
+        };
+        let mut errors = Vec::new();
+        for device in devices {
+            let Some(wanted) = device.wanted else { continue };
+            let key = (device.name.clone(), device.ifindex);
+            if self.xdp.refused.contains(&key) {
+                continue;
+            }
+            let kept = kept.contains(&device.ifindex);
+            if let Err(error) = self.put_xdp(device, wanted, kept) {
+                errors.push(error);
+                self.xdp.refused.insert(key);
+            }
+        }
+        errors
+    }
+
+    /// Takes off what is not wanted any more; the indexes of the devices that keep the program.
+    fn keep_xdp(&mut self, devices: &[XdpDevice]) -> Result<BTreeSet<u32>, DatapathError> {
+        let present = pins::devices();
+        let mut kept = BTreeSet::new();
+        for pin in self.pins.xdp_links()? {
+            let ifindex = link::xdp_ifindex(&self.pins.xdp(&pin)).unwrap_or(0);
+            let fits = match devices.iter().find(|device| device.name == pin.device) {
+                Some(device) => {
+                    device.ifindex == ifindex && device.wanted.is_some_and(|wanted| wanted.mode == pin.mode)
+                }
+                None => ifindex != 0 && present.contains(&pin.device),
+            };
+            if fits {
+                kept.insert(ifindex);
+            } else {
+                self.pins.remove_xdp(&pin)?;
+            }
+        }
+        for ifindex in self.maps.devices()?.into_keys().filter(|ifindex| !kept.contains(ifindex)) {
+            self.maps.del_device(ifindex)?;
+        }
+        Ok(kept)
+    }
+
+    /// Gives a device its entry and, unless it has it already, the program.
+    fn put_xdp(&mut self, device: &XdpDevice, wanted: XdpWanted, attached: bool) -> Result<(), DatapathError> {
+        let pin = XdpPin { mode: wanted.mode, device: device.name.clone() };
+        let entry = Device { mac: wanted.mac, relays: u16::from(wanted.relays) };
+        if let Some(lacking) = &self.xdp.lacking {
+            return Err(failed(&pin, lacking.clone().into()));
+        }
+        if !attached {
+            self.attach_xdp(device.ifindex, &pin).map_err(|source| failed(&pin, source))?;
+        }
+        // Only now: without an entry the program passes everything, with one others may send by the device.
+        if self.maps.devices()?.get(&device.ifindex) == Some(&entry) {
+            return Ok(());
+        }
+        self.maps.put_device(device.ifindex, entry)
+    }
+
+    fn attach_xdp(&mut self, ifindex: u32, pin: &XdpPin) -> Result<(), Failure> {
+        let flags = match pin.mode {
+            XdpMode::Native => Flags::Driver,
+            XdpMode::Generic => Flags::Skb,
+        };
+        let program = object::xdp(&mut self.ebpf)?;
+        let id = program.attach_to_if_index(ifindex, flags)?;
+        FdLink::try_from(program.take_link(id)?)?.pin(self.pins.xdp(pin))?;
+        Ok(())
+    }
+
+    /// Takes the program off every device.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn remove_xdp(&mut self) -> Result<(), DatapathError> {
+        for pin in self.pins.xdp_links()? {
+            self.pins.remove_xdp(&pin)?;
+        }
+        self.maps.devices()?.into_keys().try_for_each(|ifindex| self.maps.del_device(ifindex))
+    }
+
+    /// Removes the pins of a device that vanished.
+    pub(super) fn forget_xdp(&mut self, ifname: &str) -> Result<(), DatapathError> {
+        self.xdp.refused.retain(|(name, _)| name != ifname);
+        XdpMode::ALL.into_iter().try_for_each(|mode| self.pins.remove_xdp(&XdpPin { mode, device: ifname.to_owned() }))
+    }
+
+    /// Where the program is.
+    pub(super) fn xdp_attachments(&self) -> Result<Vec<Attachment>, DatapathError> {
+        let attachment = |pin: XdpPin| {
+            let link = PinnedLink::from_pin(self.pins.xdp(&pin)).ok();
+            let id = link.and_then(|link| FdLink::from(link).info().ok()).map(|info| info.program_id());
+            Attachment { program: weave_common::map::PROG_XDP, device: pin.device, mode: Some(pin.mode.as_str()), id }
+        };
+        Ok(self.pins.xdp_links()?.into_iter().map(attachment).collect())
+    }
+}
+
+fn failed(pin: &XdpPin, source: Failure) -> DatapathError {
+    DatapathError::Xdp { device: pin.device.clone(), mode: pin.mode.as_str(), source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! The driver: feeds the core, carries out what it says, in the order that the core's contract asks for.
+//!
+//! One loop owns the core, the store and the kernel's maps. A turn: one input, drain the core, one commit of all records
+//! of the batch, then everything else of the batch. A failed commit ends the controller before anything of that batch
+//! was sent, answered or written to the kernel; the dataplane goes on.
+//!
+//! Slow work (interfaces, routes, connections) runs in other tasks and comes back as inputs; at most [`JOBS_MAX`] jobs on
+//! interfaces at once. Cancelling: SIGTERM and SIGINT end the loop between two turns and leave the dataplane.
+
+mod effects;
+mod error;
+mod host;
+mod offline;
+mod start;
+mod xdp;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant as Clock, MissedTickBehavior, interval, sleep_until},
+};
+use tracing::{info, warn};
+
+pub use self::{
+    error::RunError,
+    offline::{teardown_offline, wipe_offline},
+};
+use super::{
+    control::{Call, Control},
+    datapath::{Datapath, UnderlayRoute},
+    links::Links,
+    lock::Lock,
+    probes::Probes,
+    store::Store,
+    underlay::UnderlayEvent,
+};
+use crate::{
+    config::{Dirs, LaunchConfig, flags::Xdp},
+    proto::{
+        command::{Answer, Refusal},
+        io::{Input, LinkFacts, OpId, RequestId, Shutdown},
+        node::Node,
+        time::Instant,
+    },
+};
+
+/// Most jobs on interfaces at once.
+const JOBS_MAX: usize = 16;
+/// Threads of the runtime: the driver's own, and these for links, API and probes.
+const WORKERS: usize = 2;
+/// Longest sleep; the core's own deadlines are shorter.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// Time between two looks at which tunnels carried packets.
+const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
+
+/// A job on an interface that came to its end.
+struct Finished {
+    op: OpId,
+    /// Name of the host end; `None` after a removal.
+    made: Option<String>,
+    result: Result<LinkFacts, String>,
+}
+
+/// See the head of this file.
+struct Driver {
+    node: Node,
+    store: Arc<Store>,
+    links: Links,
+    probes: Probes,
+    datapath: Datapath,
+    control: Option<Control>,
+    dirs: Dirs,
+    anchor: String,
+    xdp: Xdp,
+    clock: Clock,
+    inputs: mpsc::Receiver<Input>,
+    calls: mpsc::Receiver<Call>,
+    host_events: mpsc::Receiver<UnderlayEvent>,
+    finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
+    jobs: Arc<Semaphore>,
+    replies: BTreeMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
+    next_request: u64,
+    pending: VecDeque<Input>,
+    routes: BTreeMap<Ipv4Addr, UnderlayRoute>,
+    devices: BTreeSet<String>,
+    endpoints: BTreeSet<String>,
+    _locks: [Lock; 2],
+    _watch: JoinHandle<()>,
+}
+
+/// Runs a controller until it is told to stop. `ready` is called once, when the API answers.
+///
+/// # Errors
+/// One sentence: why it did not start, or why it ended.
+pub fn run(config: LaunchConfig, ready: impl FnOnce()) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let runtime = runtime.map_err(RunError::Runtime)?;
+    runtime.block_on(async {
+        let signals = Signals::new().map_err(RunError::Runtime)?;
+        let mut driver = Driver::start(config).await?;
+        ready();
+        let how = driver.turn_until_told(signals).await?;
+        driver.end(how).await
+    })
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+}
+
+impl Driver {
+    fn now(&self) -> Instant {
+        Instant::from_start(self.clock.elapsed())
+    }
+
+    async fn turn_until_told(&mut self, mut signals: Signals) -> Result<Shutdown, RunError> {
+        let mut looks = interval(TRAFFIC_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let sleep = self.node.poll_timeout().map_or(SLEEP_MAX, |(at, _)| at.since(self.now()).min(SLEEP_MAX));
+            let told = tokio::select! {
+                _ = signals.term.recv() => Some(Shutdown::Stop),
+                _ = signals.int.recv() => Some(Shutdown::Stop),
+                Some(input) = self.inputs.recv() => self.input(input).await?,
+                Some(call) = self.calls.recv() => self.call(call).await?,
+                Some(event) = self.host_events.recv() => self.host_event(event).await?,
+                Some(done) = self.finished.1.recv() => self.job_done(done).await?,
+                _ = looks.tick() => self.look_at_traffic().await?,
+                () = sleep_until(Clock::now() + sleep) => {
+                    self.node.handle_timeout(self.now());
+                    self.drain().await?
+                }
+            };
+            if let Some(how) = told {
+                return Ok(how);
+            }
+        }
+    }
+
+    /// Feeds one input, and what follows from it at once.
+    async fn input(&mut self, input: Input) -> Result<Option<Shutdown>, RunError> {
+        self.pending.push_back(input);
+        while let Some(input) = self.pending.pop_front() {
+            self.node.handle_input(input, self.now());
+            if let Some(how) = self.drain().await? {
+                return Ok(Some(how));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn call(&mut self, call: Call) -> Result<Option<Shutdown>, RunError> {
+        match call {
+            Call::Command { command, reply } => {
+                self.replies.retain(|_, waiting| !waiting.is_closed());
+                self.next_request += 1;
+                let id = RequestId(self.next_request);
+                self.replies.insert(id, reply);
+                self.input(Input::Request { id, command }).await
+            }
+            Call::Kernel { reply } => {
+                // A caller that went away needs no answer.
+                drop(reply.send(self.kernel_facts()));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Ends in the way that was asked for.
+    async fn end(mut self, how: Shutdown) -> Result<(), RunError> {
+        if let Some(control) = self.control.take() {
+            control.close().await;
+        }
+        let host_ifs: Vec<String> = self.endpoints.iter().cloned().collect();
+        let Self { dirs, anchor, datapath, store, links, probes, .. } = self;
+        drop((datapath, store, links, probes));
+        match how {
+            Shutdown::Stop => info!("stopped; containers keep talking"),
+            Shutdown::Teardown | Shutdown::Wipe => {
+                for line in offline::remove_dataplane(&dirs, &host_ifs, &anchor).await? {
+                    info!("{line}");
+                }
+            }
+        }
+        if how == Shutdown::Wipe {
+            Store::wipe(&dirs.state)?;
+            warn!("reset: the store was removed; the next launch is a new peer");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a controller did not start, or ended.
+
+use std::io;
+
+use crate::{
+    proto::boot::BootError,
+    shell::{
+        anchor::AnchorError, control::ControlError, datapath::DatapathError, endpoints::EndpointError,
+        links::LinksError, lock::LockError, probes::ProbesError, store::StoreError, underlay::UnderlayError,
+    },
+};
+
+/// One sentence for the operator. Where it is about the start, what was there before goes on as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No threads, no signals, no randomness.
+    #[error("the kernel refused what every process needs: {0}; nothing was changed")]
+    Runtime(io::Error),
+    /// Another controller.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store cannot be used, or a commit failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The launch contradicts the store.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The control port.
+    #[error(transparent)]
+    Links(#[from] LinksError),
+    /// The probe port.
+    #[error(transparent)]
+    Probes(#[from] ProbesError),
+    /// The data port.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
+    /// The kernel's programs and maps.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// XDP, where the operator insists on it.
+    #[error("{0}; the controller was not started: launch with --xdp auto or --xdp off")]
+    Xdp(DatapathError),
+    /// The host's devices and routes.
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
+    /// Containers' interfaces.
+    #[error(transparent)]
+    Endpoints(#[from] EndpointError),
+    /// The API socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Nothing could be stored, so nothing may be done.
+    #[error(
+        "the controller stopped because its store failed: {0}; containers keep talking, launch it again when the disk is well"
+    )]
+    Commit(StoreError),
+    /// A thread that commits ended badly.
+    #[error("the controller stopped because a commit did not come back: {0}; containers keep talking, launch it again")]
+    Join(#[from] tokio::task::JoinError),
+}

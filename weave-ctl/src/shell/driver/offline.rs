@@ -1,0 +1,84 @@
+//! Taking a controller's traces away when it does not run.
+
+use std::collections::BTreeSet;
+
+use super::RunError;
+use crate::{
+    config::Dirs,
+    shell::{anchor, datapath::Datapath, endpoints, lock, store::Store},
+};
+
+/// Removes the dataplane of a controller that does not run. Says what was removed, a line each.
+///
+/// # Errors
+/// A controller runs, or the kernel refused; what was removed before stays removed.
+pub fn teardown_offline(dirs: &Dirs) -> Result<Vec<String>, RunError> {
+    blocking(async {
+        let _locks = hold(dirs)?;
+        let devices = known_devices(dirs);
+        remove_dataplane(dirs, &devices.endpoints, &devices.anchor).await
+    })
+}
+
+/// Removes the store and the dataplane of a controller that does not run. Says what was removed, a line each.
+///
+/// # Errors
+/// As [`teardown_offline`].
+pub fn wipe_offline(dirs: &Dirs) -> Result<Vec<String>, RunError> {
+    blocking(async {
+        let _locks = hold(dirs)?;
+        let devices = known_devices(dirs);
+        let mut lines = remove_dataplane(dirs, &devices.endpoints, &devices.anchor).await?;
+        Store::wipe(&dirs.state)?;
+        lines.push(format!("the store in {} was removed", dirs.state.display()));
+        Ok(lines)
+    })
+}
+
+fn blocking<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Runtime)?.block_on(work)
+}
+
+/// Both directories, as far as they exist; a missing one has nothing to be removed.
+fn hold(dirs: &Dirs) -> Result<Vec<lock::Lock>, RunError> {
+    let present = [&dirs.state, &dirs.bpf].into_iter().filter(|dir| dir.is_dir());
+    Ok(present.map(|dir| lock::take(dir)).collect::<Result<_, _>>()?)
+}
+
+struct Devices {
+    endpoints: Vec<String>,
+    anchor: String,
+}
+
+/// Devices of this controller as its pins and its store tell; a store that cannot be read tells nothing.
+fn known_devices(dirs: &Dirs) -> Devices {
+    let mut endpoints: BTreeSet<String> = BTreeSet::new();
+    let mut anchor = anchor::name(crate::config::DEFAULT_PORT + 1);
+    for (program, device) in Datapath::pinned_devices(&dirs.bpf) {
+        match program {
+            weave_common::map::PROG_CONTAINER => drop(endpoints.insert(device)),
+            weave_common::map::PROG_ANCHOR => anchor = device,
+            _ => {}
+        }
+    }
+    if dirs.state.is_dir()
+        && let Ok((_, stored)) = Store::open(&dirs.state)
+    {
+        endpoints.extend(stored.allocations.into_values().map(|a| a.host_if));
+    }
+    Devices { endpoints: endpoints.into_iter().collect(), anchor }
+}
+
+/// Removes containers' interfaces, programs, maps and the anchor. Says what was removed, a line each.
+pub(super) async fn remove_dataplane(dirs: &Dirs, host_ifs: &[String], anchor: &str) -> Result<Vec<String>, RunError> {
+    let present = endpoints::list().await?;
+    let mut lines = Vec::new();
+    for host_if in host_ifs.iter().filter(|name| present.contains_key(*name)) {
+        endpoints::remove(host_if).await?;
+        lines.push(format!("the interface {host_if} was removed"));
+    }
+    Datapath::teardown(&dirs.bpf)?;
+    lines.push(format!("programs and maps under {} were removed", dirs.bpf.display()));
+    anchor::remove(anchor).await?;
+    Ok(lines)
+}

@@ -1,0 +1,179 @@
+//! From a validated configuration to a running driver: everything that can refuse is asked before anything is changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs::File,
+    io::Read,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant as Clock, sleep},
+};
+use weave_common::{
+    config::{Config, SCHEMA},
+    vxlan,
+};
+
+use super::{Driver, JOBS_MAX, RunError, host::Seen};
+use crate::{
+    config::LaunchConfig,
+    proto::{
+        boot::{self, Installed},
+        io::Input,
+        node::Node,
+        rng::Rng,
+        time::Instant,
+    },
+    shell::{
+        QUEUE, anchor, control,
+        datapath::{Datapath, Existing},
+        endpoints, identity,
+        links::{Links, LinksConfig},
+        lock::{self, Lock, LockError},
+        probes::Probes,
+        store::Store,
+        underlay,
+    },
+};
+
+/// Time that a holder of a directory is given to let go of it.
+const HOLDER_ENDS: Duration = Duration::from_secs(1);
+/// Pause between two looks whether it has.
+const HOLDER_POLL: Duration = Duration::from_millis(10);
+
+impl Driver {
+    pub(super) async fn start(config: LaunchConfig) -> Result<Self, RunError> {
+        Datapath::check_dir(&config.dirs.bpf)?;
+        let locks = [hold(&config.dirs.state).await?, hold(&config.dirs.bpf).await?];
+        let bpf_dir = config.dirs.bpf.clone();
+        let anchor = anchor::name(config.launch.port.saturating_add(1));
+        let before = (Datapath::is_pinned(&bpf_dir), anchor::exists(&anchor).await?);
+        let started = Self::build(config, locks).await;
+        if started.is_err() {
+            take_back(&bpf_dir, &anchor, before).await;
+        }
+        started
+    }
+
+    async fn build(config: LaunchConfig, locks: [Lock; 2]) -> Result<Self, RunError> {
+        let LaunchConfig { launch, listen, password, xdp, dirs } = config;
+        let (store, stored) = Store::open(&dirs.state)?;
+        let seed = entropy().map_err(RunError::Runtime)?;
+        let boot = boot::resume(stored, &launch, identity::derive(), &mut Rng::new(seed))?;
+
+        let (to_driver, inputs) = mpsc::channel(QUEUE);
+        let port = launch.port;
+        let listen = SocketAddr::new(listen, port);
+        let links = Links::start(LinksConfig { listen, password, control_port: port }, to_driver.clone()).await?;
+        let probes = Probes::start(port, to_driver).await?;
+        let (datapath, existing, anchor) = dataplane(&dirs.bpf, port).await?;
+        let installed =
+            Installed { adopted: existing.adopted, maps: existing.maps, endpoints: endpoints::list().await? };
+
+        let (host_sender, host_events) = mpsc::channel(QUEUE);
+        let watch = underlay::watch(host_sender).await?;
+        let (call_sender, calls) = mpsc::channel(QUEUE);
+        let node = Node::new(boot, &launch, &installed, entropy().map_err(RunError::Runtime)?, Instant::default());
+        let control = control::start(&dirs.run, call_sender).await?;
+        let mut driver = Self {
+            node,
+            store: Arc::new(store),
+            links,
+            probes,
+            datapath,
+            control: Some(control),
+            dirs,
+            anchor,
+            xdp,
+            clock: Clock::now(),
+            inputs,
+            calls,
+            host_events,
+            finished: mpsc::channel(QUEUE),
+            jobs: Arc::new(Semaphore::new(JOBS_MAX)),
+            replies: BTreeMap::new(),
+            next_request: 0,
+            pending: VecDeque::new(),
+            routes: BTreeMap::new(),
+            devices: BTreeSet::new(),
+            endpoints: BTreeSet::new(),
+            _locks: locks,
+            _watch: watch,
+        };
+        driver.resume().await?;
+        give_memory_back();
+        Ok(driver)
+    }
+
+    /// The first turn: makes the launch durable, puts programs where containers already are, looks at the underlay.
+    async fn resume(&mut self) -> Result<(), RunError> {
+        for host_if in self.node.interfaces() {
+            self.datapath.attach_container(&host_if)?;
+            self.endpoints.insert(host_if);
+        }
+        // A new node only makes its launch durable and writes maps; nobody can have asked it to end yet.
+        self.drain().await?;
+        let Seen { underlay, xdp } = self.look_at_host().await?;
+        xdp.map_err(RunError::Xdp)?;
+        self.input(Input::Underlay(underlay)).await?;
+        Ok(())
+    }
+}
+
+/// The GRO anchor and the programs: the anchor's own is in place before the data port is open.
+async fn dataplane(bpf_dir: &Path, port: u16) -> Result<(Datapath, Existing, String), RunError> {
+    let data_port = port.saturating_add(1);
+    let anchor = anchor::name(data_port);
+    anchor::make(&anchor, data_port).await?;
+    let config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port, probe_port: port };
+    let (mut datapath, existing) = Datapath::open(bpf_dir, config)?;
+    datapath.attach_anchor(&anchor)?;
+    anchor::raise(&anchor, data_port).await?;
+    Ok((datapath, existing, anchor))
+}
+
+/// Holds `dir`. One that was just killed lets go of it only when the kernel has closed its maps, so a holder is given
+/// [`HOLDER_ENDS`].
+async fn hold(dir: &Path) -> Result<Lock, LockError> {
+    let deadline = Clock::now() + HOLDER_ENDS;
+    loop {
+        match lock::take(dir) {
+            Err(LockError::Held { .. }) if Clock::now() < deadline => sleep(HOLDER_POLL).await,
+            taken => return taken,
+        }
+    }
+}
+
+/// Takes back what a launch that failed made in the kernel; what was there `before` (pins, anchor) stays.
+async fn take_back(bpf_dir: &Path, anchor: &str, (pinned, anchored): (bool, bool)) {
+    // Whoever holds the directory by now needs what is there.
+    let Ok(_lock) = lock::take(bpf_dir) else { return };
+    if !pinned && let Err(left) = Datapath::teardown(bpf_dir) {
+        tracing::warn!("{left}");
+    }
+    if !anchored && let Err(left) = anchor::remove(anchor).await {
+        tracing::warn!("{left}");
+    }
+}
+
+/// Gives the memory back that only starting needs: to derive a key from a password and to read the kernel's types takes
+/// several times what a running controller does. glibc keeps it, as it takes what was freed once to be asked for again.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes the allocator's own locks and touches no memory in use. Whether there was any to give is no matter.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// A seed from the kernel.
+fn entropy() -> std::io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(seed)
+}

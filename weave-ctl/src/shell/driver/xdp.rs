@@ -1,0 +1,58 @@
+//! Which devices get the XDP program, by what the operator chose.
+//!
+//! `auto` takes network cards on the PCI bus alone: there a native program takes nothing from the device but merging in
+//! hardware. A veth with one keeps its peer from handing over super-packets, a hypervisor's card likewise, and what else
+//! has an address (bridge, VLAN, tunnel) is software that gets its packets from another device.
+//!
+//! Relayed without the kernel's stack is only what a card received: on a veth the sender may have left checksums to a
+//! device that there never is, and in generic mode a packet may be merged from several. It takes a host that forwards
+//! (`net.ipv4.conf.all.forwarding`): on others the kernel does not tell XDP how to reach a neighbour, and the stack relays.
+
+use tracing::warn;
+
+use super::Driver;
+use crate::{
+    config::flags::Xdp,
+    shell::{
+        datapath::{DatapathError, XdpDevice, XdpMode, XdpWanted},
+        underlay::{Device, Nature},
+    },
+};
+
+impl Driver {
+    /// Makes XDP be where it should be among the underlay's devices.
+    ///
+    /// # Errors
+    /// The first refusal, where the operator insists; else refusals are warnings.
+    pub(super) fn look_at_xdp(&mut self, devices: &[Device]) -> Result<(), DatapathError> {
+        if self.xdp == Xdp::Off {
+            return self.datapath.remove_xdp();
+        }
+        let devices: Vec<XdpDevice> = devices.iter().map(|device| wanted(self.xdp, device)).collect();
+        let mut errors = self.datapath.set_xdp(&devices).into_iter();
+        if matches!(self.xdp, Xdp::Native | Xdp::Generic) {
+            return errors.next().map_or(Ok(()), Err);
+        }
+        errors.for_each(|error| {
+            warn!("{error}; its packets are dropped and relayed by the kernel's stack, a little later")
+        });
+        Ok(())
+    }
+}
+
+fn wanted(choice: Xdp, device: &Device) -> XdpDevice {
+    let how = match (choice, device.nature) {
+        (Xdp::Auto, Nature::PciCard) | (Xdp::Native, Nature::PciCard | Nature::OtherCard) => {
+            Some((XdpMode::Native, true))
+        }
+        (Xdp::Native, Nature::Veth) => Some((XdpMode::Native, false)),
+        (Xdp::Generic, _) => Some((XdpMode::Generic, false)),
+        (Xdp::Off | Xdp::Auto | Xdp::Native, _) => None,
+    };
+    // A device without an Ethernet address carries frames of another kind.
+    let wanted = how.zip(device.mac).map(|((mode, relays), mac)| XdpWanted { mode, mac, relays });
+    XdpDevice { name: device.name.clone(), ifindex: device.ifindex, wanted }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! Containers' interfaces: one veth each, its host end here, its other end in the container's namespace.
+//!
+//! [`ensure`] is idempotent: what is right stays untouched, so that a relaunch disturbs nobody. What it made on the way
+//! to a failure it removes again.
+//!
+//! Does not: attach programs, choose addresses, or touch anything else in the container.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use futures_util::StreamExt;
+use ipnet::Ipv4Net;
+use rtnetlink::{
+    LinkUnspec,
+    packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage},
+        link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
+        nsid::{NsidAttribute, NsidMessage},
+    },
+};
+use rustix::io::Errno;
+
+use super::{
+    netlink::{Device, Netlink, NetlinkError, ask, collect},
+    netns::NetnsError,
+};
+use crate::proto::{
+    endpoints::HOST_IF_PREFIX,
+    io::{CONTAINER_IF, EndpointSpec, LinkFacts},
+};
+
+/// Most addresses of one container.
+const ADDRS_MAX: usize = 64;
+
+/// Why a container's interface is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The container is gone, or not a container.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The container has an interface of that name already.
+    #[error(
+        "the container at {netns} has an interface {CONTAINER_IF} that is not this controller's: detach it from the \
+         network it belongs to, or remove it; nothing was changed"
+    )]
+    Taken {
+        /// The container.
+        netns: String,
+    },
+    /// The host has a device of that name already.
+    #[error("the host's device {host_if} is not one end of a veth and was left alone: remove or rename it")]
+    HostTaken {
+        /// The name.
+        host_if: String,
+    },
+    /// The addresses could not be made exactly so.
+    #[error(
+        "the addresses of {CONTAINER_IF} in {netns} keep changing, or are more than {ADDRS_MAX}: something else sets them too"
+    )]
+    Addresses {
+        /// The container.
+        netns: String,
+    },
+    /// The kernel refused.
+    #[error("cannot {what} for the container at {netns}: {source}")]
+    Netlink {
+        /// What was tried.
+        what: &'static str,
+        /// The container.
+        netns: String,
+        /// Why not.
+        source: NetlinkError,
+    },
+    /// The kernel refused, on the host.
+    #[error("cannot {what}: {source}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: NetlinkError,
+    },
+}
+
+/// Makes the container's interface exactly as `spec` says.
+///
+/// # Errors
+///
+/// A name is taken, the container is gone, or the kernel refused. A veth made on the way is removed again; one that was
+/// there stays.
+pub async fn ensure(spec: &EndpointSpec) -> Result<LinkFacts, EndpointError> {
+    let netns = File::open(&spec.netns).map_err(|source| NetnsError::Open { path: (&spec.netns).into(), source })?;
+    if spec.addrs.len() > ADDRS_MAX {
+        return Err(EndpointError::Addresses { netns: spec.netns.clone() });
+    }
+    let job = Job {
+        spec,
+        host: Netlink::here().map_err(|source| EndpointError::Host { what: "talk to the kernel", source })?,
+        container: Netlink::inside(&spec.netns).map_err(|source| match source {
+            NetlinkError::Netns(error) => EndpointError::Netns(error),
+            source => failed("talk to the kernel", spec)(source),
+        })?,
+    };
+    if let Some(ends) = job.find(netns.as_fd()).await? {
+        return job.settle(&ends).await;
+    }
+    job.create(netns.as_fd()).await?;
+    let result = job.finish().await;
+    if result.is_err()
+        && let Err(error) = remove(&spec.host_if).await
+    {
+        tracing::warn!("{} stays behind: {error}", spec.host_if);
+    }
+    result
+}
+
+/// Removes the veth whose host end is `host_if`; none is fine.
+///
+/// # Errors
+///
+/// The kernel refused, or the device of that name is not one end of a veth and was left alone.
+pub async fn remove(host_if: &str) -> Result<(), EndpointError> {
+    let failed = |source| EndpointError::Host { what: "remove a container's interface", source };
+    let netlink = Netlink::here().map_err(failed)?;
+    match netlink.device(host_if).await.map_err(failed)? {
+        None => Ok(()),
+        Some(device) if device.is_veth() => netlink.del(device.index).await.map_err(failed),
+        Some(_) => Err(EndpointError::HostTaken { host_if: host_if.to_owned() }),
+    }
+}
+
+/// Host ends that exist: name and index.
+///
+/// # Errors
+///
+/// The kernel gave no list.
+pub async fn list() -> Result<BTreeMap<String, u32>, EndpointError> {
+    let failed = |source| EndpointError::Host { what: "list containers' interfaces", source };
+    let devices = Netlink::here().map_err(failed)?.devices().await.map_err(failed)?;
+    Ok(devices.into_iter().filter(is_host_end).map(|d| (d.name, d.index)).collect())
+}
+
+/// Largest super-packet in bytes that a container may hand over whole: with the outer headers it must not exceed what
+/// the 16 bits of an IPv4 length can say.
+const GSO_MAX: u32 = u16::MAX as u32 - weave_common::vxlan::OVERHEAD;
+
+/// Whether `device` is the host end of a container's veth.
+pub(crate) fn is_host_end(device: &Device) -> bool {
+    device.is_veth() && device.name.starts_with(HOST_IF_PREFIX)
+}
+
+fn failed(what: &'static str, spec: &EndpointSpec) -> impl Fn(NetlinkError) -> EndpointError {
+    move |source| EndpointError::Netlink { what, netns: spec.netns.clone(), source }
+}
+
+/// Both ends of a veth.
+struct Ends {
+    host: Device,
+    container: Device,
+}
+
+struct Job<'a> {
+    spec: &'a EndpointSpec,
+    host: Netlink,
+    container: Netlink,
+}
+
+impl Job<'_> {
+    /// The veth between `spec.host_if` and the container, if it is there. A host end that leads elsewhere is removed.
+    async fn find(&self, netns: BorrowedFd<'_>) -> Result<Option<Ends>, EndpointError> {
+        let failed = || failed("look for an interface", self.spec);
+        let host = self.host.device(&self.spec.host_if).await.map_err(failed())?;
+        let container = self.container.device(CONTAINER_IF).await.map_err(failed())?;
+        if host.as_ref().is_some_and(|h| !h.is_veth()) {
+            return Err(EndpointError::HostTaken { host_if: self.spec.host_if.clone() });
+        }
+        let id = netns_id(&self.host, netns).await.map_err(failed())?;
+        match (host, container) {
+            (Some(host), Some(container)) if are_ends(&host, &container, id) => Ok(Some(Ends { host, container })),
+            (_, Some(_)) => Err(EndpointError::Taken { netns: self.spec.netns.clone() }),
+            (Some(stale), None) => {
+                self.host.del(stale.index).await.map_err(failed())?;
+                Ok(None)
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Makes the veth with its other end in the container at once: it is never seen in the host's namespace.
+    async fn create(&self, netns: BorrowedFd<'_>) -> Result<(), EndpointError> {
+        let mut peer = LinkUnspec::new_with_name(CONTAINER_IF)
+            .address(self.spec.mac.0.to_vec())
+            .mtu(self.spec.mtu)
+            .setns_by_fd(netns.as_raw_fd())
+            .build();
+        peer.attributes.push(LinkAttribute::GsoMaxSize(GSO_MAX));
+        let mut message = LinkUnspec::new_with_name(&self.spec.host_if).mtu(self.spec.mtu).build();
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.host.add(message).await.map_err(failed("make an interface", self.spec))
+    }
+
+    /// Sets up a veth just made.
+    async fn finish(&self) -> Result<LinkFacts, EndpointError> {
+        let failed = || failed("set up an interface", self.spec);
+        let vanished = || failed()(NetlinkError::NoAnswer("it vanished at once".to_owned()));
+        let host = self.host.device(&self.spec.host_if).await.map_err(failed())?.ok_or_else(vanished)?;
+        let container = self.container.device(CONTAINER_IF).await.map_err(failed())?.ok_or_else(vanished)?;
+        self.host.without_ipv6_address(host.index).await.map_err(failed())?;
+        self.container.without_ipv6_address(container.index).await.map_err(failed())?;
+        self.settle(&Ends { host, container }).await
+    }
+
+    /// Gives both ends their settings, changing only what differs.
+    async fn settle(&self, ends: &Ends) -> Result<LinkFacts, EndpointError> {
+        let failed = || failed("set up an interface", self.spec);
+        if let Some(change) = self.change(&ends.host, None) {
+            self.host.set(change).await.map_err(failed())?;
+        }
+        let index = ends.container.index;
+        if let Some(change) = self.change(&ends.container, Some(&self.spec.mac.0)) {
+            self.container.set(change).await.map_err(failed())?;
+        }
+        self.settle_addrs(index).await?;
+        if !ends.container.up {
+            self.container.up(index).await.map_err(failed())?;
+        }
+        if !ends.host.up {
+            self.host.up(ends.host.index).await.map_err(failed())?;
+        }
+        Ok(LinkFacts { ifindex: ends.host.index })
+    }
+
+    fn change(&self, device: &Device, mac: Option<&[u8]>) -> Option<LinkMessage> {
+        let mac = mac.filter(|mac| device.mac != *mac);
+        if device.mtu == self.spec.mtu && mac.is_none() {
+            return None;
+        }
+        let mut change = LinkUnspec::new_with_index(device.index).mtu(self.spec.mtu);
+        if let Some(mac) = mac {
+            change = change.address(mac.to_vec());
+        }
+        Some(change.build())
+    }
+
+    /// Adds and removes addresses, one at a time, until they are those of the spec.
+    ///
+    /// Read anew after each step: removing the first address of a subnet takes the others of it along.
+    async fn settle_addrs(&self, index: u32) -> Result<(), EndpointError> {
+        let failed = || failed("set the addresses", self.spec);
+        let mut wanted: Vec<Ipv4Net> = Vec::new();
+        for addr in &self.spec.addrs {
+            if !wanted.contains(addr) {
+                wanted.push(*addr);
+            }
+        }
+        for _ in 0..2 * ADDRS_MAX {
+            let request = self.container.handle.address().get().set_link_index_filter(index);
+            let messages = collect(request.execute()).await.map_err(failed())?;
+            let present: Vec<_> = messages.iter().filter_map(|m| Some((address(m)?, m))).collect();
+            match step(&present.iter().map(|(addr, _)| *addr).collect::<Vec<_>>(), &wanted) {
+                Step::Done => return Ok(()),
+                Step::Add(addr) => {
+                    let add = self.container.handle.address().add(index, addr.addr().into(), addr.prefix_len());
+                    ask(add.execute()).await.map_err(failed())?;
+                }
+                Step::Remove(at) => {
+                    let Some((_, message)) = present.get(at) else { continue };
+                    match ask(self.container.handle.address().del((*message).clone()).execute()).await {
+                        Err(error) if error.is(Errno::ADDRNOTAVAIL) => {}
+                        result => result.map_err(failed())?,
+                    }
+                }
+            }
+        }
+        Err(EndpointError::Addresses { netns: self.spec.netns.clone() })
+    }
+}
+
+/// What to do next to an interface's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Done,
+    /// Take away the address at this place of the list.
+    Remove(usize),
+    Add(Ipv4Net),
+}
+
+/// The next step from the addresses `present` to those `wanted`.
+///
+/// Order counts within a subnet: the first address there is the one that the container's own packets carry.
+fn step(present: &[Ipv4Net], wanted: &[Ipv4Net]) -> Step {
+    let place =
+        |list: &[Ipv4Net], addr: &Ipv4Net| list.iter().filter(|a| a.trunc() == addr.trunc()).position(|a| a == addr);
+    if let Some(at) = present.iter().position(|addr| place(wanted, addr) != place(present, addr)) {
+        return Step::Remove(at);
+    }
+    wanted.iter().find(|addr| !present.contains(addr)).map_or(Step::Done, |addr| Step::Add(*addr))
+}
+
+/// The IPv4 address in `message`.
+fn address(message: &AddressMessage) -> Option<Ipv4Net> {
+    let found: Option<Ipv4Addr> = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(addr)) => Some(*addr),
+        _ => None,
+    });
+    Ipv4Net::new(found?, message.header.prefix_len).ok()
+}
+
+/// Whether `host` and `container` are the two ends of one veth, the latter in the namespace known here as `netns`.
+fn are_ends(host: &Device, container: &Device, netns: Option<i32>) -> bool {
+    container.is_veth()
+        && host.peer == Some(container.index)
+        && container.peer == Some(host.index)
+        && netns.is_some()
+        && host.peer_netns == netns
+}
+
+/// The number by which the namespace of `netlink` knows `netns`; `None` when it does not know it.
+async fn netns_id(netlink: &Netlink, netns: BorrowedFd<'_>) -> Result<Option<i32>, NetlinkError> {
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(netns.as_raw_fd().cast_unsigned()));
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(message));
+    request.header.flags = NLM_F_REQUEST;
+    let mut answers = netlink.handle.clone().request(request)?;
+    let answer = ask(async { Ok(answers.next().await) }).await?;
+    let Some(answer) = answer else { return Err(NetlinkError::NoAnswer("the connection ended".to_owned())) };
+    match answer.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) => {
+            Ok(answer.attributes.iter().find_map(|attribute| match attribute {
+                NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+                _ => None,
+            }))
+        }
+        NetlinkPayload::Error(error) => Err(NetlinkError::Refused(error.to_io())),
+        other => Err(NetlinkError::NoAnswer(format!("{other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! What the anchor, endpoint and underlay effects share of rtnetlink: connections, devices, errors.
+//!
+//! A connection lives in a task that ends when its [`Netlink`] is dropped. Every request waits at most [`PATIENCE`]:
+//! the kernel answers at once unless somebody holds its one network lock.
+//!
+//! Does not: decide anything.
+
+use std::{future::Future, io, path::Path, pin::pin, time::Duration};
+
+use futures_util::{Stream, TryStreamExt};
+use rtnetlink::{
+    Handle, LinkUnspec,
+    packet_route::link::{
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
+};
+use rustix::io::Errno;
+use tokio::time::timeout;
+
+use super::netns::{NetnsError, in_netns};
+
+/// Longest wait for the kernel's answer to one request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a request to the kernel came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error("cannot open a netlink socket: {0}")]
+    Socket(io::Error),
+    /// No such namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The kernel refused.
+    #[error("{0}")]
+    Refused(io::Error),
+    /// The answer made no sense or did not come.
+    #[error("the kernel gave no usable answer: {0}")]
+    NoAnswer(String),
+}
+
+impl NetlinkError {
+    /// Whether the kernel refused with `errno`.
+    pub(crate) fn is(&self, errno: Errno) -> bool {
+        matches!(self, Self::Refused(error) if error.raw_os_error() == Some(errno.raw_os_error()))
+    }
+}
+
+impl From<rtnetlink::Error> for NetlinkError {
+    fn from(error: rtnetlink::Error) -> Self {
+        match error {
+            rtnetlink::Error::NetlinkError(message) => Self::Refused(message.to_io()),
+            other => Self::NoAnswer(other.to_string()),
+        }
+    }
+}
+
+/// A connection to one network namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Netlink {
+    /// For requests that have no method here.
+    pub(crate) handle: Handle,
+}
+
+impl Netlink {
+    /// To the namespace of the calling thread.
+    pub(crate) fn here() -> Result<Self, NetlinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Socket)?;
+        drop(tokio::spawn(connection));
+        Ok(Self { handle })
+    }
+
+    /// To the namespace at `path`. Waits for a thread that makes a socket there.
+    pub(crate) fn inside(path: impl AsRef<Path>) -> Result<Self, NetlinkError> {
+        let runtime = tokio::runtime::Handle::current();
+        in_netns(path, || {
+            let _entered = runtime.enter();
+            Self::here()
+        })?
+    }
+
+    /// The device called `name`.
+    pub(crate) async fn device(&self, name: &str) -> Result<Option<Device>, NetlinkError> {
+        let found = collect(self.handle.link().get().match_name(name).execute()).await;
+        match found {
+            Ok(messages) => Ok(messages.first().map(Device::from)),
+            Err(error) if error.is(Errno::NODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All devices, by index.
+    pub(crate) async fn devices(&self) -> Result<Vec<Device>, NetlinkError> {
+        let mut devices: Vec<_> = collect(self.handle.link().get().execute()).await?.iter().map(Device::from).collect();
+        devices.sort_by_key(|d| d.index);
+        Ok(devices)
+    }
+
+    /// Makes a device.
+    pub(crate) async fn add(&self, device: LinkMessage) -> Result<(), NetlinkError> {
+        ask(self.handle.link().add(device).execute()).await
+    }
+
+    /// Changes a device.
+    pub(crate) async fn set(&self, device: LinkMessage) -> Result<(), NetlinkError> {
+        ask(self.handle.link().set(device).execute()).await
+    }
+
+    /// Removes a device; none is fine.
+    pub(crate) async fn del(&self, index: u32) -> Result<(), NetlinkError> {
+        match ask(self.handle.link().del(index).execute()).await {
+            Err(error) if error.is(Errno::NODEV) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Brings a device up.
+    pub(crate) async fn up(&self, index: u32) -> Result<(), NetlinkError> {
+        self.set(LinkUnspec::new_with_index(index).up().build()).await
+    }
+
+    /// Keeps the kernel from giving a device an IPv6 address of its own.
+    ///
+    /// Taken before the device is up. A kernel without IPv6 refuses, and has no such address either.
+    pub(crate) async fn without_ipv6_address(&self, index: u32) -> Result<(), NetlinkError> {
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
+        match self.set(LinkUnspec::new_with_index(index).append_extra_attribute(spec).build()).await {
+            Err(NetlinkError::Refused(_)) | Ok(()) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Waits for the kernel's answer, not for ever.
+pub(crate) async fn ask<T>(request: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, NetlinkError> {
+    match timeout(PATIENCE, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_elapsed) => Err(NetlinkError::NoAnswer(format!("nothing came for {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// Collects a list that the kernel sends.
+pub(crate) async fn collect<T>(items: impl Stream<Item = Result<T, rtnetlink::Error>>) -> Result<Vec<T>, NetlinkError> {
+    ask(pin!(items).try_collect()).await
+}
+
+/// What matters here of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) kind: Option<InfoKind>,
+    pub(crate) mtu: u32,
+    pub(crate) mac: Vec<u8>,
+    pub(crate) up: bool,
+    pub(crate) loopback: bool,
+    /// Index of the other end of a veth, in that end's namespace.
+    pub(crate) peer: Option<u32>,
+    /// Number by which this namespace knows that of the other end; `None` when it is the same one.
+    pub(crate) peer_netns: Option<i32>,
+    /// What the hardware behind it is on: `pci`, `virtio`, ...; `None` without hardware, and before kernel 5.14.
+    pub(crate) bus: Option<String>,
+    /// Settings of a VXLAN device.
+    pub(crate) vxlan: Vec<InfoVxlan>,
+}
+
+impl Device {
+    /// Whether it is one end of a veth.
+    pub(crate) fn is_veth(&self) -> bool {
+        self.kind == Some(InfoKind::Veth)
+    }
+}
+
+impl From<&LinkMessage> for Device {
+    fn from(message: &LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut device = Self {
+            index: message.header.index,
+            up: flags.contains(LinkFlags::Up),
+            loopback: flags.contains(LinkFlags::Loopback),
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => device.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+                LinkAttribute::Address(mac) => device.mac.clone_from(mac),
+                LinkAttribute::Link(peer) => device.peer = Some(*peer),
+                LinkAttribute::LinkNetNsId(id) => device.peer_netns = Some(*id),
+                LinkAttribute::ParentDevBusName(bus) => device.bus = Some(bus.clone()),
+                LinkAttribute::LinkInfo(infos) => device.take_info(infos),
+                _ => {}
+            }
+        }
+        device
+    }
+}
+
+impl Device {
+    fn take_info(&mut self, infos: &[LinkInfo]) {
+        for info in infos {
+            match info {
+                LinkInfo::Kind(kind) => self.kind = Some(kind.clone()),
+                LinkInfo::Data(InfoData::Vxlan(settings)) => self.vxlan.clone_from(settings),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

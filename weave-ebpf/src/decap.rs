@@ -1,0 +1,200 @@
+//! From the underlay: to the container that holds the inner destination, on to the next peer, or, for a probe, up to the
+//! controller.
+//!
+//! What is not addressed to this host's data port or probe port passes untouched, whatever it is.
+//!
+//! A packet may come without an Ethernet header: from a device that has none, and, since kernels copy a packet for
+//! generic XDP without noting the header's length, from any device with such a program. One that is ours gets a header.
+
+use weave_common::{
+    config::Config,
+    drop::DropReason,
+    vxlan::{self, HEADER_LEN},
+    wire::{IPV4_LEN, UDP_LEN},
+};
+
+use crate::parse::{Outer, Port};
+
+/// What a packet to one of our ports is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A frame of the overlay.
+    Data,
+    /// A controller's probe.
+    Probe,
+    /// Something else, for the controller's own socket.
+    Foreign,
+}
+
+/// Tells what carries this VXLAN header to `port`.
+///
+/// # Errors
+/// On the data port alone: [`DropReason::Malformed`] when the header names no network, [`DropReason::WrongVni`] when it
+/// names another.
+#[inline(always)]
+pub const fn classify(header: &[u8; HEADER_LEN], port: Port, config: &Config) -> Result<Class, DropReason> {
+    match (vxlan::vni(header), port) {
+        (Some(vxlan::PROBE_VNI), _) => Ok(Class::Probe),
+        (Some(vni), _) if vni == config.vni => Ok(Class::Data),
+        (_, Port::Probe) => Ok(Class::Foreign),
+        (None, Port::Data) => Err(DropReason::Malformed),
+        (Some(_), Port::Data) => Err(DropReason::WrongVni),
+    }
+}
+
+/// True when the outer IP length agrees with the `available` bytes from the outer IP header to the frame's end, and
+/// leaves room for a VXLAN header. Not looked at for super-packets, whose length may have wrapped.
+#[must_use]
+#[inline(always)]
+pub const fn length_agrees(outer: &Outer, available: u32, gso: bool) -> bool {
+    gso || (outer.total_len >= (IPV4_LEN + UDP_LEN + HEADER_LEN) as u32 && outer.total_len <= available)
+}
+
+#[cfg(target_arch = "bpf")]
+mod live {
+    use weave_common::{
+        config::Config,
+        counters::Counter,
+        drop::DropReason,
+        endpoint::EndpointKey,
+        route::ROUTE_PEER,
+        tunnel::SenderKey,
+        vxlan::HEADER_LEN,
+        wire::{ETH_LEN, ETHERTYPE_IPV4, IPV4_LEN},
+    };
+
+    use super::{Class, classify, length_agrees};
+    use crate::{
+        Outcome,
+        encap::PUSH_LEN,
+        maps,
+        packet::Packet,
+        parse::{self, ENCAPSULATED_MIN, INNER_AT, IP_AT, Ipv4, OUTER_UDP_LEN, Outer, Port, VXLAN_AT},
+        relay,
+    };
+
+    /// Decides what becomes of a frame that arrived on an underlay device.
+    ///
+    /// # Errors
+    /// Why it is dropped; only packets to this host's data port, and data packets to its probe port, are.
+    #[inline(always)]
+    pub fn from_underlay(packet: &Packet) -> Result<Outcome, DropReason> {
+        let Some(config) = maps::config() else { return Ok(Outcome::NotOurs) };
+        if packet.vlan_id().is_some_and(|id| id != 0) || !packet.is_for_host() {
+            return Ok(Outcome::NotOurs);
+        }
+        let bare = packet.is_bare_ipv4();
+        let header = if bare { bare_header(packet) } else { framed_header(packet) };
+        let Some(outer) = header.and_then(|header| parse::outer(&header, config)) else {
+            return Ok(Outcome::NotOurs);
+        };
+        if !packet.ends_here(outer.source, outer.destination) {
+            return Ok(Outcome::NotOurs);
+        }
+        if bare {
+            packet.put_ethernet()?;
+        }
+        let gso = packet.gso_size() != 0;
+        if !length_agrees(&outer, packet.frame_len() - IP_AT as u32, gso) || !packet.pull(INNER_AT as u32) {
+            return match outer.port {
+                Port::Data => Err(DropReason::Malformed),
+                Port::Probe => Ok(Outcome::NotOurs),
+            };
+        }
+        let header = packet.read::<HEADER_LEN>(VXLAN_AT).ok_or(DropReason::Malformed)?;
+        match classify(&header, outer.port, config)? {
+            Class::Probe => pass_up(packet, &outer, config),
+            Class::Data => to_container(packet, &outer, gso),
+            Class::Foreign => Ok(Outcome::NotOurs),
+        }
+    }
+
+    /// What a frame begins with.
+    #[inline(always)]
+    fn framed_header(packet: &Packet) -> Option<[u8; OUTER_UDP_LEN]> {
+        if packet.pull(OUTER_UDP_LEN as u32) { packet.read(0) } else { None }
+    }
+
+    /// What a packet without Ethernet header would begin with if it had one.
+    #[inline(always)]
+    fn bare_header(packet: &Packet) -> Option<[u8; OUTER_UDP_LEN]> {
+        const BARE_LEN: usize = OUTER_UDP_LEN - ETH_LEN;
+        if !packet.pull(BARE_LEN as u32) {
+            return None;
+        }
+        let bare = packet.read::<BARE_LEN>(0)?;
+        let mut header = [0; OUTER_UDP_LEN];
+        [header[ETH_LEN - 2], header[ETH_LEN - 1]] = ETHERTYPE_IPV4.to_be_bytes();
+        header[ETH_LEN..].copy_from_slice(&bare);
+        Some(header)
+    }
+
+    /// Sends a probe on to the controller's own socket.
+    #[inline(always)]
+    fn pass_up(packet: &Packet, outer: &Outer, config: &Config) -> Result<Outcome, DropReason> {
+        if outer.port == Port::Data {
+            packet.set_udp_destination(config.data_port, config.probe_port, outer.checksum)?;
+        }
+        Ok(Outcome::PassedUp { counter: Counter::Probe, bytes: packet.frame_len() })
+    }
+
+    /// Takes the outer headers off and hands the frame to its container, or sends the packet on when that is elsewhere.
+    #[inline(always)]
+    fn to_container(packet: &Packet, outer: &Outer, gso: bool) -> Result<Outcome, DropReason> {
+        let sender = maps::sender(SenderKey::new(outer.source)).ok_or(DropReason::UnknownSender)?;
+        if !packet.pull(ENCAPSULATED_MIN as u32) {
+            return Err(DropReason::Malformed);
+        }
+        let ip = inner(packet, INNER_AT, gso)?;
+        let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
+            return relay::to_next(packet, outer, sender.peer, &ip);
+        };
+        packet.pop()?;
+        let bytes = packet.frame_len();
+        packet.deliver(endpoint, ip.source)?;
+        Ok(Outcome::Redirected { counter: Counter::Decap, bytes })
+    }
+
+    /// Decides what becomes of a frame that the kernel's own VXLAN device took off the data port.
+    ///
+    /// Delivers, and never relays: without its outer headers nothing bounds how often a packet is sent on.
+    ///
+    /// # Errors
+    /// Why it is dropped: nothing goes on from here to the host's stack.
+    #[inline(always)]
+    pub fn from_anchor(packet: &Packet) -> Result<Outcome, DropReason> {
+        let config = maps::config().ok_or(DropReason::NotConfigured)?;
+        let tunnel = packet.tunnel().ok_or(DropReason::NotOnUnderlay)?;
+        if tunnel.vni != config.vni {
+            return Err(DropReason::WrongVni);
+        }
+        maps::sender(SenderKey::new(tunnel.remote)).ok_or(DropReason::UnknownSender)?;
+        if !packet.pull((ETH_LEN + IPV4_LEN) as u32) {
+            return Err(DropReason::Malformed);
+        }
+        let ip = inner(packet, 0, packet.gso_size() != 0)?;
+        let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
+            let is_a_peers = maps::route(ip.destination).is_some_and(|route| route.kind == ROUTE_PEER);
+            return Err(if is_a_peers { DropReason::NotOnUnderlay } else { DropReason::NoEndpoint });
+        };
+        let bytes = packet.frame_len();
+        packet.deliver(endpoint, ip.source)?;
+        Ok(Outcome::Redirected { counter: Counter::Decap, bytes })
+    }
+
+    /// The IPv4 header of the inner frame that starts at `offset`.
+    #[inline(always)]
+    fn inner(packet: &Packet, offset: usize, gso: bool) -> Result<Ipv4, DropReason> {
+        let at = offset + ETH_LEN;
+        let headers = packet.read::<{ ETH_LEN + IPV4_LEN }>(offset).ok_or(DropReason::Malformed)?;
+        parse::inner(&headers, packet.frame_len() - at as u32, gso)
+    }
+
+    const _: () = assert!(PUSH_LEN + ETH_LEN == INNER_AT + ETH_LEN);
+}
+
+#[cfg(target_arch = "bpf")]
+pub use live::{from_anchor, from_underlay};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! From a container: to another on this host, or encapsulated to the peer that owns the destination.
+
+use weave_common::{
+    addr::{Ip4, Mac},
+    checksum,
+    wire::{ETH_LEN, ETHERTYPE_IPV4, IPV4_LEN, OUTER_LEN, OuterHeader},
+};
+
+/// What is put between the frame's Ethernet header and its IP packet.
+pub const PUSH_LEN: usize = OUTER_LEN + ETH_LEN;
+
+/// First of the UDP source ports used, which are the dynamic ones (RFC 6335).
+const PORT_FIRST: u16 = 49152;
+/// The low bits of the flow's hash that make the port.
+const PORT_MASK: u32 = 0x3fff;
+
+/// The headers of an encapsulated packet, completed. Padded to words; [`PUSH_LEN`] bytes count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct Push {
+    /// Outer IPv4, UDP, VXLAN.
+    pub outer: OuterHeader,
+    /// Inner Ethernet.
+    pub ethernet: [u8; ETH_LEN],
+    pad: [u8; 2],
+}
+
+/// Completes `prepared` for an IP packet of `ip_len` bytes of the flow with `flow_hash`, between two containers.
+///
+/// Lengths of a super-packet can exceed 16 bits by the headers' length; they are cut off, and set right for each
+/// segment by whoever segments it.
+#[must_use]
+#[inline(always)]
+pub fn headers(prepared: &OuterHeader, ip_len: u32, flow_hash: u32, source: Ip4, destination: Ip4) -> Push {
+    let mut outer = *prepared;
+    let total = (ip_len + (PUSH_LEN as u32)) as u16;
+    let udp = total.wrapping_sub(IPV4_LEN as u16);
+    let port = PORT_FIRST + ((flow_hash ^ (flow_hash >> 16)) & PORT_MASK) as u16;
+    let sum = u16::from_be_bytes([outer.ipv4[10], outer.ipv4[11]]);
+    [outer.ipv4[2], outer.ipv4[3]] = total.to_be_bytes();
+    [outer.ipv4[10], outer.ipv4[11]] = checksum::update(sum, 0, total).to_be_bytes();
+    [outer.udp[0], outer.udp[1]] = port.to_be_bytes();
+    [outer.udp[4], outer.udp[5]] = udp.to_be_bytes();
+    let (to, from) = (Mac::of_container(destination.0).0, Mac::of_container(source.0).0);
+    let mut ethernet = [0; ETH_LEN];
+    ethernet[0..6].copy_from_slice(&to);
+    ethernet[6..12].copy_from_slice(&from);
+    [ethernet[12], ethernet[13]] = ETHERTYPE_IPV4.to_be_bytes();
+    Push { outer, ethernet, pad: [0; 2] }
+}
+
+#[cfg(target_arch = "bpf")]
+mod live {
+    use weave_common::{
+        counters::Counter,
+        drop::DropReason,
+        endpoint::EndpointKey,
+        wire::{ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, IPV4_LEN},
+    };
+
+    use super::headers;
+    use crate::{
+        Outcome, arp, maps,
+        packet::Packet,
+        parse::{self, IP_AT, Ipv4, TransportLen},
+    };
+
+    /// Decides what becomes of a frame that a container sent.
+    ///
+    /// # Errors
+    /// Why it is dropped.
+    #[inline(always)]
+    pub fn from_container(packet: &Packet) -> Result<Outcome, DropReason> {
+        maps::config().ok_or(DropReason::NotConfigured)?;
+        if packet.vlan_id().is_some() {
+            return Err(DropReason::NotIpv4);
+        }
+        let header = packet.read::<ETH_LEN>(0).ok_or(DropReason::Malformed)?;
+        let ethernet = parse::ethernet(&header);
+        match ethernet.ethertype {
+            ETHERTYPE_ARP => return arp::answer(packet),
+            ETHERTYPE_IPV4 => {}
+            _ => return Err(DropReason::NotIpv4),
+        }
+        if !packet.pull((ETH_LEN + IPV4_LEN) as u32) {
+            return Err(DropReason::Malformed);
+        }
+        let header = packet.read::<IPV4_LEN>(IP_AT).ok_or(DropReason::Malformed)?;
+        let ip = parse::ipv4(&header, packet.frame_len() - ETH_LEN as u32, packet.gso_size() != 0)?;
+        let sender = maps::endpoint(EndpointKey::new(ip.source)).map(|endpoint| endpoint.ifindex);
+        if sender != Some(packet.ifindex()) {
+            return Err(DropReason::SourceAddress);
+        }
+        if ethernet.group || parse::is_group(ip.destination) {
+            return Err(DropReason::Multicast);
+        }
+        if let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) {
+            let bytes = packet.frame_len();
+            packet.deliver(endpoint, ip.source)?;
+            return Ok(Outcome::Redirected { counter: Counter::Local, bytes });
+        }
+        to_peer(packet, &ip)
+    }
+
+    /// Encapsulates and sends to the owner of the destination.
+    #[inline(always)]
+    fn to_peer(packet: &Packet, ip: &Ipv4) -> Result<Outcome, DropReason> {
+        let way = maps::way(ip.destination)?;
+        let tunnel = way.tunnel();
+        if largest(packet, IP_AT as u32, ip, packet.frame_len() - ETH_LEN as u32)? > tunnel.inner_mtu {
+            return Err(DropReason::TooBig);
+        }
+        let bytes = packet.frame_len();
+        let push = headers(&tunnel.outer, bytes - ETH_LEN as u32, packet.flow_hash(), ip.source, ip.destination);
+        packet.push(&push)?;
+        way.note_use();
+        packet.redirect_neigh(tunnel.ifindex, u32::from_ne_bytes(tunnel.next_hop))?;
+        Ok(Outcome::Redirected { counter: Counter::Encap, bytes })
+    }
+
+    /// Length of the largest IP packet that a super-packet will be cut into, whose header is at `at`; `len` for an ordinary
+    /// packet of that length.
+    #[inline(always)]
+    pub(crate) fn largest(packet: &Packet, at: u32, ip: &Ipv4, len: u32) -> Result<u32, DropReason> {
+        let gso_size = packet.gso_size();
+        if gso_size == 0 {
+            return Ok(len);
+        }
+        let transport = match parse::transport_len(ip) {
+            TransportLen::Known(len) => len,
+            TransportLen::At(offset) => parse::tcp_header_len(packet.byte(at + offset).ok_or(DropReason::Malformed)?),
+        };
+        Ok(ip.header_len + transport + gso_size)
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+pub use live::from_container;
+#[cfg(target_arch = "bpf")]
+pub(crate) use live::largest;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! The one place with pointers into a packet, and with the helpers that read or change one; `frame` is its like for XDP.
+//!
+//! Pointers into a packet never leave this module: reads copy, and every access compares with the packet's end as it is
+//! at that moment, so no pointer outlives a helper that moves the data.
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0,
+        BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
+    },
+    helpers::generated as helpers,
+};
+use weave_common::{
+    addr::{Ip4, Mac},
+    drop::DropReason,
+    endpoint::Endpoint,
+    wire::{ETH_LEN, ETHERTYPE_IPV4},
+};
+
+use crate::{
+    encap::{PUSH_LEN, Push},
+    fib::{self, AF_INET},
+    parse,
+};
+
+/// `PACKET_HOST`: addressed to this host.
+const PACKET_HOST: u32 = 0;
+/// Version 4, five words of header.
+const PLAIN_IPV4: u8 = 0x45;
+/// Low bits of a VLAN tag: the VLAN's number.
+const VLAN_ID_MASK: u32 = 0x0fff;
+/// Shift of the inner MAC header's length in `bpf_skb_adjust_room`'s flags.
+const ENCAP_L2_SHIFT: u64 = 56;
+
+/// Super-packets keep their segment size, and the stack learns where the inner headers are.
+const PUSH_FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64
+    | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64
+    | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64
+    | BPF_F_ADJ_ROOM_ENCAP_L2_ETH as u64
+    | ((ETH_LEN as u64) << ENCAP_L2_SHIFT);
+/// As above; what GRO or the device verified of the inner checksum stays verified.
+const POP_FLAGS: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
+
+/// What the kernel's VXLAN device says of the packet that a frame came in.
+#[derive(Clone, Copy)]
+pub struct Tunnel {
+    /// Network identifier.
+    pub vni: u32,
+    /// Outer source.
+    pub remote: Ip4,
+}
+
+/// The start of the kernel's `struct bpf_tunnel_key`, which all kernels accept; later ones append to it.
+#[derive(Default)]
+#[repr(C)]
+struct TunnelKey {
+    id: u32,
+    /// Host byte order; IPv6 fills all of it, IPv4 the first word.
+    remote: [u32; 4],
+    tos_ttl_flags: u32,
+    label: u32,
+}
+
+/// The packet that a program runs on.
+pub struct Packet {
+    skb: *mut __sk_buff,
+}
+
+impl Packet {
+    /// The packet of a program's context.
+    #[inline(always)]
+    pub const fn new(skb: *mut __sk_buff) -> Self {
+        Self { skb }
+    }
+
+    /// Length of the frame with all its fragments.
+    #[inline(always)]
+    pub fn frame_len(&self) -> u32 {
+        // SAFETY: the kernel passes a valid context and keeps it so for the program's run.
+        unsafe { (*self.skb).len }
+    }
+
+    /// Index of the device that the program is attached to.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: as in `frame_len`.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    /// Payload of each segment that a super-packet stands for; zero for an ordinary packet.
+    #[inline(always)]
+    pub fn gso_size(&self) -> u32 {
+        // SAFETY: as in `frame_len`.
+        unsafe { (*self.skb).gso_size }
+    }
+
+    /// True when the frame was addressed to this host's MAC.
+    #[inline(always)]
+    pub fn is_for_host(&self) -> bool {
+        // SAFETY: as in `frame_len`.
+        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+    }
+
+    /// Number of the VLAN that the frame is tagged with.
+    #[inline(always)]
+    pub fn vlan_id(&self) -> Option<u32> {
+        // SAFETY: as in `frame_len`.
+        unsafe { ((*self.skb).vlan_present != 0).then(|| (*self.skb).vlan_tci & VLAN_ID_MASK) }
+    }
+
+    /// Hash of the packet's flow.
+    #[inline(always)]
+    pub fn flow_hash(&self) -> u32 {
+        // SAFETY: as in `frame_len`.
+        unsafe { helpers::bpf_get_hash_recalc(self.skb) }
+    }
+
+    /// Start of the first `len` bytes after `offset`, or `None` when they are not all there.
+    #[inline(always)]
+    fn at(&self, offset: usize, len: usize) -> Option<*mut u8> {
+        // SAFETY: as in `frame_len`.
+        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        if data + offset + len > end { None } else { Some((data + offset) as *mut u8) }
+    }
+
+    /// Makes the first `len` bytes readable; false when the packet is shorter.
+    #[inline(always)]
+    pub fn pull(&self, len: u32) -> bool {
+        // SAFETY: as in `frame_len`.
+        self.at(0, len as usize).is_some()
+            || (self.frame_len() >= len && unsafe { helpers::bpf_skb_pull_data(self.skb, len) } == 0)
+    }
+
+    /// A copy of `N` bytes at `offset`, or `None` when they have not been pulled.
+    #[inline(always)]
+    pub fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        // SAFETY: `at` has compared with the packet's end; `[u8; N]` has no alignment.
+        self.at(offset, N).map(|from| unsafe { *from.cast::<[u8; N]>() })
+    }
+
+    /// Overwrites `N` bytes at `offset`, or `None` when they have not been pulled.
+    #[inline(always)]
+    pub fn write<const N: usize>(&self, offset: usize, bytes: &[u8; N]) -> Option<()> {
+        // SAFETY: as in `read`; the kernel has made the pulled part private to this packet.
+        self.at(offset, N).map(|to| unsafe { *to.cast::<[u8; N]>() = *bytes })
+    }
+
+    /// The byte at `offset`, pulled or not.
+    #[inline(always)]
+    pub fn byte(&self, offset: u32) -> Option<u8> {
+        let mut byte = 0_u8;
+        // SAFETY: the helper writes one byte to a place that holds one.
+        let ret = unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), offset, (&raw mut byte).cast(), 1) };
+        if ret == 0 { Some(byte) } else { None }
+    }
+
+    /// True when a packet between these addresses ends on this host rather than being routed on.
+    #[inline(always)]
+    pub fn ends_here(&self, source: Ip4, destination: Ip4) -> bool {
+        let mut question = fib::question(self.ifindex(), source, destination);
+        let len = size_of_val(&question) as i32;
+        // SAFETY: the helper reads and writes `len` bytes at `question`.
+        fib::is_here(unsafe { helpers::bpf_fib_lookup(self.skb.cast(), &raw mut question, len, 0) })
+    }
+
+    /// What the VXLAN device that the packet came by says of it.
+    #[inline(always)]
+    pub fn tunnel(&self) -> Option<Tunnel> {
+        let mut key = TunnelKey::default();
+        let (to, len) = ((&raw mut key).cast(), size_of::<TunnelKey>() as u32);
+        // SAFETY: the helper writes `len` bytes at `key`.
+        let ret = unsafe { helpers::bpf_skb_get_tunnel_key(self.skb, to, len, 0) };
+        if ret == 0 { Some(Tunnel { vni: key.id, remote: Ip4(key.remote[0].to_be_bytes()) }) } else { None }
+    }
+
+    /// Overwrites `N` bytes at `offset`, and corrects what the device told of the packet's checksum.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when the helper refuses.
+    #[inline(always)]
+    pub fn store<const N: usize>(&self, offset: usize, bytes: &[u8; N]) -> Result<(), DropReason> {
+        let (from, flags) = (bytes.as_ptr().cast(), u64::from(BPF_F_RECOMPUTE_CSUM));
+        // SAFETY: the helper reads `N` bytes at `from`.
+        accepted(unsafe { helpers::bpf_skb_store_bytes(self.skb, offset as u32, from, N as u32, flags) })
+    }
+
+    /// True when what should be a frame begins with an IPv4 header without options. No frame to this host's MAC begins so:
+    /// as the first byte of an address it would make that a group's.
+    #[inline(always)]
+    pub fn is_bare_ipv4(&self) -> bool {
+        // Two bytes: the compiler turns the bound of a single one into what verifiers do not take for a bound.
+        self.read::<2>(0).is_some_and(|[first, _]| first == PLAIN_IPV4)
+    }
+
+    /// Puts an Ethernet header without addresses before a packet that has none.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when the helper refuses.
+    #[inline(always)]
+    pub fn put_ethernet(&self) -> Result<(), DropReason> {
+        // SAFETY: plain integers.
+        accepted(unsafe { helpers::bpf_skb_change_head(self.skb, ETH_LEN as u32, 0) })?;
+        self.write(ETH_LEN - 2, &ETHERTYPE_IPV4.to_be_bytes()).ok_or(DropReason::Kernel)
+    }
+
+    /// Makes room for `push` behind the Ethernet header and writes it there.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when a helper refuses.
+    #[inline(always)]
+    pub fn push(&self, push: &Push) -> Result<(), DropReason> {
+        // SAFETY: plain integers.
+        accepted(unsafe { helpers::bpf_skb_adjust_room(self.skb, PUSH_LEN as i32, BPF_ADJ_ROOM_MAC, PUSH_FLAGS) })?;
+        let from = core::ptr::from_ref(push).cast();
+        // SAFETY: `push` has at least PUSH_LEN bytes.
+        accepted(unsafe { helpers::bpf_skb_store_bytes(self.skb, ETH_LEN as u32, from, PUSH_LEN as u32, 0) })
+    }
+
+    /// Takes off what [`Packet::push`] put there.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when a helper refuses.
+    #[inline(always)]
+    pub fn pop(&self) -> Result<(), DropReason> {
+        // SAFETY: plain integers.
+        accepted(unsafe { helpers::bpf_skb_adjust_room(self.skb, -(PUSH_LEN as i32), BPF_ADJ_ROOM_MAC, POP_FLAGS) })?;
+        // The outermost verified checksum was the outer UDP one, now gone. Refused when nothing was verified: fine.
+        // SAFETY: plain integers.
+        let _refused = unsafe { helpers::bpf_csum_level(self.skb, u64::from(BPF_CSUM_LEVEL_DEC)) };
+        Ok(())
+    }
+
+    /// Hands the frame to a container as if it came from its neighbour `source`.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when a helper refuses.
+    #[inline(always)]
+    pub fn deliver(&self, endpoint: &Endpoint, source: Ip4) -> Result<(), DropReason> {
+        let macs = parse::macs(endpoint.mac(), Mac::of_container(source.0));
+        self.write(0, &macs).ok_or(DropReason::Malformed)?;
+        if !self.is_for_host() {
+            // SAFETY: plain integers. Kernels before 6.15 leave the type as the host's stack saw it.
+            accepted(unsafe { helpers::bpf_skb_change_type(self.skb, PACKET_HOST) })?;
+        }
+        // SAFETY: plain integers.
+        redirected(unsafe { helpers::bpf_redirect_peer(endpoint.ifindex, 0) })
+    }
+
+    /// Sends the frame out of device `ifindex`.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when the helper refuses.
+    #[inline(always)]
+    pub fn redirect(&self, ifindex: u32) -> Result<(), DropReason> {
+        // SAFETY: plain integers.
+        redirected(unsafe { helpers::bpf_redirect(ifindex, 0) })
+    }
+
+    /// Sends the packet out of device `ifindex` to the neighbour `next_hop` (network byte order).
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when the helper refuses.
+    #[inline(always)]
+    pub fn redirect_neigh(&self, ifindex: u32, next_hop: u32) -> Result<(), DropReason> {
+        // SAFETY: all fields are integers, for which zero is a value.
+        let mut neighbour: bpf_redir_neigh = unsafe { core::mem::zeroed() };
+        neighbour.nh_family = u32::from(AF_INET);
+        neighbour.__bindgen_anon_1.ipv4_nh = next_hop;
+        let len = size_of::<bpf_redir_neigh>() as i32;
+        // SAFETY: the helper reads `len` bytes at `neighbour`.
+        redirected(unsafe { helpers::bpf_redirect_neigh(ifindex, &raw mut neighbour, len, 0) })
+    }
+
+    /// Changes the outer UDP destination port from `old` to `new`; a checksum of zero stays zero.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when a helper refuses.
+    #[inline(always)]
+    pub fn set_udp_destination(&self, old: u16, new: u16, checksum: u16) -> Result<(), DropReason> {
+        const PORT_AT: u32 = 36;
+        const CHECKSUM_AT: u32 = 40;
+        const PORT_LEN: u64 = 2;
+        if checksum != 0 {
+            let (from, to) = (u64::from(old.to_be()), u64::from(new.to_be()));
+            let flags = u64::from(BPF_F_MARK_MANGLED_0) | PORT_LEN;
+            // SAFETY: plain integers.
+            accepted(unsafe { helpers::bpf_l4_csum_replace(self.skb, CHECKSUM_AT, from, to, flags) })?;
+        }
+        let port = new.to_be_bytes();
+        // SAFETY: the helper reads two bytes at `port`.
+        accepted(unsafe { helpers::bpf_skb_store_bytes(self.skb, PORT_AT, port.as_ptr().cast(), 2, 0) })
+    }
+}
+
+/// Zero is a helper's yes.
+#[inline(always)]
+const fn accepted(ret: i64) -> Result<(), DropReason> {
+    if ret == 0 { Ok(()) } else { Err(DropReason::Kernel) }
+}
+
+/// A redirecting helper answers with a verdict.
+#[inline(always)]
+const fn redirected(verdict: i64) -> Result<(), DropReason> {
+    if verdict == TC_ACT_REDIRECT as i64 { Ok(()) } else { Err(DropReason::Kernel) }
+}

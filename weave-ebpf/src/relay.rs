@@ -1,0 +1,112 @@
+//! From a peer to another: the outer header is rewritten towards the next hop, all else stays as it is.
+//!
+//! The packet is never decapsulated: the VXLAN header keeps the short id of the peer that encapsulated it, the UDP source
+//! port keeps the flow. The hop limit of the outer header bounds how far it goes, and no peer sends it back to where it
+//! came from.
+//!
+//! A packet with a UDP checksum is refused, because no peer makes one.
+//!
+//! Packets that were merged on arrival leave merged, and are cut by the stack or the device. Their transport header, as the
+//! stack has noted it, is the inner one, which no helper can mend: a device that cuts tunnelled packets itself and looks
+//! there for the outer one must be told not to (`ethtool -K DEVICE tx-udp_tnl-segmentation off`).
+
+use weave_common::{
+    addr::PeerKey,
+    checksum,
+    drop::DropReason,
+    tunnel::Tunnel,
+    wire::{ETH_LEN, OuterHeader},
+};
+
+use crate::parse::{OUTER_UDP_LEN, Outer};
+
+/// Offset in the frame of what is rewritten: from the IP flags to the UDP destination port.
+pub const REWRITE_AT: usize = ETH_LEN + FLAGS_AT;
+/// Its length.
+pub const REWRITE_LEN: usize = OUTER_UDP_LEN - 4 - REWRITE_AT;
+
+/// Offsets in the IP header.
+const FLAGS_AT: usize = 6;
+const CHECKSUM_AT: usize = 10;
+/// Do not fragment, and nothing else.
+const DF: u16 = 0x4000;
+
+/// Checks that a packet that came with the headers `outer` from the peer `from` may leave by `tunnel`.
+///
+/// # Errors
+/// [`DropReason::Malformed`] when it carries a UDP checksum, [`DropReason::RelayBack`] when it would go back to where it
+/// came from, [`DropReason::TtlExhausted`] when it has gone far enough.
+#[inline(always)]
+pub fn check(outer: &Outer, from: PeerKey, tunnel: &Tunnel) -> Result<(), DropReason> {
+    let ip = &tunnel.outer.ipv4;
+    if outer.checksum != 0 {
+        Err(DropReason::Malformed)
+    } else if tunnel.via == from || [ip[16], ip[17], ip[18], ip[19]] == outer.source.0 {
+        Err(DropReason::RelayBack)
+    } else if outer.ttl <= 1 {
+        Err(DropReason::TtlExhausted)
+    } else {
+        Ok(())
+    }
+}
+
+/// What stands at [`REWRITE_AT`] once a frame that begins with `header` is addressed as `to` says, one hop further. Its
+/// hop limit must be above zero.
+#[must_use]
+#[inline(always)]
+pub fn rewritten(header: &[u8; OUTER_UDP_LEN], to: &OuterHeader) -> [u8; REWRITE_LEN] {
+    let old = |at: usize| u16::from_be_bytes([header[ETH_LEN + at], header[ETH_LEN + at + 1]]);
+    let address = |at: usize| u16::from_be_bytes([to.ipv4[at], to.ipv4[at + 1]]);
+    let hop = old(FLAGS_AT + 2).wrapping_sub(0x0100);
+    let sum = checksum::update_words(
+        old(CHECKSUM_AT),
+        [old(FLAGS_AT), old(FLAGS_AT + 2), old(12), old(14), old(16), old(18)],
+        [DF, hop, address(12), address(14), address(16), address(18)],
+    );
+    let ([f0, f1], [h0, h1], [s0, s1], ip) = (DF.to_be_bytes(), hop.to_be_bytes(), sum.to_be_bytes(), &to.ipv4);
+    [
+        f0, f1, h0, h1, s0, s1, ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19], header[34], header[35],
+        to.udp[2], to.udp[3],
+    ]
+}
+
+#[cfg(target_arch = "bpf")]
+mod live {
+    use weave_common::{addr::PeerKey, counters::Counter, drop::DropReason, vxlan, wire::ETH_LEN};
+
+    use super::{REWRITE_AT, check, rewritten};
+    use crate::{
+        Outcome,
+        encap::{PUSH_LEN, largest},
+        maps,
+        packet::Packet,
+        parse::{INNER_AT, Ipv4, OUTER_UDP_LEN, Outer},
+    };
+
+    /// Sends a packet from the peer `from` on towards the peer that owns the inner destination.
+    ///
+    /// # Errors
+    /// Why it is dropped.
+    #[inline(always)]
+    pub fn to_next(packet: &Packet, outer: &Outer, from: PeerKey, ip: &Ipv4) -> Result<Outcome, DropReason> {
+        let way = maps::way(ip.destination)?;
+        let tunnel = way.tunnel();
+        check(outer, from, tunnel)?;
+        let len = outer.total_len.saturating_sub(vxlan::OVERHEAD);
+        if largest(packet, (INNER_AT + ETH_LEN) as u32, ip, len)? > tunnel.inner_mtu {
+            return Err(DropReason::TooBig);
+        }
+        let bytes = packet.frame_len() - PUSH_LEN as u32;
+        let header = packet.read::<OUTER_UDP_LEN>(0).ok_or(DropReason::Malformed)?;
+        packet.store(REWRITE_AT, &rewritten(&header, &tunnel.outer))?;
+        way.note_use();
+        packet.redirect_neigh(tunnel.ifindex, u32::from_ne_bytes(tunnel.next_hop))?;
+        Ok(Outcome::Redirected { counter: Counter::Relay, bytes })
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+pub use live::to_next;
+
+#[cfg(test)]
+mod tests;

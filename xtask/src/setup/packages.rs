@@ -1,0 +1,54 @@
+//! The programs that the tests, the demo and the kernel runs start: looked up, and installed by apt where that works.
+//!
+//! Does not: install anything when all are there, or without being root on a Debian-like system.
+
+use anyhow::{Result, bail};
+
+use crate::sh;
+
+/// A program and the Debian package that has it.
+const TOOLS: [(&str, &str); 15] = [
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("iperf3", "iperf3"),
+    ("bpftool", "bpftool"),
+    ("tcpdump", "tcpdump"),
+    ("ethtool", "ethtool"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("cpio", "cpio"),
+    ("busybox", "busybox-static"),
+    ("modprobe", "kmod"),
+    ("xz", "xz-utils"),
+    ("dash", "dash"),
+];
+
+pub(super) fn run() -> Result<()> {
+    let mut missing: Vec<&str> = TOOLS.iter().filter(|(tool, _)| sh::which(tool).is_none()).map(|(_, p)| *p).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        println!("tools for tests and the demo: ready");
+        return Ok(());
+    }
+    println!("tools for tests and the demo: missing {}", missing.join(", "));
+    install(&missing)
+}
+
+/// Installs Debian packages, or says in one sentence which ones somebody has to install.
+pub(super) fn install(packages: &[&str]) -> Result<()> {
+    if sh::which("apt-get").is_none() {
+        bail!("this is not a Debian-like system: install what these Debian packages hold: {}", packages.join(" "));
+    }
+    if !sh::is_root() {
+        bail!("not root: run `apt-get install --no-install-recommends {}` as root", packages.join(" "));
+    }
+    let apt = || {
+        let mut command = sh::command("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    sh::run(apt().args(["update", "--quiet"]))?;
+    sh::run(apt().args(["install", "--quiet", "--yes", "--no-install-recommends"]).args(packages))
+}

@@ -1,0 +1,58 @@
+//! Builds everything that tests run, and finds the test binaries in what cargo says.
+
+use std::{path::PathBuf, process::Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::sh;
+
+/// A test binary.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Binary {
+    /// Of the target: a crate's name for unit tests, the file's for a suite.
+    pub(super) name: String,
+    /// A file under `tests/` of its crate, not a crate's unit tests.
+    pub(super) is_suite: bool,
+    pub(super) executable: PathBuf,
+    /// Where cargo would run it.
+    pub(super) folder: PathBuf,
+}
+
+/// Builds; progress and errors of the compiler go to the terminal.
+pub(super) fn build() -> Result<Vec<Binary>> {
+    let mut cargo = sh::cargo();
+    cargo
+        .args(["build", "--workspace", "--lib", "--bins", "--tests"])
+        .arg("--message-format=json-render-diagnostics")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    eprintln!("+ cargo build --workspace --lib --bins --tests");
+    let out = cargo.output().context("cannot start cargo")?;
+    if !out.status.success() {
+        bail!("the tests do not build");
+    }
+    Ok(parse(&String::from_utf8_lossy(&out.stdout)))
+}
+
+/// Messages are one JSON object a line; what is not an artifact with a test harness is passed over.
+pub(super) fn parse(messages: &str) -> Vec<Binary> {
+    let mut binaries: Vec<Binary> =
+        messages.lines().filter_map(|line| binary(&serde_json::from_str(line).ok()?)).collect();
+    binaries.sort_by(|one, other| (one.is_suite, &one.name).cmp(&(other.is_suite, &other.name)));
+    binaries
+}
+
+fn binary(message: &Value) -> Option<Binary> {
+    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+        return None;
+    }
+    let kinds = message["target"]["kind"].as_array()?;
+    let manifest = PathBuf::from(message["manifest_path"].as_str()?);
+    Some(Binary {
+        name: message["target"]["name"].as_str()?.to_owned(),
+        is_suite: kinds.iter().any(|kind| kind == "test"),
+        executable: message["executable"].as_str()?.into(),
+        folder: manifest.parent()?.to_path_buf(),
+    })
+}
