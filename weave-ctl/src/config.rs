@@ -22,8 +22,10 @@ use self::{
     env::Env,
     flags::{DirFlags, LaunchFlags, Xdp},
 };
+pub use crate::proto::boot::Init;
 use crate::proto::{
     boot::Launch,
+    election::VOTERS_MAX,
     io::{Target, TargetError},
     name::{PeerName, PeerNameError},
 };
@@ -147,8 +149,11 @@ pub enum ConfigError {
     #[error("{0} is named twice among the seeds: name each peer once")]
     SeedTwice(PeerName),
     /// `--ipalloc-init`.
-    #[error("--ipalloc-init {0:?} is not known: only seed=NAME,NAME,... is known to this version")]
+    #[error("--ipalloc-init {0:?} is not known: write seed=NAME,NAME,..., consensus=N or observer")]
     Init(String),
+    /// `--initial-peer-count`.
+    #[error("the number of electors {0:?} cannot be used: write a number from 1 to {VOTERS_MAX}")]
+    Electors(String),
     /// `--nickname`.
     #[error("--nickname {0:?} cannot be used: write 1 to {NICKNAME_MAX} letters, digits, dots, dashes or underscores")]
     Nickname(String),
@@ -223,7 +228,7 @@ pub fn launch(flags: &LaunchFlags, dirs: Dirs, env: &Env) -> Result<LaunchConfig
     {
         return Err(ConfigError::Outside { subnet, range });
     }
-    let seeds = seeds(flags)?;
+    let (init, seeds) = init(flags)?;
     if let Some(range) = range
         && seeds.len() > 1 << (32 - range.prefix_len())
     {
@@ -237,6 +242,7 @@ pub fn launch(flags: &LaunchFlags, dirs: Dirs, env: &Env) -> Result<LaunchConfig
         range,
         default_subnet,
         seeds,
+        init,
         targets: targets(&flags.peers)?,
         discovery: !flags.no_discovery,
         conn_limit: conn_limit(flags.conn_limit.as_deref())?,
@@ -261,6 +267,24 @@ fn network(what: &'static str, text: &str) -> Result<Ipv4Net, ConfigError> {
         return Err(ConfigError::Unusable { what, net });
     }
     Ok(net)
+}
+
+/// How the range is divided at the start, and the seeds.
+fn init(flags: &LaunchFlags) -> Result<(Init, Vec<PeerName>), ConfigError> {
+    let electors = |text: &str| {
+        let count = text.parse::<u16>().ok().filter(|n| (1..=VOTERS_MAX).contains(&usize::from(*n)));
+        Ok((Init::Election(count.ok_or_else(|| ConfigError::Electors(text.to_owned()))?), Vec::new()))
+    };
+    let mode = flags.ipalloc_init.as_deref();
+    let count = flags.initial_peer_count.as_deref().or(mode.and_then(|mode| mode.strip_prefix("consensus=")));
+    if let Some(count) = count {
+        return electors(count);
+    }
+    if flags.observer || mode == Some("observer") {
+        return Ok((Init::Observer, Vec::new()));
+    }
+    let seeds = seeds(flags)?;
+    Ok((if seeds.is_empty() { Init::Undeclared } else { Init::Seeds }, seeds))
 }
 
 fn seeds(flags: &LaunchFlags) -> Result<Vec<PeerName>, ConfigError> {

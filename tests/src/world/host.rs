@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
-    boot::{self, Installed, Launch, Stored},
+    boot::{self, Init, Installed, Launch, Stored},
     datapath::Maps,
     io::{EndpointSpec, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
     mesh::entry::Opener,
@@ -30,6 +30,8 @@ pub struct Spec {
     pub name: Option<PeerName>,
     /// Names that the range is divided among; none for a peer that adopts the ring.
     pub seeds: Vec<PeerName>,
+    /// How the range is divided where there are no seeds.
+    pub init: Init,
     /// Hosts that it is told of.
     pub targets: Vec<HostId>,
     /// False with `--no-discovery`.
@@ -51,6 +53,7 @@ impl Default for Spec {
         Self {
             name: None,
             seeds: Vec::new(),
+            init: Init::Undeclared,
             targets: Vec::new(),
             discovery: true,
             conn_limit: 200,
@@ -155,6 +158,7 @@ impl Host {
             nickname: format!("h{id}"),
             range: Some(spec.range),
             default_subnet: None,
+            init: if spec.seeds.is_empty() { spec.init } else { Init::Seeds },
             seeds: spec.seeds.clone(),
             targets: spec.targets.iter().map(|t| Target { host: format!("h{t}"), port: None }).collect(),
             discovery: spec.discovery,
@@ -227,6 +231,8 @@ impl Host {
                 Record::Params(params) => self.disk.params = Some(params),
                 Record::Targets(targets) => self.disk.targets = targets,
                 Record::Ring(ring) => self.disk.ring = Some(ring),
+                Record::Vote(vote) => self.disk.vote = Some(vote),
+                Record::Nicknames(nicknames) => self.disk.nicknames = nicknames,
                 Record::Allocation(id, allocation) => drop(self.disk.allocations.insert(id, allocation)),
                 Record::AllocationGone(id) => drop(self.disk.allocations.remove(&id)),
             }

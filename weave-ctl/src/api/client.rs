@@ -24,7 +24,10 @@ use tokio::{
 
 use super::{
     REQUEST_MAX, SOCKET, VERSION, VERSION_HEADER,
-    types::{Attach, Connect, Container, Detach, Detached, Done, Error, Forget, Report, Reset, Status, Stop, Targets},
+    types::{
+        Attach, Connect, Consensus, Container, Detach, Detached, Done, Error, Forget, RemovePeer, RemovedPeer, Report,
+        Reset, Status, Stop, Targets,
+    },
 };
 
 /// Longest wait for an answer: above the controller's own bound, so that its sentence arrives.
@@ -131,6 +134,22 @@ impl Client {
     /// See [`ClientError`].
     pub async fn detach(&self, body: &Detach) -> Result<Detached, ClientError> {
         self.post("detach", body).await
+    }
+
+    /// Takes over from a peer that is gone for good.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn remove_peer(&self, body: &RemovePeer) -> Result<RemovedPeer, ClientError> {
+        self.post("rmpeer", body).await
+    }
+
+    /// Sees to it that the range is divided; how far that is.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn consense(&self) -> Result<Consensus, ClientError> {
+        self.post("consense", &serde_json::json!({})).await
     }
 
     /// The containers.

@@ -164,6 +164,31 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
+/// Take over from a peer that is gone for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovePeer {
+    /// Its name or nickname.
+    pub peer: String,
+}
+
+/// From whom was taken over, and how much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedPeer {
+    /// The peer's name.
+    pub peer: String,
+    /// Addresses that are this peer's now.
+    pub addresses: u64,
+}
+
+/// How far the division of the range is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consensus {
+    /// There is a ring.
+    pub ready: bool,
+    /// What is waited for.
+    pub state: String,
+}
+
 /// Versions of the peer protocol that a controller speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protocol {

@@ -29,6 +29,9 @@ pub enum Verb {
     Connect(ConnectArgs),
     /// Try no more to connect to peers; connections that are up stay
     Forget(ForgetArgs),
+    /// Wait until the address range is divided, and see to it that it is
+    #[command(visible_alias = "prime")]
+    Consense,
     /// Show the state of the controller, or a part of it
     Status(StatusArgs),
     /// Give a container an interface and addresses, and print the addresses
@@ -37,6 +40,8 @@ pub enum Verb {
     Detach(DetachArgs),
     /// List containers: id, MAC, addresses
     Ps,
+    /// Take over the addresses of peers that are gone for good
+    Rmpeer(RmpeerArgs),
     /// Stop the controller; containers keep talking
     Stop(StopArgs),
     /// Leave the network and forget everything
@@ -62,6 +67,14 @@ pub struct ConnectArgs {
 #[derive(Args, Debug)]
 pub struct ForgetArgs {
     /// As given to `launch` or `connect`
+    #[arg(value_name = "PEER", required = true)]
+    pub peers: Vec<String>,
+}
+
+/// Arguments of `rmpeer`.
+#[derive(Args, Debug)]
+pub struct RmpeerArgs {
+    /// Name or nickname of a peer that will never come back, as `status ipam` shows it
     #[arg(value_name = "PEER", required = true)]
     pub peers: Vec<String>,
 }

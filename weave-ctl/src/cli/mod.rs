@@ -9,6 +9,7 @@
 pub mod args;
 mod attach;
 mod connect;
+mod consense;
 mod detach;
 mod failure;
 mod forget;
@@ -17,6 +18,7 @@ mod ps;
 mod render;
 mod report;
 mod reset;
+mod rmpeer;
 mod status;
 mod stop;
 mod version;
@@ -113,6 +115,8 @@ fn dispatch(cli: Cli, engine: &dyn Engine) -> Result<String, Failure> {
         Verb::Launch(flags) => launch::run(&context, &flags),
         Verb::Connect(args) => connect::run(&context, args),
         Verb::Forget(args) => forget::run(&context, args),
+        Verb::Consense => consense::run(&context),
+        Verb::Rmpeer(args) => rmpeer::run(&context, args),
         Verb::Status(args) => status::run(&context, &args),
         Verb::Attach(args) => attach::run(&context, args),
         Verb::Detach(args) => detach::run(&context, args),

@@ -52,7 +52,15 @@ pub struct LaunchFlags {
     /// Names of the peers among which the range is divided at the start, the same list on all of them
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "ipalloc_init")]
     pub seed: Vec<String>,
-    /// How the range is divided at the start: seed=NAME,NAME,... (the same as --seed)
+    /// Number of peers that elect how the range is divided at the start, the same on all of them; more than half must
+    /// be there
+    #[arg(long, value_name = "N", conflicts_with_all = ["seed", "ipalloc_init", "observer"])]
+    pub initial_peer_count: Option<String>,
+    /// Take no part in the election: wait for what the others divide, and ask them to when an address is needed
+    #[arg(long, conflicts_with_all = ["seed", "ipalloc_init"])]
+    pub observer: bool,
+    /// How the range is divided at the start: seed=NAME,NAME,... (the same as --seed), consensus=N (the same as
+    /// --initial-peer-count) or observer (the same as --observer)
     #[arg(long, value_name = "MODE")]
     pub ipalloc_init: Option<String>,
     /// Connect to the named peers only, not to those they know

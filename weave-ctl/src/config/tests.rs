@@ -8,7 +8,7 @@ use super::{
     flags::{DirFlags, LaunchFlags},
     launch, targets,
 };
-use crate::proto::command::AddrRequest;
+use crate::proto::{boot::Init, command::AddrRequest};
 
 fn some_dirs() -> Dirs {
     dirs(&DirFlags::default(), &Env::default()).expect("the defaults")
@@ -100,9 +100,9 @@ fn seeds_come_from_either_flag() {
     let expected = ["00:00:00:00:00:01", "00:00:00:00:00:02"];
     assert_eq!(names(from(|f| f.seed = vec!["::1".into(), "::2".into()]).expect("seeds")), expected);
     assert_eq!(names(from(|f| f.ipalloc_init = Some("seed=::1,::2".into())).expect("seeds")), expected);
-    for mode in ["consensus", "consensus=3", "observer", "", "seeds=::1"] {
+    for mode in ["consensus", "", "seeds=::1", "observer=1"] {
         let sentence = refusal(|f| f.ipalloc_init = Some(mode.to_owned()));
-        assert!(sentence.contains("only seed=NAME,NAME,... is known"), "{sentence}");
+        assert!(sentence.contains("write seed=NAME,NAME,..., consensus=N or observer"), "{sentence}");
     }
     assert!(refusal(|f| f.ipalloc_init = Some("seed=".into())).contains("is not a peer name"));
     assert!(refusal(|f| f.seed = vec!["::1".into(), "0:0:0:0:0:1".into()]).contains("named twice"));
@@ -111,6 +111,21 @@ fn seeds_come_from_either_flag() {
         f.seed = (1..=5).map(|n| format!("::{n}")).collect();
     });
     assert_eq!(five, "--ipalloc-range 10.0.0.0/30 is too small for 5 seeds: each needs an address");
+}
+
+#[test]
+fn electors_and_observers_come_from_either_flag() {
+    let init = |c: LaunchConfig| c.launch.init;
+    assert_eq!(init(from(|_| {}).expect("nothing")), Init::Undeclared);
+    assert_eq!(init(from(|f| f.seed = vec!["::1".into()]).expect("seeds")), Init::Seeds);
+    assert_eq!(init(from(|f| f.initial_peer_count = Some("3".into())).expect("a count")), Init::Election(3));
+    assert_eq!(init(from(|f| f.ipalloc_init = Some("consensus=3".into())).expect("a count")), Init::Election(3));
+    assert_eq!(init(from(|f| f.observer = true).expect("an observer")), Init::Observer);
+    assert_eq!(init(from(|f| f.ipalloc_init = Some("observer".into())).expect("an observer")), Init::Observer);
+    for count in ["0", "-1", "three", "1025", ""] {
+        let sentence = refusal(|f| f.initial_peer_count = Some(count.to_owned()));
+        assert!(sentence.contains("the number of electors"), "{sentence}");
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What a node starts from: who it is, what it was launched with, what its store and the kernel remember.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    election::Vote,
     io::{MapOp, Record, Target},
     ipam::{
         Allocation, Ring,
@@ -43,8 +44,36 @@ pub struct LaunchParams {
     pub default_subnet: Ipv4Net,
     /// Names among which the range is divided at the start; empty when this peer was given none.
     pub seeds: Vec<PeerName>,
+    /// How the range is divided at the start, where there are no seeds.
+    #[serde(default)]
+    pub init: Init,
     /// Peers named at that launch; what `connect` and `forget` changed since is in the targets.
     pub peers: Vec<Target>,
+}
+
+/// How this peer takes part in dividing the range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Init {
+    /// Nothing was said: divides it alone when nobody else is there, and otherwise takes the ring of a peer.
+    #[default]
+    Undeclared,
+    /// By the list of seeds.
+    Seeds,
+    /// By election, as one of this many.
+    Election(u16),
+    /// As whoever elects decides.
+    Observer,
+}
+
+impl fmt::Display for Init {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undeclared => f.write_str("neither --seed nor --initial-peer-count nor --observer"),
+            Self::Seeds => f.write_str("--seed"),
+            Self::Election(count) => write!(f, "--initial-peer-count {count}"),
+            Self::Observer => f.write_str("--observer"),
+        }
+    }
 }
 
 /// Content of the store.
@@ -58,6 +87,10 @@ pub struct Stored {
     pub targets: Vec<Target>,
     /// `None` until this peer has one.
     pub ring: Option<Ring>,
+    /// What this peer promised and accepted in the election.
+    pub vote: Option<Vote>,
+    /// Nicknames of peers that own something.
+    pub nicknames: BTreeMap<PeerName, String>,
     /// Addresses given, by container id.
     pub allocations: BTreeMap<String, Allocation>,
 }
@@ -75,6 +108,8 @@ pub struct Launch {
     pub default_subnet: Option<Ipv4Net>,
     /// `--seed`; empty when not given.
     pub seeds: Vec<PeerName>,
+    /// `--initial-peer-count`, `--observer`, or seeds; [`Init::Undeclared`] when nothing was given.
+    pub init: Init,
     /// Peers on the command line; empty when none was given.
     pub targets: Vec<Target>,
     /// False with `--no-discovery`.
@@ -109,6 +144,10 @@ pub struct Boot {
     pub targets: Vec<Target>,
     /// The ring, from the store or from the seeds.
     pub ring: Option<Ring>,
+    /// What this peer promised and accepted in the election.
+    pub vote: Option<Vote>,
+    /// Nicknames of peers that own something.
+    pub nicknames: BTreeMap<PeerName, String>,
     /// Addresses given in earlier runs.
     pub allocations: BTreeMap<String, Allocation>,
     /// What must be durable before the node does anything.
@@ -164,12 +203,16 @@ pub enum BootError {
 /// When the launch contradicts the store, or itself.
 pub fn resume(stored: Stored, launch: &Launch, derived: Option<PeerName>, rng: &mut Rng) -> Result<Boot, BootError> {
     let identity = settle_identity(stored.identity.as_ref(), launch, derived, rng)?;
-    let mut params = settle_params(stored.params.as_ref(), launch)?;
+    let mut params = settle_params(stored.params.as_ref(), launch, stored.ring.is_some())?;
+    let Stored { vote, nicknames, allocations, .. } = stored;
     let ring = match stored.ring {
         Some(ring) => {
-            let asked = Ring::from_seeds(params.range, &launch.seeds);
-            if !launch.seeds.is_empty() && asked?.seeds != ring.seeds {
-                return Err(differs("seeds", &format!("{:?}", ring.seeds), &format!("{:?}", launch.seeds)));
+            let names = |ring: &Ring| ring.origin.iter().map(|id| id.name).collect::<Vec<_>>();
+            if !launch.seeds.is_empty() {
+                let asked = Ring::from_seeds(params.range, &launch.seeds)?;
+                if asked.origin != ring.origin {
+                    return Err(differs("seeds", &format!("{:?}", names(&ring)), &format!("{:?}", names(&asked))));
+                }
             }
             Some(ring)
         }
@@ -184,7 +227,7 @@ pub fn resume(stored: Stored, launch: &Launch, derived: Option<PeerName>, rng: &
     let mut records =
         vec![Record::Identity(identity.clone()), Record::Params(params.clone()), Record::Targets(targets.clone())];
     records.extend(ring.clone().map(Record::Ring));
-    Ok(Boot { identity, params, targets, ring, allocations: stored.allocations, records })
+    Ok(Boot { identity, params, targets, ring, vote, nicknames, allocations, records })
 }
 
 fn settle_identity(
@@ -208,7 +251,8 @@ fn settle_identity(
     Ok(Identity { name, uid: key.public().uid(), nickname, incarnation: 1, key })
 }
 
-fn settle_params(stored: Option<&LaunchParams>, launch: &Launch) -> Result<LaunchParams, BootError> {
+/// `settled` when there is a ring: how it was divided cannot be changed any more.
+fn settle_params(stored: Option<&LaunchParams>, launch: &Launch, settled: bool) -> Result<LaunchParams, BootError> {
     let params = if let Some(old) = stored {
         if let Some(asked) = launch.range.filter(|r| *r != old.range) {
             return Err(differs("range", &old.range.to_string(), &asked.to_string()));
@@ -216,14 +260,22 @@ fn settle_params(stored: Option<&LaunchParams>, launch: &Launch) -> Result<Launc
         if let Some(asked) = launch.default_subnet.filter(|s| *s != old.default_subnet) {
             return Err(differs("default subnet", &old.default_subnet.to_string(), &asked.to_string()));
         }
+        let open = old.init == Init::Undeclared && !settled;
+        // Seeds are compared with the ring's.
+        let said = !matches!(launch.init, Init::Undeclared | Init::Seeds);
+        if said && launch.init != old.init && !open {
+            return Err(differs("bootstrap mode", &old.init.to_string(), &launch.init.to_string()));
+        }
+        let init = if open && launch.init != Init::Undeclared { launch.init } else { old.init };
         let seeds = if launch.seeds.is_empty() { old.seeds.clone() } else { launch.seeds.clone() };
-        LaunchParams { seeds, ..old.clone() }
+        LaunchParams { seeds, init, ..old.clone() }
     } else {
         let range = launch.range.unwrap_or(DEFAULT_RANGE);
         LaunchParams {
             range,
             default_subnet: launch.default_subnet.unwrap_or(range),
             seeds: launch.seeds.clone(),
+            init: launch.init,
             peers: launch.targets.clone(),
         }
     };

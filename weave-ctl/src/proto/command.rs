@@ -47,6 +47,13 @@ pub enum Command {
         /// Remove the dataplane too.
         teardown: bool,
     },
+    /// Take over from a peer that is gone for good.
+    RemovePeer {
+        /// Its name, or its nickname.
+        peer: String,
+    },
+    /// See to it that there is a ring, and tell how far that is.
+    Consense,
     /// Leave the network and forget everything.
     Reset {
         /// Even when nobody takes over this peer's ranges.
@@ -85,6 +92,15 @@ pub enum Answer {
     Detached(Vec<Ipv4Net>),
     /// `Status`.
     Status(Box<Status>),
+    /// `Consense`.
+    Consense {
+        /// There is a ring.
+        ready: bool,
+        /// What is waited for.
+        state: String,
+    },
+    /// `RemovePeer`: from whom, and how many addresses were taken over.
+    Removed(PeerName, u64),
 }
 
 /// Why a request was refused. Nothing was changed.

@@ -30,6 +30,8 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 pub struct Datapath {
     want: Maps,
     have: Maps,
+    /// Addresses outside the range, with the peers whose containers have them.
+    exceptions: BTreeMap<Ipv4Addr, PeerName>,
     routed: bool,
     routes_changed: bool,
     tunnels_changed: BTreeSet<PeerName>,
@@ -91,11 +93,27 @@ impl Datapath {
         self.want.endpoints = endpoints;
     }
 
-    /// Replaces the routes by those of `ring`, as peer `me` sees it.
+    /// Replaces the routes by those of `ring`, as peer `me` sees it; exceptions stay.
     pub fn set_ring(&mut self, ring: &Ring, me: PeerName) {
         let to = |owner| if owner == me { RouteTo::Local } else { RouteTo::Peer(owner) };
-        self.want.routes = ring.routes().map(|(net, owner)| (net, to(owner))).collect();
+        self.want.routes = ring.routes().map(|(net, owner)| (net, to(owner.name))).collect();
+        self.want
+            .routes
+            .extend(self.exceptions.iter().map(|(addr, peer)| (Ipv4Net::from(*addr), RouteTo::Peer(*peer))));
         self.routed = true;
+        self.routes_changed = true;
+    }
+
+    /// Replaces the addresses outside the range that peers have.
+    pub fn set_exceptions(&mut self, exceptions: BTreeMap<Ipv4Addr, PeerName>) {
+        if self.exceptions == exceptions {
+            return;
+        }
+        for addr in self.exceptions.keys() {
+            self.want.routes.remove(&Ipv4Net::from(*addr));
+        }
+        self.want.routes.extend(exceptions.iter().map(|(addr, peer)| (Ipv4Net::from(*addr), RouteTo::Peer(*peer))));
+        self.exceptions = exceptions;
         self.routes_changed = true;
     }
 

@@ -3,27 +3,41 @@
 //! ```text
 //!            attach                     done                        detach
 //! (nothing) -------> Working(Ensure) ----------> Attached(ifindex) -------> Working(Remove) ---> (nothing)
-//!                        | failed: addresses back      | interface vanished: addresses back
-//! store ---> Absent -----^ (its addresses are kept; after a reboot)
+//!                        | failed: as before           | interface vanished
+//! store ---> Absent -----^ <---------------------------+
 //! ```
+//! An absent container's addresses are kept for it: after a reboot until it attaches again or is detached, after its
+//! interface vanished for [`GRACE`], so that one that is restarted has the same again.
 //! One operation a container at a time; a second request meanwhile is refused, except the same attach again, which waits
 //! for the first. An allocation is durable before the interface is made and released only after the interface is gone,
 //! so an address is never on two containers whatever crashes in between.
+//! A container for which no address is free here waits in [`pending`] until one is.
 //! Bounds: [`WAITERS_MAX`] callers a container; addresses by the allocator.
+
+mod pending;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     net::Ipv4Addr,
+    time::Duration,
 };
 
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
+use self::pending::Queue;
 use super::{
     command::{AddrRequest, Answer, Container, ContainerStatus, Refusal},
     io::{EndpointSpec, LinkFacts, LinkOp, OpId, Output, Record, RequestId},
-    ipam::{Allocation, Allocator, Ring},
+    ipam::{
+        Allocation, Allocator,
+        allocator::{Access, AllocError, Need},
+    },
+    time::Instant,
 };
+
+/// Time for which the addresses of a container whose interface vanished are kept for it.
+pub const GRACE: Duration = Duration::from_secs(30);
 
 /// Most callers that wait for one container.
 const WAITERS_MAX: usize = 16;
@@ -36,8 +50,8 @@ const HOST_IF_DIGITS: usize = 8;
 /// Where a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It has addresses but no interface: the host was rebooted.
-    Absent,
+    /// It has addresses but no interface: the host was rebooted, or it vanished and its addresses are kept until then.
+    Absent(Option<Instant>),
     /// The interface is there.
     Attached(u32),
     /// An operation is under way.
@@ -54,9 +68,37 @@ struct Work {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     /// Make the interface; on failure go back to what was before, `None` for nothing.
-    Ensure { before: Option<(Allocation, Option<u32>)>, released: Vec<Ipv4Net> },
-    /// Remove the interface; on failure it is still there, with this index.
-    Remove { before: Option<u32> },
+    Ensure { before: Option<(Allocation, Before)>, released: Vec<Ipv4Net> },
+    /// Remove the interface; on failure it stands where it stood.
+    Remove { before: Before },
+}
+
+/// Where a container stood before an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Attached(u32),
+    Absent(Option<Instant>),
+}
+
+impl From<Before> for Stage {
+    fn from(before: Before) -> Self {
+        match before {
+            Before::Attached(ifindex) => Self::Attached(ifindex),
+            Before::Absent(until) => Self::Absent(until),
+        }
+    }
+}
+
+/// Why a container is not attached at once.
+enum Stop {
+    Refuse(Refusal),
+    Wait(Need, String),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(refusal)
+    }
 }
 
 /// See the head of this file.
@@ -64,6 +106,9 @@ enum Kind {
 pub struct Endpoints {
     allocator: Allocator,
     stages: BTreeMap<String, Stage>,
+    pending: Queue,
+    /// Addresses came back since the pending were last tried.
+    freed: bool,
     next_op: u64,
     out: VecDeque<Output>,
 }
@@ -85,20 +130,27 @@ pub fn host_if_addr(name: &str) -> Option<Ipv4Addr> {
 impl Endpoints {
     /// The containers of a host whose allocations are in `allocator` and whose host ends are `present`.
     ///
-    /// With `adopted` (the kernel's maps outlived the controller) a container whose interface is missing is gone, and
-    /// its addresses are released; without (a reboot) they are kept for it, however often the controller is launched
-    /// before it attaches again. A host end that no allocation explains, of
+    /// With `adopted` (the kernel's maps outlived the controller) a container whose interface is missing vanished, and
+    /// its addresses are released after [`GRACE`]; without (a reboot) they are kept for it, however often the controller
+    /// is launched before it attaches again. A host end that no allocation explains, of
     /// this network's range, is removed: its address may be given to another.
     #[must_use]
-    pub fn new(allocator: Allocator, range: Ipv4Net, adopted: bool, present: &BTreeMap<String, u32>) -> Self {
-        let mut this = Self { allocator, stages: BTreeMap::new(), next_op: 0, out: VecDeque::new() };
+    pub fn new(
+        allocator: Allocator,
+        range: Ipv4Net,
+        adopted: bool,
+        present: &BTreeMap<String, u32>,
+        now: Instant,
+    ) -> Self {
+        let (stages, pending, out) = (BTreeMap::new(), Queue::default(), VecDeque::new());
+        let mut this = Self { allocator, stages, pending, freed: false, next_op: 0, out };
         for (id, allocation) in this.allocator.containers().clone() {
             match present.get(&allocation.host_if) {
                 Some(ifindex) => drop(this.stages.insert(id, Stage::Attached(*ifindex))),
-                None if adopted && !allocation.absent => this.release(&id),
+                None if adopted && !allocation.absent => drop(this.stages.insert(id, Stage::Absent(Some(now + GRACE)))),
                 None => {
                     this.set(&id, Allocation { absent: true, ..allocation });
-                    this.stages.insert(id, Stage::Absent);
+                    this.stages.insert(id, Stage::Absent(None));
                 }
             }
         }
@@ -133,10 +185,11 @@ impl Endpoints {
             let (ifindex, allocation) = match stage {
                 Stage::Attached(ifindex) => (*ifindex, now),
                 // While addresses are added or taken away, those that stay keep working.
-                Stage::Working(Work { kind: Kind::Ensure { before: Some((old, Some(ifindex))), .. }, .. }) => {
-                    (*ifindex, old)
-                }
-                Stage::Absent | Stage::Working(_) => continue,
+                Stage::Working(Work {
+                    kind: Kind::Ensure { before: Some((old, Before::Attached(ifindex))), .. },
+                    ..
+                }) => (*ifindex, old),
+                Stage::Absent(_) | Stage::Working(_) => continue,
             };
             let mac = mac(allocation);
             let kept = allocation.addrs.iter().filter(|net| now.addrs.contains(net));
@@ -163,53 +216,43 @@ impl Endpoints {
         }
     }
 
-    /// Gives `container` an interface with the addresses it has and those asked for.
-    pub fn attach(
-        &mut self,
-        request: RequestId,
-        container: &Container,
-        asked: &[AddrRequest],
-        ring: Option<&Ring>,
-        mtu: u32,
-    ) {
-        match self.try_attach(request, container, asked, ring, mtu) {
-            Ok(()) => {}
-            Err(refusal) => self.out.push_back(Output::Reply { id: request, answer: Err(refusal) }),
-        }
-    }
-
     fn try_attach(
         &mut self,
         request: RequestId,
         container: &Container,
         asked: &[AddrRequest],
-        ring: Option<&Ring>,
+        access: Access<'_>,
         mtu: u32,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Stop> {
         let id = &container.id;
         let before = self.allocator.containers().get(id).cloned();
         let held = before.as_ref().map_or(&[][..], |a| &a.addrs[..]);
-        let addrs = self.settle(id, held, asked, ring)?;
+        let addrs = self.settle(id, held, asked, access)?;
         if let Some(Stage::Working(work)) = self.stages.get_mut(id) {
             let same = matches!(work.kind, Kind::Ensure { .. }) && addrs == held && work.waiters.len() < WAITERS_MAX;
             if same {
                 work.waiters.push(request);
                 return Ok(());
             }
-            return Err(busy(id));
+            return Err(busy(id).into());
         }
         let host_if = match &before {
             Some(allocation) => allocation.host_if.clone(),
             None => self.free_host_if(&addrs).ok_or_else(|| busy(id))?,
         };
         let allocation = Allocation { netns: container.netns.clone(), host_if, addrs, mtu, absent: false };
-        let ifindex = match self.stages.get(id) {
-            Some(Stage::Attached(ifindex)) => Some(*ifindex),
-            _ => None,
-        };
-        let kind = Kind::Ensure { before: before.map(|b| (b, ifindex)), released: Vec::new() };
+        let kind = Kind::Ensure { before: before.map(|b| (b, self.before(id))), released: Vec::new() };
         self.work(id, allocation, kind, vec![request]);
         Ok(())
+    }
+
+    /// Where `id` stands, no operation being under way.
+    fn before(&self, id: &str) -> Before {
+        match self.stages.get(id) {
+            Some(Stage::Attached(ifindex)) => Before::Attached(*ifindex),
+            Some(Stage::Absent(until)) => Before::Absent(*until),
+            Some(Stage::Working(_)) | None => Before::Absent(None),
+        }
     }
 
     /// A name that no container has, also none whose first address was detached while its interface stayed.
@@ -224,18 +267,21 @@ impl Endpoints {
         id: &str,
         held: &[Ipv4Net],
         asked: &[AddrRequest],
-        ring: Option<&Ring>,
-    ) -> Result<Vec<Ipv4Net>, Refusal> {
+        access: Access<'_>,
+    ) -> Result<Vec<Ipv4Net>, Stop> {
         let mut addrs = held.to_vec();
         let asked = if asked.is_empty() && held.is_empty() { &[AddrRequest::Default] } else { asked };
-        let refuse = |e: super::ipam::allocator::AllocError| Refusal(format!("{e}; {id} was left as it was"));
+        let stop = |error: AllocError| match error.need() {
+            Some(need) => Stop::Wait(need, error.to_string()),
+            None => Refusal(format!("{error}; {id} was left as it was")).into(),
+        };
         for request in asked {
             let default = self.allocator.default_subnet();
             let subnet = match request {
                 AddrRequest::Fixed(addr, len) => {
-                    let len = len.unwrap_or(default.prefix_len());
-                    let net = Ipv4Net::new(*addr, len).map_err(|e| Refusal(format!("{addr}/{len}: {e}")))?;
-                    self.allocator.claim(ring, id, net).map_err(refuse)?;
+                    let length = len.unwrap_or(default.prefix_len());
+                    let net = Ipv4Net::new(*addr, length).map_err(|e| Refusal(format!("{addr}/{length}: {e}")))?;
+                    self.allocator.claim(access, id, *addr, len.map(|_| net)).map_err(stop)?;
                     if !addrs.iter().any(|a| a.addr() == *addr) {
                         addrs.push(net);
                     }
@@ -246,7 +292,7 @@ impl Endpoints {
             };
             let has = addrs.iter().any(|a| a.trunc() == subnet.trunc());
             if !has {
-                addrs.push(self.allocator.pick(ring, subnet, &addrs).map_err(refuse)?);
+                addrs.push(self.allocator.pick(access, subnet, &addrs).map_err(stop)?);
             }
         }
         Ok(addrs)
@@ -284,27 +330,48 @@ impl Endpoints {
         match self.stages.get(id) {
             Some(Stage::Working(_)) => Err(busy(id)),
             Some(Stage::Attached(ifindex)) if !left.is_empty() => {
-                let kind = Kind::Ensure { before: Some((allocation.clone(), Some(*ifindex))), released: taken };
+                let before = Before::Attached(*ifindex);
+                let kind = Kind::Ensure { before: Some((allocation.clone(), before)), released: taken };
                 self.work(id, Allocation { addrs: left, ..allocation }, kind, vec![request]);
                 Ok(())
             }
             _ if !left.is_empty() => {
+                self.freed = true;
                 self.set(id, Allocation { addrs: left, ..allocation });
                 self.reply(request, Answer::Detached(taken));
                 Ok(())
             }
             _ => {
-                let op = self.op();
-                let before = match self.stages.get(id) {
-                    Some(Stage::Attached(ifindex)) => Some(*ifindex),
-                    _ => None,
-                };
-                let work = Work { op, kind: Kind::Remove { before }, waiters: vec![request] };
-                self.stages.insert(id.to_owned(), Stage::Working(work));
-                self.out.push_back(Output::Link(op, LinkOp::Remove { host_if: allocation.host_if }));
+                self.remove(id, allocation.host_if, vec![request]);
                 Ok(())
             }
         }
+    }
+
+    fn remove(&mut self, id: &str, host_if: String, waiters: Vec<RequestId>) {
+        let (op, before) = (self.op(), self.before(id));
+        let work = Work { op, kind: Kind::Remove { before }, waiters };
+        self.stages.insert(id.to_owned(), Stage::Working(work));
+        self.out.push_back(Output::Link(op, LinkOp::Remove { host_if }));
+    }
+
+    /// Takes every container's interface and addresses away, those excepted that an operation is under way for; and
+    /// refuses those who wait.
+    pub fn remove_all(&mut self) {
+        let still: Vec<(String, String)> =
+            self.allocator.containers().iter().map(|(id, a)| (id.clone(), a.host_if.clone())).collect();
+        for (id, host_if) in still {
+            if !matches!(self.stages.get(&id), Some(Stage::Working(_))) {
+                self.remove(&id, host_if, Vec::new());
+            }
+        }
+        self.refuse_pending(&AllocError::Leaving.to_string());
+    }
+
+    /// True while an operation is under way.
+    #[must_use]
+    pub fn is_working(&self) -> bool {
+        self.stages.values().any(|stage| matches!(stage, Stage::Working(_)))
     }
 
     /// An operation came to its end.
@@ -314,6 +381,7 @@ impl Endpoints {
         match (work.kind, result) {
             (Kind::Ensure { released, .. }, Ok(facts)) => {
                 self.stages.insert(id.clone(), Stage::Attached(facts.ifindex));
+                self.freed |= !released.is_empty();
                 let Some(allocation) = self.allocator.containers().get(&id) else { return };
                 let attached = Answer::Attached(self.status_of(&id, allocation));
                 let answer = if released.is_empty() { attached } else { Answer::Detached(released) };
@@ -324,9 +392,10 @@ impl Endpoints {
             (Kind::Ensure { before, .. }, Err(reason)) => {
                 match before {
                     None => self.release(&id),
-                    Some((old, ifindex)) => {
+                    Some((old, before)) => {
+                        self.freed = true;
                         self.set(&id, old);
-                        self.stages.insert(id.clone(), ifindex.map_or(Stage::Absent, Stage::Attached));
+                        self.stages.insert(id.clone(), before.into());
                     }
                 }
                 self.refuse(&work.waiters, &format!("{id}: {reason}; its addresses were left as they were"));
@@ -339,22 +408,36 @@ impl Endpoints {
                 }
             }
             (Kind::Remove { before }, Err(reason)) => {
-                self.stages.insert(id.clone(), before.map_or(Stage::Absent, Stage::Attached));
+                self.stages.insert(id.clone(), before.into());
                 self.refuse(&work.waiters, &format!("{id}: {reason}; it was left attached, detach it again"));
             }
         }
     }
 
-    /// The host end called `host_if` vanished: the container behind it is gone. True when there was one.
-    pub fn vanished(&mut self, host_if: &str) -> bool {
+    /// The host end called `host_if` vanished: the container behind it is gone, or restarts. True when there was one.
+    pub fn vanished(&mut self, host_if: &str, now: Instant) -> bool {
         let holder = self.allocator.containers().iter().find(|(_, a)| a.host_if == host_if).map(|(id, _)| id.clone());
         let Some(id) = holder else { return false };
         // An operation under way finds out by itself.
         let attached = matches!(self.stages.get(&id), Some(Stage::Attached(_)));
         if attached {
-            self.release(&id);
+            self.stages.insert(id, Stage::Absent(Some(now + GRACE)));
         }
         attached
+    }
+
+    /// Releases the addresses of containers that did not come back.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let over = self.stages.iter().filter(|(_, s)| matches!(s, Stage::Absent(Some(until)) if *until <= now));
+        let over: Vec<String> = over.map(|(id, _)| id.clone()).collect();
+        over.iter().for_each(|id| self.release(id));
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let untils = self.stages.values().map(|s| if let Stage::Absent(until) = s { *until } else { None });
+        untils.flatten().min()
     }
 
     fn set(&mut self, id: &str, allocation: Allocation) {
@@ -365,6 +448,7 @@ impl Endpoints {
     fn release(&mut self, id: &str) {
         self.stages.remove(id);
         self.allocator.remove(id);
+        self.freed = true;
         self.out.push_back(Output::Persist(Record::AllocationGone(id.to_owned())));
     }
 

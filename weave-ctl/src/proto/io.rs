@@ -5,6 +5,7 @@
 //! nothing of that batch was sent, answered or written to the kernel.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
 };
@@ -16,6 +17,7 @@ use weave_common::addr::Mac;
 use super::{
     boot::{Identity, LaunchParams},
     command::{Answer, Command, Refusal},
+    election::Vote,
     ipam::{Allocation, Ring},
     name::PeerName,
 };
@@ -237,6 +239,10 @@ pub enum Record {
     Targets(Vec<Target>),
     /// The ring.
     Ring(Ring),
+    /// What this peer promised and accepted in the election.
+    Vote(Vote),
+    /// Nicknames of peers that own something, whole.
+    Nicknames(BTreeMap<PeerName, String>),
     /// A container's addresses, by its id.
     Allocation(String, Allocation),
     /// A container has no addresses any more.

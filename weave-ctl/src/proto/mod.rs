@@ -9,6 +9,7 @@
 pub mod boot;
 pub mod command;
 pub mod datapath;
+pub mod election;
 pub mod endpoints;
 pub mod io;
 pub mod ipam;

@@ -117,5 +117,22 @@ impl fmt::Display for PeerUid {
     }
 }
 
+/// A peer as one store of its name: what may own addresses and vote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PeerId {
+    /// Its name.
+    pub name: PeerName,
+    /// Its store; zero for whatever store bears the name first.
+    pub uid: PeerUid,
+}
+
+impl PeerId {
+    /// Whatever store bears the name first.
+    #[must_use]
+    pub const fn of_any_store(name: PeerName) -> Self {
+        Self { name, uid: PeerUid(0) }
+    }
+}
+
 #[cfg(test)]
 mod tests;

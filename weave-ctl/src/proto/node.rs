@@ -1,25 +1,33 @@
 //! The whole core of one controller: mesh, addresses, containers and the kernel's maps, composed.
 //!
 //! The driver's contract is in [`super::io`]. After every input the node drains its rooms, carries events from one to
-//! the other, and computes the difference of the maps; the rooms do not know each other.
+//! the other, and computes the difference of the maps; the rooms do not know each other. What concerns addresses is in
+//! `addresses` (ring, election, containers), `leave` (`reset` and `rmpeer`).
 
-use std::{collections::VecDeque, sync::Arc};
+mod addresses;
+mod leave;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use weave_common::vxlan;
 
+use self::leave::Leaving;
 use super::{
-    boot::{Boot, Installed, Launch, LaunchParams},
+    boot::{Boot, Init, Installed, Launch, LaunchParams},
     command::{Answer, Command, Refusal},
     datapath::Datapath,
+    election::{self, Election, Role},
     endpoints::Endpoints,
     io::{Event, Input, MapOp, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
-    ipam::{Allocator, Ring, ring::Merge},
+    ipam::{Allocator, Keeper, board},
     mesh::{
         Mesh, MeshConfig, MeshEvent,
         entry::{Opener, Verify},
-        wire::{Message, RingMessage},
     },
-    name::PeerName,
+    name::{PeerId, PeerName},
     rng::Rng,
     time::Instant,
 };
@@ -36,9 +44,16 @@ pub struct Node {
     pub(super) mesh: Mesh,
     pub(super) endpoints: Endpoints,
     pub(super) datapath: Datapath,
-    pub(super) ring: Option<Ring>,
-    pub(super) conflict: Option<String>,
+    pub(super) keeper: Keeper,
+    pub(super) election: Option<Election>,
+    /// Nicknames of peers that own something, also of those that are gone.
+    pub(super) nicknames: BTreeMap<PeerName, String>,
     pub(super) mtu: u32,
+    /// Somebody waits for the ring though no container needs an address yet.
+    ring_wanted: bool,
+    /// The ring is another one since those who wait for addresses were last tried.
+    ring_changed: bool,
+    leaving: Option<Leaving>,
     out: VecDeque<Output>,
 }
 
@@ -71,12 +86,14 @@ impl Node {
         opener: Arc<dyn Opener>,
         now: Instant,
     ) -> Self {
-        let Boot { identity, params, targets, ring, allocations, records } = boot;
-        let allocator = Allocator::new(identity.name, &params, allocations);
+        let Boot { identity, params, targets, ring, vote, nicknames, allocations, records } = boot;
+        let me = PeerId { name: identity.name, uid: identity.uid };
+        let allocator = Allocator::new(me, &params, allocations);
         let tunnels = installed.maps.iter().filter_map(|op| match op {
             MapOp::PutTunnel { peer, tunnel } => Some((*peer, *tunnel)),
             _ => None,
         });
+        let alone = targets.is_empty();
         let config = MeshConfig {
             identity,
             port: launch.port,
@@ -84,15 +101,34 @@ impl Node {
             conn_limit: launch.conn_limit as usize,
             targets,
             tunnels: tunnels.collect(),
+            channels: vec![board::CHANNEL, election::CHANNEL],
             opener,
         };
+        let mut rng = Rng::new(seed);
+        let role = match params.init {
+            Init::Election(count) => Some(Role::Voter(count)),
+            Init::Observer => Some(Role::Observer),
+            Init::Undeclared | Init::Seeds => None,
+        };
+        let mut datapath = Datapath::new(&installed.maps);
+        if let Some(ring) = &ring {
+            datapath.set_ring(ring, me.name);
+        }
+        let mut election = role.map(|role| Election::new(me, params.range, role, vote, rng.fork(), now));
+        if let Some(election) = election.as_mut().filter(|_| ring.is_some()) {
+            election.over();
+        }
         let mut node = Self {
-            mesh: Mesh::new(config, Rng::new(seed), now),
-            endpoints: Endpoints::new(allocator, params.range, installed.adopted, &installed.endpoints),
-            datapath: Datapath::new(&installed.maps),
-            ring: None,
-            conflict: None,
+            keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
+            mesh: Mesh::new(config, rng, now),
+            endpoints: Endpoints::new(allocator, params.range, installed.adopted, &installed.endpoints, now),
+            datapath,
+            election,
+            nicknames,
             mtu: 1500 - vxlan::OVERHEAD,
+            ring_wanted: false,
+            ring_changed: false,
+            leaving: None,
             boot: BootFacts {
                 params,
                 port: launch.port,
@@ -102,9 +138,6 @@ impl Node {
             },
             out: records.into_iter().map(Output::Persist).collect(),
         };
-        if let Some(ring) = ring {
-            node.set_ring(ring);
-        }
         node.datapath.set_short_id(node.mesh.me().short_id);
         node.settle(now);
         node
@@ -134,13 +167,15 @@ impl Node {
             Input::Probe { from, bytes } => self.mesh.probe(from, &bytes, now),
             Input::Traffic(peers) => self.mesh.traffic(&peers, now),
             Input::Request { id, command } => self.command(id, command, now),
-            // An answer to a caller that went away is dropped by the shell; what was begun is ended.
-            Input::RequestGone { id: _ } => {}
+            // What was begun is ended all the same.
+            Input::RequestGone { id } => self.endpoints.request_gone(id),
             Input::Underlay(underlay) => self.underlay(&underlay, now),
             Input::LinkDone { op, result } => self.endpoints.done(op, result),
             Input::EndpointGone { host_if } => {
-                if self.endpoints.vanished(&host_if) {
-                    self.log(Severity::Info, format!("the container behind {host_if} is gone; its addresses are free"));
+                if self.endpoints.vanished(&host_if, now) {
+                    let time = super::endpoints::GRACE.as_secs();
+                    let text = format!("the container behind {host_if} is gone; its addresses are kept for {time} s");
+                    self.log(Severity::Info, text);
                 }
             }
             Input::MapFailed { op, reason } => self.datapath.failed(&op, &reason, now),
@@ -151,14 +186,21 @@ impl Node {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.mesh.handle_timeout(now);
+        self.endpoints.handle_timeout(now);
         self.settle(now);
     }
 
     /// When [`Self::handle_timeout`] must be called next, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        let datapath = self.datapath.poll_timeout().map(|at| (at, "datapath retry"));
-        [self.mesh.poll_timeout(), datapath].into_iter().flatten().min()
+        let others = [
+            self.mesh.poll_timeout(),
+            self.datapath.poll_timeout().map(|at| (at, "datapath retry")),
+            self.endpoints.poll_timeout().map(|at| (at, "container gone")),
+            self.election.as_ref().and_then(Election::poll_timeout).map(|at| (at, "election")),
+            Some((self.keeper.poll_timeout(), "ring")),
+        ];
+        others.into_iter().flatten().min()
     }
 
     /// The next thing to be done.
@@ -171,7 +213,7 @@ impl Node {
             Command::Connect { targets, replace } => self.connect(id, targets, replace, now),
             Command::Forget { targets } => self.forget(id, &targets, now),
             Command::Attach { container, addrs } => {
-                self.endpoints.attach(id, &container, &addrs, self.ring.as_ref(), self.mtu);
+                self.attach(id, container, addrs);
             }
             Command::Detach { id: container, addrs } => self.endpoints.detach(id, &container, &addrs),
             Command::Status => {
@@ -182,12 +224,9 @@ impl Node {
                 self.reply(id, Ok(Answer::Done));
                 self.out.push_back(Output::Shutdown(if teardown { Shutdown::Teardown } else { Shutdown::Stop }));
             }
-            Command::Reset { force: _ } => {
-                // The share of a seed follows from its name: relaunched under it, this peer has the same one again. Its
-                // containers lose their interfaces before the store is wiped, so no address of it stays in use.
-                self.reply(id, Ok(Answer::Done));
-                self.out.push_back(Output::Shutdown(Shutdown::Wipe));
-            }
+            Command::Reset { force } => self.reset(id, force),
+            Command::RemovePeer { peer } => self.remove_peer(id, &peer),
+            Command::Consense => self.consense(id, now),
         }
     }
 
@@ -231,6 +270,7 @@ impl Node {
         while let Some(event) = self.mesh.poll_event() {
             self.mesh_event(event);
         }
+        self.turn_addresses(now);
         while let Some(output) = self.mesh.poll_output() {
             self.out.push_back(output);
         }
@@ -244,45 +284,21 @@ impl Node {
 
     fn mesh_event(&mut self, event: MeshEvent) {
         match event {
-            MeshEvent::LinkUp(link) => {
-                if let Some(ring) = &self.ring {
-                    let message = ring_message(ring);
-                    self.mesh.send(link, &message);
-                }
-            }
+            MeshEvent::LinkUp(link) => self.keeper.link_up(link),
             MeshEvent::Way(peer, tunnel) => self.datapath.set_tunnel(peer, tunnel),
             MeshEvent::Senders(peer, addrs) => self.datapath.set_senders(peer, &addrs),
             MeshEvent::PeerGone(peer) => {
+                self.keeper.peer_gone(peer);
+                self.refresh_exceptions();
                 if self.datapath.forget_peer(peer) {
                     self.mesh.forget_way(peer);
                 }
             }
-            MeshEvent::Ring(link, message) => self.merge(link, &message),
+            MeshEvent::Ring(link, from, message) => self.heard_ring(link, from, message),
+            MeshEvent::RingSum(link, sum) => self.keeper.heard_sum(link, sum),
+            MeshEvent::Board(from, channel, data) => self.heard_board(from, channel, &data),
             MeshEvent::ShortId(short_id) => self.datapath.set_short_id(short_id),
         }
-    }
-
-    fn merge(&mut self, from: super::io::LinkId, message: &RingMessage) {
-        match Ring::merge(self.ring.as_ref(), self.boot.params.range, message.range, &message.seeds) {
-            Merge::Same => self.conflict = None,
-            Merge::Adopt(ring) => {
-                self.log(Severity::Info, format!("adopted the ring of {} seeds", ring.seeds.len()));
-                self.mesh.tell_all(&ring_message(&ring), Some(from));
-                self.out.push_back(Output::Persist(Record::Ring(ring.clone())));
-                self.set_ring(ring);
-            }
-            Merge::Conflict(text) => {
-                if self.conflict.as_ref() != Some(&text) {
-                    self.log(Severity::Warn, format!("{text}; this peer keeps its own ring, links and traffic go on"));
-                }
-                self.conflict = Some(text);
-            }
-        }
-    }
-
-    fn set_ring(&mut self, ring: Ring) {
-        self.datapath.set_ring(&ring, self.mesh.me().name);
-        self.ring = Some(ring);
     }
 
     fn reply(&mut self, id: RequestId, answer: Result<Answer, Refusal>) {
@@ -292,8 +308,4 @@ impl Node {
     fn log(&mut self, severity: Severity, text: String) {
         self.out.push_back(Output::Event(Event { severity, text }));
     }
-}
-
-fn ring_message(ring: &Ring) -> Message {
-    Message::Ring(RingMessage { range: ring.range, seeds: ring.seeds.clone() })
 }

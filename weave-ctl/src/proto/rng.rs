@@ -23,6 +23,16 @@ impl Rng {
         self.0.next_u64()
     }
 
+    /// A generator of its own for a part of the core.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        let mut seed = [0; 32];
+        for part in seed.chunks_exact_mut(8) {
+            part.copy_from_slice(&self.bits().to_be_bytes());
+        }
+        Self::new(seed)
+    }
+
     /// A number below `bound`; zero when `bound` is zero. The bias is below 2^-32 for bounds under 2^32.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.bits().checked_rem(bound).unwrap_or(0)

@@ -4,18 +4,23 @@ use std::collections::BTreeMap;
 
 use super::{
     command::{IpamStatus, OwnerStatus, Status},
-    ipam::ring,
-    name::PeerName,
+    ipam::{allocator::Access, ring},
+    name::{PeerId, PeerName},
     node::Node,
     time::Instant,
 };
+
+/// What a peer that was removed is told.
+const REMOVED: &str = "this peer was removed from the network by `rmpeer`, and its addresses may be others' by now: \
+                       `reset` it and launch it anew";
 
 impl Node {
     /// See [`Status`].
     pub(super) fn status(&self, now: Instant) -> Status {
         let me = self.mesh.me();
         let mut warnings = self.mesh.warnings();
-        warnings.extend(self.conflict.clone());
+        warnings.extend(self.keeper.conflicts().cloned());
+        warnings.extend(self.keeper.removed().then(|| REMOVED.to_owned()));
         warnings.extend(self.datapath.warnings().cloned());
         Status {
             name: me.name,
@@ -41,38 +46,63 @@ impl Node {
     }
 
     fn ipam_status(&self) -> IpamStatus {
-        let me = self.name();
+        let me = PeerId { name: self.name(), uid: self.mesh.me().uid };
         let params = &self.boot.params;
-        let mut shares: BTreeMap<PeerName, OwnerStatus> = BTreeMap::new();
-        for (net, owner) in self.ring.iter().flat_map(ring::Ring::routes) {
+        let mut shares: BTreeMap<PeerId, OwnerStatus> = BTreeMap::new();
+        for (net, owner) in self.keeper.ring().into_iter().flat_map(ring::Ring::routes) {
             let share = shares.entry(owner).or_insert_with(|| self.share(owner, me));
             share.addresses += ring::size(net);
             share.ranges.push(net);
         }
         let own = shares.remove(&me);
-        let state = match (&self.ring, &own) {
-            (None, _) => "awaiting a ring: relaunch with --seed, or connect to a peer that has one",
-            (Some(_), None) => "ready, but this peer owns no addresses: its name is not among the seeds",
-            (Some(_), Some(_)) => "ready",
-        };
         IpamStatus {
-            state: state.to_owned(),
-            ready: self.ring.is_some(),
+            state: self.ipam_state(),
+            ready: matches!(self.keeper.access(), Access::Ring(_)),
             range: params.range,
             default_subnet: params.default_subnet,
             owners: own.into_iter().chain(shares.into_values()).collect(),
         }
     }
 
-    fn share(&self, owner: PeerName, me: PeerName) -> OwnerStatus {
+    /// How address management stands, in a few words.
+    pub(super) fn ipam_state(&self) -> String {
+        let Some(ring) = self.keeper.ring() else {
+            let idle = self.election.as_ref().is_some_and(|e| e.trouble().is_none() && !e.is_needed());
+            let text = self.waiting_for_ring();
+            return if idle { format!("idle; {text}") } else { text };
+        };
+        let pending = self.endpoints.waiting();
+        match (self.keeper.access(), pending) {
+            (Access::Removed, _) => REMOVED.to_owned(),
+            (Access::Leaving, _) => "leaving: handing this peer's addresses over".to_owned(),
+            (Access::Waiting(why), _) => why.to_owned(),
+            (Access::Ring(_), Some((count, why))) => {
+                let me = self.name();
+                let others: Vec<PeerName> = ring.owners().into_iter().map(|id| id.name).filter(|n| *n != me).collect();
+                let reachable = others.iter().any(|peer| self.mesh.reached(*peer));
+                if !reachable && self.keeper.owned() == 0 {
+                    "all IP ranges owned by unreachable peers - use `rmpeer` if they are dead".to_owned()
+                } else {
+                    format!("waiting for IP(s) to become available for {count} containers: {why}")
+                }
+            }
+            (Access::Ring(_), None) if self.keeper.owned() == 0 => {
+                "ready; this peer owns no addresses yet, and asks others when one is needed".to_owned()
+            }
+            (Access::Ring(_), None) => "ready".to_owned(),
+        }
+    }
+
+    fn share(&self, owner: PeerId, me: PeerId) -> OwnerStatus {
         let own = owner == me;
-        let nickname = self.mesh.nickname(owner);
+        let current = self.mesh.record(owner.name).is_none_or(|record| owner.uid == record.uid || owner.uid.0 == 0);
+        let alive = own || (self.mesh.reached(owner.name) && current && owner.name != me.name);
         OwnerStatus {
-            peer: owner,
-            nickname,
+            peer: owner.name,
+            nickname: self.nickname(owner.name),
             addresses: 0,
             active: own.then(|| self.endpoints.allocator().active()),
-            unreachable: !own && !self.mesh.reached(owner),
+            unreachable: !alive,
             ranges: Vec::new(),
         }
     }

@@ -140,7 +140,10 @@ impl Driver {
                 Some(call) = self.calls.recv() => self.call(call).await?,
                 Some(event) = self.host_events.recv() => self.host_event(event).await?,
                 Some(done) = self.finished.1.recv() => self.job_done(done).await?,
-                _ = looks.tick() => self.look_at_traffic().await?,
+                _ = looks.tick() => match self.forget_callers().await? {
+                    None => self.look_at_traffic().await?,
+                    told => told,
+                },
                 () = sleep_until(Clock::now() + sleep) => {
                     self.node.handle_timeout(self.now());
                     self.drain().await?
@@ -164,10 +167,21 @@ impl Driver {
         Ok(None)
     }
 
+    /// Tells the core of callers that went away.
+    async fn forget_callers(&mut self) -> Result<Option<Shutdown>, RunError> {
+        let gone: Vec<RequestId> =
+            self.replies.extract_if(.., |_, waiting| waiting.is_closed()).map(|(id, _)| id).collect();
+        for id in gone {
+            if let Some(how) = self.input(Input::RequestGone { id }).await? {
+                return Ok(Some(how));
+            }
+        }
+        Ok(None)
+    }
+
     async fn call(&mut self, call: Call) -> Result<Option<Shutdown>, RunError> {
         match call {
             Call::Command { command, reply } => {
-                self.replies.retain(|_, waiting| !waiting.is_closed());
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
                 self.replies.insert(id, reply);

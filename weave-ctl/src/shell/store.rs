@@ -4,12 +4,13 @@
 //! |---------------|-----------------------------------------|-----------------------------------------------------|
 //! | `meta`        | `schema`                                | u64: [`SCHEMA`]                                     |
 //! | `node`        | `identity`, `params`, `targets`, `ring` | CBOR of `Identity`, `LaunchParams`, `Vec<Target>`, `Ring` |
+//! | `node`        | `vote`, `nicknames`                     | CBOR of `Vote`, `BTreeMap<PeerName, String>`        |
 //! | `allocations` | container id                            | CBOR of `Allocation`                                |
 //!
 //! CBOR is that of serde's derive: structs are maps with the fields' names, so a field may be added when its type has a
 //! default; anything else is a new [`SCHEMA`]. An absent key of `node` stands for "none yet". Keys that this version does
-//! not know are left alone. Retired keys: none. Retired schemas: 1, whose identity had a random uid and no key; it cannot
-//! be carried on, because another uid is another peer.
+//! not know are left alone. Retired keys: none. Schema 2 is migrated when it is opened: see [`migrate`]. Retired schemas:
+//! 1, whose identity had a random uid and no key; it cannot be carried on, because another uid is another peer.
 //!
 //! A batch is one transaction and durable when [`Store::commit`] returns. A new store is made under another name and
 //! renamed when it is whole, so a file called `weave.redb` is never half made: one that does not read is damaged, and
@@ -17,6 +18,8 @@
 //!
 //! Does not: keep two controllers apart before the file exists (the lock on the directory does), or interpret what it
 //! keeps, beyond that the uid is the key's.
+
+mod migrate;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -37,7 +40,7 @@ use crate::proto::{
 };
 
 /// Version of what this room's head describes.
-pub const SCHEMA: u64 = 2;
+pub const SCHEMA: u64 = 3;
 
 const FILE: &str = "weave.redb";
 /// A store that is being made.
@@ -56,6 +59,8 @@ const KEY_IDENTITY: &str = "identity";
 const KEY_PARAMS: &str = "params";
 const KEY_TARGETS: &str = "targets";
 const KEY_RING: &str = "ring";
+const KEY_VOTE: &str = "vote";
+const KEY_NICKNAMES: &str = "nicknames";
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +193,8 @@ impl Store {
                     Record::Params(value) => node.insert(KEY_PARAMS, encode(value)?.as_slice()),
                     Record::Targets(value) => node.insert(KEY_TARGETS, encode(value)?.as_slice()),
                     Record::Ring(value) => node.insert(KEY_RING, encode(value)?.as_slice()),
+                    Record::Vote(value) => node.insert(KEY_VOTE, encode(value)?.as_slice()),
+                    Record::Nicknames(value) => node.insert(KEY_NICKNAMES, encode(value)?.as_slice()),
                     Record::Allocation(id, value) => allocations.insert(id.as_str(), encode(value)?.as_slice()),
                     Record::AllocationGone(id) => allocations.remove(id.as_str()),
                 }
@@ -225,6 +232,11 @@ impl Store {
         let transaction = self.database.begin_read().map_err(|e| damaged(text(e)))?;
         match schema(&transaction).map_err(damaged)? {
             SCHEMA => {}
+            migrate::FROM => {
+                drop(transaction);
+                migrate::migrate(&self.database).map_err(damaged)?;
+                return self.load();
+            }
             found if found > SCHEMA => return Err(StoreError::Newer { path: self.path.clone(), found }),
             0 => return Err(damaged("there never was a schema 0".to_owned())),
             found => return Err(StoreError::Older { path: self.path.clone(), found }),
@@ -299,6 +311,8 @@ fn read(transaction: &ReadTransaction) -> Result<Stored, String> {
         params: value(&node, KEY_PARAMS)?,
         targets: value(&node, KEY_TARGETS)?.unwrap_or_default(),
         ring: value(&node, KEY_RING)?,
+        vote: value(&node, KEY_VOTE)?,
+        nicknames: value(&node, KEY_NICKNAMES)?.unwrap_or_default(),
         ..Stored::default()
     };
     for entry in transaction.open_table(ALLOCATIONS).map_err(text)?.iter().map_err(text)? {

@@ -8,8 +8,8 @@ use std::{
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     command::{Answer, Command, Refusal},
-    ipam::Ring,
-    name::PeerName,
+    ipam::{Ring, Share},
+    name::PeerId,
 };
 
 use super::Oracle;
@@ -31,7 +31,10 @@ pub(in crate::world) struct Addresses {
     /// Containers about which a request is open: either outcome is right.
     open: BTreeSet<(HostId, String)>,
     rings: BTreeMap<HostId, Ring>,
-    by_seeds: BTreeMap<Vec<PeerName>, Ring>,
+    /// Several networks are meant to be there.
+    apart: bool,
+    /// Of the first ring of all.
+    origin: Option<Vec<PeerId>>,
     on_interfaces: Index,
     on_disks: Index,
 }
@@ -98,6 +101,11 @@ impl Oracle {
 }
 
 impl World {
+    /// Hosts may be of several networks: that is what is looked at.
+    pub fn allow_networks_apart(&mut self) {
+        self.oracle.addresses.apart = true;
+    }
+
     /// The kernel of `id` forgot everything; addresses stay promised.
     pub(in crate::world) fn rebooted(&mut self, id: HostId) {
         self.check_interfaces(id);
@@ -129,9 +137,14 @@ impl World {
         let given = host.disk.allocations.iter();
         let held = given.flat_map(|(c, a)| a.addrs.iter().map(move |n| (n.addr(), format!("container {c}"))));
         let held: Vec<(Ipv4Addr, String)> = held.collect();
-        let owner = |addr: Ipv4Addr| host.disk.ring.as_ref().and_then(|ring| ring.owner_of(addr));
-        let foreign = held.iter().find(|(addr, _)| owner(*addr) != Some(host.name));
-        let ring = host.disk.ring.clone();
+        let ring = host.disk.ring.as_ref();
+        let owner = |addr: Ipv4Addr| ring.and_then(|ring| ring.owner_of(addr));
+        let me = host.disk.identity.as_ref().map(|id| PeerId { name: id.name, uid: id.uid });
+        // Who was taken over from keeps what its containers have until it is reset.
+        let removed = ring.is_some_and(|ring| me.is_some_and(|me| ring.removed.contains(&me)));
+        let inside = |addr: &Ipv4Addr| host.spec.range.contains(addr);
+        let foreign = held.iter().filter(|(addr, _)| inside(addr) && !removed).find(|(addr, _)| owner(*addr) != me);
+        let ring = ring.cloned();
         if let Some((addr, container)) = foreign {
             self.fail("own share only", &format!("h{id} gave {addr} to {container} and does not own it"));
         }
@@ -160,18 +173,30 @@ impl World {
 }
 
 impl Addresses {
-    /// A ring, once there, stays; hosts that were given the same seeds have the same.
+    /// A ring, once there, only grows: of the same origin, no token lost, no epoch lowered; it covers the range, and all
+    /// hosts have rings of one origin.
     fn ring_stays(&mut self, id: HostId, ring: Option<Ring>) -> Option<String> {
         let before = self.rings.get(&id);
         if before == ring.as_ref() {
             return None;
         }
-        let Some(ring) = ring.filter(|_| before.is_none()) else {
-            return Some(format!("the ring of h{id} changed from {before:?}"));
-        };
-        let first = self.by_seeds.entry(ring.seeds.clone()).or_insert_with(|| ring.clone());
-        if *first != ring {
-            return Some(format!("h{id} made another ring than others of the same seeds: {ring:?}, {first:?}"));
+        let Some(ring) = ring else { return Some(format!("h{id} lost its ring {before:?}")) };
+        if let Some(before) = before {
+            let kept = |(token, share): (&Ipv4Addr, &Share)| ring.shares.get(token).is_some_and(|now| now >= share);
+            if before.origin != ring.origin
+                || !before.shares.iter().all(kept)
+                || !before.removed.is_subset(&ring.removed)
+            {
+                return Some(format!("the ring of h{id} went back from {before:?} to {ring:?}"));
+            }
+        }
+        let covered: u64 = ring.routes().map(|(net, _)| 1_u64 << (32 - net.prefix_len())).sum();
+        if covered != 1_u64 << (32 - ring.range.prefix_len()) {
+            return Some(format!("the ring of h{id} covers {covered} addresses: {ring:?}"));
+        }
+        let origin = self.origin.get_or_insert_with(|| ring.origin.clone());
+        if *origin != ring.origin && !self.apart {
+            return Some(format!("h{id} is of another network than others: {:?}, {origin:?}", ring.origin));
         }
         self.rings.insert(id, ring);
         None

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     io::{MapOp, RouteTo},
     time::Instant,
@@ -72,7 +73,7 @@ impl World {
     pub(in crate::world) fn forget_guarded(&mut self, id: HostId) {
         let of = |addr: Ipv4Addr| {
             let ring = self.hosts.get(&id).and_then(|h| h.disk.ring.as_ref());
-            ring.and_then(|r| r.owner_of(addr)) == self.hosts.get(&id).map(|h| h.name)
+            ring.and_then(|r| r.owner_of(addr)).map(|owner| owner.name) == self.hosts.get(&id).map(|h| h.name)
         };
         let Some(mut guarded) = self.oracle.paths.guarded.clone() else { return };
         guarded.retain(|(from, _, dst)| *from != id && !of(*dst));
@@ -81,12 +82,18 @@ impl World {
 
     /// Before a change is made: what control trouble may never do.
     pub(in crate::world) fn check_lasting(&self, id: HostId, op: &MapOp) {
-        let Some(maps) = self.hosts.get(&id).map(|h| &h.kernel.maps) else { return };
+        let Some(host) = self.hosts.get(&id) else { return };
+        let (maps, ring) = (&host.kernel.maps, host.disk.ring.as_ref());
+        // The route of a piece of the durable ring.
+        let route = |net: &Ipv4Net| {
+            let owner =
+                ring.and_then(|ring| ring.routes().find(|(piece, _)| piece == net)).map(|(_, owner)| owner.name);
+            owner.map(|owner| if owner == host.name { RouteTo::Local } else { RouteTo::Peer(owner) })
+        };
         let wrong = match op {
-            MapOp::DelRoute { net } => maps.routes.contains_key(net).then(|| format!("route {net} is removed")),
-            MapOp::PutRoute { net, to } => {
-                let before = maps.routes.get(net).filter(|before| *before != to);
-                before.map(|before| format!("route {net} is changed from {before:?} to {to:?}"))
+            MapOp::DelRoute { net } => route(net).map(|_| format!("route {net} is removed")),
+            MapOp::PutRoute { net, to } if host.spec.range.contains(net) => {
+                (route(net) != Some(*to)).then(|| format!("route {net} is set to {to:?}, {:?} by the ring", route(net)))
             }
             MapOp::DelTunnel { peer } => {
                 let owns = maps.routes.values().any(|to| *to == RouteTo::Peer(*peer));
@@ -95,7 +102,7 @@ impl World {
             _ => None,
         };
         if let Some(wrong) = wrong {
-            self.fail("paths outlive trouble", &format!("h{id}: {wrong} although the ring did not change"));
+            self.fail("paths outlive trouble", &format!("h{id}: {wrong}"));
         }
     }
 

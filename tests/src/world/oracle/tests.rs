@@ -69,7 +69,7 @@ fn a_broken_promise_and_another_ring_are_found() {
         w.check_disk(1);
     });
     let ring = broken(|w| {
-        w.hosts.get_mut(&1).unwrap().disk.ring.as_mut().unwrap().entries[0].epoch = 9;
+        w.hosts.get_mut(&1).unwrap().disk.ring.as_mut().unwrap().shares.values_mut().next().unwrap().epoch = 0;
         w.check_disk(1);
     });
     assert_eq!([&*forgotten, &ring], ["promises are kept", "a ring is for ever"]);

@@ -28,7 +28,7 @@ use super::{
     super::{Context, failure::Failure},
     log,
 };
-use crate::config::{LaunchConfig, env::PASSWORD, flags::LogLevel};
+use crate::config::{Init, LaunchConfig, env::PASSWORD, flags::LogLevel};
 
 /// What the child writes when its API answers.
 const READY: &str = "ready";
@@ -176,10 +176,16 @@ fn arguments(config: &LaunchConfig, level: LogLevel, ready_fd: RawFd) -> Vec<OsS
     for seed in &launch.seeds {
         flag("seed", Some(seed.to_string()));
     }
+    if let Init::Election(count) = launch.init {
+        flag("initial-peer-count", Some(count.to_string()));
+    }
     flag("conn-limit", Some(launch.conn_limit.to_string()));
     flag("xdp", Some(config.xdp.to_string()));
     if !launch.discovery {
         list.push("--no-discovery".into());
+    }
+    if launch.init == Init::Observer {
+        list.push("--observer".into());
     }
     list.push("--".into());
     list.extend(launch.targets.iter().map(|t| t.to_string().into()));

@@ -15,7 +15,9 @@ use serde::Serialize;
 
 use self::table::table;
 use super::args::StatusPart;
-use crate::api::types::{Container, Detached, Done, Error, Ipam, Owner, Peer, PeerRef, Status, Targets};
+use crate::api::types::{
+    Consensus, Container, Detached, Done, Error, Ipam, Owner, Peer, PeerRef, RemovedPeer, Status, Targets,
+};
 
 /// A value as indented JSON.
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> String {
@@ -56,6 +58,21 @@ pub(super) fn targets(targets: &Targets, as_json: bool) -> String {
 /// What was removed without a controller.
 pub(super) fn removed(lines: &[String], as_json: bool) -> String {
     if as_json { json(&serde_json::json!({ "removed": lines })) } else { table::lines(lines) }
+}
+
+/// A peer that was taken over from.
+pub(super) fn removed_peer(removed: &RemovedPeer, as_json: bool) -> String {
+    if as_json { json(removed) } else { format!("{} IPs taken over from {}\n", removed.addresses, removed.peer) }
+}
+
+/// There is a ring.
+pub(super) fn consensus(consensus: &Consensus, as_json: bool) -> String {
+    if as_json { json(consensus) } else { String::new() }
+}
+
+/// There is no ring yet.
+pub(super) fn waiting(consensus: &Consensus, as_json: bool) -> String {
+    if as_json { json(consensus) } else { table::clean(&consensus.state) + "\n" }
 }
 
 /// The version of this command.

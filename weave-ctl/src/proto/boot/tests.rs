@@ -9,6 +9,7 @@ fn launch() -> Launch {
         range: None,
         default_subnet: None,
         seeds: vec![],
+        init: Init::Undeclared,
         targets: vec![],
         discovery: true,
         conn_limit: 200,
@@ -36,6 +37,8 @@ fn store_of(boot: &Boot) -> Stored {
         params: Some(boot.params.clone()),
         targets: boot.targets.clone(),
         ring: boot.ring.clone(),
+        vote: boot.vote.clone(),
+        nicknames: boot.nicknames.clone(),
         allocations: BTreeMap::new(),
     }
 }
@@ -61,17 +64,35 @@ fn relaunch_is_the_same_peer_in_a_later_incarnation() {
 
 #[test]
 fn contradictions_are_refused() {
-    let seeded = Launch { name: Some(name(1)), seeds: vec![name(1), name(2)], ..launch() };
+    let seeded = Launch { name: Some(name(1)), seeds: vec![name(1), name(2)], init: Init::Seeds, ..launch() };
     let stored = store_of(&boot(Stored::default(), &seeded).unwrap());
     let other_name = Launch { name: Some(name(2)), ..launch() };
     assert!(matches!(boot(stored.clone(), &other_name), Err(BootError::Name { .. })));
     let other_range = Launch { range: Some("10.99.0.0/16".parse().unwrap()), ..launch() };
     assert!(matches!(boot(stored.clone(), &other_range), Err(BootError::Param { what: "range", .. })));
-    let other_seeds = Launch { seeds: vec![name(1)], ..launch() };
+    let other_seeds = Launch { seeds: vec![name(1)], init: Init::Seeds, ..launch() };
     assert!(matches!(boot(stored.clone(), &other_seeds), Err(BootError::Param { what: "seeds", .. })));
-    let reordered = Launch { seeds: vec![name(2), name(1)], ..launch() };
+    let reordered = Launch { seeds: vec![name(2), name(1)], init: Init::Seeds, ..launch() };
     assert_eq!(boot(stored.clone(), &reordered).unwrap().ring, stored.ring);
     assert_eq!(boot(stored.clone(), &launch()).unwrap().ring, stored.ring);
+    let other_mode = Launch { init: Init::Election(3), ..launch() };
+    let error = boot(stored, &other_mode).unwrap_err().to_string();
+    assert!(error.contains("bootstrap mode --seed, not --initial-peer-count 3"), "{error}");
+    let elector = store_of(&boot(Stored::default(), &other_mode).unwrap());
+    for init in [Init::Observer, Init::Election(5)] {
+        let other = boot(elector.clone(), &Launch { init, ..launch() });
+        assert!(matches!(other, Err(BootError::Param { what: "bootstrap mode", .. })), "{init}");
+    }
+    assert_eq!(boot(elector, &launch()).unwrap().params.init, Init::Election(3));
+}
+
+#[test]
+fn whoever_declared_nothing_may_declare_later_while_there_is_no_ring() {
+    let stored = store_of(&boot(Stored::default(), &launch()).unwrap());
+    let elector = Launch { init: Init::Election(3), ..launch() };
+    assert_eq!(boot(stored.clone(), &elector).unwrap().params.init, Init::Election(3));
+    let ring = Ring::from_seeds(stored.params.clone().unwrap().range, &[name(7)]).unwrap();
+    assert!(boot(Stored { ring: Some(ring), ..stored }, &elector).is_err());
 }
 
 #[test]

@@ -1,12 +1,24 @@
 //! Addresses and interfaces go together: durable first, released last, whatever fails.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::proto::{boot::LaunchParams, name::PeerName};
+use crate::proto::{
+    boot::{Init, LaunchParams},
+    ipam::Ring,
+    name::{PeerId, PeerName, PeerUid},
+};
 
 const REQUEST: RequestId = RequestId(7);
 
-fn me() -> PeerName {
-    PeerName::from_bytes([0, 0, 0, 0, 0, 1])
+const NOW: Instant = Instant::from_start(Duration::ZERO);
+
+fn id(n: u8) -> PeerId {
+    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(u64::from(n)) }
+}
+
+fn me() -> PeerId {
+    id(1)
 }
 
 fn range() -> Ipv4Net {
@@ -14,15 +26,15 @@ fn range() -> Ipv4Net {
 }
 
 fn params() -> LaunchParams {
-    LaunchParams { range: range(), default_subnet: range(), seeds: vec![me()], peers: vec![] }
+    LaunchParams { range: range(), default_subnet: range(), seeds: vec![], init: Init::Undeclared, peers: vec![] }
 }
 
 fn ring() -> Ring {
-    Ring::from_seeds(range(), &[me()]).unwrap()
+    Ring::from_origin(range(), &[me()]).unwrap()
 }
 
 fn fresh() -> Endpoints {
-    Endpoints::new(Allocator::new(me(), &params(), BTreeMap::new()), range(), false, &BTreeMap::new())
+    Endpoints::new(Allocator::new(me(), &params(), BTreeMap::new()), range(), false, &BTreeMap::new(), NOW)
 }
 
 fn container(id: &str) -> Container {
@@ -38,7 +50,7 @@ fn op_of(outputs: &[Output]) -> OpId {
 }
 
 fn attach(endpoints: &mut Endpoints, id: &str, asked: &[AddrRequest]) -> Vec<Output> {
-    endpoints.attach(REQUEST, &container(id), asked, Some(&ring()), 1450);
+    endpoints.attach(REQUEST, container(id), asked.to_vec(), Access::Ring(&ring()), 1450);
     drain(endpoints)
 }
 
@@ -190,15 +202,20 @@ fn after_a_restart_what_vanished_is_released_and_after_a_reboot_it_is_kept() {
     let present = BTreeMap::from([(containers["here"].host_if.clone(), 5)]);
     let again = |adopted| {
         let allocator = Allocator::new(me(), &params(), containers.clone());
-        Endpoints::new(allocator, range(), adopted, &present)
+        Endpoints::new(allocator, range(), adopted, &present, NOW)
     };
-    assert_eq!(again(true).allocator().containers().keys().collect::<Vec<_>>(), ["here"]);
+    let mut killed = again(true);
+    assert_eq!(killed.allocator().containers().len(), 2, "it may be restarting");
+    assert_eq!(killed.poll_timeout(), Some(NOW + GRACE));
+    killed.handle_timeout(NOW + GRACE);
+    assert_eq!(killed.allocator().containers().keys().collect::<Vec<_>>(), ["here"]);
     let mut rebooted = again(false);
     assert_eq!(rebooted.allocator().containers().len(), 2);
     assert_eq!(rebooted.installed().len(), 1);
+    assert_eq!(rebooted.poll_timeout(), None, "however long it takes");
     // Still kept when the controller is launched once more before the container is back.
     let allocator = Allocator::new(me(), &params(), rebooted.allocator().containers().clone());
-    assert_eq!(Endpoints::new(allocator, range(), true, &present).allocator().containers().len(), 2);
+    assert_eq!(Endpoints::new(allocator, range(), true, &present, NOW).allocator().containers().len(), 2);
     drain(&mut rebooted);
     let outputs = attach(&mut rebooted, "gone", &[]);
     assert!(matches!(&outputs[1], Output::Link(_, LinkOp::Ensure(spec)) if spec.addrs == containers["gone"].addrs));
@@ -208,7 +225,7 @@ fn after_a_restart_what_vanished_is_released_and_after_a_reboot_it_is_kept() {
 fn host_ends_that_nothing_explains_are_removed_within_the_range_only() {
     let allocator = Allocator::new(me(), &params(), BTreeMap::new());
     let present = BTreeMap::from([("wv0a000009".to_owned(), 3), ("wv0b000009".to_owned(), 4), ("wvx".to_owned(), 5)]);
-    let mut endpoints = Endpoints::new(allocator, range(), true, &present);
+    let mut endpoints = Endpoints::new(allocator, range(), true, &present, NOW);
     let outputs = drain(&mut endpoints);
     assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove { host_if })] if host_if == "wv0a000009"));
 }
@@ -217,8 +234,77 @@ fn host_ends_that_nothing_explains_are_removed_within_the_range_only() {
 fn a_vanished_interface_releases() {
     let mut endpoints = fresh();
     attached(&mut endpoints, "c");
-    assert!(!endpoints.vanished("eth0"));
-    assert!(endpoints.vanished("wv0a000001"));
+    assert!(!endpoints.vanished("eth0", NOW));
+    assert!(endpoints.vanished("wv0a000001", NOW));
+    assert!(endpoints.installed().is_empty(), "no packet goes there any more");
+    endpoints.handle_timeout(NOW + GRACE / 2);
+    assert_eq!(endpoints.allocator().active(), 1, "kept for a container that restarts");
+    endpoints.handle_timeout(NOW + GRACE);
     assert_eq!(endpoints.allocator().active(), 0);
     assert!(matches!(&drain(&mut endpoints)[..], [Output::Persist(Record::AllocationGone(_))]));
+    assert!(endpoints.freed());
+}
+
+#[test]
+fn a_container_that_restarts_keeps_its_address() {
+    let mut endpoints = fresh();
+    attached(&mut endpoints, "c");
+    endpoints.vanished("wv0a000001", NOW);
+    attached(&mut endpoints, "other");
+    let op = op_of(&attach(&mut endpoints, "c", &[]));
+    endpoints.done(op, Ok(LinkFacts { ifindex: 6 }));
+    endpoints.handle_timeout(NOW + GRACE * 2);
+    let addrs = |id: &str| endpoints.allocator().containers()[id].addrs[0].addr();
+    assert_eq!((addrs("c"), addrs("other")), (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)));
+}
+
+#[test]
+fn those_who_wait_are_served_in_order_and_may_go_away() {
+    let mut endpoints = fresh();
+    let waiting = Access::Waiting("nobody has a ring");
+    for (n, id) in ["first", "second", "third"].into_iter().enumerate() {
+        endpoints.attach(RequestId(n as u64), container(id), vec![], waiting, 1450);
+    }
+    assert!(drain(&mut endpoints).is_empty());
+    assert_eq!(endpoints.needs(), BTreeSet::from([Need::Ring]));
+    let (count, why) = endpoints.waiting().unwrap();
+    assert!(count == 3 && why.contains("nobody has a ring"), "{why}");
+    endpoints.request_gone(RequestId(0));
+    endpoints.retry(Access::Ring(&ring()), 1450);
+    drain(&mut endpoints);
+    let first = |id: &str| endpoints.allocator().containers().get(id).map(|a| a.addrs[0].addr());
+    assert_eq!(first("first"), None, "its caller went away");
+    assert_eq!(first("second"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+    assert_eq!(first("third"), Some(Ipv4Addr::new(10, 0, 0, 2)));
+    assert_eq!(endpoints.waiting(), None);
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_to_those_who_wait_for_it_alone() {
+    let mut endpoints = fresh();
+    let shared = Ring::from_origin(range(), &[me(), id(2)]).unwrap();
+    let theirs = AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 200), None);
+    endpoints.attach(RequestId(1), container("a"), vec![theirs], Access::Ring(&shared), 1450);
+    endpoints.attach(RequestId(2), container("b"), vec![], Access::Waiting("no ring"), 1450);
+    let need = Need::Address(Ipv4Addr::new(10, 0, 0, 200));
+    assert_eq!(endpoints.needs(), BTreeSet::from([Need::Ring, need]));
+    endpoints.deny(need, "it is in use");
+    assert!(refusal(&drain(&mut endpoints)).contains("it is in use; a was left as it was"));
+    assert_eq!(endpoints.needs(), BTreeSet::from([Need::Ring]));
+}
+
+#[test]
+fn all_are_removed_before_this_peer_leaves() {
+    let mut endpoints = fresh();
+    attached(&mut endpoints, "a");
+    attached(&mut endpoints, "b");
+    endpoints.attach(REQUEST, container("c"), vec![], Access::Waiting("no ring"), 1450);
+    endpoints.remove_all();
+    let outputs = drain(&mut endpoints);
+    assert!(refusal(&outputs).contains("leaving"));
+    let ops: Vec<OpId> =
+        outputs.iter().filter_map(|o| if let Output::Link(op, _) = o { Some(*op) } else { None }).collect();
+    assert_eq!((ops.len(), endpoints.is_working()), (2, true));
+    ops.iter().for_each(|op| endpoints.done(*op, Ok(LinkFacts::default())));
+    assert_eq!((endpoints.allocator().active(), endpoints.is_working()), (0, false));
 }

@@ -1,13 +1,23 @@
 //! Allocations of this peer, from the pieces of the ring that it owns.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use weave_common::map::ENDPOINTS_MAX;
 
-use super::ring::{self, Ring};
-use crate::proto::{boot::LaunchParams, name::PeerName};
+use super::{
+    board::EXCEPTIONS_MAX,
+    ring::Ring,
+    space::{Space, withheld},
+};
+use crate::proto::{
+    boot::LaunchParams,
+    name::{PeerId, PeerName},
+};
 
 /// A container's addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,29 +39,39 @@ pub struct Allocation {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllocError {
     /// No ring yet.
+    #[error("no address can be given yet: {0}")]
+    NoRing(String),
+    /// This peer was removed.
     #[error(
-        "no address can be given yet: this peer has no ring; relaunch with --seed, or connect to a peer that has one"
+        "this peer was removed from the network by `rmpeer`, and its addresses may have been given to others: run \
+         `weave-ctl reset` and launch it anew"
     )]
-    NoRing,
-    /// This peer owns nothing that overlaps the subnet.
-    #[error("this peer owns no addresses in {0}: its name is not among the seeds of that range")]
-    NothingOwned(Ipv4Net),
-    /// All given.
-    #[error("no address is free in this peer's part of {subnet}: {used} are given to containers; detach some")]
+    Removed,
+    /// This peer hands its addresses over.
+    #[error("this peer is leaving the network")]
+    Leaving,
+    /// This peer owns nothing that overlaps the subnet, or all of it is given.
+    #[error("no address is free in this peer's part of {subnet} ({used} are given to containers)")]
     Full {
         /// Asked for.
         subnet: Ipv4Net,
         /// Given already.
         used: usize,
     },
-    /// Not in the range.
-    #[error("address {addr} is outside the network's range {range}")]
+    /// Not in the range, and without the length of its subnet.
+    #[error(
+        "address {addr} is outside the network's range {range}: write it with the length of its subnet, {addr}/24 say, \
+         to give it all the same"
+    )]
     Outside {
         /// Asked for.
         addr: Ipv4Addr,
         /// The range.
         range: Ipv4Net,
     },
+    /// Too many addresses outside the range.
+    #[error("this host has {EXCEPTIONS_MAX} addresses outside the network's range already, the most it can")]
+    Exceptions,
     /// A subnet that is not within the range.
     #[error("range {0} out of bounds: {1}")]
     SubnetOutside(Ipv4Net, Ipv4Net),
@@ -59,7 +79,7 @@ pub enum AllocError {
     #[error("address {0} is the network or broadcast address of {1} and is never given to a container")]
     Reserved(Ipv4Addr, Ipv4Net),
     /// Somebody else may give it.
-    #[error("address {0} is owned by other peer {1}; attach there, or choose an address of this peer (status ipam)")]
+    #[error("address {0} is owned by other peer {1}")]
     Foreign(Ipv4Addr, PeerName),
     /// A container has it.
     #[error("address {0} is already in use by {1}")]
@@ -69,23 +89,74 @@ pub enum AllocError {
     TooMany,
 }
 
+/// What must come from others before an address can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// A ring.
+    Ring,
+    /// Space in a subnet.
+    Space(Ipv4Net),
+    /// One address.
+    Address(Ipv4Addr),
+}
+
+impl AllocError {
+    /// What would help; `None` when waiting does not.
+    #[must_use]
+    pub fn need(&self) -> Option<Need> {
+        match self {
+            Self::NoRing(_) => Some(Need::Ring),
+            Self::Full { subnet, .. } => Some(Need::Space(*subnet)),
+            Self::Foreign(addr, _) => Some(Need::Address(*addr)),
+            _ => None,
+        }
+    }
+}
+
+/// The ring as far as addresses may be given from it.
+#[derive(Clone, Copy, Debug)]
+pub enum Access<'a> {
+    /// They may.
+    Ring(&'a Ring),
+    /// Not yet: what is waited for.
+    Waiting(&'a str),
+    /// Not any more: others own what this peer owned.
+    Removed,
+    /// Not any more: this peer leaves.
+    Leaving,
+}
+
+impl<'a> Access<'a> {
+    fn ring(self) -> Result<&'a Ring, AllocError> {
+        match self {
+            Self::Ring(ring) => Ok(ring),
+            Self::Waiting(why) => Err(AllocError::NoRing(why.to_owned())),
+            Self::Removed => Err(AllocError::Removed),
+            Self::Leaving => Err(AllocError::Leaving),
+        }
+    }
+}
+
 /// What is given to whom.
 #[derive(Clone, Debug)]
 pub struct Allocator {
-    me: PeerName,
+    me: PeerId,
     range: Ipv4Net,
     default_subnet: Ipv4Net,
     given: BTreeMap<Ipv4Addr, String>,
+    /// Those of `given` that are outside the range.
+    outside: BTreeSet<Ipv4Addr>,
     containers: BTreeMap<String, Allocation>,
 }
 
 impl Allocator {
     /// The allocator of peer `me` with what its store remembers.
     #[must_use]
-    pub fn new(me: PeerName, params: &LaunchParams, containers: BTreeMap<String, Allocation>) -> Self {
-        let given =
+    pub fn new(me: PeerId, params: &LaunchParams, containers: BTreeMap<String, Allocation>) -> Self {
+        let given: BTreeMap<Ipv4Addr, String> =
             containers.iter().flat_map(|(id, a)| a.addrs.iter().map(move |net| (net.addr(), id.clone()))).collect();
-        Self { me, range: params.range, default_subnet: params.default_subnet, given, containers }
+        let outside = given.keys().copied().filter(|addr| !params.range.contains(addr)).collect();
+        Self { me, range: params.range, default_subnet: params.default_subnet, given, outside, containers }
     }
 
     /// The subnet for containers that name none.
@@ -106,26 +177,47 @@ impl Allocator {
         self.given.len() as u64
     }
 
-    /// Whether `net`'s address could be given to `id` as it is written.
+    /// Addresses outside the range that containers have.
+    pub fn exceptions(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        self.outside.iter().copied()
+    }
+
+    /// Whether `addr` could be given to `id`, as an address of `subnet`; without one, of the default subnet.
     ///
     /// # Errors
-    /// When it is outside, reserved, another peer's or another container's.
-    pub fn claim(&self, ring: Option<&Ring>, id: &str, net: Ipv4Net) -> Result<(), AllocError> {
-        let addr = net.addr();
-        if !self.range.contains(&addr) {
+    /// When it is outside the range and no subnet is named, reserved, another peer's or another container's.
+    pub fn claim(
+        &self,
+        access: Access<'_>,
+        id: &str,
+        addr: Ipv4Addr,
+        subnet: Option<Ipv4Net>,
+    ) -> Result<(), AllocError> {
+        let inside = self.range.contains(&addr);
+        if !inside && subnet.is_none() {
             return Err(AllocError::Outside { addr, range: self.range });
         }
-        if let Some(subnet) = [net, self.default_subnet, self.range].into_iter().find(|s| withheld(*s, addr)) {
+        let subnets = [subnet.unwrap_or(self.default_subnet), self.default_subnet, self.range];
+        if let Some(subnet) = subnets.into_iter().find(|s| withheld(*s, addr)) {
             return Err(AllocError::Reserved(addr, subnet.trunc()));
         }
-        let owner = ring.ok_or(AllocError::NoRing)?.owner_of(addr);
-        if owner != Some(self.me) {
-            return Err(owner.map_or(AllocError::Outside { addr, range: self.range }, |o| AllocError::Foreign(addr, o)));
-        }
         match self.given.get(&addr) {
-            Some(holder) if holder != id => Err(AllocError::Taken(addr, holder.clone())),
-            Some(_) => Ok(()),
-            None => self.room(),
+            Some(holder) if holder != id => return Err(AllocError::Taken(addr, holder.clone())),
+            Some(_) => return Ok(()),
+            None => self.room()?,
+        }
+        if inside {
+            let owner = access.ring()?.owner_of(addr);
+            return match owner {
+                Some(owner) if owner == self.me => Ok(()),
+                Some(owner) => Err(AllocError::Foreign(addr, owner.name)),
+                None => Err(AllocError::Outside { addr, range: self.range }),
+            };
+        }
+        match access {
+            Access::Removed | Access::Leaving => access.ring().map(drop),
+            _ if self.outside.len() >= EXCEPTIONS_MAX => Err(AllocError::Exceptions),
+            _ => Ok(()),
         }
     }
 
@@ -133,26 +225,21 @@ impl Allocator {
     ///
     /// # Errors
     /// When there is none.
-    pub fn pick(&self, ring: Option<&Ring>, subnet: Ipv4Net, besides: &[Ipv4Net]) -> Result<Ipv4Net, AllocError> {
+    pub fn pick(&self, access: Access<'_>, subnet: Ipv4Net, besides: &[Ipv4Net]) -> Result<Ipv4Net, AllocError> {
         let subnet = subnet.trunc();
         if !self.range.contains(&subnet) {
             return Err(AllocError::SubnetOutside(subnet, self.range));
         }
-        let ring = ring.ok_or(AllocError::NoRing)?;
+        let ring = access.ring()?;
         self.room()?;
-        let mut owned = false;
         for (first, last) in ring.owned_by(self.me) {
             let (first, last) = (first.max(subnet.network()), last.min(subnet.broadcast()));
-            owned |= first <= last;
             if let Some(addr) = self.first_free(subnet, first, last, besides) {
                 return Ok(Ipv4Net::new_assert(addr, subnet.prefix_len()));
             }
         }
-        if owned {
-            Err(AllocError::Full { subnet, used: self.given.range(subnet.network()..=subnet.broadcast()).count() })
-        } else {
-            Err(AllocError::NothingOwned(subnet))
-        }
+        let used = self.given.range(subnet.network()..=subnet.broadcast()).count();
+        Err(AllocError::Full { subnet, used })
     }
 
     fn first_free(&self, subnet: Ipv4Net, first: Ipv4Addr, last: Ipv4Addr, besides: &[Ipv4Net]) -> Option<Ipv4Addr> {
@@ -165,6 +252,22 @@ impl Allocator {
             })
     }
 
+    fn space<'a>(&'a self, ring: &'a Ring) -> Space<'a> {
+        Space { ring, me: self.me, given: &self.given, withheld: [self.default_subnet, self.range] }
+    }
+
+    /// The block within `subnet` to give to a peer that asks; `None` when none can be spared.
+    #[must_use]
+    pub fn spare(&self, ring: &Ring, subnet: Ipv4Net) -> Option<Ipv4Net> {
+        self.range.contains(&subnet).then(|| self.space(ring).spare(subnet.trunc()))?
+    }
+
+    /// Who has `addr`.
+    #[must_use]
+    pub fn holder(&self, addr: Ipv4Addr) -> Option<&str> {
+        self.given.get(&addr).map(String::as_str)
+    }
+
     fn room(&self) -> Result<(), AllocError> {
         if self.given.len() < ENDPOINTS_MAX as usize { Ok(()) } else { Err(AllocError::TooMany) }
     }
@@ -172,7 +275,12 @@ impl Allocator {
     /// Records that `id` has what `allocation` says and nothing else.
     pub fn set(&mut self, id: &str, allocation: Allocation) {
         self.remove(id);
-        self.given.extend(allocation.addrs.iter().map(|net| (net.addr(), id.to_owned())));
+        for addr in allocation.addrs.iter().map(Ipv4Net::addr) {
+            self.given.insert(addr, id.to_owned());
+            if !self.range.contains(&addr) {
+                self.outside.insert(addr);
+            }
+        }
         self.containers.insert(id.to_owned(), allocation);
     }
 
@@ -181,14 +289,10 @@ impl Allocator {
         let old = self.containers.remove(id)?;
         for net in &old.addrs {
             self.given.remove(&net.addr());
+            self.outside.remove(&net.addr());
         }
         Some(old)
     }
-}
-
-/// Network and broadcast addresses are withheld in subnets that have them (RFC 3021 exempts /31 and /32).
-fn withheld(subnet: Ipv4Net, addr: Ipv4Addr) -> bool {
-    ring::size(subnet) > 2 && (addr == subnet.network() || addr == subnet.broadcast())
 }
 
 #[cfg(test)]

@@ -1,45 +1,69 @@
 //! The ring: which peer owns which piece of the range.
 //!
-//! Bootstrap is by seed: every peer that is given the same list computes the same ring, so no message is needed and it
-//! does not matter who starts first. Two networks seeded differently never mix: a conflict is an answer, not a panic,
-//! and leaves both rings as they were.
+//! A ring begins with an origin, the peers among whom the range was divided: from seeds (the same list everywhere, no
+//! message needed), or from an election. From then on only the owner of a piece gives of it, and whoever takes over from
+//! a peer that is gone for good. Tokens are never taken out, and each has an epoch that only rises: a ring is a map from
+//! tokens to (epoch, owner), merged by the maximum of each, so merging is commutative, associative and idempotent, and
+//! total on any input. Rings of different origins never mix: a conflict is an answer, not a panic.
+//!
+//! The owner is a name with a uid: who lost its store does not own what it had. Seeds name nobody's store; the first
+//! store of a seed's name claims the share (an epoch later).
+//! Bounds: [`ENTRIES_MAX`] tokens, as many removed stores.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::{Ipv4Net, Ipv4Subnets};
 use serde::{Deserialize, Serialize};
 
-use crate::proto::name::PeerName;
+use crate::proto::name::{PeerId, PeerName};
 
 /// Most pieces in a ring.
 pub const ENTRIES_MAX: usize = 8192;
 
 /// Blocks a peer's share is rounded to: shares differ by at most one block, and each is a few CIDR pieces.
 const BLOCKS_PER_PEER: u64 = 64;
+/// Epochs by which a takeover is ahead of what the one taken over from may still say.
+const TAKEOVER: u64 = 1 << 20;
 
-/// How the range is divided. Entry i owns from its token to the next one's; the last up to the end of the range.
+/// How the range is divided. A token owns up to the next one; the last up to the end of the range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ring {
     /// What is divided.
     pub range: Ipv4Net,
-    /// Among whom it was divided at the start, in order of name, each once.
-    pub seeds: Vec<PeerName>,
-    /// In order of token; the first token is the start of the range.
-    pub entries: Vec<Entry>,
+    /// Among whom it was divided at the start, in order, each once. Seeds have no uid.
+    pub origin: Vec<PeerId>,
+    /// By token; the first token is the start of the range.
+    pub shares: BTreeMap<Ipv4Addr, Share>,
+    /// Stores whose ranges were taken over: they own nothing again until they begin anew.
+    pub removed: BTreeSet<PeerId>,
 }
 
-/// One piece of the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// First address.
-    pub token: Ipv4Addr,
-    /// Who owns it.
-    pub owner: PeerName,
-    /// Raised by the owner whenever ownership changes.
+/// Whose a piece of the ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Share {
+    /// Raised whenever ownership changes; the highest wins.
     pub epoch: u64,
+    /// Who owns it.
+    pub owner: PeerId,
 }
 
-/// Why no ring can be made of a seed list.
+/// A ring, or what changed of it, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What is divided.
+    pub range: Ipv4Net,
+    /// Which ring it is of.
+    pub origin: Vec<PeerId>,
+    /// Some or all of its tokens.
+    pub shares: Vec<(Ipv4Addr, Share)>,
+    /// Some or all of the removed stores.
+    pub removed: Vec<PeerId>,
+}
+
+/// Why no ring can be made of an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeedError {
     /// Nobody to own anything.
@@ -60,15 +84,28 @@ pub enum SeedError {
     TooMany(usize),
 }
 
-/// What to do with a ring that a neighbour sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Merge {
-    /// It says what ours says.
-    Same,
-    /// We had none: take this one.
-    Adopt(Ring),
-    /// The two networks were divided differently; ours stays.
-    Conflict(String),
+/// Why a ring that was told is not merged. Ours stays as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// Another range.
+    #[error("Incompatible IP allocation ranges (received: {theirs}, ours: {ours})")]
+    Range {
+        /// Theirs.
+        theirs: Ipv4Net,
+        /// Ours.
+        ours: Ipv4Net,
+    },
+    /// Another network.
+    #[error("IP allocation was seeded by different peers (received: {theirs:?}, ours: {ours:?})")]
+    Origin {
+        /// Among whom theirs was divided.
+        theirs: Vec<PeerName>,
+        /// Among whom ours was.
+        ours: Vec<PeerName>,
+    },
+    /// No ring at all.
+    #[error("received a ring that cannot be: {0}")]
+    Impossible(String),
 }
 
 /// Addresses in `net`.
@@ -77,88 +114,246 @@ pub fn size(net: Ipv4Net) -> u64 {
     1 << (32 - u32::from(net.prefix_len()))
 }
 
+/// Addresses from `first` to `last`.
+#[must_use]
+pub fn span(first: Ipv4Addr, last: Ipv4Addr) -> u64 {
+    (u64::from(u32::from(last)) + 1).saturating_sub(u64::from(u32::from(first)))
+}
+
 fn address(n: u64) -> Ipv4Addr {
     Ipv4Addr::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
+fn after(addr: Ipv4Addr) -> Option<Ipv4Addr> {
+    u32::from(addr).checked_add(1).map(Ipv4Addr::from)
+}
+
 impl Ring {
-    /// The ring of `range` divided evenly among `seeds`, in any order and with repetitions.
+    /// The ring of `range` divided evenly among the peers named in `seeds`, in any order and with repetitions.
     ///
     /// # Errors
     /// When the list is empty or too long for the range.
     pub fn from_seeds(range: Ipv4Net, seeds: &[PeerName]) -> Result<Self, SeedError> {
+        let origin: Vec<PeerId> = seeds.iter().map(|name| PeerId::of_any_store(*name)).collect();
+        Self::from_origin(range, &origin)
+    }
+
+    /// The ring of `range` divided evenly among `origin`, in any order and with repetitions.
+    ///
+    /// # Errors
+    /// When the list is empty or too long for the range.
+    pub fn from_origin(range: Ipv4Net, origin: &[PeerId]) -> Result<Self, SeedError> {
         let range = range.trunc();
-        let seeds: Vec<PeerName> = seeds.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let peers = seeds.len() as u64;
-        if seeds.is_empty() {
+        let origin: Vec<PeerId> = origin.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let peers = origin.len() as u64;
+        if origin.is_empty() {
             return Err(SeedError::Empty);
         }
-        if seeds.len() > ENTRIES_MAX {
-            return Err(SeedError::TooMany(seeds.len()));
+        if origin.len() > ENTRIES_MAX {
+            return Err(SeedError::TooMany(origin.len()));
         }
         if size(range) < peers {
-            return Err(SeedError::TooSmall { range, addresses: size(range), peers: seeds.len() });
+            return Err(SeedError::TooSmall { range, addresses: size(range), peers: origin.len() });
         }
         let blocks = (peers.next_power_of_two() * BLOCKS_PER_PEER).min(size(range));
         let block = size(range) / blocks;
         let start = u64::from(u32::from(range.network()));
-        let entries = (0_u64..)
-            .zip(&seeds)
-            .map(|(i, owner)| Entry { token: address(start + (i * blocks / peers) * block), owner: *owner, epoch: 0 })
-            .collect();
-        Ok(Self { range, seeds, entries })
+        let token = |i: u64| address(start + (i * blocks / peers) * block);
+        let shares = (0_u64..).zip(&origin).map(|(i, owner)| (token(i), Share { epoch: 0, owner: *owner })).collect();
+        Ok(Self { range, origin, shares, removed: BTreeSet::new() })
     }
 
-    /// Every piece: first address, last address, owner.
-    pub fn pieces(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr, PeerName)> + '_ {
-        let ends = self.entries.iter().skip(1).map(|e| Ipv4Addr::from(u32::from(e.token).saturating_sub(1)));
-        self.entries.iter().zip(ends.chain([self.range.broadcast()])).map(|(e, last)| (e.token, last, e.owner))
+    /// Every piece, as large as it is one owner's: first address, last address, owner.
+    pub fn pieces(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr, PeerId)> + '_ {
+        let mut tokens = self.shares.iter().peekable();
+        std::iter::from_fn(move || {
+            let (first, share) = tokens.next()?;
+            while tokens.next_if(|(_, next)| next.owner == share.owner).is_some() {}
+            let end = tokens.peek().map(|(next, _)| Ipv4Addr::from(u32::from(**next).saturating_sub(1)));
+            Some((*first, end.unwrap_or(self.range.broadcast()), share.owner))
+        })
     }
 
     /// Pieces that `owner` owns: first and last address.
-    pub fn owned_by(&self, owner: PeerName) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> + '_ {
+    pub fn owned_by(&self, owner: PeerId) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> + '_ {
         self.pieces().filter(move |(_, _, o)| *o == owner).map(|(first, last, _)| (first, last))
+    }
+
+    /// Addresses that `owner` owns.
+    #[must_use]
+    pub fn owned(&self, owner: PeerId) -> u64 {
+        self.owned_by(owner).map(|(first, last)| span(first, last)).sum()
     }
 
     /// The owner of `addr`, or `None` outside the range.
     #[must_use]
-    pub fn owner_of(&self, addr: Ipv4Addr) -> Option<PeerName> {
+    pub fn owner_of(&self, addr: Ipv4Addr) -> Option<PeerId> {
         if !self.range.contains(&addr) {
             return None;
         }
-        let after = self.entries.partition_point(|e| e.token <= addr);
-        self.entries.get(after.checked_sub(1)?).map(|e| e.owner)
+        self.shares.range(..=addr).next_back().map(|(_, share)| share.owner)
     }
 
     /// The ring as CIDR pieces, each with its owner.
-    pub fn routes(&self) -> impl Iterator<Item = (Ipv4Net, PeerName)> + '_ {
+    pub fn routes(&self) -> impl Iterator<Item = (Ipv4Net, PeerId)> + '_ {
         self.pieces().flat_map(|(first, last, owner)| Ipv4Subnets::new(first, last, 0).map(move |net| (net, owner)))
     }
 
-    /// Decides about a ring for `range` and `seeds` that a neighbour told of, given `ours` for `our_range`.
-    ///
-    /// Only the range and the seeds are taken from the message: the entries follow from them, so no message can give
-    /// one peer's share to another. Total on any input.
+    /// Everybody who owns something.
     #[must_use]
-    pub fn merge(ours: Option<&Self>, our_range: Ipv4Net, range: Ipv4Net, seeds: &[PeerName]) -> Merge {
-        if range != our_range {
-            return Merge::Conflict(format!(
-                "Incompatible IP allocation ranges (received: {range}, ours: {our_range})"
-            ));
+    pub fn owners(&self) -> BTreeSet<PeerId> {
+        self.shares.values().map(|share| share.owner).collect()
+    }
+
+    /// True when `me` may claim a seed's share: it bears the name, and no store of that name has claimed it.
+    #[must_use]
+    pub fn unclaimed(&self, me: PeerName) -> bool {
+        self.shares.values().any(|share| share.owner == PeerId::of_any_store(me))
+    }
+
+    /// Claims what is a seed's of the name of `me`; the tokens changed.
+    pub fn claim(&mut self, me: PeerId) -> Vec<Ipv4Addr> {
+        self.reassign(PeerId::of_any_store(me.name), me, 1)
+    }
+
+    /// Hands everything of `from` to `to`: by `from` itself. The tokens changed.
+    pub fn hand_over(&mut self, from: PeerId, to: PeerId) -> Vec<Ipv4Addr> {
+        self.reassign(from, to, 1)
+    }
+
+    /// Takes everything of `from`, which is gone for good, over for `to`. The tokens changed.
+    pub fn take_over(&mut self, from: PeerId, to: PeerId) -> Vec<Ipv4Addr> {
+        if self.removed.len() < ENTRIES_MAX {
+            self.removed.insert(from);
         }
-        let theirs = match Self::from_seeds(range, seeds) {
-            Ok(ring) => ring,
-            Err(error) => return Merge::Conflict(format!("received a ring that cannot be: {error}")),
-        };
-        match ours {
-            None => Merge::Adopt(theirs),
-            Some(ours) if ours.seeds == theirs.seeds => Merge::Same,
-            Some(ours) => Merge::Conflict(format!(
-                "IP allocation was seeded by different peers (received: {:?}, ours: {:?})",
-                theirs.seeds, ours.seeds
-            )),
+        self.reassign(from, to, TAKEOVER)
+    }
+
+    fn reassign(&mut self, from: PeerId, to: PeerId, ahead: u64) -> Vec<Ipv4Addr> {
+        let of_from = self.shares.iter_mut().filter(|(_, share)| share.owner == from);
+        let changed = of_from.map(|(token, share)| {
+            *share = Share { epoch: share.epoch.saturating_add(ahead), owner: to };
+            *token
+        });
+        changed.collect()
+    }
+
+    /// Gives `first` to `last` of what `from` owns to `to`; the tokens changed: none when the piece is not `from`'s whole,
+    /// or the ring is full.
+    pub fn give(&mut self, first: Ipv4Addr, last: Ipv4Addr, from: PeerId, to: PeerId) -> Vec<Ipv4Addr> {
+        let whole = self.owned_by(from).any(|(start, end)| start <= first && last <= end);
+        if !whole || first > last || self.shares.len() + 2 > ENTRIES_MAX {
+            return Vec::new();
+        }
+        let epoch_at = |at: Ipv4Addr| self.shares.range(..=at).next_back().map_or(0, |(_, share)| share.epoch);
+        let behind = after(last).filter(|next| self.range.contains(next) && !self.shares.contains_key(next));
+        let rest = behind.map(|next| (next, Share { epoch: epoch_at(next), owner: from }));
+        let head = (first, Share { epoch: epoch_at(first).saturating_add(1), owner: to });
+        let mut changed: Vec<Ipv4Addr> = Vec::new();
+        for (token, share) in self.shares.range_mut(first..=last) {
+            *share = Share { epoch: share.epoch.saturating_add(1), owner: to };
+            changed.push(*token);
+        }
+        if !self.shares.contains_key(&first) {
+            self.shares.insert(head.0, head.1);
+            changed.push(first);
+        }
+        if let Some((token, share)) = rest {
+            self.shares.insert(token, share);
+            changed.push(token);
+        }
+        changed
+    }
+
+    /// Takes in what another peer told: the tokens that changed, and whether anything did.
+    ///
+    /// # Errors
+    /// It is of another ring, or would make this one too large; nothing changed.
+    pub fn merge(&mut self, part: &Part) -> Result<Vec<Ipv4Addr>, Conflict> {
+        if part.range != self.range {
+            return Err(Conflict::Range { theirs: part.range, ours: self.range });
+        }
+        if part.origin != self.origin {
+            let names = |origin: &[PeerId]| origin.iter().map(|id| id.name).collect();
+            return Err(Conflict::Origin { theirs: names(&part.origin), ours: names(&self.origin) });
+        }
+        let inside = || part.shares.iter().filter(|(token, _)| self.range.contains(token));
+        let added = inside().filter(|(token, _)| !self.shares.contains_key(token)).count();
+        let outcast = part.removed.iter().filter(|id| !self.removed.contains(id)).count();
+        if self.shares.len() + added > ENTRIES_MAX || self.removed.len() + outcast > ENTRIES_MAX {
+            return Err(Conflict::Impossible(format!("it has more than {ENTRIES_MAX} pieces")));
+        }
+        let newer = inside().filter(|(token, share)| self.shares.get(token).is_none_or(|held| share > held));
+        let mut changed: BTreeMap<Ipv4Addr, Share> = BTreeMap::new();
+        for (token, share) in newer {
+            let held = changed.entry(*token).or_insert(*share);
+            *held = (*share).max(*held);
+        }
+        self.shares.extend(&changed);
+        self.removed.extend(&part.removed);
+        Ok(changed.into_keys().collect())
+    }
+
+    /// The ring that a part of it, told to a peer without one, begins.
+    ///
+    /// # Errors
+    /// There is no such ring, or it is of another range than `range`.
+    pub fn adopt(range: Ipv4Net, part: &Part) -> Result<Self, Conflict> {
+        if part.range != range {
+            return Err(Conflict::Range { theirs: part.range, ours: range });
+        }
+        let sorted = part.origin.is_sorted() && part.origin.windows(2).all(|pair| pair[0] != pair[1]);
+        if !sorted {
+            return Err(Conflict::Impossible("its origin is not in order".to_owned()));
+        }
+        let mut ring =
+            Self::from_origin(range, &part.origin).map_err(|error| Conflict::Impossible(error.to_string()))?;
+        ring.merge(part)?;
+        Ok(ring)
+    }
+
+    /// All of the ring.
+    #[must_use]
+    pub fn whole(&self) -> Part {
+        self.part(self.shares.keys().copied())
+    }
+
+    /// These tokens of the ring, with all removed stores.
+    pub fn part(&self, tokens: impl IntoIterator<Item = Ipv4Addr>) -> Part {
+        let shares = tokens.into_iter().filter_map(|token| Some((token, *self.shares.get(&token)?)));
+        Part {
+            range: self.range,
+            origin: self.origin.clone(),
+            shares: shares.collect(),
+            removed: self.removed.iter().copied().collect(),
         }
     }
+
+    /// A number that two different rings hardly share (FNV-1a); never zero.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut eat = |word: u64| {
+            for byte in word.to_be_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        let id = |id: PeerId| [u64::from_be_bytes(pad(id.name)), id.uid.0];
+        eat(u64::from(u32::from(self.range.network())) << 8 | u64::from(self.range.prefix_len()));
+        self.origin.iter().flat_map(|peer| id(*peer)).for_each(&mut eat);
+        for (token, share) in &self.shares {
+            eat(u64::from(u32::from(*token)));
+            eat(share.epoch);
+            id(share.owner).into_iter().for_each(&mut eat);
+        }
+        self.removed.iter().flat_map(|peer| id(*peer)).for_each(&mut eat);
+        hash.max(1)
+    }
+}
+
+fn pad(name: PeerName) -> [u8; 8] {
+    let [a, b, c, d, e, f] = name.bytes();
+    [0, 0, a, b, c, d, e, f]
 }
 
 #[cfg(test)]

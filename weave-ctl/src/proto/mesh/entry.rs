@@ -116,6 +116,12 @@ impl Entry {
     pub fn record(&self) -> Option<&PeerRecord> {
         if let Content::Peer(record) = &self.content { Some(record) } else { None }
     }
+
+    /// What its owner put into it.
+    #[must_use]
+    pub fn data(&self) -> Option<Vec<u8>> {
+        read(&self.raw).ok().map(|(_, body)| body.data)
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -68,6 +68,8 @@ pub struct Gossip {
     compare_at: Instant,
     busy_until: Instant,
     rng: Rng,
+    /// Channels that others in this peer read.
+    known: Vec<&'static str>,
     errors: BTreeMap<String, (u64, String)>,
     out: VecDeque<(LinkId, Message)>,
     news: VecDeque<Arc<Entry>>,
@@ -96,7 +98,7 @@ impl Budget {
 impl Gossip {
     /// Nothing known, nobody linked.
     #[must_use]
-    pub fn new(me: PeerName, opener: Arc<dyn Opener>, rng: Rng, now: Instant) -> Self {
+    pub fn new(me: PeerName, known: Vec<&'static str>, opener: Arc<dyn Opener>, rng: Rng, now: Instant) -> Self {
         Self {
             me,
             opener,
@@ -107,6 +109,7 @@ impl Gossip {
             compare_at: now + COMPARE,
             busy_until: now,
             rng,
+            known,
             errors: BTreeMap::new(),
             out: VecDeque::new(),
             news: VecDeque::new(),
@@ -235,7 +238,20 @@ impl Gossip {
         }
     }
 
-    fn error(&mut self, channel: &str, what: &str) {
+    /// True when somebody in this peer reads the channel.
+    #[must_use]
+    pub fn knows(&self, channel: &str) -> bool {
+        channel == PEERS || self.reader(channel).is_some()
+    }
+
+    /// The channel of that name, if somebody in this peer reads it beside the mesh.
+    #[must_use]
+    pub fn reader(&self, channel: &str) -> Option<&'static str> {
+        self.known.iter().copied().find(|known| *known == channel)
+    }
+
+    /// What came in `channel` could not be used.
+    pub fn error(&mut self, channel: &str, what: &str) {
         let channel = clean(channel);
         if self.errors.len() < CHANNELS_SHOWN || self.errors.contains_key(&channel) {
             let (count, last) = self.errors.entry(channel).or_default();
@@ -364,7 +380,7 @@ impl Gossip {
         }
         let status = |(name, entries): (&str, usize)| {
             let (errors, last_error) = self.errors.get(name).cloned().unwrap_or_default();
-            ChannelStatus { name: name.to_owned(), known: name == PEERS, entries, errors, last_error }
+            ChannelStatus { name: name.to_owned(), known: self.knows(name), entries, errors, last_error }
         };
         counts.into_iter().map(status).collect()
     }

@@ -27,7 +27,7 @@ use crate::proto::{
     boot::Identity,
     io::{Binding, DialId, Direction, Event, LinkId, Output, Severity, Target, TunnelTo, Underlay},
     key::SecretKey,
-    name::PeerName,
+    name::{PeerId, PeerName},
     rng::Rng,
     time::Instant,
 };
@@ -54,6 +54,8 @@ pub struct MeshConfig {
     pub targets: Vec<Target>,
     /// How packets left for peers in an earlier run.
     pub tunnels: BTreeMap<PeerName, TunnelTo>,
+    /// Gossip channels that others in this peer read.
+    pub channels: Vec<&'static str>,
     /// Opens what is gossiped.
     pub opener: Arc<dyn Opener>,
 }
@@ -69,8 +71,12 @@ pub enum MeshEvent {
     Senders(PeerName, BTreeSet<Ipv4Addr>),
     /// A peer is forgotten.
     PeerGone(PeerName),
-    /// A neighbour told its ring.
-    Ring(LinkId, RingMessage),
+    /// A neighbour told its ring, or a part of it.
+    Ring(LinkId, PeerName, RingMessage),
+    /// A neighbour told the sum of its ring.
+    RingSum(LinkId, u64),
+    /// A peer has something new to say in a channel.
+    Board(PeerId, &'static str, Vec<u8>),
     /// This peer had to choose another short id.
     ShortId(u16),
 }
@@ -97,6 +103,8 @@ pub struct Mesh {
     pub(super) nonces: VecDeque<u64>,
     pub(super) collisions: BTreeMap<PeerName, (String, Instant)>,
     pub(super) unreadable: u64,
+    /// Versions of what this peer told in channels.
+    pub(super) board_version: u64,
     pub(super) out: VecDeque<Output>,
     pub(super) events: VecDeque<MeshEvent>,
 }
@@ -112,7 +120,7 @@ impl Mesh {
     /// A mesh of one.
     #[must_use]
     pub fn new(config: MeshConfig, mut rng: Rng, now: Instant) -> Self {
-        let MeshConfig { identity, port, discovery, conn_limit, targets, tunnels, opener } = config;
+        let MeshConfig { identity, port, discovery, conn_limit, targets, tunnels, channels, opener } = config;
         let [.., high, low] = identity.name.bytes();
         let me = PeerRecord {
             name: identity.name,
@@ -136,7 +144,7 @@ impl Mesh {
         let worked = tunnels.iter().filter(|(peer, way)| way.via == **peer).map(|(peer, way)| (*peer, *way)).collect();
         let mut mesh = Self {
             paths: Paths::new(me.name, me.cookie, fork()),
-            gossip: Gossip::new(me.name, opener, fork(), now),
+            gossip: Gossip::new(me.name, channels, opener, fork(), now),
             me,
             key: identity.key,
             raw: Arc::from([]),
@@ -153,6 +161,7 @@ impl Mesh {
             nonces: VecDeque::new(),
             collisions: BTreeMap::new(),
             unreadable: 0,
+            board_version: 0,
             out: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -323,7 +332,11 @@ impl Mesh {
             Message::Hello(hello) if !up => self.hello(id, &hello, now),
             Message::Hello(_) => self.unreadable += 1,
             _ if !up => self.close(id, "the other side did not begin with hello", now),
-            Message::Ring(ring) => self.events.push_back(MeshEvent::Ring(id, ring)),
+            Message::Ring(ring) => {
+                let from = self.links.get(&id).and_then(|link| link.up.as_ref()).map(|up| up.peer);
+                self.events.extend(from.map(|from| MeshEvent::Ring(id, from, ring)));
+            }
+            Message::RingSum(sum) => self.events.push_back(MeshEvent::RingSum(id, sum)),
             Message::Ping | Message::Unknown(_) => {}
             gossip => {
                 let topology = &self.topology;

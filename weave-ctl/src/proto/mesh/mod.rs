@@ -3,7 +3,7 @@
 //! Rooms: `wire` (control messages), `entry` (what is gossiped, signed), `store` (what is held of it), `gossip` (how it
 //! spreads), `routes` (who reaches whom), `topology` (what the records amount to), `link` and `dialer` (links, and whom to
 //! connect to), `hello` (who may), `probe` and `paths` (whether data ports answer, how fast, up to which size), `ways`
-//! (straight or through others). They meet in [`Mesh`], in `links`.
+//! (straight or through others), `boards` (what other rooms say to those of other peers). They meet in [`Mesh`], in `links`.
 //!
 //! Why not a gossip library. foca (SWIM) and chitchat (Scuttlebutt) are kept and free of IO or nearly so, and both assume
 //! that any member can send a datagram to any other: their failure detectors ping members at random, directly or through
@@ -16,6 +16,7 @@
 //! Discovery: peers heard of are dialled until there are as many links as a mesh of that size needs (unless
 //! `--no-discovery`); a data path needs no link.
 
+mod boards;
 pub mod dialer;
 pub mod entry;
 #[cfg(test)]

@@ -40,6 +40,7 @@ impl Mesh {
             if entry.record().is_some() {
                 self.learn(entry.key.owner, now);
             }
+            self.heard(&entry);
         }
         while let Some(event) = self.paths.poll_event() {
             self.path_event(event, now);
@@ -135,6 +136,7 @@ impl Mesh {
         }
         for peer in changes.back {
             self.learn(peer, now);
+            self.heard_again(peer);
         }
         if !changes.lost.is_empty() && self.discovery {
             self.dialer.look(now, &mut self.rng);

@@ -4,12 +4,17 @@
 //! differ. Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
 //! What is gossiped travels in signed entries, whose bytes are passed on as they came: see [`super::entry`].
 
+use std::net::Ipv4Addr;
+
 use ciborium::Value;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
-use crate::proto::{io::FRAME_MAX, name::PeerName};
+use crate::proto::{
+    io::FRAME_MAX,
+    name::{PeerId, PeerName},
+};
 
 /// Oldest and newest protocol version spoken.
 pub const VERSIONS: (u16, u16) = (1, 1);
@@ -49,13 +54,22 @@ pub struct Hello {
     pub proof: Vec<u8>,
 }
 
-/// The ring as it is told to neighbours: all else follows from these.
+/// A piece of the ring: its token, epoch and owner.
+pub type RingShare = (Ipv4Addr, u64, PeerId);
+
+/// The ring, or what changed of it, as it is told to neighbours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RingMessage {
     /// The range.
     pub range: Ipv4Net,
     /// Among whom it was divided.
-    pub seeds: Vec<PeerName>,
+    pub origin: Vec<PeerId>,
+    /// Pieces.
+    pub shares: Vec<RingShare>,
+    /// Stores whose pieces were taken over.
+    pub removed: Vec<PeerId>,
+    /// These are all the pieces there are.
+    pub whole: bool,
 }
 
 /// What an entry is filed under.
@@ -113,8 +127,10 @@ pub enum Message {
     List(List),
     /// Answered by `Entries`.
     Want(Vec<Key>),
-    /// The sender's ring.
+    /// The sender's ring, or a part of it.
     Ring(RingMessage),
+    /// The sum of the sender's ring, zero for none. Answered by `Ring` when the receiver's differs.
+    RingSum(u64),
     /// Nothing but a sign of life.
     Ping,
     /// Last before the sender closes: why it does not want this link.
@@ -152,6 +168,7 @@ impl Message {
             Self::List(list) => frame("list", list),
             Self::Want(keys) => frame("want", keys),
             Self::Ring(ring) => frame("ring", ring),
+            Self::RingSum(sum) => frame("ringsum", sum),
             Self::Ping => frame("ping", ()),
             Self::Bye(reason) => frame("bye", reason),
             Self::Unknown(kind) => frame(kind, ()),
@@ -199,9 +216,13 @@ impl Message {
             }
             "ring" => {
                 let ring: RingMessage = parse(&body)?;
-                bound("seeds", ring.seeds.len(), crate::proto::ipam::ring::ENTRIES_MAX)?;
+                let most = crate::proto::ipam::ring::ENTRIES_MAX;
+                bound("the ring's origin", ring.origin.len(), most)?;
+                bound("the ring's pieces", ring.shares.len(), most)?;
+                bound("removed peers", ring.removed.len(), most)?;
                 Self::Ring(ring)
             }
+            "ringsum" => Self::RingSum(parse(&body)?),
             "ping" => Self::Ping,
             "bye" => Self::Bye(clean_to(&parse::<String>(&body)?, REASON_MAX)),
             _ => Self::Unknown(clean(&kind)),

@@ -76,6 +76,8 @@ type Reply<T> = Result<Json<T>, Failure>;
 struct App {
     calls: mpsc::Sender<Call>,
     commands: Arc<Semaphore>,
+    /// Those that may wait for addresses: they hold up nobody else.
+    attaching: Arc<Semaphore>,
     /// Held while targets change.
     retargeting: Arc<Mutex<()>>,
     since: Instant,
@@ -85,12 +87,15 @@ struct App {
 /// The paths of the contract.
 pub(super) fn router(calls: mpsc::Sender<Call>, waits: Waits) -> Router {
     let commands = Arc::new(Semaphore::new(COMMANDS_MAX));
-    let app = App { calls, commands, retargeting: Arc::default(), since: Instant::now(), waits };
+    let attaching = Arc::new(Semaphore::new(COMMANDS_MAX));
+    let app = App { calls, commands, attaching, retargeting: Arc::default(), since: Instant::now(), waits };
     Router::new()
         .route("/v1/connect", post(connect))
         .route("/v1/forget", post(forget))
         .route("/v1/attach", post(attach))
         .route("/v1/detach", post(detach))
+        .route("/v1/consense", post(consense))
+        .route("/v1/rmpeer", post(remove_peer))
         .route("/v1/stop", post(stop))
         .route("/v1/reset", post(reset))
         .route("/v1/ps", get(ps))
@@ -134,7 +139,8 @@ async fn attach(State(app): State<App>, request: Request) -> Reply<types::Contai
     let addrs = body.addrs.iter().map(|t| config::addr::attach(t)).collect::<Result<_, _>>();
     let addrs = addrs.map_err(|e| Failure::Malformed(e.to_string()))?;
     let container = app.resolve(body.container).await?.map_err(Refusal)?;
-    match app.command(Command::Attach { container, addrs }).await? {
+    let asked = app.in_turn(&app.attaching, Command::Attach { container, addrs });
+    match app.bounded(asked).await? {
         Answer::Attached(container) => Ok(Json(convert::container(&container))),
         other => Err(unexpected(&other)),
     }
@@ -148,6 +154,21 @@ async fn detach(State(app): State<App>, request: Request) -> Reply<types::Detach
     let id = netns::id_of(&body.container);
     match app.command(Command::Detach { id, addrs }).await? {
         Answer::Detached(nets) => Ok(Json(types::Detached { addrs: convert::strings(&nets) })),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn consense(State(app): State<App>) -> Reply<types::Consensus> {
+    match app.command(Command::Consense).await? {
+        Answer::Consense { ready, state } => Ok(Json(types::Consensus { ready, state })),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn remove_peer(State(app): State<App>, request: Request) -> Reply<types::RemovedPeer> {
+    let body: types::RemovePeer = app.body(request).await?;
+    match app.command(Command::RemovePeer { peer: body.peer }).await? {
+        Answer::Removed(peer, addresses) => Ok(Json(types::RemovedPeer { peer: peer.to_string(), addresses })),
         other => Err(unexpected(&other)),
     }
 }
@@ -222,7 +243,7 @@ impl App {
 
     /// Asks the driver and waits its turn before: both together at most the longest wait for a reply.
     async fn command(&self, command: Command) -> Result<Answer, Failure> {
-        self.bounded(self.in_turn(command)).await
+        self.bounded(self.in_turn(&self.commands, command)).await
     }
 
     /// Changes the targets; those there were before. Only callers of the API change targets, and one at a time: what
@@ -234,14 +255,14 @@ impl App {
                 Answer::Status(status) => status.targets,
                 other => return Err(unexpected(&other)),
             };
-            self.in_turn(command).await?;
+            self.in_turn(&self.commands, command).await?;
             Ok(before)
         })
         .await
     }
 
-    async fn in_turn(&self, command: Command) -> Result<Answer, Failure> {
-        let _place = self.commands.acquire().await.map_err(|_closed| Failure::Stopping)?;
+    async fn in_turn(&self, turns: &Semaphore, command: Command) -> Result<Answer, Failure> {
+        let _place = turns.acquire().await.map_err(|_closed| Failure::Stopping)?;
         self.ask(command).await
     }
 
@@ -261,7 +282,7 @@ impl App {
     /// The likely cause of a long wait, as the end of a clause.
     async fn why(&self) -> String {
         match self.status(WHY_WAIT).await {
-            Ok(status) if !status.ipam.ready => format!(" (address management: {})", status.ipam.state),
+            Ok(status) if status.ipam.state != "ready" => format!(" (address management: {})", status.ipam.state),
             Ok(_) => String::new(),
             Err(_) => " (the controller is busy)".to_owned(),
         }

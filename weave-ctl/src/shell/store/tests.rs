@@ -3,6 +3,7 @@
 mod power;
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -14,11 +15,12 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 
 use super::{ALLOCATIONS, FILE, KEY_SCHEMA, META, NEW_FILE, NODE, SCHEMA, Store, StoreError, decode, encode};
 use crate::proto::{
-    boot::{Identity, LaunchParams, Stored},
+    boot::{Identity, Init, LaunchParams, Stored},
+    election::{Accepted, Ballot, Vote},
     io::{Record, Target},
-    ipam::{Allocation, Entry, Ring},
+    ipam::{Allocation, Ring, Share},
     key::SecretKey,
-    name::PeerName,
+    name::{PeerId, PeerName, PeerUid},
     rng::Rng,
 };
 
@@ -45,17 +47,29 @@ fn everything() -> (Vec<Record>, Stored) {
         range: "10.32.0.0/12".parse().unwrap(),
         default_subnet: "10.32.0.0/16".parse().unwrap(),
         seeds: vec![name],
+        init: Init::Election(3),
         peers: vec![Target { host: "b".to_owned(), port: None }],
     };
     let targets =
         vec![Target { host: "a".to_owned(), port: None }, Target { host: "10.0.0.2".to_owned(), port: Some(7) }];
-    let entry = Entry { token: "10.32.0.0".parse().unwrap(), owner: name, epoch: 3 };
-    let ring = Ring { range: params.range, seeds: vec![name], entries: vec![entry] };
+    let peer = PeerId { name, uid: PeerUid(5) };
+    let ring = Ring {
+        range: params.range,
+        origin: vec![peer],
+        shares: [("10.32.0.0".parse().unwrap(), Share { epoch: 3, owner: peer })].into(),
+        removed: [peer].into(),
+    };
+    let ballot = Ballot { round: 2, proposer: peer };
+    let accepted = Some(Accepted { ballot, origin: vec![peer] });
+    let vote = Vote { promised: Some(ballot), accepted, known: vec![peer], ..Vote::new(params.range, Some(3)) };
+    let nicknames = BTreeMap::from([(name, "h\u{f6}st".to_owned())]);
     let records = vec![
         Record::Identity(identity(1)),
         Record::Params(params.clone()),
         Record::Targets(targets.clone()),
         Record::Ring(ring.clone()),
+        Record::Vote(vote.clone()),
+        Record::Nicknames(nicknames.clone()),
         Record::Allocation("gone".to_owned(), allocation("wv0")),
         Record::Allocation("c1".to_owned(), allocation("wv1")),
         Record::AllocationGone("gone".to_owned()),
@@ -63,7 +77,8 @@ fn everything() -> (Vec<Record>, Stored) {
         Record::Identity(identity(2)),
     ];
     let allocations = [("c1".to_owned(), allocation("wv1"))].into();
-    let stored = Stored { identity: Some(identity(2)), params: Some(params), targets, ring: Some(ring), allocations };
+    let (identity, params) = (Some(identity(2)), Some(params));
+    let stored = Stored { identity, params, targets, ring: Some(ring), vote: Some(vote), nicknames, allocations };
     (records, stored)
 }
 
@@ -126,7 +141,7 @@ fn a_newer_schema_is_refused_with_both_versions() {
     set(42);
     let error = open_error(root.path());
     assert!(matches!(error, StoreError::Newer { found, .. } if found == 42), "{error}");
-    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 2"), "{error}");
+    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 3"), "{error}");
     set(0);
     assert!(matches!(open_error(root.path()), StoreError::Damaged { .. }));
     set(SCHEMA);

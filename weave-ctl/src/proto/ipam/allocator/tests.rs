@@ -5,9 +5,14 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::proto::{boot::Init, name::PeerUid};
 
 fn name(n: u8) -> PeerName {
     PeerName::from_bytes([0, 0, 0, 0, 0, n])
+}
+
+fn id(n: u8) -> PeerId {
+    PeerId { name: name(n), uid: PeerUid(u64::from(n)) }
 }
 
 fn net(text: &str) -> Ipv4Net {
@@ -16,9 +21,9 @@ fn net(text: &str) -> Ipv4Net {
 
 fn setup(range: &str, seeds: &[u8], me: u8) -> (Allocator, Ring) {
     let range = net(range);
-    let params = LaunchParams { range, default_subnet: range, seeds: vec![], peers: vec![] };
-    let ring = Ring::from_seeds(range, &seeds.iter().copied().map(name).collect::<Vec<_>>()).unwrap();
-    (Allocator::new(name(me), &params, BTreeMap::new()), ring)
+    let params = LaunchParams { range, default_subnet: range, seeds: vec![], init: Init::Undeclared, peers: vec![] };
+    let ring = Ring::from_origin(range, &seeds.iter().copied().map(id).collect::<Vec<_>>()).unwrap();
+    (Allocator::new(id(me), &params, BTreeMap::new()), ring)
 }
 
 fn allocation(addrs: Vec<Ipv4Net>) -> Allocation {
@@ -30,36 +35,48 @@ fn a_small_range_is_given_out_whole_and_once() {
     let (mut alloc, ring) = setup("10.0.0.0/28", &[1], 1);
     let mut seen = BTreeSet::new();
     for n in 0..14 {
-        let got = alloc.pick(Some(&ring), net("10.0.0.0/28"), &[]).unwrap();
+        let got = alloc.pick(Access::Ring(&ring), net("10.0.0.0/28"), &[]).unwrap();
         assert!(seen.insert(got.addr()), "{got} twice");
         alloc.set(&format!("c{n}"), allocation(vec![got]));
     }
     assert!(!seen.contains(&Ipv4Addr::new(10, 0, 0, 0)) && !seen.contains(&Ipv4Addr::new(10, 0, 0, 15)));
-    assert!(matches!(alloc.pick(Some(&ring), net("10.0.0.0/28"), &[]), Err(AllocError::Full { used: 14, .. })));
+    assert!(matches!(alloc.pick(Access::Ring(&ring), net("10.0.0.0/28"), &[]), Err(AllocError::Full { used: 14, .. })));
     alloc.remove("c3");
-    assert_eq!(alloc.pick(Some(&ring), net("10.0.0.0/28"), &[]).unwrap(), net("10.0.0.4/28"));
+    assert_eq!(alloc.pick(Access::Ring(&ring), net("10.0.0.0/28"), &[]).unwrap(), net("10.0.0.4/28"));
 }
 
 #[test]
 fn claims_are_answered_with_the_reason() {
     let (mut alloc, ring) = setup("10.0.0.0/24", &[1, 2], 1);
-    let claim = |a: &Allocator, t: &str| a.claim(Some(&ring), "c", net(t));
+    let claim = |a: &Allocator, t: &str| a.claim(Access::Ring(&ring), "c", net(t).addr(), Some(net(t)));
     assert_eq!(claim(&alloc, "10.0.0.7/24"), Ok(()));
-    assert!(matches!(claim(&alloc, "10.1.0.7/24"), Err(AllocError::Outside { .. })));
+    let bare = alloc.claim(Access::Ring(&ring), "c", Ipv4Addr::new(10, 1, 0, 7), None);
+    assert!(matches!(bare, Err(AllocError::Outside { .. })));
+    assert_eq!(claim(&alloc, "10.1.0.7/24"), Ok(()), "with the length of its subnet it may be outside");
+    assert!(matches!(claim(&alloc, "10.1.0.0/24"), Err(AllocError::Reserved(..))));
     assert!(matches!(claim(&alloc, "10.0.0.0/24"), Err(AllocError::Reserved(..))));
     assert!(matches!(claim(&alloc, "10.0.0.8/29"), Err(AllocError::Reserved(..))));
     assert!(matches!(claim(&alloc, "10.0.0.200/24"), Err(AllocError::Foreign(_, owner)) if owner == name(2)));
-    assert_eq!(alloc.claim(None, "c", net("10.0.0.7/24")), Err(AllocError::NoRing));
+    let no_ring = alloc.claim(Access::Waiting("x"), "c", Ipv4Addr::new(10, 0, 0, 7), None);
+    assert_eq!(no_ring.map_err(|e| e.need()), Err(Some(Need::Ring)));
+    let removed = alloc.claim(Access::Removed, "c", Ipv4Addr::new(10, 0, 0, 7), None);
+    assert_eq!(removed, Err(AllocError::Removed));
     alloc.set("other", allocation(vec![net("10.0.0.7/24")]));
     assert!(matches!(claim(&alloc, "10.0.0.7/24"), Err(AllocError::Taken(_, holder)) if holder == "other"));
-    assert_eq!(alloc.claim(Some(&ring), "other", net("10.0.0.7/24")), Ok(()));
+    assert_eq!(alloc.claim(Access::Ring(&ring), "other", Ipv4Addr::new(10, 0, 0, 7), None), Ok(()));
+    alloc.set("far", allocation(vec![net("10.1.0.7/24")]));
+    assert_eq!(alloc.exceptions().collect::<Vec<_>>(), [Ipv4Addr::new(10, 1, 0, 7)]);
+    alloc.remove("far");
+    assert_eq!(alloc.exceptions().count(), 0);
 }
 
 #[test]
-fn nothing_owned_is_not_the_same_as_full() {
+fn what_is_not_here_must_come_from_others() {
     let (alloc, ring) = setup("10.0.0.0/24", &[2, 3], 1);
-    assert!(matches!(alloc.pick(Some(&ring), net("10.0.0.0/24"), &[]), Err(AllocError::NothingOwned(_))));
-    assert!(matches!(alloc.pick(Some(&ring), net("10.9.0.0/24"), &[]), Err(AllocError::SubnetOutside(..))));
+    assert!(matches!(alloc.pick(Access::Ring(&ring), net("10.0.0.0/24"), &[]), Err(AllocError::Full { used: 0, .. })));
+    let error = alloc.pick(Access::Ring(&ring), net("10.0.0.0/25"), &[]).unwrap_err();
+    assert_eq!(error.need(), Some(Need::Space(net("10.0.0.0/25"))));
+    assert!(matches!(alloc.pick(Access::Ring(&ring), net("10.9.0.0/24"), &[]), Err(AllocError::SubnetOutside(..))));
 }
 
 proptest! {
@@ -70,7 +87,7 @@ proptest! {
         for (who, attach, container) in ops {
             let id = format!("c{container}");
             if attach {
-                if let Ok(got) = peers[who].pick(Some(&ring), net("10.0.0.0/26"), &[]) {
+                if let Ok(got) = peers[who].pick(Access::Ring(&ring), net("10.0.0.0/26"), &[]) {
                     for peer in &peers {
                         prop_assert!(!peer.given.contains_key(&got.addr()), "{} twice", got);
                     }

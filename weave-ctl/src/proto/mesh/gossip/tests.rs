@@ -28,7 +28,7 @@ struct Mesh {
 impl Mesh {
     fn new(count: u8, links: &[(usize, usize)]) -> Self {
         let peer = |n: u8| {
-            let mut gossip = Gossip::new(name(n), Arc::new(Verify), Rng::new([n; 32]), at(0));
+            let mut gossip = Gossip::new(name(n), vec![], Arc::new(Verify), Rng::new([n; 32]), at(0));
             gossip.publish(entry(&record(n, 1, &[])), at(0));
             gossip
         };

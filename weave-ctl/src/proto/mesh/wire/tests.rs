@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::proto::name::PeerUid;
 
 fn hello() -> Hello {
     Hello {
@@ -23,7 +24,14 @@ const STAMP: Stamp = Stamp { incarnation: 1, version: 2, digest: 3 };
 
 #[test]
 fn round_trips() {
-    let ring = RingMessage { range: "10.32.0.0/12".parse().unwrap(), seeds: vec![PeerName::from_bytes([2; 6])] };
+    let id = PeerId { name: PeerName::from_bytes([2; 6]), uid: PeerUid(7) };
+    let ring = RingMessage {
+        range: "10.32.0.0/12".parse().unwrap(),
+        origin: vec![id],
+        shares: vec![(Ipv4Addr::new(10, 32, 0, 0), 3, id)],
+        removed: vec![id],
+        whole: true,
+    };
     let messages = [
         Message::Hello(Box::new(hello())),
         Message::Entries(Entries { entries: vec![ByteBuf::from([1, 2]), ByteBuf::new()], more: true }),
@@ -32,6 +40,7 @@ fn round_trips() {
         Message::List(List { buckets: vec![1, 255], items: vec![(key(1), STAMP)], more: false }),
         Message::Want(vec![key(1), key(2)]),
         Message::Ring(ring),
+        Message::RingSum(0),
         Message::Ping,
         Message::Bye("two peers are called so".into()),
     ];

@@ -176,6 +176,8 @@ fn random_batch(rng: &mut impl Rng, stored: &Stored) -> (Vec<Record>, Stored) {
             Record::Params(value) => after.params = Some(value),
             Record::Targets(value) => after.targets = value,
             Record::Ring(value) => after.ring = Some(value),
+            Record::Vote(value) => after.vote = Some(value),
+            Record::Nicknames(value) => after.nicknames = value,
             Record::Allocation(id, value) => drop(after.allocations.insert(id, value)),
             Record::AllocationGone(id) => drop(after.allocations.remove(&id)),
         }

@@ -1,0 +1,385 @@
+//! The ring of this peer and all that changes it: what neighbours tell, what peers ask of each other, takeovers, leaving.
+//!
+//! ```text
+//! need (an address is asked for, and none is free here)
+//!   -> ask on this peer's board, to one peer at a time that has space (or to the owner of a fixed address)
+//!      -> that peer gives: its ring changes, durable, then told to all; then answers on its board
+//!         -> the ring here changes, the address is given
+//! ```
+//! A ring is told to neighbours when it changes (the changed tokens), and compared by its sum when a link comes up and
+//! every [`COMPARE`] with one of them; the tokens that differ are then exchanged. An answer that is lost costs a
+//! question more: ownership is in the ring.
+//!
+//! A seed's share is claimed by the first store of that name. A store without memory cannot know whether an earlier one
+//! of its name gave some of the share away, so when there are peers to ask it claims nothing before one was heard of.
+//! What a former store of this peer's name owns in the ring of others is taken over, unless that store is alive.
+//! Bounds: questions and answers as in [`super::board`]; [`CONFLICTS_MAX`] conflicts are remembered.
+
+mod asking;
+mod leaving;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+
+use self::{asking::Asked, leaving::Leaving};
+use super::{
+    allocator::{Access, Allocator, Need},
+    board::{Board, Want},
+    ring::{Part, Ring},
+};
+use crate::proto::{
+    io::{LinkId, Severity},
+    name::{PeerId, PeerName, PeerUid},
+    rng::Rng,
+    time::Instant,
+};
+
+/// Time between two comparisons with a neighbour, on average.
+pub const COMPARE: Duration = Duration::from_secs(10);
+/// Most peers whose conflicting rings are remembered.
+pub const CONFLICTS_MAX: usize = 64;
+
+/// What the mesh knows of peers.
+#[derive(Clone, Copy)]
+pub struct Peers<'a> {
+    /// True while a path of links reaches a peer.
+    pub reached: &'a dyn Fn(PeerName) -> bool,
+    /// True when a store of some name is known to be alive.
+    pub alive: &'a dyn Fn(PeerId) -> bool,
+}
+
+/// What the rest of the core must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeeperEvent {
+    /// The ring changed: make it durable, and the kernel's routes follow it.
+    Ring(Ring),
+    /// Tell this to all neighbours but one.
+    Tell(Part, Option<LinkId>),
+    /// Send one neighbour these tokens; true when they are all there are.
+    Send(LinkId, Part, bool),
+    /// Send one neighbour the sum of the ring.
+    SendSum(LinkId, u64),
+    /// Send any neighbour the sum of the ring.
+    Compare(u64),
+    /// The board changed.
+    Board(Vec<u8>),
+    /// What was needed cannot be had.
+    Denied(Need, String),
+    /// All ranges are handed over, or why not.
+    Left(Result<(), String>),
+    /// For the operator's log.
+    Log(Severity, String),
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Keeper {
+    me: PeerId,
+    range: Ipv4Net,
+    ring: Option<Ring>,
+    sum: u64,
+    /// Addresses that this peer owns.
+    own: u64,
+    /// What is waited for while there is no ring.
+    waiting: String,
+    /// Another peer of this network was heard of, or there is none to ask.
+    met: bool,
+    conflicts: BTreeMap<PeerName, String>,
+    boards: BTreeMap<PeerName, (PeerUid, Board)>,
+    needs: BTreeSet<Need>,
+    asked: BTreeMap<Want, Asked>,
+    answers: BTreeMap<(PeerName, u64), Option<String>>,
+    leaving: Option<Leaving>,
+    told: Option<Board>,
+    compare_at: Instant,
+    rng: Rng,
+    out: VecDeque<KeeperEvent>,
+}
+
+impl Keeper {
+    /// The keeper of peer `me` with what its store remembers. `alone` when it was told of no peer that it could ask.
+    #[must_use]
+    pub fn new(me: PeerId, range: Ipv4Net, ring: Option<Ring>, alone: bool, rng: Rng, now: Instant) -> Self {
+        Self {
+            me,
+            range,
+            sum: ring.as_ref().map_or(0, Ring::sum),
+            own: ring.as_ref().map_or(0, |ring| ring.owned(me)),
+            ring,
+            waiting: String::new(),
+            met: alone,
+            conflicts: BTreeMap::new(),
+            boards: BTreeMap::new(),
+            needs: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            leaving: None,
+            told: None,
+            compare_at: now + COMPARE,
+            rng,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to be done.
+    pub fn poll_event(&mut self) -> Option<KeeperEvent> {
+        self.out.pop_front()
+    }
+
+    /// The ring, when there is one.
+    #[must_use]
+    pub fn ring(&self) -> Option<&Ring> {
+        self.ring.as_ref()
+    }
+
+    /// True when this peer's store was taken over from.
+    #[must_use]
+    pub fn removed(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.removed.contains(&self.me))
+    }
+
+    /// True while this peer hands its ranges over.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// The ring as far as addresses may be given from it.
+    #[must_use]
+    pub fn access(&self) -> Access<'_> {
+        match &self.ring {
+            _ if self.removed() => Access::Removed,
+            _ if self.leaving.is_some() => Access::Leaving,
+            None => Access::Waiting(&self.waiting),
+            Some(ring) if self.holds_back(ring) => Access::Waiting(
+                "this store is new, and another peer may know what was given of this peer's share before: waiting for \
+                 one to answer",
+            ),
+            Some(ring) => Access::Ring(ring),
+        }
+    }
+
+    fn holds_back(&self, ring: &Ring) -> bool {
+        !self.met && ring.unclaimed(self.me.name)
+    }
+
+    /// What is waited for while there is no ring, for callers.
+    pub fn set_waiting(&mut self, text: String) {
+        self.waiting = text;
+    }
+
+    /// Ring conflicts, a sentence each.
+    pub fn conflicts(&self) -> impl Iterator<Item = &String> {
+        self.conflicts.values()
+    }
+
+    /// Addresses outside the range, with the peers that have them.
+    pub fn exceptions(&self) -> impl Iterator<Item = (Ipv4Addr, PeerName)> + '_ {
+        let each = self.boards.iter().flat_map(|(peer, (_, board))| board.exceptions.iter().map(|a| (*a, *peer)));
+        each.filter(|(addr, _)| !self.range.contains(addr))
+    }
+
+    /// The peer that told of container addresses outside the range, among them `addr`.
+    #[must_use]
+    pub fn elsewhere(&self, addr: Ipv4Addr) -> Option<PeerName> {
+        self.exceptions().find(|(other, _)| *other == addr).map(|(_, peer)| peer)
+    }
+
+    /// Begins a ring.
+    pub fn begin(&mut self, ring: Ring) {
+        if self.ring.is_none() {
+            self.met = true;
+            let part = ring.whole();
+            self.ring = Some(ring);
+            self.changed(part, None);
+        }
+    }
+
+    /// The ring is another one by now: `part` of it.
+    fn changed(&mut self, part: Part, except: Option<LinkId>) {
+        let Some(ring) = &self.ring else { return };
+        self.sum = ring.sum();
+        self.own = ring.owned(self.me);
+        self.out.push_back(KeeperEvent::Ring(ring.clone()));
+        self.out.push_back(KeeperEvent::Tell(part, except));
+    }
+
+    fn change(&mut self, with: impl FnOnce(&mut Ring) -> Vec<Ipv4Addr>) -> u64 {
+        let Some(ring) = &mut self.ring else { return 0 };
+        let tokens = with(ring);
+        if tokens.is_empty() {
+            return 0;
+        }
+        let part = ring.part(tokens.iter().copied());
+        self.changed(part, None);
+        tokens.len() as u64
+    }
+
+    /// A link is up.
+    pub fn link_up(&mut self, link: LinkId) {
+        self.out.push_back(KeeperEvent::SendSum(link, self.sum));
+    }
+
+    /// A neighbour told the sum of its ring; zero for none.
+    pub fn heard_sum(&mut self, link: LinkId, sum: u64) {
+        self.met |= sum == 0 || sum == self.sum;
+        match &self.ring {
+            Some(ring) if sum != self.sum => self.out.push_back(KeeperEvent::Send(link, ring.whole(), true)),
+            None if sum != 0 => self.out.push_back(KeeperEvent::SendSum(link, 0)),
+            _ => {}
+        }
+    }
+
+    /// A neighbour told its ring, or what changed of it.
+    pub fn heard(&mut self, link: LinkId, from: PeerName, part: &Part, whole: bool) {
+        let had = self.ring.clone();
+        let merged = match &mut self.ring {
+            Some(ring) => ring.merge(part),
+            None => Ring::adopt(self.range, part).map(|ring| {
+                let tokens = ring.shares.keys().copied().collect();
+                self.ring = Some(ring);
+                tokens
+            }),
+        };
+        let tokens = match merged {
+            Ok(tokens) => tokens,
+            Err(conflict) => return self.conflict(from, &conflict.to_string()),
+        };
+        self.met = true;
+        self.conflicts.remove(&from);
+        let Some(ring) = &self.ring else { return };
+        if had.is_none() {
+            let text = format!("adopted the ring of {} peers from {from}", ring.origin.len());
+            self.out.push_back(KeeperEvent::Log(Severity::Info, text));
+        }
+        if whole {
+            self.answer_with_newer(link, part);
+        }
+        let Some(ring) = &self.ring else { return };
+        let outcasts = had.as_ref().map_or(0, |had| had.removed.len()) != ring.removed.len();
+        if !tokens.is_empty() || outcasts {
+            let was_removed = had.is_some_and(|had| had.removed.contains(&self.me));
+            let part = ring.part(tokens);
+            self.changed(part, Some(link));
+            if self.removed() && !was_removed {
+                let text = "this peer was removed from the network by `rmpeer`: others own its addresses now";
+                self.out.push_back(KeeperEvent::Log(Severity::Warn, text.to_owned()));
+            }
+        }
+    }
+
+    /// What is newer here goes back to who told its whole ring.
+    fn answer_with_newer(&mut self, link: LinkId, part: &Part) {
+        let Some(ring) = &self.ring else { return };
+        let theirs: BTreeMap<Ipv4Addr, _> = part.shares.iter().copied().collect();
+        let newer = ring.shares.iter().filter(|(token, share)| theirs.get(token).is_none_or(|held| *share > held));
+        let newer: Vec<Ipv4Addr> = newer.map(|(token, _)| *token).collect();
+        let removed: BTreeSet<PeerId> = part.removed.iter().copied().collect();
+        if !newer.is_empty() || !ring.removed.is_subset(&removed) {
+            self.out.push_back(KeeperEvent::Send(link, ring.part(newer), false));
+        }
+    }
+
+    fn conflict(&mut self, from: PeerName, what: &str) {
+        let text = format!(
+            "{from} is of another network: {what}; both go on apart: to join them, `reset` the peers of one of them and \
+             launch these anew"
+        );
+        if self.conflicts.get(&from) == Some(&text) {
+            return;
+        }
+        if self.conflicts.len() < CONFLICTS_MAX || self.conflicts.contains_key(&from) {
+            self.conflicts.insert(from, text.clone());
+        }
+        self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
+    }
+
+    /// A peer's board is another one by now.
+    ///
+    /// # Errors
+    /// It does not read; nothing changed.
+    pub fn heard_board(&mut self, of: PeerId, bytes: &[u8]) -> Result<(), String> {
+        let board = Board::decode(bytes)?;
+        let open: BTreeSet<u64> = board.asks.iter().map(|ask| ask.id).collect();
+        self.answers.retain(|(peer, id), _| *peer != of.name || open.contains(id));
+        self.boards.insert(of.name, (of.uid, board));
+        Ok(())
+    }
+
+    /// A peer is forgotten.
+    pub fn peer_gone(&mut self, peer: PeerName) {
+        self.boards.remove(&peer);
+        self.conflicts.remove(&peer);
+        self.answers.retain(|(asker, _), _| *asker != peer);
+    }
+
+    /// Takes over from stores that are gone for good: how many addresses.
+    pub fn remove(&mut self, stores: &BTreeSet<PeerId>) -> u64 {
+        let (me, ring) = (self.me, self.ring.as_ref());
+        let addresses = stores.iter().map(|store| ring.map_or(0, |ring| ring.owned(*store))).sum();
+        for store in stores {
+            self.change(|ring| ring.take_over(*store, me));
+        }
+        addresses
+    }
+
+    /// Does what is to be done, given what is needed for containers.
+    pub fn turn(&mut self, allocator: &Allocator, needs: BTreeSet<Need>, peers: Peers<'_>, now: Instant) {
+        self.needs = needs;
+        self.claim(peers);
+        self.answer_others(allocator);
+        self.ask(peers, now);
+        self.leave(now);
+        if self.compare_at <= now {
+            self.compare_at = now + self.rng.jitter(COMPARE);
+            self.out.push_back(KeeperEvent::Compare(self.sum));
+        }
+        self.tell_board(allocator);
+    }
+
+    /// When [`Self::turn`] has something to do by itself.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        let asked = self.asked.values().map(|asked| asked.until);
+        let leaving = self.leaving.as_ref().map(Leaving::until);
+        asked.chain(leaving).fold(self.compare_at, Instant::min)
+    }
+
+    fn claim(&mut self, peers: Peers<'_>) {
+        let (me, met) = (self.me, self.met);
+        let Some(ring) = self.ring.as_ref().filter(|ring| met && !ring.removed.contains(&me)) else { return };
+        let former = |id: &PeerId| id.name == me.name && *id != me && id.uid != PeerUid(0);
+        let former: Vec<PeerId> = ring.owners().into_iter().filter(former).filter(|id| !(peers.alive)(*id)).collect();
+        if ring.unclaimed(me.name) {
+            self.change(|ring| ring.claim(me));
+        }
+        for store in former {
+            let addresses = self.remove(&BTreeSet::from([store]));
+            let text = format!("took {addresses} addresses over that this peer had before its store was lost");
+            self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
+        }
+    }
+
+    fn tell_board(&mut self, allocator: &Allocator) {
+        let gives = !self.removed() && self.leaving.is_none();
+        let free = if gives { self.own.saturating_sub(allocator.active()) } else { 0 };
+        let board = Board {
+            free: u8::try_from(u64::BITS - free.leading_zeros()).unwrap_or(0),
+            asks: self.open_asks(),
+            answers: self.open_answers(),
+            exceptions: allocator.exceptions().take(super::board::EXCEPTIONS_MAX).collect(),
+        };
+        if self.told.as_ref() != Some(&board) {
+            self.out.push_back(KeeperEvent::Board(board.encode()));
+            self.told = Some(board);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

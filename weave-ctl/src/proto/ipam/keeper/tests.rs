@@ -1,0 +1,339 @@
+//! Peers that share a ring: who asks is served, what was given stays given, who leaves is inherited from.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::proto::{
+    boot::{Init, LaunchParams},
+    ipam::{Allocation, board::CHANNEL},
+};
+
+fn id(n: u8) -> PeerId {
+    store(n, u64::from(n))
+}
+
+fn store(n: u8, uid: u64) -> PeerId {
+    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(uid) }
+}
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
+
+fn range() -> Ipv4Net {
+    net("10.0.0.0/24")
+}
+
+struct Peer {
+    keeper: Keeper,
+    allocator: Allocator,
+    needs: BTreeSet<Need>,
+    ring: Option<Ring>,
+    denied: Vec<(Need, String)>,
+    left: Option<Result<(), String>>,
+    log: Vec<String>,
+}
+
+/// Peers that are all linked, but for those cut off.
+struct Network {
+    peers: BTreeMap<PeerName, Peer>,
+    cut: BTreeSet<PeerName>,
+    now: Instant,
+}
+
+impl Network {
+    fn new(rings: &[(PeerId, Option<Ring>)]) -> Self {
+        let mut network = Self { peers: BTreeMap::new(), cut: BTreeSet::new(), now: Instant::default() };
+        rings.iter().for_each(|(id, ring)| network.add(*id, ring.clone(), true));
+        network
+    }
+
+    fn add(&mut self, id: PeerId, ring: Option<Ring>, alone: bool) {
+        let params = LaunchParams {
+            range: range(),
+            default_subnet: range(),
+            seeds: vec![],
+            init: Init::Undeclared,
+            peers: vec![],
+        };
+        let peer = Peer {
+            keeper: Keeper::new(id, range(), ring.clone(), alone, Rng::new([id.uid.0 as u8; 32]), self.now),
+            allocator: Allocator::new(id, &params, BTreeMap::new()),
+            needs: BTreeSet::new(),
+            ring,
+            denied: vec![],
+            left: None,
+            log: vec![],
+        };
+        self.peers.insert(id.name, peer);
+    }
+
+    fn peer(&mut self, n: u8) -> &mut Peer {
+        self.peers.get_mut(&id(n).name).unwrap()
+    }
+
+    fn ring(&self, n: u8) -> &Option<Ring> {
+        &self.peers[&id(n).name].ring
+    }
+
+    fn link_all(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.keeper.link_up(LinkId(0));
+        }
+    }
+
+    /// Turns everybody, and carries what they say, until all are quiet.
+    fn settle(&mut self) {
+        for _ in 0..60 {
+            let mut said: VecDeque<(PeerName, KeeperEvent)> = VecDeque::new();
+            let reached = |peer: PeerName| !self.cut.contains(&peer) && self.peers.contains_key(&peer);
+            let reached: BTreeSet<PeerName> = self.peers.keys().copied().filter(|peer| reached(*peer)).collect();
+            let now = self.now;
+            for (name, peer) in &mut self.peers {
+                let here = reached.contains(name);
+                let peers = Peers { reached: &|other| here && reached.contains(&other), alive: &|_| false };
+                peer.keeper.turn(&peer.allocator, peer.needs.clone(), peers, now);
+                while let Some(event) = peer.keeper.poll_event() {
+                    said.push_back((*name, event));
+                }
+            }
+            if said.is_empty() {
+                break;
+            }
+            for (from, event) in said {
+                self.carry(from, event);
+            }
+        }
+    }
+
+    fn carry(&mut self, from: PeerName, event: KeeperEvent) {
+        let others: Vec<PeerName> = self.peers.keys().copied().filter(|peer| *peer != from).collect();
+        let others: Vec<PeerName> =
+            others.into_iter().filter(|peer| !self.cut.contains(peer) && !self.cut.contains(&from)).collect();
+        let peer = self.peers.get_mut(&from).unwrap();
+        match event {
+            KeeperEvent::Ring(ring) => peer.ring = Some(ring),
+            KeeperEvent::Denied(need, why) => peer.denied.push((need, why)),
+            KeeperEvent::Left(result) => peer.left = Some(result),
+            KeeperEvent::Log(_, text) => peer.log.push(text),
+            KeeperEvent::Tell(part, _) | KeeperEvent::Send(_, part, false) => {
+                self.each(&others, |keeper| keeper.heard(LinkId(0), from, &part, false));
+            }
+            KeeperEvent::Send(_, part, true) => {
+                self.each(&others, |keeper| keeper.heard(LinkId(0), from, &part, true));
+            }
+            KeeperEvent::SendSum(_, sum) | KeeperEvent::Compare(sum) => {
+                self.each(&others, |keeper| keeper.heard_sum(LinkId(0), sum));
+            }
+            KeeperEvent::Board(bytes) => {
+                let of = peer.keeper.me;
+                self.each(&others, |keeper| keeper.heard_board(of, &bytes).unwrap());
+            }
+        }
+    }
+
+    fn each(&mut self, peers: &[PeerName], then: impl Fn(&mut Keeper)) {
+        for peer in peers {
+            then(&mut self.peers.get_mut(peer).unwrap().keeper);
+        }
+    }
+
+    fn later(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now = self.now + Duration::from_secs(1);
+            self.settle();
+        }
+    }
+
+    /// What every peer owns, by its own view.
+    fn owned(&self) -> Vec<u64> {
+        self.peers.values().map(|peer| peer.keeper.owned()).collect()
+    }
+}
+
+fn ring(peers: &[PeerId]) -> Ring {
+    Ring::from_origin(range(), peers).unwrap()
+}
+
+fn two_and_a_guest() -> Network {
+    let shared = ring(&[id(1), id(2)]);
+    let mut network = Network::new(&[(id(1), Some(shared.clone())), (id(2), Some(shared)), (id(3), None)]);
+    network.link_all();
+    network.settle();
+    network
+}
+
+#[test]
+fn who_has_no_ring_adopts_one_and_who_has_no_space_is_given_some() {
+    let mut network = two_and_a_guest();
+    assert_eq!(network.owned(), [128, 128, 0]);
+    let need = Need::Space(range());
+    network.peer(3).needs.insert(need);
+    network.settle();
+    let owned = network.owned();
+    assert!(owned[2] == 64 && owned.iter().sum::<u64>() == 256, "{owned:?}");
+    network.peer(3).needs.clear();
+    network.settle();
+    let open = network.peer(3).keeper.asking().count();
+    assert_eq!(open, 0, "what is not needed is not asked for");
+    let answers = network.peers.values().map(|p| p.keeper.answers.len()).sum::<usize>();
+    assert_eq!(answers, 0, "answers stand for as long as the question does");
+}
+
+#[test]
+fn a_fixed_address_comes_from_its_owner_and_not_when_it_is_in_use() {
+    let mut network = two_and_a_guest();
+    let (free, used) = (Ipv4Addr::new(10, 0, 0, 7), Ipv4Addr::new(10, 0, 0, 8));
+    let allocation = Allocation {
+        netns: "/n".into(),
+        host_if: "wv".into(),
+        addrs: vec![net("10.0.0.8/24")],
+        mtu: 1450,
+        absent: false,
+    };
+    network.peer(1).allocator.set("web", allocation);
+    network.peer(3).needs = BTreeSet::from([Need::Address(free), Need::Address(used)]);
+    network.settle();
+    let ring = network.peer(3).keeper.ring().unwrap().clone();
+    assert_eq!((ring.owner_of(free), ring.owner_of(used)), (Some(id(3)), Some(id(1))));
+    let denied = &network.peer(3).denied;
+    assert!(
+        denied.iter().any(|(need, why)| *need == Need::Address(used) && why.contains("in use by web")),
+        "{denied:?}"
+    );
+    assert!(!denied.iter().any(|(need, _)| *need == Need::Address(free)));
+}
+
+#[test]
+fn a_question_to_one_that_is_cut_off_goes_to_another_and_is_answered_late() {
+    let mut network = two_and_a_guest();
+    network.cut.insert(id(1).name);
+    network.peer(3).needs.insert(Need::Space(range()));
+    network.later(5);
+    assert_eq!(network.owned(), [128, 64, 64]);
+    // An address of the one that is cut off waits for it.
+    network.peer(3).needs = BTreeSet::from([Need::Address(Ipv4Addr::new(10, 0, 0, 7))]);
+    network.later(20);
+    assert_eq!(network.owned()[0], 128);
+    network.cut.clear();
+    network.link_all();
+    network.later(5);
+    assert_eq!(network.owned().iter().sum::<u64>(), 256);
+    assert_eq!(network.owned()[0], 127);
+}
+
+#[test]
+fn rings_that_differed_while_apart_are_one_again() {
+    let mut network = two_and_a_guest();
+    network.cut.insert(id(2).name);
+    network.peer(3).needs.insert(Need::Space(range()));
+    network.later(5);
+    network.peer(3).needs.clear();
+    assert_ne!(network.ring(1), network.ring(2));
+    network.cut.clear();
+    // No link came or went: the comparison finds it.
+    network.later(60);
+    assert_eq!(network.ring(1), network.ring(2));
+    assert_eq!(network.ring(1), network.ring(3));
+}
+
+#[test]
+fn networks_divided_apart_keep_their_rings_and_say_so() {
+    let mut network = Network::new(&[(id(1), Some(ring(&[id(1)]))), (id(2), Some(ring(&[id(2)])))]);
+    network.link_all();
+    network.settle();
+    for n in 1..=2 {
+        let conflicts: Vec<&String> = network.peers[&id(n).name].keeper.conflicts().collect();
+        assert!(conflicts.len() == 1 && conflicts[0].contains("seeded by different peers"), "{conflicts:?}");
+        assert!(conflicts[0].contains("`reset`"), "the way out is told: {conflicts:?}");
+    }
+    assert_eq!(network.owned(), [256, 256]);
+}
+
+#[test]
+fn a_new_store_of_a_seed_claims_its_share_when_it_knows_that_it_may() {
+    let seeds = Ring::from_seeds(range(), &[id(1).name, id(2).name]).unwrap();
+    let mut network = Network::new(&[(id(1), Some(seeds.clone()))]);
+    network.settle();
+    assert_eq!(network.owned(), [128], "nobody could be asked");
+    network.add(id(2), Some(seeds), false);
+    network.settle();
+    assert_eq!(network.owned(), [128, 0]);
+    assert!(matches!(network.peer(2).keeper.access(), Access::Waiting(why) if why.contains("this store is new")));
+    network.link_all();
+    network.settle();
+    assert_eq!(network.owned(), [128, 128]);
+    assert!(matches!(network.peer(2).keeper.access(), Access::Ring(_)));
+}
+
+#[test]
+fn a_peer_that_lost_its_store_has_again_what_it_did_not_give_away() {
+    let mut network = two_and_a_guest();
+    network.cut.insert(id(2).name);
+    network.peer(3).needs.insert(Need::Space(range()));
+    network.later(5);
+    network.peer(3).needs.clear();
+    network.cut.clear();
+    network.later(60);
+    assert_eq!(network.owned(), [64, 128, 64]);
+    network.add(store(1, 77), None, false);
+    network.link_all();
+    network.settle();
+    assert_eq!(network.owned(), [64, 128, 64]);
+    let ring = network.peer(1).ring.clone().unwrap();
+    assert!(ring.removed.contains(&id(1)) && ring.owned(store(1, 77)) == 64);
+    assert!(network.peer(1).log.iter().any(|line| line.contains("before its store was lost")));
+}
+
+#[test]
+fn whoever_is_taken_over_from_learns_it_and_gives_nothing_any_more() {
+    let mut network = two_and_a_guest();
+    network.cut.insert(id(1).name);
+    assert_eq!(network.peer(2).keeper.remove(&BTreeSet::from([id(1)])), 128);
+    network.settle();
+    network.cut.clear();
+    network.link_all();
+    network.settle();
+    assert_eq!(network.owned(), [0, 256, 0]);
+    assert!(network.peer(1).keeper.removed());
+    assert!(matches!(network.peer(1).keeper.access(), Access::Removed));
+    assert!(network.peer(1).log.iter().any(|line| line.contains("removed from the network")));
+}
+
+#[test]
+fn leaving_ends_when_the_heir_has_said_so() {
+    let mut network = two_and_a_guest();
+    let heir = {
+        let peers = Peers { reached: &|_| true, alive: &|_| false };
+        network.peers[&id(1).name].keeper.heir(peers)
+    };
+    assert_eq!(heir, Some(id(2)), "one that owns something before one that does not");
+    let now = network.now;
+    network.peer(1).keeper.hand_over(id(2), now);
+    assert!(matches!(network.peer(1).keeper.access(), Access::Leaving));
+    network.settle();
+    assert_eq!(network.peer(1).left, Some(Ok(())));
+    assert_eq!(network.owned(), [0, 256, 0]);
+}
+
+#[test]
+fn without_a_word_of_the_heir_leaving_fails_in_bounded_time() {
+    let mut network = two_and_a_guest();
+    network.cut.insert(id(2).name);
+    let now = network.now;
+    network.peer(1).keeper.hand_over(id(2), now);
+    network.later(9);
+    assert_eq!(network.peer(1).left, None);
+    network.later(3);
+    let left = network.peer(1).left.clone().unwrap().unwrap_err();
+    assert!(left.contains("did not say") && left.contains("reset --force"), "{left}");
+}
+
+#[test]
+fn a_board_that_does_not_read_changes_nothing() {
+    let mut network = two_and_a_guest();
+    let before = network.peer(1).keeper.boards.clone();
+    assert!(network.peer(1).keeper.heard_board(id(2), b"garbage").is_err());
+    assert_eq!(network.peer(1).keeper.boards, before);
+    assert_eq!(CHANNEL.len(), 4, "short: it travels with every board");
+}

@@ -1,0 +1,220 @@
+//! Addresses: from what containers need to the ring, the election and the other peers, and back.
+
+use super::Node;
+use crate::proto::{
+    boot::Init,
+    command::{AddrRequest, Answer, Container, Refusal},
+    election::{self, Vote},
+    io::{LinkId, Output, Record, RequestId, Severity},
+    ipam::{
+        Keeper, Ring, Share,
+        allocator::{Access, Need},
+        board,
+        keeper::{KeeperEvent, Peers},
+        ring::Part,
+    },
+    mesh::{
+        Mesh,
+        wire::{Message, RingMessage},
+    },
+    name::{PeerId, PeerName},
+    time::Instant,
+};
+
+/// Most rounds in which one room's events make others of another.
+const ROUNDS_MAX: usize = 16;
+
+/// What the mesh knows of peers, for the keeper.
+pub(super) fn with_peers<T>(mesh: &Mesh, then: impl FnOnce(Peers<'_>) -> T) -> T {
+    then(Peers { reached: &|peer| mesh.reached(peer), alive: &|id| mesh.alive(id) })
+}
+
+/// The ring as far as addresses may be given from it.
+fn access(keeper: &Keeper, leaving: bool) -> Access<'_> {
+    if leaving { Access::Leaving } else { keeper.access() }
+}
+
+impl Node {
+    pub(super) fn attach(&mut self, id: RequestId, container: Container, addrs: Vec<AddrRequest>) {
+        for addr in &addrs {
+            let AddrRequest::Fixed(addr, _) = addr else { continue };
+            if let Some(peer) = self.keeper.elsewhere(*addr) {
+                let nickname = self.nickname(peer);
+                let text =
+                    format!("address {addr} is in use by a container of peer {peer}({nickname}); nothing was changed");
+                return self.reply(id, Err(Refusal(text)));
+            }
+        }
+        let access = access(&self.keeper, self.leaving.is_some());
+        self.endpoints.attach(id, container, addrs, access, self.mtu);
+    }
+
+    /// The nickname of `peer`, also when it is gone.
+    pub(in crate::proto) fn nickname(&self, peer: PeerName) -> String {
+        let told = self.mesh.nickname(peer);
+        if told.is_empty() { self.nicknames.get(&peer).cloned().unwrap_or_default() } else { told }
+    }
+
+    /// Carries needs, votes and changes of the ring between the rooms until all are quiet.
+    pub(super) fn turn_addresses(&mut self, now: Instant) {
+        for _ in 0..ROUNDS_MAX {
+            self.look_for_ring(now);
+            if std::mem::take(&mut self.ring_changed) || self.endpoints.freed() {
+                let access = access(&self.keeper, self.leaving.is_some());
+                self.endpoints.retry(access, self.mtu);
+            }
+            self.turn_leaving(now);
+            let (keeper, allocator, needs) = (&mut self.keeper, self.endpoints.allocator(), self.endpoints.needs());
+            with_peers(&self.mesh, |peers| keeper.turn(allocator, needs, peers, now));
+            let mut quiet = !self.ring_changed;
+            while let Some(event) = self.keeper.poll_event() {
+                quiet = false;
+                self.keeper_event(event, now);
+            }
+            if quiet {
+                break;
+            }
+        }
+    }
+
+    fn keeper_event(&mut self, event: KeeperEvent, now: Instant) {
+        match event {
+            KeeperEvent::Ring(ring) => {
+                self.datapath.set_ring(&ring, self.mesh.me().name);
+                self.out.push_back(Output::Persist(Record::Ring(ring)));
+                self.ring_changed = true;
+                if let Some(election) = &mut self.election {
+                    election.over();
+                }
+            }
+            KeeperEvent::Tell(part, except) => self.mesh.tell_all(&Message::Ring(message(part, false)), except),
+            KeeperEvent::Send(link, part, whole) => self.mesh.send(link, &Message::Ring(message(part, whole))),
+            KeeperEvent::SendSum(link, sum) => self.mesh.send(link, &Message::RingSum(sum)),
+            KeeperEvent::Compare(sum) => {
+                if let Some(link) = self.mesh.any_link() {
+                    self.mesh.send(link, &Message::RingSum(sum));
+                }
+            }
+            KeeperEvent::Board(bytes) => self.mesh.say(board::CHANNEL, bytes, now),
+            KeeperEvent::Denied(need, why) => self.endpoints.deny(need, &why),
+            KeeperEvent::Left(result) => self.left(result),
+            KeeperEvent::Log(severity, text) => self.log(severity, text),
+        }
+    }
+
+    pub(super) fn heard_ring(&mut self, link: LinkId, from: PeerName, message: RingMessage) {
+        let RingMessage { range, origin, shares, removed, whole } = message;
+        let shares = shares.into_iter().map(|(token, epoch, owner)| (token, Share { epoch, owner })).collect();
+        self.keeper.heard(link, from, &Part { range, origin, shares, removed }, whole);
+        self.ring_changed = true;
+    }
+
+    pub(super) fn heard_board(&mut self, from: PeerId, channel: &'static str, data: &[u8]) {
+        let read = if channel == election::CHANNEL {
+            let vote = Vote::decode(data);
+            vote.map(|vote| self.election.iter_mut().for_each(|election| election.heard(from, vote.clone())))
+        } else {
+            self.keeper.heard_board(from, data)
+        };
+        if let Err(error) = read {
+            self.mesh.channel_error(channel, &format!("of {}: {error}", from.name));
+        }
+        if channel == board::CHANNEL {
+            self.refresh_exceptions();
+            self.remember_nickname(from.name);
+        }
+    }
+
+    /// Peers that own something are known by nickname also when they are gone.
+    fn remember_nickname(&mut self, peer: PeerName) {
+        let nickname = self.mesh.nickname(peer);
+        let owns = self.keeper.ring().is_some_and(|ring| ring.shares.values().any(|s| s.owner.name == peer));
+        if owns && !nickname.is_empty() && self.nicknames.get(&peer) != Some(&nickname) {
+            self.nicknames.insert(peer, nickname);
+            self.out.push_back(Output::Persist(Record::Nicknames(self.nicknames.clone())));
+        }
+    }
+
+    pub(super) fn refresh_exceptions(&mut self) {
+        let own: Vec<_> = self.endpoints.allocator().exceptions().collect();
+        let others = self.keeper.exceptions().filter(|(addr, _)| !own.contains(addr));
+        let others = others.collect();
+        self.datapath.set_exceptions(others);
+    }
+
+    /// When a ring is needed: divides the range alone, or takes part in an election.
+    fn look_for_ring(&mut self, now: Instant) {
+        if self.keeper.ring().is_some() {
+            return;
+        }
+        let needed = self.ring_wanted || self.endpoints.needs().contains(&Need::Ring);
+        let alone = self.mesh.targets().is_empty() && self.mesh.linked().is_empty();
+        if needed && alone && self.boot.params.init == Init::Undeclared {
+            let me = PeerId { name: self.mesh.me().name, uid: self.mesh.me().uid };
+            self.begin_ring(&[me]);
+        }
+        if let Some(election) = &mut self.election {
+            if needed {
+                election.need();
+            }
+            let turn = election.turn(now);
+            if let Some(vote) = turn.vote {
+                let bytes = vote.encode();
+                self.out.push_back(Output::Persist(Record::Vote(vote)));
+                self.mesh.say(election::CHANNEL, bytes, now);
+            }
+            if let Some(origin) = turn.decided {
+                self.begin_ring(&origin);
+            }
+        }
+        let waiting = self.waiting_for_ring();
+        self.keeper.set_waiting(waiting);
+    }
+
+    fn begin_ring(&mut self, origin: &[PeerId]) {
+        match Ring::from_origin(self.boot.params.range, origin) {
+            Ok(ring) => {
+                let names: Vec<PeerName> = ring.origin.iter().map(|id| id.name).collect();
+                self.log(Severity::Info, format!("divided {} among {names:?}", ring.range));
+                self.keeper.begin(ring);
+            }
+            Err(error) => self.log(Severity::Warn, format!("the range cannot be divided: {error}")),
+        }
+    }
+
+    /// What is waited for while there is no ring.
+    pub(in crate::proto) fn waiting_for_ring(&self) -> String {
+        let Some(election) = &self.election else {
+            let targets = self.mesh.targets().is_empty() && self.mesh.linked().is_empty();
+            return if targets {
+                "idle: this peer divides the range alone when the first address is needed".to_owned()
+            } else {
+                "awaiting the ring of another peer; when none has one, `reset` and launch one peer with \
+                 --initial-peer-count or --seed"
+                    .to_owned()
+            };
+        };
+        match (election.trouble(), election.known()) {
+            (Some(trouble), _) => trouble,
+            (None, Some((known, quorum))) => {
+                let count = if let Init::Election(count) = self.boot.params.init { count } else { 0 };
+                format!("awaiting consensus: {known} of {count} electors known (quorum: {quorum})")
+            }
+            (None, None) => "priming: awaiting the ring that the electors agree on".to_owned(),
+        }
+    }
+
+    /// Answers a `consense`, once what it needs is under way.
+    pub(super) fn consense(&mut self, id: RequestId, now: Instant) {
+        self.ring_wanted = true;
+        self.turn_addresses(now);
+        let (ready, state) = (self.keeper.ring().is_some(), self.ipam_state());
+        self.reply(id, Ok(Answer::Consense { ready, state }));
+    }
+}
+
+fn message(part: Part, whole: bool) -> RingMessage {
+    let Part { range, origin, shares, removed } = part;
+    let shares = shares.into_iter().map(|(token, Share { epoch, owner })| (token, epoch, owner)).collect();
+    RingMessage { range, origin, shares, removed, whole }
+}

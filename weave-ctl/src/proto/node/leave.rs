@@ -1,0 +1,140 @@
+//! Leaving (`reset`), and taking over from those who are gone for good (`rmpeer`).
+//!
+//! ```text
+//! reset -> interfaces of all containers removed -> all ranges handed to an heir -> the heir says so -> wiped
+//! ```
+//! Containers lose their interfaces before anybody else may give their addresses away.
+
+use std::collections::BTreeSet;
+
+use super::{Node, addresses::with_peers};
+use crate::proto::{
+    command::{Answer, Refusal},
+    io::{Output, RequestId, Severity, Shutdown},
+    name::{PeerId, PeerName, PeerUid},
+    time::Instant,
+};
+
+/// A `reset` under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    request: RequestId,
+    force: bool,
+}
+
+impl Node {
+    pub(super) fn reset(&mut self, id: RequestId, force: bool) {
+        if self.leaving.is_some() {
+            return self.reply(id, Err(Refusal("this peer is leaving the network already".to_owned())));
+        }
+        let owned = self.keeper.owned();
+        let heir = with_peers(&self.mesh, |peers| self.keeper.heir(peers));
+        if owned == 0 || (heir.is_none() && force) {
+            return self.wipe(id);
+        }
+        if heir.is_none() {
+            let text = format!(
+                "no peer is in reach that could take this peer's {owned} addresses over: nothing was changed; connect \
+                 to one, or use `reset --force` to forget them"
+            );
+            return self.reply(id, Err(Refusal(text)));
+        }
+        self.endpoints.remove_all();
+        self.leaving = Some(Leaving { request: id, force });
+    }
+
+    fn wipe(&mut self, id: RequestId) {
+        self.reply(id, Ok(Answer::Done));
+        self.out.push_back(Output::Shutdown(Shutdown::Wipe));
+    }
+
+    /// Goes on when the containers' interfaces are gone.
+    pub(super) fn turn_leaving(&mut self, now: Instant) {
+        let Some(Leaving { request, .. }) = self.leaving else { return };
+        if self.keeper.is_leaving() || self.endpoints.is_working() {
+            return;
+        }
+        if self.keeper.owned() == 0 {
+            return;
+        }
+        let left = self.endpoints.allocator().containers().len();
+        if left > 0 {
+            self.leaving = None;
+            let text = format!("the interfaces of {left} containers could not be removed: see the log, and try again");
+            return self.reply(request, Err(Refusal(text)));
+        }
+        match with_peers(&self.mesh, |peers| self.keeper.heir(peers)) {
+            Some(heir) => {
+                let nickname = self.nickname(heir.name);
+                let text = format!("hands {} addresses to {}({nickname})", self.keeper.owned(), heir.name);
+                self.log(Severity::Info, text);
+                self.keeper.hand_over(heir, now);
+            }
+            None => self.left(Err("the peer that was to take this one's addresses over is out of reach".to_owned())),
+        }
+    }
+
+    /// The heir has everything, or did not say so.
+    pub(super) fn left(&mut self, result: Result<(), String>) {
+        let Some(Leaving { request, force }) = self.leaving.take() else { return };
+        match result {
+            Err(text) if !force => self.reply(request, Err(Refusal(text))),
+            _ => self.wipe(request),
+        }
+    }
+
+    pub(super) fn remove_peer(&mut self, id: RequestId, text: &str) {
+        let answer = self.try_remove_peer(text).map(|(name, addresses)| Answer::Removed(name, addresses));
+        self.reply(id, answer.map_err(|why| Refusal(format!("{why}; nothing was changed"))));
+    }
+
+    fn try_remove_peer(&mut self, text: &str) -> Result<(PeerName, u64), String> {
+        let Some(ring) = self.keeper.ring() else {
+            return Err("there is no ring yet, so no peer owns addresses".to_owned());
+        };
+        if self.keeper.removed() || self.leaving.is_some() {
+            return Err("this peer is not part of the network any more, and can take nothing over".to_owned());
+        }
+        let owners = ring.owners();
+        let me = PeerId { name: self.mesh.me().name, uid: self.mesh.me().uid };
+        let name = self.name_of(text, &owners)?;
+        let mut stores: BTreeSet<PeerId> = owners.into_iter().filter(|id| id.name == name).collect();
+        if name == me.name {
+            stores.remove(&me);
+            if stores.is_empty() {
+                return Err("this peer cannot remove itself: `reset` hands its addresses over".to_owned());
+            }
+        }
+        if stores.is_empty() {
+            return Err(format!("{name} owns no addresses (status ipam lists who does)"));
+        }
+        let alive = self.mesh.record(name).filter(|_| self.mesh.reached(name)).map(|record| record.uid);
+        if let Some(uid) = alive {
+            stores.retain(|id| id.uid != uid && id.uid != PeerUid(0));
+        }
+        stores.retain(|id| !self.mesh.alive(*id));
+        if stores.is_empty() {
+            return Err(format!(
+                "{name}({}) is alive: run `weave-ctl reset` on its host instead, or stop it for good first",
+                self.nickname(name)
+            ));
+        }
+        let addresses = self.keeper.remove(&stores);
+        self.log(Severity::Warn, format!("took {addresses} addresses over from {name}({})", self.nickname(name)));
+        Ok((name, addresses))
+    }
+
+    /// The peer that the operator means, by name or by a nickname that one peer alone has.
+    fn name_of(&self, text: &str, owners: &BTreeSet<PeerId>) -> Result<PeerName, String> {
+        if let Ok(name) = text.parse::<PeerName>() {
+            return Ok(name);
+        }
+        let names: BTreeSet<PeerName> = owners.iter().map(|id| id.name).chain(self.mesh.known()).collect();
+        let called: Vec<PeerName> = names.into_iter().filter(|name| self.nickname(*name) == text).collect();
+        match called[..] {
+            [] => Err(format!("no peer is called {text} (status ipam lists who owns addresses)")),
+            [name] => Ok(name),
+            _ => Err(format!("several peers are called {text}: {called:?}; name the one that is meant")),
+        }
+    }
+}
