@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use weave_ctl::{
-    cli::{self, Engine, Ready},
+    cli::{self, Engine, Moments},
     config::{Dirs, LaunchConfig},
     shell::driver,
 };
@@ -11,8 +11,8 @@ use weave_ctl::{
 struct Driver;
 
 impl Engine for Driver {
-    fn run(&self, config: LaunchConfig, ready: Ready) -> Result<(), String> {
-        driver::run(config, ready).map_err(|e| e.to_string())
+    fn run(&self, config: LaunchConfig, moments: Moments) -> Result<(), String> {
+        driver::run(config, moments.ready, moments.stopping).map_err(|e| e.to_string())
     }
 
     fn wipe(&self, dirs: &Dirs) -> Result<Vec<String>, String> {

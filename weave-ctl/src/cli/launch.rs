@@ -2,13 +2,20 @@
 
 mod background;
 mod log;
+mod notify;
 mod privilege;
 
-use super::{Context, failure::Failure, render};
+use self::notify::Notifier;
+use super::{Context, Engine, failure::Failure, render};
 use crate::config::{self, LaunchConfig, flags::LaunchFlags};
 
-/// Called once, when the controller's API answers.
-pub type Ready = Box<dyn FnOnce() + Send>;
+/// What a controller calls while it runs, each at most once.
+pub struct Moments {
+    /// The API answers.
+    pub ready: Box<dyn FnOnce() + Send>,
+    /// It was told to stop, and begins to.
+    pub stopping: Box<dyn FnOnce() + Send>,
+}
 
 pub(super) fn run(context: &Context<'_>, flags: &LaunchFlags) -> Result<String, Failure> {
     let config = config::launch(flags, context.dirs.clone(), &context.env)?;
@@ -36,8 +43,25 @@ fn check(context: &Context<'_>) -> Result<(), Failure> {
 
 fn foreground(context: &Context<'_>, config: LaunchConfig, flags: &LaunchFlags) -> Result<String, Failure> {
     log::to_stderr(flags.log_level);
-    context.engine.run(config, Box::new(|| tracing::info!("ready"))).map_err(Failure::Refused)?;
-    Ok(String::new())
+    run_notifying(context.engine, config, &Notifier::new(context.env.notify_socket.as_deref()))
+}
+
+/// Runs the controller, and tells whoever waits when it is ready, when it ends, and why it failed.
+fn run_notifying(engine: &dyn Engine, config: LaunchConfig, notifier: &Notifier) -> Result<String, Failure> {
+    let control = config.launch.port;
+    let (at_ready, at_stop) = (notifier.clone(), notifier.clone());
+    let moments = Moments {
+        ready: Box::new(move || {
+            tracing::info!("ready");
+            // The data port follows the control port.
+            at_ready.ready(&format!("control on TCP {control}, packets on UDP {}", control.saturating_add(1)));
+        }),
+        stopping: Box::new(move || at_stop.stopping()),
+    };
+    engine.run(config, moments).map(|()| String::new()).map_err(|reason| {
+        notifier.failed(&reason);
+        Failure::Refused(reason)
+    })
 }
 
 fn start(context: &Context<'_>, config: &LaunchConfig, flags: &LaunchFlags) -> Result<String, Failure> {
@@ -48,3 +72,6 @@ fn start(context: &Context<'_>, config: &LaunchConfig, flags: &LaunchFlags) -> R
     })?;
     Ok(render::launched(&status, pid, context.json))
 }
+
+#[cfg(test)]
+mod tests;

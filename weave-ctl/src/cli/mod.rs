@@ -31,7 +31,7 @@ use std::{
 
 use clap::Parser;
 
-pub use self::launch::Ready;
+pub use self::launch::Moments;
 use self::{
     args::{Cli, Verb},
     failure::Failure,
@@ -43,11 +43,11 @@ use crate::{
 
 /// The parts of the program that work without a controller to ask.
 pub trait Engine {
-    /// Runs a controller until it is told to stop. `ready` is called once, when the API answers.
+    /// Runs a controller until it is told to stop. Calls [`Moments`] as they come.
     ///
     /// # Errors
     /// One sentence: why it ended, and what was left unchanged.
-    fn run(&self, config: LaunchConfig, ready: Ready) -> Result<(), String>;
+    fn run(&self, config: LaunchConfig, moments: Moments) -> Result<(), String>;
 
     /// Removes the store and the dataplane of a controller that does not run. Says what was removed, a line each.
     ///

@@ -1,4 +1,5 @@
-//! The environment variables that stand in for flags. Nothing else in the program reads the environment.
+//! The environment variables that stand in for flags, and the one by which systemd says where to report to. Nothing
+//! else in the program reads the environment.
 //!
 //! A variable that is set but empty counts as unset.
 
@@ -17,20 +18,23 @@ pub struct Env {
     pub port: Option<String>,
     /// `WEAVE_PASSWORD`.
     pub password: Option<String>,
+    /// `NOTIFY_SOCKET`: where the service manager that started this process waits for word; no flag stands for it.
+    pub notify_socket: Option<PathBuf>,
 }
 
 impl Env {
-    /// Reads the process's environment. A value that is not UTF-8 is kept for directories and counts as unset elsewhere.
+    /// Reads the process's environment. A value that is not UTF-8 is kept for paths and counts as unset elsewhere.
     #[must_use]
     pub fn read() -> Self {
-        let dir = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let path = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let text = |name| env::var(name).ok().filter(|v| !v.is_empty());
         Self {
-            run_dir: dir("WEAVE_RUN_DIR"),
-            state_dir: dir("WEAVE_STATE_DIR"),
-            bpf_dir: dir("WEAVE_BPF_DIR"),
+            run_dir: path("WEAVE_RUN_DIR"),
+            state_dir: path("WEAVE_STATE_DIR"),
+            bpf_dir: path("WEAVE_BPF_DIR"),
             port: text("WEAVE_PORT"),
             password: text(PASSWORD),
+            notify_socket: path("NOTIFY_SOCKET"),
         }
     }
 }

@@ -96,11 +96,11 @@ struct Driver {
     _watch: JoinHandle<()>,
 }
 
-/// Runs a controller until it is told to stop. `ready` is called once, when the API answers.
+/// Runs a controller until it is told to stop. `ready` is called when the API answers, `stopping` when it was told.
 ///
 /// # Errors
 /// One sentence: why it did not start, or why it ended.
-pub fn run(config: LaunchConfig, ready: impl FnOnce()) -> Result<(), RunError> {
+pub fn run(config: LaunchConfig, ready: impl FnOnce(), stopping: impl FnOnce()) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(RunError::Runtime)?;
     runtime.block_on(async {
@@ -108,6 +108,7 @@ pub fn run(config: LaunchConfig, ready: impl FnOnce()) -> Result<(), RunError> {
         let mut driver = Driver::start(config).await?;
         ready();
         let how = driver.turn_until_told(signals).await?;
+        stopping();
         driver.end(how).await
     })
 }

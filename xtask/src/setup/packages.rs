@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::sh;
 
 /// A program and the Debian package that has it.
-const TOOLS: [(&str, &str); 15] = [
+const TOOLS: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ping", "iputils-ping"),
@@ -23,6 +23,7 @@ const TOOLS: [(&str, &str); 15] = [
     ("modprobe", "kmod"),
     ("xz", "xz-utils"),
     ("dash", "dash"),
+    ("systemd-analyze", "systemd"),
 ];
 
 pub(super) fn run() -> Result<()> {

@@ -26,7 +26,7 @@ use rustix::{
 
 use super::{
     super::{Context, failure::Failure},
-    log,
+    Moments, log,
 };
 use crate::config::{Init, LaunchConfig, env::PASSWORD, flags::LogLevel};
 
@@ -209,7 +209,9 @@ pub(super) fn become_controller(
         let pipe = Arc::clone(&pipe);
         move || tell(&pipe, READY)
     });
-    let ended = said.and_then(|()| context.engine.run(config, ready));
+    // Nothing to systemd, whatever the environment says: it waits for those that it started, not for their children.
+    let moments = Moments { ready, stopping: Box::new(|| ()) };
+    let ended = said.and_then(|()| context.engine.run(config, moments));
     ended.map(|()| String::new()).map_err(|reason| {
         tracing::error!("{reason}");
         // One line, whatever the reason holds.
