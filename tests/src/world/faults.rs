@@ -192,13 +192,29 @@ impl World {
         self.rebooted(id);
     }
 
-    /// Kills host `id` whole, and its store is lost: what comes back under its name is another peer.
+    /// Kills host `id` whole, and its store is lost: what comes back under its name is another peer, which joins those
+    /// that can be reached.
     pub fn wipe(&mut self, id: HostId) {
         self.power_off(id);
+        let open = self.hosts.keys().copied().filter(|other| *other != id && self.nat(*other) == Nat::None);
+        let others: Vec<HostId> = open.collect();
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.disk = Stored::default();
+        host.be_newcomer(&others);
         self.note(|| format!("wipe h{id}"));
         self.wiped(id);
+    }
+
+    /// True when every host has a ring in its store.
+    #[must_use]
+    pub fn divided(&self) -> bool {
+        self.hosts.values().all(|host| host.disk.ring.is_some())
+    }
+
+    /// True when the store of `id` is empty.
+    #[must_use]
+    pub fn blank(&self, id: HostId) -> bool {
+        self.hosts.get(&id).is_some_and(|host| host.disk.identity.is_none())
     }
 
     /// Launches the controller of `id` again, from its store.

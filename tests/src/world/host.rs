@@ -182,6 +182,13 @@ impl Host {
         }
     }
 
+    /// From now on it is launched as whoever lost a store should be: to join `others`, whatever it was before.
+    pub(super) fn be_newcomer(&mut self, others: &[HostId]) {
+        self.launch.seeds.clear();
+        self.launch.init = Init::Observer;
+        self.launch.targets = others.iter().map(|t| Target { host: format!("h{t}"), port: None }).collect();
+    }
+
     /// True while the controller exists but does nothing.
     pub(super) fn paused(&self) -> bool {
         self.pauses > 0

@@ -230,6 +230,12 @@ impl World {
         self.rng.below(bound)
     }
 
+    /// The name of the peer on host `id`.
+    #[must_use]
+    pub fn peer(&self, id: HostId) -> PeerName {
+        self.hosts.get(&id).map(|host| host.name).unwrap_or_default()
+    }
+
     /// True while the controller of `id` runs, paused or not.
     #[must_use]
     pub fn up(&self, id: HostId) -> bool {

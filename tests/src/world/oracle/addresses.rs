@@ -8,6 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     command::{Answer, Command, Refusal},
+    election::Vote,
     ipam::{Ring, Share},
     name::PeerId,
 };
@@ -35,6 +36,9 @@ pub(in crate::world) struct Addresses {
     apart: bool,
     /// Of the first ring of all.
     origin: Option<Vec<PeerId>>,
+    votes: BTreeMap<HostId, Vote>,
+    /// Hosts that were taken over from: what they still have is others' by now.
+    outcasts: BTreeSet<HostId>,
     on_interfaces: Index,
     on_disks: Index,
 }
@@ -74,6 +78,10 @@ impl Oracle {
                 let promise = this.attached.remove(&key);
                 Asked::Detach(key, promise)
             }
+            Command::Reset { .. } => {
+                // Containers are removed before this peer leaves, also when it cannot in the end.
+                return this.attached.retain(|(holder, _), _| *holder != host);
+            }
             _ => return,
         };
         if let Asked::Attach(host, id) = &asked {
@@ -106,6 +114,14 @@ impl World {
         self.oracle.addresses.apart = true;
     }
 
+    /// Host `id` is about to be taken over from: the operator says that it is gone for good.
+    pub fn give_up(&mut self, id: HostId) {
+        let this = &mut self.oracle.addresses;
+        this.outcasts.insert(id);
+        this.attached.retain(|(host, _), _| *host != id);
+        this.on_disks.replace(id, Vec::new());
+    }
+
     /// The kernel of `id` forgot everything; addresses stay promised.
     pub(in crate::world) fn rebooted(&mut self, id: HostId) {
         self.check_interfaces(id);
@@ -118,6 +134,8 @@ impl World {
         this.attached.retain(|(host, _), _| *host != id);
         this.open.retain(|(host, _)| *host != id);
         this.rings.remove(&id);
+        this.votes.remove(&id);
+        this.outcasts.remove(&id);
         self.check_disk(id);
     }
 
@@ -145,6 +163,13 @@ impl World {
         let inside = |addr: &Ipv4Addr| host.spec.range.contains(addr);
         let foreign = held.iter().filter(|(addr, _)| inside(addr) && !removed).find(|(addr, _)| owner(*addr) != me);
         let ring = ring.cloned();
+        let vote = host.disk.vote.clone();
+        if let Some(wrong) = self.oracle.addresses.vote_stays(id, vote) {
+            self.fail("ballots never go back", &wrong);
+        }
+        if self.oracle.addresses.outcasts.contains(&id) {
+            return;
+        }
         if let Some((addr, container)) = foreign {
             self.fail("own share only", &format!("h{id} gave {addr} to {container} and does not own it"));
         }
@@ -173,6 +198,16 @@ impl World {
 }
 
 impl Addresses {
+    /// What a store promised and accepted stays, or gives way to higher ballots.
+    fn vote_stays(&mut self, id: HostId, vote: Option<Vote>) -> Option<String> {
+        let vote = vote?;
+        let before = self.votes.insert(id, vote.clone())?;
+        let accepted = |vote: &Vote| vote.accepted.as_ref().map(|accepted| accepted.ballot);
+        let back = vote.promised < before.promised || accepted(&vote) < accepted(&before);
+        let other = accepted(&vote) == accepted(&before) && vote.accepted != before.accepted;
+        (back || other || accepted(&vote) > vote.promised).then(|| format!("h{id}: {before:?} became {vote:?}"))
+    }
+
     /// A ring, once there, only grows: of the same origin, no token lost, no epoch lowered; it covers the range, and all
     /// hosts have rings of one origin.
     fn ring_stays(&mut self, id: HostId, ring: Option<Ring>) -> Option<String> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use weave_ctl::proto::command::Command;
 
-use super::{MESH, SETTLE, host, index, settle, within};
+use super::{SETTLE, comings, host, index, settle, within};
 use crate::world::{
     Faults, HostId, World,
     net::{Nat, What},
@@ -15,15 +15,17 @@ const CONTAINERS: u64 = 6;
 
 /// One act.
 pub(super) fn any(world: &mut World, hosts: HostId) {
-    match world.pick(if MESH { 5 } else { 4 }) {
+    match world.pick(7) {
         0 | 1 => chaos(world, hosts),
         2 => control_trouble(world, hosts),
         3 => split(world, hosts),
-        _ => lost_ways(world, hosts),
+        4 => lost_ways(world, hosts),
+        5 => comings::takeover(world, hosts),
+        _ => comings::leaving(world, hosts),
     }
 }
 
-fn pause(world: &mut World, most: u64) {
+pub(super) fn pause(world: &mut World, most: u64) {
     let pause = Duration::from_millis(world.pick(most));
     world.run(pause);
 }
@@ -54,7 +56,8 @@ fn anything(world: &mut World, hosts: HostId) {
     let id = host(world, hosts);
     let container = format!("c{id}-{}", world.pick(CONTAINERS));
     match world.pick(20) {
-        0..=4 => drop(world.attach(id, &container)),
+        0..=3 => drop(world.attach(id, &container)),
+        4 => comings::claim(world, id, &container),
         5 | 6 => drop(world.ask(id, Command::Detach { id: container, addrs: vec![] })),
         7 => world.vanish(id, &container),
         8 | 9 => cut(world, hosts),
@@ -73,7 +76,9 @@ fn anything(world: &mut World, hosts: HostId) {
             let mtu = 1000 + u32::try_from(world.pick(500)).unwrap_or(0);
             world.limit(id, other, mtu);
         }
-        _ => world.wipe(id),
+        // A store that is lost before there is a ring may take the last quorum with it.
+        _ if world.divided() => world.wipe(id),
+        _ => {}
     }
 }
 

@@ -1,9 +1,10 @@
 //! Random schedules: what a seed makes happen to a network.
 //!
-//! A seed draws a network (`shape`), then some acts of trouble (`acts`), each with what must hold in it; in the end
+//! A seed draws a network (`shape`), then some acts of trouble (`acts`, `comings`), each with what must hold in it; in the end
 //! everything is healed, and within [`SETTLE`] all must be as it should be.
 
 mod acts;
+mod comings;
 mod shape;
 
 use std::time::Duration;
@@ -57,6 +58,9 @@ pub fn run(seed: u64, hosts: Option<HostId>, journal: Journal) -> Outcome {
         let _request = world.attach(id, &format!("last-{id}"));
     }
     settle(&mut world, hosts);
+    if !world.divided() {
+        world.fail("converges after healing", "there are containers, and not everybody has a ring");
+    }
     Outcome {
         trace: world.trace(),
         lasted: world.now().since_start(),

@@ -1,8 +1,9 @@
 //! The network of a seed: who knows whom, who is behind NAT, who may have how many links.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
-use weave_ctl::proto::name::PeerName;
+use ipnet::Ipv4Net;
+use weave_ctl::proto::{boot::Init, name::PeerName};
 
 use super::{MESH, index};
 use crate::world::{HostId, Spec, World, name, net::Nat};
@@ -24,6 +25,9 @@ pub(super) fn launch(world: &mut World, hosts: HostId) {
 struct Network {
     names: Vec<PeerName>,
     seeds: usize,
+    /// How many elect, from the first host on; zero when there are seeds.
+    electors: HostId,
+    range: Ipv4Net,
     discovery: bool,
     conn_limit: u32,
     nats: Vec<Nat>,
@@ -37,7 +41,11 @@ fn network(world: &mut World, hosts: HostId) -> Network {
         // Another name with the same low bits, from which the short id is made at first.
         names[1] = PeerName::from_bytes([0, 0, 0, 1, 0, 1]);
     }
-    let seeds = names.len() - usize::from(world.pick(4) == 0);
+    let elect = world.pick(2) == 0;
+    let observers = HostId::try_from(world.pick(3)).unwrap_or(0).min(hosts - 1);
+    let electors = if elect { hosts - observers } else { 0 };
+    let seeds = if elect { 0 } else { names.len() - usize::from(world.pick(4) == 0) };
+    let range = Ipv4Net::new_assert(Ipv4Addr::new(10, 32, 0, 0), [24, 24, 25, 26][index(world, 4)]);
     let discovery = world.pick(4) != 0;
     let conn_limit = if MESH && discovery && world.pick(4) == 0 { 2 + world.pick(3) } else { 200 };
     let nat = MESH && world.pick(4) == 0;
@@ -49,6 +57,8 @@ fn network(world: &mut World, hosts: HostId) -> Network {
     Network {
         names,
         seeds,
+        electors,
+        range,
         discovery,
         conn_limit: u32::try_from(conn_limit).unwrap_or(200),
         nats,
@@ -72,6 +82,8 @@ fn spec(world: &mut World, network: &Network, id: HostId, hosts: HostId) -> Spec
     Spec {
         name: Some(network.names[at]),
         seeds: if at < network.seeds { network.names[..network.seeds].to_vec() } else { Vec::new() },
+        init: if id <= network.electors { Init::Election(network.electors) } else { Init::Observer },
+        range: network.range,
         targets,
         discovery: network.discovery,
         conn_limit: network.conn_limit,

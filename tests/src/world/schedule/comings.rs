@@ -1,0 +1,106 @@
+//! Acts in which peers leave for good, are taken over from, and come back as others; and fixed addresses.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use weave_ctl::proto::command::{AddrRequest, Answer, Command, Container};
+
+use super::{acts::pause, host, settle, within};
+use crate::world::{HostId, World};
+
+/// Time after which a host without power is forgotten by all others.
+const FORGOTTEN: Duration = Duration::from_secs(150);
+/// Time in which whoever leaves has an heir, when nothing is wrong.
+const INHERITED: Duration = Duration::from_secs(20);
+
+/// Asks for a fixed address: of the range, or outside it.
+pub(super) fn claim(world: &mut World, id: HostId, container: &str) {
+    let inside = world.pick(8) != 0;
+    // Within the smallest range that schedules draw.
+    let last = u8::try_from(world.pick(64)).unwrap_or(0);
+    let outside = u8::from(!inside);
+    let request = AddrRequest::Fixed(Ipv4Addr::new(10, 32 + 100 * outside, id_byte(id, inside), last), Some(24));
+    let container = Container { id: container.to_owned(), netns: format!("/run/netns/{container}") };
+    let _request = world.ask(id, Command::Attach { container, addrs: vec![request] });
+}
+
+/// Outside the range nobody keeps peers from claiming one address at once, apart: each has a subnet of its own here.
+fn id_byte(id: HostId, inside: bool) -> u8 {
+    if inside { 0 } else { u8::try_from(id).unwrap_or(0) }
+}
+
+fn attach_all(world: &mut World, hosts: HostId, container: &str) {
+    for id in 1..=hosts {
+        let _request = world.attach(id, &format!("{container}-{id}"));
+    }
+}
+
+/// A host is gone for good, and another takes its addresses over; it comes back all the same, or another in its stead.
+pub(super) fn takeover(world: &mut World, hosts: HostId) {
+    attach_all(world, hosts, "before");
+    settle(world, hosts);
+    let (dead, heir) = (host(world, hosts), host(world, hosts));
+    if dead == heir || !world.divided() {
+        return;
+    }
+    world.power_off(dead);
+    world.give_up(dead);
+    world.run(FORGOTTEN);
+    let removed = world.ask(heir, Command::RemovePeer { peer: world.peer(dead).to_string() });
+    for _ in 0..within(world, (1, 10)) {
+        let id = host(world, hosts);
+        let container = format!("after-{}", world.pick(6));
+        if id != dead {
+            let fixed = world.pick(2) == 0;
+            if fixed {
+                claim(world, id, &container);
+            } else {
+                let _request = world.attach(id, &container);
+            }
+        }
+        pause(world, 2000);
+    }
+    let owned = !matches!(world.answer(removed), Some(Err(refusal)) if refusal.0.contains("owns no addresses"));
+    if owned && !matches!(world.answer(removed), Some(Ok(Answer::Removed(..)))) {
+        let answer = format!("h{heir} was answered {:?}", world.answer(removed));
+        world.fail("the dead are taken over from", &answer);
+    }
+    if world.pick(2) == 0 {
+        world.start(dead);
+        world.run(FORGOTTEN);
+        let again = world.attach(dead, "again");
+        world.run(Duration::from_secs(1));
+        if owned && !matches!(world.answer(again), Some(Err(refusal)) if refusal.0.contains("removed")) {
+            let answer = format!("h{dead} was answered {:?}", world.answer(again));
+            world.fail("a removed identity cannot allocate", &answer);
+        }
+        let _reset = world.ask(dead, Command::Reset { force: true });
+        world.run(Duration::from_secs(1));
+    }
+    world.wipe(dead);
+    settle(world, hosts);
+}
+
+/// A host leaves in good order, and joins again as another peer.
+pub(super) fn leaving(world: &mut World, hosts: HostId) {
+    attach_all(world, hosts, "before");
+    settle(world, hosts);
+    if !world.divided() {
+        return;
+    }
+    let leaver = host(world, hosts);
+    let reset = world.ask(leaver, Command::Reset { force: false });
+    for _ in 0..within(world, (0, 5)) {
+        let id = host(world, hosts);
+        let container = format!("after-{}", world.pick(6));
+        if id != leaver {
+            let _request = world.attach(id, &container);
+        }
+        pause(world, 1000);
+    }
+    world.run(INHERITED);
+    if !world.blank(leaver) {
+        let answer = format!("h{leaver} was answered {:?}", world.answer(reset));
+        world.fail("whoever leaves has an heir", &answer);
+    }
+    settle(world, hosts);
+}
