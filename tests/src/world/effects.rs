@@ -82,7 +82,7 @@ impl World {
             }),
             Output::Shutdown(Shutdown::Stop) => self.crash(id),
             Output::Shutdown(Shutdown::Teardown) => self.power_off(id),
-            Output::Shutdown(Shutdown::Wipe) => self.wipe(id),
+            Output::Shutdown(Shutdown::Wipe | Shutdown::Leave) => self.wipe(id),
         }
     }
 

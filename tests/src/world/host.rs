@@ -240,6 +240,7 @@ impl Host {
                 Record::Ring(ring) => self.disk.ring = Some(ring),
                 Record::Vote(vote) => self.disk.vote = Some(vote),
                 Record::Nicknames(nicknames) => self.disk.nicknames = nicknames,
+                Record::Left => self.disk.left = true,
                 Record::Allocation(id, allocation) => drop(self.disk.allocations.insert(id, allocation)),
                 Record::AllocationGone(id) => drop(self.disk.allocations.remove(&id)),
             }

@@ -176,8 +176,10 @@ pub struct RemovePeer {
 pub struct RemovedPeer {
     /// The peer's name.
     pub peer: String,
-    /// Addresses that are this peer's now.
+    /// Addresses that were taken over.
     pub addresses: u64,
+    /// Name of the peer whose they are now.
+    pub heir: String,
 }
 
 /// How far the division of the range is.

@@ -91,6 +91,8 @@ pub struct Stored {
     pub vote: Option<Vote>,
     /// Nicknames of peers that own something.
     pub nicknames: BTreeMap<PeerName, String>,
+    /// An earlier peer of this host handed everything over: others own what was its.
+    pub left: bool,
     /// Addresses given, by container id.
     pub allocations: BTreeMap<String, Allocation>,
 }
@@ -148,6 +150,8 @@ pub struct Boot {
     pub vote: Option<Vote>,
     /// Nicknames of peers that own something.
     pub nicknames: BTreeMap<PeerName, String>,
+    /// An earlier peer of this host handed everything over.
+    pub left: bool,
     /// Addresses given in earlier runs.
     pub allocations: BTreeMap<String, Allocation>,
     /// What must be durable before the node does anything.
@@ -204,7 +208,7 @@ pub enum BootError {
 pub fn resume(stored: Stored, launch: &Launch, derived: Option<PeerName>, rng: &mut Rng) -> Result<Boot, BootError> {
     let identity = settle_identity(stored.identity.as_ref(), launch, derived, rng)?;
     let mut params = settle_params(stored.params.as_ref(), launch, stored.ring.is_some())?;
-    let Stored { vote, nicknames, allocations, .. } = stored;
+    let Stored { vote, nicknames, left, allocations, .. } = stored;
     let ring = match stored.ring {
         Some(ring) => {
             let names = |ring: &Ring| ring.origin.iter().map(|id| id.name).collect::<Vec<_>>();
@@ -227,7 +231,7 @@ pub fn resume(stored: Stored, launch: &Launch, derived: Option<PeerName>, rng: &
     let mut records =
         vec![Record::Identity(identity.clone()), Record::Params(params.clone()), Record::Targets(targets.clone())];
     records.extend(ring.clone().map(Record::Ring));
-    Ok(Boot { identity, params, targets, ring, vote, nicknames, allocations, records })
+    Ok(Boot { identity, params, targets, ring, vote, nicknames, left, allocations, records })
 }
 
 fn settle_identity(

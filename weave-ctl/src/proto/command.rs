@@ -99,8 +99,15 @@ pub enum Answer {
         /// What is waited for.
         state: String,
     },
-    /// `RemovePeer`: from whom, and how many addresses were taken over.
-    Removed(PeerName, u64),
+    /// `RemovePeer`.
+    Removed {
+        /// From whom was taken over.
+        peer: PeerName,
+        /// How many addresses.
+        addresses: u64,
+        /// By whom.
+        heir: PeerName,
+    },
 }
 
 /// Why a request was refused. Nothing was changed.

@@ -208,6 +208,8 @@ pub enum Shutdown {
     Teardown,
     /// Teardown, and wipe the store.
     Wipe,
+    /// The same, but remember that others own what this host owned: seeds alone do not make it an owner again.
+    Leave,
 }
 
 /// A line for the log.
@@ -243,6 +245,8 @@ pub enum Record {
     Vote(Vote),
     /// Nicknames of peers that own something, whole.
     Nicknames(BTreeMap<PeerName, String>),
+    /// The peer that was here left the network, and handed its addresses over.
+    Left,
     /// A container's addresses, by its id.
     Allocation(String, Allocation),
     /// A container has no addresses any more.

@@ -86,14 +86,14 @@ impl Node {
         opener: Arc<dyn Opener>,
         now: Instant,
     ) -> Self {
-        let Boot { identity, params, targets, ring, vote, nicknames, allocations, records } = boot;
+        let Boot { identity, params, targets, ring, vote, nicknames, left, allocations, records } = boot;
         let me = PeerId { name: identity.name, uid: identity.uid };
         let allocator = Allocator::new(me, &params, allocations);
         let tunnels = installed.maps.iter().filter_map(|op| match op {
             MapOp::PutTunnel { peer, tunnel } => Some((*peer, *tunnel)),
             _ => None,
         });
-        let alone = targets.is_empty();
+        let alone = targets.is_empty() && !left;
         let config = MeshConfig {
             identity,
             port: launch.port,

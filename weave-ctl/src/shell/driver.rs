@@ -46,7 +46,7 @@ use crate::{
     config::{Dirs, LaunchConfig, flags::Xdp},
     proto::{
         command::{Answer, Refusal},
-        io::{Input, LinkFacts, OpId, RequestId, Shutdown},
+        io::{Input, LinkFacts, OpId, Record, RequestId, Shutdown},
         node::Node,
         time::Instant,
     },
@@ -206,14 +206,17 @@ impl Driver {
         drop((datapath, store, links, probes));
         match how {
             Shutdown::Stop => info!("stopped; containers keep talking"),
-            Shutdown::Teardown | Shutdown::Wipe => {
+            Shutdown::Teardown | Shutdown::Wipe | Shutdown::Leave => {
                 for line in offline::remove_dataplane(&dirs, &host_ifs, &anchor).await? {
                     info!("{line}");
                 }
             }
         }
-        if how == Shutdown::Wipe {
+        if matches!(how, Shutdown::Wipe | Shutdown::Leave) {
             Store::wipe(&dirs.state)?;
+            if how == Shutdown::Leave {
+                Store::open(&dirs.state)?.0.commit(&[Record::Left])?;
+            }
             warn!("reset: the store was removed; the next launch is a new peer");
         }
         Ok(())

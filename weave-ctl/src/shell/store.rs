@@ -5,6 +5,7 @@
 //! | `meta`        | `schema`                                | u64: [`SCHEMA`]                                     |
 //! | `node`        | `identity`, `params`, `targets`, `ring` | CBOR of `Identity`, `LaunchParams`, `Vec<Target>`, `Ring` |
 //! | `node`        | `vote`, `nicknames`                     | CBOR of `Vote`, `BTreeMap<PeerName, String>`        |
+//! | `node`        | `left`                                  | CBOR of `bool`: an earlier peer here handed all over |
 //! | `allocations` | container id                            | CBOR of `Allocation`                                |
 //!
 //! CBOR is that of serde's derive: structs are maps with the fields' names, so a field may be added when its type has a
@@ -61,6 +62,7 @@ const KEY_TARGETS: &str = "targets";
 const KEY_RING: &str = "ring";
 const KEY_VOTE: &str = "vote";
 const KEY_NICKNAMES: &str = "nicknames";
+const KEY_LEFT: &str = "left";
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -195,6 +197,7 @@ impl Store {
                     Record::Ring(value) => node.insert(KEY_RING, encode(value)?.as_slice()),
                     Record::Vote(value) => node.insert(KEY_VOTE, encode(value)?.as_slice()),
                     Record::Nicknames(value) => node.insert(KEY_NICKNAMES, encode(value)?.as_slice()),
+                    Record::Left => node.insert(KEY_LEFT, encode(&true)?.as_slice()),
                     Record::Allocation(id, value) => allocations.insert(id.as_str(), encode(value)?.as_slice()),
                     Record::AllocationGone(id) => allocations.remove(id.as_str()),
                 }
@@ -313,6 +316,7 @@ fn read(transaction: &ReadTransaction) -> Result<Stored, String> {
         ring: value(&node, KEY_RING)?,
         vote: value(&node, KEY_VOTE)?,
         nicknames: value(&node, KEY_NICKNAMES)?.unwrap_or_default(),
+        left: value(&node, KEY_LEFT)?.unwrap_or_default(),
         ..Stored::default()
     };
     for entry in transaction.open_table(ALLOCATIONS).map_err(text)?.iter().map_err(text)? {

@@ -30,7 +30,7 @@ pub(in crate::world) struct Addresses {
     /// Containers whose attachment was acknowledged, with the addresses told.
     attached: BTreeMap<(HostId, String), Vec<Ipv4Net>>,
     /// Containers about which a request is open: either outcome is right.
-    open: BTreeSet<(HostId, String)>,
+    open: BTreeSet<(HostId, String, u64)>,
     rings: BTreeMap<HostId, Ring>,
     /// Several networks are meant to be there.
     apart: bool,
@@ -85,7 +85,7 @@ impl Oracle {
             _ => return,
         };
         if let Asked::Attach(host, id) = &asked {
-            this.open.insert((*host, id.clone()));
+            this.open.insert((*host, id.clone(), request));
         }
         this.asked.insert(request, asked);
     }
@@ -94,10 +94,10 @@ impl Oracle {
         let this = &mut self.addresses;
         match (this.asked.remove(&request), answer) {
             (Some(Asked::Attach(host, id)), Ok(Answer::Attached(status))) => {
-                this.open.remove(&(host, id.clone()));
+                this.open.remove(&(host, id.clone(), request));
                 this.attached.insert((host, id), status.addrs.clone());
             }
-            (Some(Asked::Attach(host, id)), _) => drop(this.open.remove(&(host, id))),
+            (Some(Asked::Attach(host, id)), _) => drop(this.open.remove(&(host, id, request))),
             (Some(Asked::Detach(key, Some(promise))), Err(_)) => drop(this.attached.insert(key, promise)),
             (Some(Asked::Detach(..)) | None, _) => {}
         }
@@ -132,7 +132,7 @@ impl World {
     pub(in crate::world) fn wiped(&mut self, id: HostId) {
         let this = &mut self.oracle.addresses;
         this.attached.retain(|(host, _), _| *host != id);
-        this.open.retain(|(host, _)| *host != id);
+        this.open.retain(|(host, ..)| *host != id);
         this.rings.remove(&id);
         this.votes.remove(&id);
         this.outcasts.remove(&id);
@@ -187,9 +187,13 @@ impl World {
         let Some(host) = self.hosts.get(&id) else { return };
         let this = &self.oracle.addresses;
         let promised = this.attached.range((id, String::new())..).take_while(|((host, _), _)| *host == id);
+        let open = |(host, container): &(HostId, String)| {
+            let first = (*host, container.clone(), 0);
+            this.open.range(first..).next().is_some_and(|(h, c, _)| (h, c) == (host, container))
+        };
         for (key, addrs) in promised {
             let stored = host.disk.allocations.get(&key.1).map(|a| &a.addrs);
-            if stored != Some(addrs) && !this.open.contains(key) {
+            if stored != Some(addrs) && !open(key) {
                 let wrong = format!("h{id} told {} {addrs:?} but its disk says {stored:?}", key.1);
                 self.fail("promises are kept", &wrong);
             }

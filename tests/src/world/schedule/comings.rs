@@ -45,7 +45,13 @@ pub(super) fn takeover(world: &mut World, hosts: HostId) {
     world.power_off(dead);
     world.give_up(dead);
     world.run(FORGOTTEN);
-    let removed = world.ask(heir, Command::RemovePeer { peer: world.peer(dead).to_string() });
+    let peer = world.peer(dead).to_string();
+    let removed = world.ask(heir, Command::RemovePeer { peer: peer.clone() });
+    let other = host(world, hosts);
+    if other != dead && world.pick(2) == 0 {
+        // Two operators at once.
+        let _request = world.ask(other, Command::RemovePeer { peer });
+    }
     for _ in 0..within(world, (1, 10)) {
         let id = host(world, hosts);
         let container = format!("after-{}", world.pick(6));
@@ -60,7 +66,7 @@ pub(super) fn takeover(world: &mut World, hosts: HostId) {
         pause(world, 2000);
     }
     let owned = !matches!(world.answer(removed), Some(Err(refusal)) if refusal.0.contains("owns no addresses"));
-    if owned && !matches!(world.answer(removed), Some(Ok(Answer::Removed(..)))) {
+    if owned && !matches!(world.answer(removed), Some(Ok(Answer::Removed { .. }))) {
         let answer = format!("h{heir} was answered {:?}", world.answer(removed));
         world.fail("the dead are taken over from", &answer);
     }

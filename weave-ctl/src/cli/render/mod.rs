@@ -62,7 +62,11 @@ pub(super) fn removed(lines: &[String], as_json: bool) -> String {
 
 /// A peer that was taken over from.
 pub(super) fn removed_peer(removed: &RemovedPeer, as_json: bool) -> String {
-    if as_json { json(removed) } else { format!("{} IPs taken over from {}\n", removed.addresses, removed.peer) }
+    if as_json {
+        json(removed)
+    } else {
+        format!("{} IPs taken over from {} by {}\n", removed.addresses, removed.peer, removed.heir)
+    }
 }
 
 /// There is a ring.

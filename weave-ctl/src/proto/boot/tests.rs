@@ -39,6 +39,7 @@ fn store_of(boot: &Boot) -> Stored {
         ring: boot.ring.clone(),
         vote: boot.vote.clone(),
         nicknames: boot.nicknames.clone(),
+        left: boot.left,
         allocations: BTreeMap::new(),
     }
 }

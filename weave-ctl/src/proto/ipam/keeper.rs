@@ -318,12 +318,12 @@ impl Keeper {
         self.answers.retain(|(asker, _), _| *asker != peer);
     }
 
-    /// Takes over from stores that are gone for good: how many addresses.
-    pub fn remove(&mut self, stores: &BTreeSet<PeerId>) -> u64 {
-        let (me, ring) = (self.me, self.ring.as_ref());
+    /// Lets `heir` take over from stores that are gone for good: how many addresses.
+    pub fn remove(&mut self, stores: &BTreeSet<PeerId>, heir: PeerId) -> u64 {
+        let ring = self.ring.as_ref();
         let addresses = stores.iter().map(|store| ring.map_or(0, |ring| ring.owned(*store))).sum();
         for store in stores {
-            self.change(|ring| ring.take_over(*store, me));
+            self.change(|ring| ring.take_over(*store, heir));
         }
         addresses
     }
@@ -359,7 +359,7 @@ impl Keeper {
             self.change(|ring| ring.claim(me));
         }
         for store in former {
-            let addresses = self.remove(&BTreeSet::from([store]));
+            let addresses = self.remove(&BTreeSet::from([store]), me);
             let text = format!("took {addresses} addresses over that this peer had before its store was lost");
             self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
         }

@@ -30,7 +30,7 @@ impl Node {
         let owned = self.keeper.owned();
         let heir = with_peers(&self.mesh, |peers| self.keeper.heir(peers));
         if owned == 0 || (heir.is_none() && force) {
-            return self.wipe(id);
+            return self.wipe(id, Shutdown::Wipe);
         }
         if heir.is_none() {
             let text = format!(
@@ -43,9 +43,9 @@ impl Node {
         self.leaving = Some(Leaving { request: id, force });
     }
 
-    fn wipe(&mut self, id: RequestId) {
+    fn wipe(&mut self, id: RequestId, how: Shutdown) {
         self.reply(id, Ok(Answer::Done));
-        self.out.push_back(Output::Shutdown(Shutdown::Wipe));
+        self.out.push_back(Output::Shutdown(how));
     }
 
     /// Goes on when the containers' interfaces are gone.
@@ -79,16 +79,17 @@ impl Node {
         let Some(Leaving { request, force }) = self.leaving.take() else { return };
         match result {
             Err(text) if !force => self.reply(request, Err(Refusal(text))),
-            _ => self.wipe(request),
+            _ => self.wipe(request, Shutdown::Leave),
         }
     }
 
     pub(super) fn remove_peer(&mut self, id: RequestId, text: &str) {
-        let answer = self.try_remove_peer(text).map(|(name, addresses)| Answer::Removed(name, addresses));
+        let answer =
+            self.try_remove_peer(text).map(|(peer, addresses, heir)| Answer::Removed { peer, addresses, heir });
         self.reply(id, answer.map_err(|why| Refusal(format!("{why}; nothing was changed"))));
     }
 
-    fn try_remove_peer(&mut self, text: &str) -> Result<(PeerName, u64), String> {
+    fn try_remove_peer(&mut self, text: &str) -> Result<(PeerName, u64, PeerName), String> {
         let Some(ring) = self.keeper.ring() else {
             return Err("there is no ring yet, so no peer owns addresses".to_owned());
         };
@@ -119,9 +120,12 @@ impl Node {
                 self.nickname(name)
             ));
         }
-        let addresses = self.keeper.remove(&stores);
-        self.log(Severity::Warn, format!("took {addresses} addresses over from {name}({})", self.nickname(name)));
-        Ok((name, addresses))
+        let heir = with_peers(&self.mesh, |peers| self.keeper.successor(peers));
+        let addresses = self.keeper.remove(&stores, heir);
+        let (from, to) = (self.nickname(name), self.nickname(heir.name));
+        let text = format!("{addresses} addresses of {name}({from}) were taken over by {}({to})", heir.name);
+        self.log(Severity::Warn, text);
+        Ok((name, addresses, heir.name))
     }
 
     /// The peer that the operator means, by name or by a nickname that one peer alone has.

@@ -168,7 +168,9 @@ async fn consense(State(app): State<App>) -> Reply<types::Consensus> {
 async fn remove_peer(State(app): State<App>, request: Request) -> Reply<types::RemovedPeer> {
     let body: types::RemovePeer = app.body(request).await?;
     match app.command(Command::RemovePeer { peer: body.peer }).await? {
-        Answer::Removed(peer, addresses) => Ok(Json(types::RemovedPeer { peer: peer.to_string(), addresses })),
+        Answer::Removed { peer, addresses, heir } => {
+            Ok(Json(types::RemovedPeer { peer: peer.to_string(), addresses, heir: heir.to_string() }))
+        }
         other => Err(unexpected(&other)),
     }
 }

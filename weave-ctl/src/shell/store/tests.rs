@@ -70,6 +70,7 @@ fn everything() -> (Vec<Record>, Stored) {
         Record::Ring(ring.clone()),
         Record::Vote(vote.clone()),
         Record::Nicknames(nicknames.clone()),
+        Record::Left,
         Record::Allocation("gone".to_owned(), allocation("wv0")),
         Record::Allocation("c1".to_owned(), allocation("wv1")),
         Record::AllocationGone("gone".to_owned()),
@@ -78,7 +79,8 @@ fn everything() -> (Vec<Record>, Stored) {
     ];
     let allocations = [("c1".to_owned(), allocation("wv1"))].into();
     let (identity, params) = (Some(identity(2)), Some(params));
-    let stored = Stored { identity, params, targets, ring: Some(ring), vote: Some(vote), nicknames, allocations };
+    let stored =
+        Stored { identity, params, targets, ring: Some(ring), vote: Some(vote), nicknames, left: true, allocations };
     (records, stored)
 }
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::{Asked, Keeper, KeeperEvent, Peers};
-use crate::proto::{ipam::board::Want, name::PeerId, time::Instant};
+use crate::proto::{
+    ipam::{board::Want, ring::Ring},
+    name::PeerId,
+    time::Instant,
+};
 
 /// Time that an heir is given to say that it has everything.
 pub(super) const HEIR_WAIT: Duration = Duration::from_secs(10);
@@ -36,6 +40,16 @@ impl Keeper {
         let others = others.filter(|id| id.name != self.me.name && (peers.reached)(id.name));
         let able = others.filter(|id| !self.conflicts.contains_key(&id.name) && !self.outcast(*id));
         able.min_by_key(|id| (!owners.contains(id), *id))
+    }
+
+    /// Who takes over from a peer that is removed: the lowest of those who own something and are reached, so that all who
+    /// remove it at once, and reach each other, choose the same.
+    #[must_use]
+    pub fn successor(&self, peers: Peers<'_>) -> PeerId {
+        let owners = self.ring.as_ref().map(Ring::owners).unwrap_or_default();
+        let known = |id: &PeerId| self.boards.get(&id.name).is_some_and(|(uid, _)| *uid == id.uid);
+        let able = owners.into_iter().filter(|id| *id == self.me || (known(id) && (peers.reached)(id.name)));
+        able.filter(|id| !self.outcast(*id)).min().unwrap_or(self.me)
     }
 
     fn outcast(&self, id: PeerId) -> bool {

@@ -289,7 +289,7 @@ fn a_peer_that_lost_its_store_has_again_what_it_did_not_give_away() {
 fn whoever_is_taken_over_from_learns_it_and_gives_nothing_any_more() {
     let mut network = two_and_a_guest();
     network.cut.insert(id(1).name);
-    assert_eq!(network.peer(2).keeper.remove(&BTreeSet::from([id(1)])), 128);
+    assert_eq!(network.peer(2).keeper.remove(&BTreeSet::from([id(1)]), id(2)), 128);
     network.settle();
     network.cut.clear();
     network.link_all();
@@ -298,6 +298,27 @@ fn whoever_is_taken_over_from_learns_it_and_gives_nothing_any_more() {
     assert!(network.peer(1).keeper.removed());
     assert!(matches!(network.peer(1).keeper.access(), Access::Removed));
     assert!(network.peer(1).log.iter().any(|line| line.contains("removed from the network")));
+}
+
+#[test]
+fn all_who_remove_a_peer_at_once_choose_one_successor() {
+    let shared = ring(&[id(1), id(2), id(3)]);
+    let mut network = Network::new(&[1, 2, 3].map(|n| (id(n), Some(shared.clone()))));
+    network.link_all();
+    network.settle();
+    network.cut.insert(id(1).name);
+    let gone = |peer: PeerName| peer != id(1).name;
+    for n in [2, 3] {
+        let peers = Peers { reached: &gone, alive: &|_| false };
+        let heir = network.peer(n).keeper.successor(peers);
+        assert_eq!(heir, id(2));
+        network.peer(n).keeper.remove(&BTreeSet::from([id(1)]), heir);
+        let owned = network.owned();
+        assert!(owned[1] + owned[2] <= 256, "in no view twice: {owned:?}");
+    }
+    network.settle();
+    assert_eq!(network.ring(2), network.ring(3));
+    assert_eq!(network.owned()[1..].iter().sum::<u64>(), 256);
 }
 
 #[test]

@@ -178,6 +178,7 @@ fn random_batch(rng: &mut impl Rng, stored: &Stored) -> (Vec<Record>, Stored) {
             Record::Ring(value) => after.ring = Some(value),
             Record::Vote(value) => after.vote = Some(value),
             Record::Nicknames(value) => after.nicknames = value,
+            Record::Left => after.left = true,
             Record::Allocation(id, value) => drop(after.allocations.insert(id, value)),
             Record::AllocationGone(id) => drop(after.allocations.remove(&id)),
         }
