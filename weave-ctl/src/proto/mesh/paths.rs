@@ -276,6 +276,13 @@ impl Paths {
         Some(peer.up()?.direct(peer.path_mtu()))
     }
 
+    /// Where a peer may be found, and so where its packets may come from, whether or not it answers there.
+    #[must_use]
+    pub fn addresses(&self, name: PeerName) -> BTreeSet<Ipv4Addr> {
+        let peer = self.peers.get(&name).into_iter();
+        peer.flat_map(|peer| peer.addresses.candidates()).map(|at| *at.ip()).collect()
+    }
+
     /// The path to a peer, for status.
     #[must_use]
     pub fn state(&self, name: PeerName, now: Instant) -> PathState {

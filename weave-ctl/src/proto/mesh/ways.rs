@@ -93,10 +93,10 @@ impl Mesh {
     }
 
     fn tell_senders(&mut self, peer: PeerName) {
-        let Some(record) = self.record(peer) else { return };
-        let told: BTreeSet<Ipv4Addr> = self.candidates(record).iter().map(|at| *at.ip()).collect();
-        let heard = self.heard_from.get(&peer).into_iter().flatten().copied();
-        self.events.push_back(MeshEvent::Senders(peer, told.into_iter().chain(heard).collect()));
+        // Not only where it is found now: what a link showed once outlives the link, as the translation behind it does.
+        let mut from = self.paths.addresses(peer);
+        from.extend(self.heard_from.get(&peer).into_iter().flatten());
+        self.events.push_back(MeshEvent::Senders(peer, from));
     }
 
     fn path_event(&mut self, event: PathEvent, now: Instant) {
@@ -256,3 +256,6 @@ impl Mesh {
         warnings
     }
 }
+
+#[cfg(test)]
+mod tests;
