@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::entry::PeerRecord;
+use super::entry::{PeerRecord, RecordLink};
 use crate::proto::name::PeerName;
 
 /// Finds the record of a peer.
@@ -27,17 +27,27 @@ pub struct Hop {
     pub path_mtu: u32,
 }
 
+/// The links of `me`, and those told by all whose very stores they lead to. What another store of such a name tells does
+/// not count: it may be gone, and have told of others that are gone with it. `without` leaves out one of its own links.
+#[must_use]
+pub fn told<'a>(me: &'a PeerRecord, records: Records<'a>, without: Option<PeerName>) -> Vec<&'a RecordLink> {
+    let mut told: Vec<&RecordLink> = me.links.iter().filter(|l| Some(l.peer) != without).collect();
+    let mut asked = BTreeSet::from([me.name]);
+    let mut next = 0;
+    while let Some(link) = told.get(next).copied() {
+        next += 1;
+        let record = records(link.peer).filter(|record| record.uid == link.uid);
+        if let Some(record) = record.filter(|_| asked.insert(link.peer)) {
+            told.extend(&record.links);
+        }
+    }
+    told
+}
+
 /// All peers, but not this one, that paths of links lead to from `me`; `without` leaves out one of its own.
 #[must_use]
-pub fn reached(me: &PeerRecord, records: Records<'_>, without: Option<PeerName>) -> BTreeSet<PeerName> {
-    let mut reached = BTreeSet::new();
-    let own = me.links.iter().map(|l| l.peer).filter(|p| Some(*p) != without);
-    let mut next: Vec<PeerName> = own.filter(|p| reached.insert(*p)).collect();
-    while let Some(record) = next.pop().map(records) {
-        let links = record.map_or(&[][..], |r| &r.links);
-        next.extend(links.iter().map(|l| l.peer).filter(|p| *p != me.name && reached.insert(*p)));
-    }
-    reached
+pub fn reached<'a>(me: &'a PeerRecord, records: Records<'a>, without: Option<PeerName>) -> BTreeSet<PeerName> {
+    told(me, records, without).into_iter().map(|l| l.peer).filter(|p| *p != me.name).collect()
 }
 
 /// The smaller MTU of the two, where zero is unknown.
@@ -48,7 +58,7 @@ fn smaller(a: u32, b: u32) -> u32 {
 /// Neighbours of `from` over established, symmetric links, in order of name, with the MTU of the link.
 fn neighbours(from: &PeerRecord, me: &PeerRecord, records: Records<'_>) -> BTreeMap<PeerName, u32> {
     let record = |peer: PeerName| if peer == me.name { Some(me) } else { records(peer) };
-    let both = |link: &super::entry::RecordLink| {
+    let both = |link: &RecordLink| {
         let other = record(link.peer)?;
         let back = other.links.iter().find(|l| l.peer == from.name && l.established)?;
         (link.established && other.uid == link.uid).then(|| (link.peer, smaller(link.path_mtu, back.path_mtu)))
