@@ -58,8 +58,8 @@ fn network(world: &mut World, hosts: HostId) -> Network {
     }
 }
 
-/// The smallest bound on each host's links with which links can join all: a host behind NAT can be linked with open ones
-/// only, one link each, and a tree of links among the open ones takes two ends each.
+/// The bound on each host's links with which links join all, one of each host behind NAT, which can be linked with open
+/// ones only, and a tree of links among the open ones, which takes two ends each.
 pub(super) fn links_needed(nats: &[Nat]) -> usize {
     let open = nats.iter().filter(|nat| **nat == Nat::None).count();
     let ends = nats.len() - open + 2 * open.saturating_sub(1);
