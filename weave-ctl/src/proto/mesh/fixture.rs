@@ -61,6 +61,7 @@ pub(super) fn record(n: u8, version: u64, links: &[u8]) -> PeerRecord {
         mtu: 1450,
         cookie: u64::from(n),
         links: links.iter().map(link).collect(),
+        narrow: Vec::new(),
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Hop {
     pub via: PeerName,
     /// Links on the way.
     pub hops: u32,
-    /// Smallest outer MTU in bytes that was measured on the way; zero when none was.
+    /// Smallest outer MTU in bytes that was measured on the way, over links and where it may leave them; zero when none was.
     pub path_mtu: u32,
 }
 
@@ -102,22 +102,42 @@ fn breadth_first(
     records: Records<'_>,
     next: &dyn Fn(&PeerRecord) -> BTreeMap<PeerName, u32>,
 ) {
+    // For each peer the one before it, and the MTU of the links up to it.
+    let mut before: BTreeMap<PeerName, (PeerName, u32)> = BTreeMap::new();
     let mut queue = VecDeque::from([me.name]);
     while let Some(at) = queue.pop_front() {
         let here = hops.get(&at).copied();
+        let until = before.get(&at).map_or(0, |(_, mtu)| *mtu);
         let Some(record) = (if at == me.name { Some(me) } else { records(at) }) else { continue };
         for (peer, mtu) in next(record) {
             if peer == me.name || hops.contains_key(&peer) {
                 continue;
             }
+            let mtu = smaller(until, mtu);
+            before.insert(peer, (at, mtu));
+            let path_mtu = smaller(mtu, narrowest(peer, me, records, &before));
             let hop = match here {
-                Some(Hop { via, hops, path_mtu }) => Hop { via, hops: hops + 1, path_mtu: smaller(path_mtu, mtu) },
-                None => Hop { via: peer, hops: 1, path_mtu: mtu },
+                Some(Hop { via, hops, .. }) => Hop { via, hops: hops + 1, path_mtu },
+                None => Hop { via: peer, hops: 1, path_mtu },
             };
             hops.insert(peer, hop);
             queue.push_back(peer);
         }
     }
+}
+
+/// The smallest MTU of the straight paths to `peer` by which those on the way to it may relay, instead of by the links;
+/// zero when none is known.
+fn narrowest(
+    peer: PeerName,
+    me: &PeerRecord,
+    records: Records<'_>,
+    before: &BTreeMap<PeerName, (PeerName, u32)>,
+) -> u32 {
+    let back = |at: &PeerName| before.get(at).map(|(at, _)| *at).filter(|at| *at != me.name);
+    let relays = std::iter::successors(back(&peer), back).filter_map(records);
+    let narrow = relays.flat_map(|relay| &relay.narrow).filter(|(to, _)| *to == peer);
+    narrow.fold(0, |least, (_, mtu)| smaller(least, *mtu))
 }
 
 /// To whom this peer passes on broadcasts of `source`, in order of name.

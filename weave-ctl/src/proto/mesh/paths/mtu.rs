@@ -91,6 +91,11 @@ impl PathMtu {
         self.good
     }
 
+    /// It is measured, and is less than the hosts would take.
+    pub(super) fn narrow(&self) -> bool {
+        self.good > 0 && self.good < self.bound
+    }
+
     /// A run is wanted or under way, whoever waits for it.
     pub(super) fn unsettled(&self) -> bool {
         self.run.is_some() || self.checked.is_none() || (self.good < self.bound && self.raised.is_none())

@@ -1,7 +1,12 @@
 //! Whom packets are accepted from, and which way they leave, after news of several kinds.
 
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
 use super::{
-    super::fixture::{NOW, ip, link, mesh, name},
+    super::{
+        fixture::{NOW, ip, link, mesh, name},
+        links::PUBLISH_AFTER,
+    },
     *,
 };
 use crate::proto::io::{DialId, LinkId};
@@ -27,4 +32,15 @@ fn a_translated_address_is_accepted_when_the_link_that_showed_it_is_gone() {
     open.ways.insert(name(2), through);
     open.learn(name(2), NOW);
     assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
+}
+
+#[test]
+fn narrow_paths_are_told_of_peers_without_a_link() {
+    let (mut one, mut two) = (mesh(1), mesh(2));
+    link(&mut two, &mut one, (DialId(0), LinkId(1)), ip(2));
+    one.narrow = BTreeMap::from([(name(2), 1300), (name(3), 1400)]);
+    one.touch(NOW);
+    one.handle_timeout(NOW + PUBLISH_AFTER);
+    assert_eq!(one.me.narrow, [(name(3), 1400)]);
+    assert_eq!(one.record(name(1)).map(|record| &record.narrow), Some(&one.me.narrow));
 }
