@@ -127,6 +127,18 @@ fn a_path_that_grows_is_noticed_at_the_next_attempt_upwards() {
 }
 
 #[test]
+fn what_a_bad_path_lost_does_not_count_as_too_big_for_long() {
+    let mut net = Net::pair(4);
+    net.run_active(secs(5));
+    net.limit = 300;
+    net.run_active(secs(30));
+    assert_eq!(net.direct(1, 2).unwrap().path_mtu, 300);
+    net.limit = 100_000;
+    net.run_active(secs(75));
+    assert_eq!(net.direct(1, 2).unwrap().path_mtu, 1500);
+}
+
+#[test]
 fn an_attempt_upwards_that_fails_costs_little() {
     let mut net = Net::pair(4);
     net.limit = 1380;
