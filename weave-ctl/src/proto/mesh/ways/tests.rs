@@ -14,11 +14,11 @@ use crate::proto::io::{DialId, LinkId};
 /// The addresses of peer `n` that were told last.
 fn senders(mesh: &mut Mesh, n: u8) -> BTreeSet<Ipv4Addr> {
     let events: Vec<MeshEvent> = std::iter::from_fn(|| mesh.poll_event()).collect();
-    let told = events.into_iter().filter_map(|event| match event {
+    let mut told = events.into_iter().filter_map(|event| match event {
         MeshEvent::Senders(peer, from) if peer == name(n) => Some(from),
         _ => None,
     });
-    told.last().expect("addresses")
+    told.next_back().expect("addresses")
 }
 
 #[test]
