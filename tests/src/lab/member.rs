@@ -64,6 +64,7 @@ pub fn record(key: &SecretKey, name: PeerName, address: Ipv4Addr) -> PeerRecord 
         mtu: 1450,
         cookie: 1,
         links: Vec::new(),
+        narrow: Vec::new(),
     }
 }
 

@@ -300,6 +300,12 @@ impl World {
         self.hosts.get(&id).is_some_and(|h| h.spec.discovery)
     }
 
+    /// Most links that `id` may have.
+    #[must_use]
+    pub fn conn_limit(&self, id: HostId) -> usize {
+        self.hosts.get(&id).map_or(0, |h| h.spec.conn_limit as usize)
+    }
+
     /// Adds targets to those of `id`.
     pub fn connect_to(&mut self, id: HostId, targets: &[HostId]) -> u64 {
         let targets = targets.iter().map(|t| Target { host: format!("h{t}"), port: None }).collect();

@@ -4,10 +4,11 @@
 //! in trouble: routes are left alone while there is no ring; a tunnel is changed when a better address is known and
 //! removed only by [`Datapath::forget_peer`].
 //! Only what changed since the last difference is looked at, so an event costs what it changes.
-//! Bounds: writes that the kernel refused are tried again every [`RETRY_EVERY`].
+//! Bounds: writes that the kernel refused are tried again every [`RETRY_EVERY`]; of peers that are gone the last
+//! [`GONE_MAX`] are accepted still.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -24,6 +25,8 @@ use super::{
 
 /// Pause before a refused write is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Peers that are gone and may send still, because their kernels go on relaying for others.
+const GONE_MAX: usize = 256;
 
 /// Desired and installed content of the maps.
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ pub struct Datapath {
     claims: BTreeSet<(Ipv4Addr, PeerName)>,
     /// The same by peer.
     claimed: BTreeSet<(PeerName, Ipv4Addr)>,
+    /// Peers that are gone, whose senders are kept; the last one at the end.
+    gone: VecDeque<PeerName>,
     failed: BTreeMap<String, String>,
     retry_at: Option<Instant>,
 }
@@ -125,13 +130,17 @@ impl Datapath {
 
     /// Accepts packets from these addresses as those of `peer` from now on, and from no others as its.
     pub fn set_senders(&mut self, peer: PeerName, addrs: &BTreeSet<Ipv4Addr>) {
+        self.gone.retain(|gone| *gone != peer);
         let all = self.claimed.range((peer, Ipv4Addr::UNSPECIFIED)..=(peer, Ipv4Addr::BROADCAST));
         let held: BTreeSet<Ipv4Addr> = all.map(|(_, addr)| *addr).collect();
         for addr in held.difference(addrs) {
-            self.claims.remove(&(*addr, peer));
-            self.claimed.remove(&(peer, *addr));
+            self.unclaim(*addr, peer);
         }
         for addr in addrs.difference(&held) {
+            // Whoever is gone left the address to this one.
+            for gone in self.claimants(*addr).filter(|other| self.gone.contains(other)).collect::<Vec<_>>() {
+                self.unclaim(*addr, gone);
+            }
             self.claims.insert((*addr, peer));
             self.claimed.insert((peer, *addr));
         }
@@ -140,12 +149,22 @@ impl Datapath {
         }
     }
 
+    fn unclaim(&mut self, addr: Ipv4Addr, peer: PeerName) {
+        self.claims.remove(&(addr, peer));
+        self.claimed.remove(&(peer, addr));
+    }
+
+    /// Who sends from an address, in order of name.
+    fn claimants(&self, addr: Ipv4Addr) -> impl Iterator<Item = PeerName> {
+        let names = [[0; 6], [0xff; 6]].map(PeerName::from_bytes);
+        self.claims.range((addr, names[0])..=(addr, names[1])).map(|(_, peer)| *peer)
+    }
+
     /// Of several peers behind one address the lowest name stands for all.
     fn settle_sender(&mut self, addr: Ipv4Addr) {
-        let lowest = PeerName::from_bytes([0; 6]);
-        let first = self.claims.range((addr, lowest)..).next().filter(|(at, _)| *at == addr);
+        let first = self.claimants(addr).next();
         match first {
-            Some((_, peer)) => self.want.senders.insert(addr, *peer),
+            Some(peer) => self.want.senders.insert(addr, peer),
             None => self.want.senders.remove(&addr),
         };
         self.senders_changed.insert(addr);
@@ -166,12 +185,17 @@ impl Datapath {
     }
 
     /// Stops sending to a peer that is gone for good and owns no range; false when it owns one, and is still sent to.
+    /// Packets from it are accepted until [`GONE_MAX`] others are gone too: it may relay without its controller.
     pub fn forget_peer(&mut self, peer: PeerName) -> bool {
         let routed = self.want.routes.values().chain(self.have.routes.values()).any(|to| *to == RouteTo::Peer(peer));
         if !routed {
             self.want.tunnels.remove(&peer);
             self.tunnels_changed.insert(peer);
-            self.set_senders(peer, &BTreeSet::new());
+            self.gone.retain(|gone| *gone != peer);
+            self.gone.push_back(peer);
+            if let Some(first) = self.gone.front().copied().filter(|_| self.gone.len() > GONE_MAX) {
+                self.set_senders(first, &BTreeSet::new());
+            }
         }
         !routed
     }

@@ -17,6 +17,8 @@ use crate::world::{
 /// The bound on convergence: time after the last trouble within which everything is as it should be. The longest pause of
 /// the dialer with its jitter, and what a handshake and some rounds of gossip take.
 pub const SETTLE: Duration = Duration::from_secs(100);
+/// Time within which both ends of a connection have judged each other's hello, when nothing is in trouble.
+const HELLO: Duration = Duration::from_secs(1);
 
 impl World {
     /// What is wrong with the network now, given that nothing is cut and it had time to settle: nothing, when all is well.
@@ -87,10 +89,16 @@ impl World {
             .collect()
     }
 
-    /// Hosts that have more links than they may.
+    /// Hosts that have more links than they may. A connection is one once its hellos had time to be judged.
     #[must_use]
     pub fn crowded(&self) -> BTreeMap<HostId, usize> {
-        let most = |id: &HostId| self.hosts.get(id).map_or(0, |h| h.spec.conn_limit as usize);
-        self.hosts.keys().map(|id| (*id, self.links(*id))).filter(|(id, links)| *links > most(id)).collect()
+        let mut links: BTreeMap<HostId, usize> = BTreeMap::new();
+        let judged = self.conns.pairs().filter(|(_, since)| self.now.since(*since) >= HELLO);
+        for ((one, other), _) in judged {
+            *links.entry(one).or_default() += 1;
+            *links.entry(other).or_default() += 1;
+        }
+        links.retain(|id, links| *links > self.conn_limit(*id));
+        links
     }
 }

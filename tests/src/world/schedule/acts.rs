@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use weave_ctl::proto::command::Command;
 
-use super::{SETTLE, comings, host, index, settle, within};
+use super::{SETTLE, comings, host, index, settle, shape, within};
 use crate::world::{
     Faults, HostId, World,
     net::{Nat, What},
@@ -161,8 +161,9 @@ fn split(world: &mut World, hosts: HostId) {
 
 /// True when the hosts of a side can all link with one another, if not directly.
 fn holds_together(world: &World, among: &BTreeSet<HostId>) -> bool {
-    let mut open = among.iter().filter(|id| world.nat(**id) == Nat::None);
-    open.next().is_some() && among.iter().all(|id| world.discovers(*id))
+    let nats: Vec<Nat> = among.iter().map(|id| world.nat(*id)).collect();
+    let needed = shape::links_needed(&nats);
+    among.iter().all(|id| world.discovers(*id) && world.conn_limit(*id) >= needed)
 }
 
 /// Packets lose their ways while all controllers run: those that are being sent find others.

@@ -50,7 +50,8 @@ fn network(world: &mut World, hosts: HostId) -> Network {
     let conn_limit = if MESH && discovery && world.pick(4) == 0 { 2 + world.pick(3) } else { 200 };
     let nat = MESH && world.pick(4) == 0;
     let kind = |world: &mut World| [Nat::None, Nat::Forwarding][index(world, 2)];
-    let nats = (1..=hosts).map(|id| if nat && id > 1 { kind(world) } else { Nat::None }).collect();
+    let nats: Vec<Nat> = (1..=hosts).map(|id| if nat && id > 1 { kind(world) } else { Nat::None }).collect();
+    let conn_limit = conn_limit.max(links_needed(&nats) as u64);
     let uneven = MESH && world.pick(4) == 0;
     let mut mtu = || if uneven { [1500, 1400, 9000][index(world, 3)] } else { 1500 };
     let mtus = (1..=hosts).map(|_| mtu()).collect();
@@ -65,6 +66,14 @@ fn network(world: &mut World, hosts: HostId) -> Network {
         bridge: world.pick(3) == 0,
         mtus,
     }
+}
+
+/// The bound on each host's links with which links join all, one of each host behind NAT, which can be linked with open
+/// ones only, and a tree of links among the open ones, which takes two ends each.
+pub(super) fn links_needed(nats: &[Nat]) -> usize {
+    let open = nats.iter().filter(|nat| **nat == Nat::None).count();
+    let ends = nats.len() - open + 2 * open.saturating_sub(1);
+    ends.checked_div(open).map_or(usize::MAX, |_| ends.div_ceil(open))
 }
 
 fn spec(world: &mut World, network: &Network, id: HostId, hosts: HostId) -> Spec {
@@ -93,3 +102,6 @@ fn spec(world: &mut World, network: &Network, id: HostId, hosts: HostId) -> Spec
         ..Spec::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ fn several_peers_behind_one_address_share_the_sender() {
     datapath.set_senders(name(2), &BTreeSet::from([addr, other]));
     let put = |addr, n| MapOp::PutSender { addr, peer: name(n) };
     assert_eq!(datapath.diff(NOW), [put(addr, 2), put(other, 2)]);
-    assert!(datapath.forget_peer(name(2)));
+    datapath.set_senders(name(2), &BTreeSet::new());
     assert_eq!(datapath.diff(NOW), [put(addr, 3), MapOp::DelSender { addr: other }]);
     datapath.set_senders(name(3), &BTreeSet::new());
     assert_eq!(datapath.diff(NOW), [MapOp::DelSender { addr }]);
@@ -111,4 +111,28 @@ fn a_forgotten_peer_that_comes_back_is_sent_to_again() {
     assert_eq!(datapath.diff(NOW), [MapOp::DelTunnel { peer: name(2) }]);
     datapath.set_tunnel(name(2), tunnel(2));
     assert_eq!(datapath.diff(NOW), [MapOp::PutTunnel { peer: name(2), tunnel: tunnel(2) }]);
+}
+
+#[test]
+fn a_peer_that_is_gone_may_relay_still_until_its_address_is_anothers_or_many_others_are_gone() {
+    let addr = |n: usize| Ipv4Addr::from(0xc000_0200 + u32::try_from(n).unwrap());
+    let peer = |n: usize| PeerName::from_bytes([0, 0, 0, 0, 1, u8::try_from(n % 256).unwrap()]);
+    let from = |n: usize| BTreeSet::from([addr(n)]);
+    let mut datapath = Datapath::default();
+    for n in 0..GONE_MAX {
+        datapath.set_senders(peer(n), &from(n));
+    }
+    datapath.diff(NOW);
+    for n in 0..GONE_MAX {
+        assert!(datapath.forget_peer(peer(n)));
+    }
+    assert_eq!(datapath.diff(NOW), []);
+    datapath.set_senders(name(2), &from(7));
+    assert_eq!(datapath.diff(NOW), [MapOp::PutSender { addr: addr(7), peer: name(2) }]);
+    assert!(datapath.forget_peer(name(2)));
+    assert_eq!(datapath.diff(NOW), [MapOp::DelSender { addr: addr(0) }]);
+    // One comes back, and goes again: it is the last one then.
+    datapath.set_senders(peer(1), &from(1));
+    assert!(datapath.forget_peer(peer(1)) && datapath.forget_peer(name(3)));
+    assert_eq!(datapath.diff(NOW), [MapOp::DelSender { addr: addr(2) }]);
 }

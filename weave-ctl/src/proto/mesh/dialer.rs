@@ -273,7 +273,8 @@ impl Dialer {
         }
     }
 
-    /// `link`, which lived for `lived`, is gone. Its entry, and others that led to the same `peer`, wait again.
+    /// `link`, which lived for `lived`, is gone. Its entry, and others that rested because it led to the same `peer`, wait
+    /// again.
     pub fn closed(
         &mut self,
         link: LinkId,
@@ -283,18 +284,20 @@ impl Dialer {
         now: Instant,
         rng: &mut Rng,
     ) {
+        let good = lived >= GOOD_AFTER;
         for entry in self.entries.values_mut() {
             let ours = entry.state == State::Linked(link);
-            if ours && lived >= GOOD_AFTER {
+            let leads = peer.is_some() && entry.peer == peer;
+            // One that waits for its own turn goes on waiting: refused at each attempt, two entries of one peer would
+            // otherwise shorten each other's pauses for ever.
+            let rested = leads && matches!(entry.state, State::Waiting(at) if good || at <= now);
+            if !ours && !rested {
+                continue;
+            }
+            if good {
                 entry.pause = PAUSE_MIN;
             }
-            let rested = peer.is_some() && entry.peer == peer && matches!(entry.state, State::Waiting(_));
-            if ours {
-                entry.wait(reason, now, rng);
-            } else if rested {
-                entry.pause = PAUSE_MIN;
-                entry.wait(reason, now, rng);
-            }
+            entry.wait(reason, now, rng);
         }
     }
 }

@@ -3,7 +3,8 @@
 //! An entry is `{key, signature, body}`, its body CBOR of channel, owner, incarnation, version and data. Entries travel and
 //! are kept as the bytes that came, so what this version does not know is carried along unchanged: whole channels, and
 //! fields of known ones. A version beyond that of the owner's last entry wins; only the owner can make one.
-//! Bounds: [`ENTRY_MAX`] bytes an entry, [`ADDRS_MAX`] addresses and [`RECORD_LINKS_MAX`] links a record.
+//! Bounds: [`ENTRY_MAX`] bytes an entry; [`ADDRS_MAX`] addresses, [`RECORD_LINKS_MAX`] links and [`NARROW_MAX`] narrow
+//! paths a record.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -24,6 +25,8 @@ pub const ENTRY_MAX: usize = 128 * 1024;
 pub const ADDRS_MAX: usize = 16;
 /// Most links in a record.
 pub const RECORD_LINKS_MAX: usize = 1024;
+/// Most narrow paths in a record.
+pub const NARROW_MAX: usize = 1024;
 /// Set before what is signed, so that a signature of one kind is none of the other.
 const ENTRY_CONTEXT: &[u8] = b"weave-ctl entry 1\0";
 const HELLO_CONTEXT: &[u8] = b"weave-ctl hello 1\0";
@@ -59,6 +62,10 @@ pub struct PeerRecord {
     pub cookie: u64,
     /// Its links.
     pub links: Vec<RecordLink>,
+    /// Peers that it sends to straight without a link, where less passes than both hosts take: the largest outer IP packet
+    /// in bytes. It relays by these paths too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrow: Vec<(PeerName, u32)>,
 }
 
 /// One link, as one of its ends tells.
@@ -217,6 +224,7 @@ fn content(channel: &str, data: &[u8], (name, uid): (PeerName, PeerUid), stamp: 
 fn checked_record(record: PeerRecord) -> Result<PeerRecord, WireError> {
     bound("addresses", record.addrs.len(), ADDRS_MAX)?;
     bound("links", record.links.len(), RECORD_LINKS_MAX)?;
+    bound("narrow paths", record.narrow.len(), NARROW_MAX)?;
     let links = record.links.into_iter().map(|l| RecordLink { address: clean(&l.address), ..l }).collect();
     Ok(PeerRecord { nickname: clean(&record.nickname), links, ..record })
 }

@@ -228,13 +228,26 @@ impl Gossip {
                 continue;
             }
             match self.opener.open(raw) {
-                Ok(entry) => gained |= self.hold(entry, Some(link), alive, now) == Offer::New,
+                Ok(entry) => match self.hold(entry, Some(link), alive, now) {
+                    Offer::New => gained = true,
+                    Offer::Rival => self.answer_rival(link, &key, stamp, now),
+                    Offer::Old | Offer::Orphan | Offer::Full => {}
+                },
                 // An honest peer passes on only what it verified: the rest of this message is not worth the effort.
                 Err(error) => return self.error(&key.channel, &error.to_string()),
             }
         }
         if entries.more && gained {
             self.out.push_back((link, Message::Sum(self.store.sum())));
+        }
+    }
+
+    /// The other side holds an entry of a store that another one took over from. Versions of two stores say nothing about
+    /// which is newer, but comparisons go by them: where the former's are higher, nobody else would tell that side.
+    fn answer_rival(&mut self, link: LinkId, key: &Key, stamp: Stamp, now: Instant) {
+        let Some(held) = self.store.get(key).filter(|held| stamp > held.stamp).cloned() else { return };
+        if self.links.get_mut(&link).is_some_and(|budget| budget.take(now)) {
+            self.send(link, &[held]);
         }
     }
 

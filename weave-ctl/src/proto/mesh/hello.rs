@@ -4,7 +4,8 @@
 //! hello -> versions -> entry -> proof -> ourselves? -> name in use? -> duplicate? -> room? -> welcome
 //! ```
 //! With `--conn-limit` links up, a peer that no other path reaches is let in for a link that can be spared; any other is
-//! refused, and told of a few peers that may have room.
+//! refused, and told of a few peers that may have room. Those in turn hear of it: it may be one that can be dialled by
+//! peers that nobody can dial.
 
 use std::{
     net::{IpAddr, SocketAddr, SocketAddrV4},
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::proto::{
     io::{LinkId, Severity},
-    name::PeerName,
     time::Instant,
 };
 
@@ -73,6 +73,8 @@ impl Mesh {
                 self.refuse(id, &text, now);
             }
             Verdict::Full => {
+                let topology = &self.topology;
+                self.gossip.introduce(id, entry, &|peer, uid| topology.alive(peer, uid), now);
                 let sample = self.gossip.sample(SAMPLE);
                 self.send(id, &sample);
                 self.refuse(id, &format!("connection limit reached ({})", self.conn_limit), now);
@@ -161,14 +163,13 @@ impl Mesh {
         alive.then(|| self.topology.rival(held.name, them.uid).map_or(at, str::to_owned))
     }
 
-    /// A link to a peer that nobody named, and that other paths reach as well.
+    /// A link to a peer that other paths reach as well; if there is one, to a peer that nobody named.
     fn spare_link(&self) -> Option<LinkId> {
         let records = |peer| self.record(peer);
-        let spare = |peer: PeerName| {
-            !self.dialer.is_target(peer) && routes::reached(&self.me, &records, Some(peer)).contains(&peer)
-        };
-        let mut links = self.links.iter().filter_map(|(id, link)| link.up.as_ref().map(|up| (*id, up.peer)));
-        links.find(|(_, peer)| spare(*peer)).map(|(id, _)| id)
+        let ups = self.links.iter().filter_map(|(id, link)| Some((*id, link.up.as_ref()?.peer)));
+        let (named, others): (Vec<_>, Vec<_>) = ups.partition(|(_, peer)| self.dialer.is_target(*peer));
+        let spare = |peer| routes::reached(&self.me, &records, Some(peer)).contains(&peer);
+        others.into_iter().chain(named).find(|(_, peer)| spare(*peer)).map(|(id, _)| id)
     }
 
     fn welcome(
@@ -207,3 +208,6 @@ impl Mesh {
         self.close(id, reason, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

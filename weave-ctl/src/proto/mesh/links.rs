@@ -16,7 +16,7 @@ use weave_common::vxlan;
 
 use super::{
     dialer::{Around, Dialer},
-    entry::{ADDRS_MAX, Opener, PeerRecord, RECORD_LINKS_MAX, RecordLink, sign_record},
+    entry::{ADDRS_MAX, NARROW_MAX, Opener, PeerRecord, RECORD_LINKS_MAX, RecordLink, sign_record},
     gossip::Gossip,
     link::{Link, Need},
     paths::Paths,
@@ -96,6 +96,8 @@ pub struct Mesh {
     /// The last straight ways that worked.
     pub(super) worked: BTreeMap<PeerName, TunnelTo>,
     pub(super) heard_from: BTreeMap<PeerName, BTreeSet<Ipv4Addr>>,
+    /// Straight paths on which less passes than both hosts take.
+    pub(super) narrow: BTreeMap<PeerName, u32>,
     pub(super) dialer: Dialer,
     pub(super) discovery: bool,
     pub(super) conn_limit: usize,
@@ -136,6 +138,7 @@ impl Mesh {
             mtu: 0,
             cookie: rng.bits(),
             links: Vec::new(),
+            narrow: Vec::new(),
         };
         let mut dialer = Dialer::default();
         dialer.set_targets(targets, now);
@@ -154,6 +157,7 @@ impl Mesh {
             ways: tunnels,
             worked,
             heard_from: BTreeMap::new(),
+            narrow: BTreeMap::new(),
             dialer,
             discovery,
             conn_limit,
@@ -415,6 +419,8 @@ impl Mesh {
             };
             links.insert(up.peer, record);
         }
+        let narrow = self.narrow.iter().filter(|(peer, _)| !links.contains_key(peer));
+        self.me.narrow = narrow.map(|(peer, mtu)| (*peer, *mtu)).take(NARROW_MAX).collect();
         self.me.links = links.into_values().take(RECORD_LINKS_MAX).collect();
         self.raw = sign_record(&self.key, &self.me).into();
         match self.gossip.open(&self.raw) {

@@ -77,7 +77,7 @@ pub enum PathEvent {
     Up(PeerName),
     /// It does not: it did before, or it was tried for the first time and in vain.
     Down(PeerName),
-    /// It works, but to another address or with another MTU.
+    /// It works, but to another address, with another MTU, or with one that is now, or no more, below that of the hosts.
     Changed(PeerName),
     /// An authentic probe came from an address that neither the peer's record nor a link to it showed.
     Heard(PeerName, Ipv4Addr),
@@ -274,6 +274,20 @@ impl Paths {
     pub fn direct(&self, name: PeerName) -> Option<Direct> {
         let peer = self.peers.get(&name)?;
         Some(peer.up()?.direct(peer.path_mtu()))
+    }
+
+    /// The largest outer IP packet in bytes on the path to a peer, where both hosts would take more.
+    #[must_use]
+    pub fn narrow(&self, name: PeerName) -> Option<u32> {
+        let peer = self.peers.get(&name)?;
+        peer.up().filter(|_| peer.narrow()).map(|_| peer.path_mtu())
+    }
+
+    /// Where a peer may be found, and so where its packets may come from, whether or not it answers there.
+    #[must_use]
+    pub fn addresses(&self, name: PeerName) -> BTreeSet<Ipv4Addr> {
+        let peer = self.peers.get(&name).into_iter();
+        peer.flat_map(|peer| peer.addresses.candidates()).map(|at| *at.ip()).collect()
     }
 
     /// The path to a peer, for status.

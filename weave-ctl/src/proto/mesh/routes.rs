@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::entry::PeerRecord;
+use super::entry::{PeerRecord, RecordLink};
 use crate::proto::name::PeerName;
 
 /// Finds the record of a peer.
@@ -23,21 +23,31 @@ pub struct Hop {
     pub via: PeerName,
     /// Links on the way.
     pub hops: u32,
-    /// Smallest outer MTU in bytes that was measured on the way; zero when none was.
+    /// Smallest outer MTU in bytes that was measured on the way, over links and where it may leave them; zero when none was.
     pub path_mtu: u32,
+}
+
+/// The links of `me`, and those told by all whose very stores they lead to. What another store of such a name tells does
+/// not count: it may be gone, and have told of others that are gone with it. `without` leaves out one of its own links.
+#[must_use]
+pub fn told<'a>(me: &'a PeerRecord, records: Records<'a>, without: Option<PeerName>) -> Vec<&'a RecordLink> {
+    let mut told: Vec<&RecordLink> = me.links.iter().filter(|l| Some(l.peer) != without).collect();
+    let mut asked = BTreeSet::from([me.name]);
+    let mut next = 0;
+    while let Some(link) = told.get(next).copied() {
+        next += 1;
+        let record = records(link.peer).filter(|record| record.uid == link.uid);
+        if let Some(record) = record.filter(|_| asked.insert(link.peer)) {
+            told.extend(&record.links);
+        }
+    }
+    told
 }
 
 /// All peers, but not this one, that paths of links lead to from `me`; `without` leaves out one of its own.
 #[must_use]
-pub fn reached(me: &PeerRecord, records: Records<'_>, without: Option<PeerName>) -> BTreeSet<PeerName> {
-    let mut reached = BTreeSet::new();
-    let own = me.links.iter().map(|l| l.peer).filter(|p| Some(*p) != without);
-    let mut next: Vec<PeerName> = own.filter(|p| reached.insert(*p)).collect();
-    while let Some(record) = next.pop().map(records) {
-        let links = record.map_or(&[][..], |r| &r.links);
-        next.extend(links.iter().map(|l| l.peer).filter(|p| *p != me.name && reached.insert(*p)));
-    }
-    reached
+pub fn reached<'a>(me: &'a PeerRecord, records: Records<'a>, without: Option<PeerName>) -> BTreeSet<PeerName> {
+    told(me, records, without).into_iter().map(|l| l.peer).filter(|p| *p != me.name).collect()
 }
 
 /// The smaller MTU of the two, where zero is unknown.
@@ -48,7 +58,7 @@ fn smaller(a: u32, b: u32) -> u32 {
 /// Neighbours of `from` over established, symmetric links, in order of name, with the MTU of the link.
 fn neighbours(from: &PeerRecord, me: &PeerRecord, records: Records<'_>) -> BTreeMap<PeerName, u32> {
     let record = |peer: PeerName| if peer == me.name { Some(me) } else { records(peer) };
-    let both = |link: &super::entry::RecordLink| {
+    let both = |link: &RecordLink| {
         let other = record(link.peer)?;
         let back = other.links.iter().find(|l| l.peer == from.name && l.established)?;
         (link.established && other.uid == link.uid).then(|| (link.peer, smaller(link.path_mtu, back.path_mtu)))
@@ -92,22 +102,42 @@ fn breadth_first(
     records: Records<'_>,
     next: &dyn Fn(&PeerRecord) -> BTreeMap<PeerName, u32>,
 ) {
+    // For each peer the one before it, and the MTU of the links up to it.
+    let mut before: BTreeMap<PeerName, (PeerName, u32)> = BTreeMap::new();
     let mut queue = VecDeque::from([me.name]);
     while let Some(at) = queue.pop_front() {
         let here = hops.get(&at).copied();
+        let until = before.get(&at).map_or(0, |(_, mtu)| *mtu);
         let Some(record) = (if at == me.name { Some(me) } else { records(at) }) else { continue };
         for (peer, mtu) in next(record) {
             if peer == me.name || hops.contains_key(&peer) {
                 continue;
             }
+            let mtu = smaller(until, mtu);
+            before.insert(peer, (at, mtu));
+            let path_mtu = smaller(mtu, narrowest(peer, me, records, &before));
             let hop = match here {
-                Some(Hop { via, hops, path_mtu }) => Hop { via, hops: hops + 1, path_mtu: smaller(path_mtu, mtu) },
-                None => Hop { via: peer, hops: 1, path_mtu: mtu },
+                Some(Hop { via, hops, .. }) => Hop { via, hops: hops + 1, path_mtu },
+                None => Hop { via: peer, hops: 1, path_mtu },
             };
             hops.insert(peer, hop);
             queue.push_back(peer);
         }
     }
+}
+
+/// The smallest MTU of the straight paths to `peer` by which those on the way to it may relay, instead of by the links;
+/// zero when none is known.
+fn narrowest(
+    peer: PeerName,
+    me: &PeerRecord,
+    records: Records<'_>,
+    before: &BTreeMap<PeerName, (PeerName, u32)>,
+) -> u32 {
+    let back = |at: &PeerName| before.get(at).map(|(at, _)| *at).filter(|at| *at != me.name);
+    let relays = std::iter::successors(back(&peer), back).filter_map(records);
+    let narrow = relays.flat_map(|relay| &relay.narrow).filter(|(to, _)| *to == peer);
+    narrow.fold(0, |least, (_, mtu)| smaller(least, *mtu))
 }
 
 /// To whom this peer passes on broadcasts of `source`, in order of name.

@@ -33,7 +33,7 @@ pub fn settle_time(peers: usize) -> Duration {
 pub struct Topology {
     reached: BTreeSet<PeerName>,
     hops: BTreeMap<PeerName, Hop>,
-    /// Stores that reached peers are linked to, one a name.
+    /// Stores that those which paths of links lead to are linked to, one a name.
     alive: BTreeMap<PeerName, PeerUid>,
     /// Where there are several of one name: all of them, each with an address that it was seen at.
     rivals: BTreeMap<PeerName, BTreeMap<PeerUid, String>>,
@@ -137,8 +137,9 @@ impl Topology {
         // Seen by others or not: this peer lives.
         self.alive = BTreeMap::from([(me.name, me.uid)]);
         self.rivals.clear();
-        let records: Vec<&PeerRecord> = self.reached.iter().filter_map(|p| store.record(*p)).chain([me]).collect();
-        for link in records.iter().flat_map(|record| &record.links) {
+        let record = |peer| store.record(peer);
+        let told = routes::told(me, &record, None);
+        for link in &told {
             let first = *self.alive.entry(link.peer).or_insert(link.uid);
             if first != link.uid {
                 let stores = self.rivals.entry(link.peer).or_default();
@@ -146,7 +147,7 @@ impl Topology {
                 stores.entry(link.uid).or_default();
             }
         }
-        for link in records.iter().flat_map(|record| &record.links) {
+        for link in &told {
             let Some(address) = self.rivals.get_mut(&link.peer).and_then(|all| all.get_mut(&link.uid)) else {
                 continue;
             };

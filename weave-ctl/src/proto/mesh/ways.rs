@@ -11,10 +11,7 @@
 //! So trouble of control never takes a way away: only one that is known to work replaces it.
 //! Bounds: [`HEARD_MAX`] addresses a peer beside those that it tells.
 
-use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
-};
+use std::{collections::BTreeSet, net::SocketAddrV4};
 
 use weave_common::vxlan;
 
@@ -94,10 +91,10 @@ impl Mesh {
     }
 
     fn tell_senders(&mut self, peer: PeerName) {
-        let Some(record) = self.record(peer) else { return };
-        let told: BTreeSet<Ipv4Addr> = self.candidates(record).iter().map(|at| *at.ip()).collect();
-        let heard = self.heard_from.get(&peer).into_iter().flatten().copied();
-        self.events.push_back(MeshEvent::Senders(peer, told.into_iter().chain(heard).collect()));
+        // Not only where it is found now: what a link showed once outlives the link, as the translation behind it does.
+        let mut from = self.paths.addresses(peer);
+        from.extend(self.heard_from.get(&peer).into_iter().flatten());
+        self.events.push_back(MeshEvent::Senders(peer, from));
     }
 
     fn path_event(&mut self, event: PathEvent, now: Instant) {
@@ -117,7 +114,16 @@ impl Mesh {
         if let PathEvent::Down(_) = event {
             self.log(Severity::Info, format!("the data port of {peer} does not answer any more"));
         }
+        let narrow = self.paths.narrow(peer);
+        let before = match narrow {
+            Some(mtu) => self.narrow.insert(peer, mtu),
+            None => self.narrow.remove(&peer),
+        };
         if !self.linked().contains(&peer) {
+            if narrow != before {
+                // Those who send through here to it must not send more.
+                self.touch(now);
+            }
             return self.refresh_way(peer);
         }
         // Others may be reached through it, and must be told.
@@ -131,6 +137,7 @@ impl Mesh {
             self.dialer.forgotten(peer);
             self.paths.remove_peer(peer);
             self.heard_from.remove(&peer);
+            self.narrow.remove(&peer);
             self.log(Severity::Info, format!("peer {peer} is forgotten: no path of links reached it"));
             self.events.push_back(MeshEvent::PeerGone(peer));
         }
@@ -258,3 +265,6 @@ impl Mesh {
         warnings
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,8 +105,28 @@ fn a_target_rests_while_its_peer_is_linked_by_any_link() {
     assert_eq!(rig.next(), None);
     // The other one goes too.
     rig.linked.clear();
-    rig.dialer.closed(LinkId(7), Some(name(2)), Duration::from_secs(1), "gone", at(1_000_000), &mut rig.rng);
+    rig.dialer.closed(LinkId(7), Some(name(2)), GOOD_AFTER, "gone", at(1_000_000), &mut rig.rng);
     assert_eq!(rig.due(at(1_001_000)).len(), 1);
+}
+
+#[test]
+fn a_peer_that_is_also_a_target_and_refuses_is_left_alone_for_longer_and_longer() {
+    let mut rig = Rig::knowing(3);
+    rig.dialer.set_targets(vec![target("a")], at(0));
+    rig.dialer.look(at(0), &mut rig.rng);
+    let mut attempts = Vec::new();
+    while let Some(now) = rig.next().filter(|now| *now < at(600_000)) {
+        for (dial, _) in rig.due(now) {
+            // It answers as number 3, and then says that it has no room.
+            let link = LinkId(dial.0);
+            rig.dialer.opened(dial, link);
+            rig.dialer.identified(link, name(3), now, &mut rig.rng);
+            rig.dialer.closed(link, Some(name(3)), Duration::from_millis(2), "no room", now, &mut rig.rng);
+            attempts.push(now);
+        }
+    }
+    let late = attempts.iter().filter(|now| **now >= at(300_000)).count();
+    assert!((4..=30).contains(&late), "{late} attempts in five minutes, by two entries");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::{
     super::{
-        entry::{PeerRecord, Verify, sign},
+        entry::{PeerRecord, Verify, sign, sign_record},
         fixture::{entry, key, name, raw, record},
     },
     *,
@@ -23,6 +23,8 @@ struct Mesh {
     messages: u64,
     /// Messages of these kinds are lost.
     lost: fn(&Message) -> bool,
+    /// The store of some name that lives; of others, any does.
+    alive: Option<(PeerName, PeerUid)>,
 }
 
 impl Mesh {
@@ -32,8 +34,8 @@ impl Mesh {
             gossip.publish(entry(&record(n, 1, &[])), at(0));
             gossip
         };
-        let mut mesh =
-            Self { peers: (1..=count).map(peer).collect(), links: Vec::new(), now: 0, messages: 0, lost: |_| false };
+        let peers = (1..=count).map(peer).collect();
+        let mut mesh = Self { peers, links: Vec::new(), now: 0, messages: 0, lost: |_| false, alive: None };
         links.iter().for_each(|(a, b)| mesh.link(*a, *b));
         mesh
     }
@@ -62,7 +64,9 @@ impl Mesh {
                 self.messages += 1;
                 if !(self.lost)(&message) {
                     let message = Message::decode(&message.encode()).expect("a message");
-                    self.peers[to - 1].message(link, message, ANYBODY, now);
+                    let alive = self.alive;
+                    let lives = move |peer, uid| alive.is_none_or(|(name, store)| peer != name || uid == store);
+                    self.peers[to - 1].message(link, message, &lives, now);
                 }
             }
         }
@@ -190,6 +194,31 @@ fn what_is_wrong_in_a_channel_stays_in_its_counter() {
     victim.message(LinkId(0), entries(broken), ANYBODY, at(4000));
     let peers = victim.channels().into_iter().find(|c| c.name == PEERS).expect("the channel");
     assert!(peers.errors >= 1 && peers.last_error.contains("00:00:00:00:00:01"), "{peers:?}");
+}
+
+#[test]
+fn a_peer_that_came_back_with_an_empty_store_is_known_everywhere_however_old_its_former_one_was() {
+    let mut mesh = Mesh::new(2, &[]);
+    let fresh = PeerRecord { uid: key(9, 1).public().uid(), ..record(9, 1, &[]) };
+    let fresh = Verify.open(&sign_record(&key(9, 1), &fresh)).expect("an entry");
+    mesh.peers[0].publish(Arc::clone(&fresh), at(0));
+    mesh.peers[1].publish(entry(&record(9, 50, &[])), at(0));
+    // All its rumours are past.
+    mesh.run(1000);
+    mesh.alive = Some((name(9), fresh.uid));
+    mesh.link(1, 2);
+    mesh.run(5000);
+    assert_eq!(mesh.peers[1].store().get(&fresh.key), Some(&fresh));
+    assert!(mesh.agree());
+    // Two that live stay apart, and are not told of each other over and over.
+    let mut mesh = Mesh::new(2, &[]);
+    mesh.peers[0].publish(fresh, at(0));
+    mesh.peers[1].publish(entry(&record(9, 50, &[])), at(0));
+    mesh.run(1000);
+    mesh.link(1, 2);
+    let before = mesh.messages;
+    mesh.run(30_000);
+    assert!(mesh.messages - before < 200, "{} messages", mesh.messages - before);
 }
 
 #[test]

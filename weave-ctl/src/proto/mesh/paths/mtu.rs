@@ -27,8 +27,9 @@ pub const UNTOLD: u32 = 1500;
 pub const TRIES: u32 = 3;
 /// Padded probes in one run. A search that loses nothing takes at most 14 sizes.
 pub const PROBES_MAX: u32 = 96;
-/// Pause between runs upwards, while less than the hosts' MTU passes.
-pub const RAISE_EVERY: Duration = Duration::from_secs(600);
+/// Pause between runs upwards, while less than the hosts' MTU passes. Short, because what a bad path lost may have counted
+/// as too big, which must not outlive the trouble for long; a run that finds nothing takes a handful of probes.
+pub const RAISE_EVERY: Duration = Duration::from_secs(60);
 /// Pause after a run that found nothing.
 pub const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Shortest and longest wait for the answer to a padded probe, unless the path is slower.
@@ -89,6 +90,11 @@ impl PathMtu {
     /// What passes; zero until that is known.
     pub(super) fn measured(&self) -> u32 {
         self.good
+    }
+
+    /// It is measured, and is less than the hosts would take.
+    pub(super) fn narrow(&self) -> bool {
+        self.good > 0 && self.good < self.bound
     }
 
     /// A run is wanted or under way, whoever waits for it.

@@ -65,8 +65,8 @@ enum Watch {
 pub(super) enum Status {
     Untested,
     Down,
-    /// Works to this address, with this MTU.
-    Up(SocketAddrV4, u32),
+    /// Works to this address, with this MTU, which is below that of the hosts or not.
+    Up(SocketAddrV4, u32, bool),
 }
 
 /// A path that works.
@@ -163,6 +163,11 @@ impl Peer {
     /// The measured MTU of the path; zero while unknown.
     pub(super) fn path_mtu(&self) -> u32 {
         self.mtu.measured()
+    }
+
+    /// Less passes than both hosts take.
+    pub(super) fn narrow(&self) -> bool {
+        self.mtu.narrow()
     }
 
     /// Its cookie as its record tells it.
@@ -283,7 +288,7 @@ impl Peer {
     /// What others should know.
     pub(super) fn status(&self) -> Status {
         match &self.path {
-            Path::Up(up) => Status::Up(up.remote, self.mtu.measured()),
+            Path::Up(up) => Status::Up(up.remote, self.mtu.measured(), self.narrow()),
             Path::Trying { down: true, .. } => Status::Down,
             Path::Trying { down: false, .. } => Status::Untested,
         }

@@ -50,6 +50,18 @@ fn a_link_that_only_one_end_vouches_for_carries_no_packets() {
 }
 
 #[test]
+fn a_relay_that_leaves_the_links_takes_no_more_than_its_straight_path_does() {
+    let mut mesh = mesh(4, &[(1, 2), (2, 3), (3, 4)]);
+    for link in mesh.values_mut().flat_map(|record| &mut record.links) {
+        link.path_mtu = 1500;
+    }
+    mesh.get_mut(&name(2)).unwrap().narrow = vec![(name(4), 1300)];
+    let mtus = |me| hops(&mesh, me).into_iter().map(|(peer, hop)| (peer, hop.path_mtu)).collect::<Vec<_>>();
+    assert_eq!(mtus(1), [(name(2), 1500), (name(3), 1500), (name(4), 1300)]);
+    assert_eq!(mtus(3), [(name(1), 1500), (name(2), 1500), (name(4), 1500)]);
+}
+
+#[test]
 fn a_lost_peer_is_sent_to_by_those_that_it_told_of_last_and_nothing_else_goes_through_it() {
     // Peer 3 was between 2 and 4, and beside 5; nobody hears of it any more, but 1 to 2 to 5 to 4 holds together.
     let mut mesh = mesh(5, &[(1, 2), (2, 5), (5, 4)]);

@@ -88,3 +88,21 @@ fn a_namesake_of_this_peer_is_found_far_away() {
     topology.compute(&record(1, 1, &[2]), &mut store, at(0));
     assert!(topology.rival(name(1), uid(1)).is_some());
 }
+
+#[test]
+fn stores_that_are_gone_do_not_keep_each_other_alive() {
+    // Peers 3 and 4 both lost their stores; peer 2 is linked to what came back under their names. Of each the former
+    // record is held, in which they tell of each other.
+    let fresh = |n| key(n, 1).public().uid();
+    let mut two = record(2, 1, &[1, 3, 4]);
+    two.links[1].uid = fresh(3);
+    two.links[2].uid = fresh(4);
+    let mut store = holding(&[two, record(3, 9, &[4]), record(4, 9, &[3])]);
+    let mut topology = Topology::default();
+    topology.compute(&record(1, 1, &[2]), &mut store, at(0));
+    for n in [3, 4] {
+        assert!(topology.reached(name(n)));
+        assert!(topology.alive(name(n), fresh(n)) && !topology.alive(name(n), uid(n)), "{n}");
+    }
+    assert_eq!(topology.collisions().count(), 0);
+}

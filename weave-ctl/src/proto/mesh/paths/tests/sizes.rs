@@ -127,6 +127,18 @@ fn a_path_that_grows_is_noticed_at_the_next_attempt_upwards() {
 }
 
 #[test]
+fn what_a_bad_path_lost_does_not_count_as_too_big_for_long() {
+    let mut net = Net::pair(4);
+    net.run_active(secs(5));
+    net.limit = 300;
+    net.run_active(secs(30));
+    assert_eq!(net.direct(1, 2).unwrap().path_mtu, 300);
+    net.limit = 100_000;
+    net.run_active(secs(75));
+    assert_eq!(net.direct(1, 2).unwrap().path_mtu, 1500);
+}
+
+#[test]
 fn an_attempt_upwards_that_fails_costs_little() {
     let mut net = Net::pair(4);
     net.limit = 1380;
@@ -221,4 +233,24 @@ fn a_late_answer_from_the_former_address_says_nothing_of_the_new_one() {
     assert_eq!(net.direct(1, 2).unwrap().path_mtu, 0);
     net.run_active(secs(20));
     assert_eq!(net.direct(1, 2).unwrap().path_mtu, 1400);
+}
+
+#[test]
+fn a_path_that_takes_less_than_its_hosts_is_told_as_narrow_for_as_long_as_it_is() {
+    let mut net = Net::pair(1);
+    net.limit = 1300;
+    net.link_pair();
+    net.run(secs(30));
+    assert_eq!(net.hosts[&1].narrow(name(2)), Some(1300));
+    // The other host takes no more now: that is the hosts' limit, not the path's.
+    net.events.clear();
+    let now = net.now;
+    net.host(1).set_peer(name(2), PeerFacts { mtu: 1300, ..facts(2) }, now);
+    net.run(secs(30));
+    assert_eq!(net.hosts[&1].narrow(name(2)), None);
+    assert!(
+        net.events.iter().any(|(_, n, event)| (*n, *event) == (1, PathEvent::Changed(name(2)))),
+        "{:?}",
+        net.events
+    );
 }

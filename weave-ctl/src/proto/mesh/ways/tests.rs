@@ -1,0 +1,46 @@
+//! Whom packets are accepted from, and which way they leave, after news of several kinds.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use super::{
+    super::{
+        fixture::{NOW, ip, link, mesh, name},
+        links::PUBLISH_AFTER,
+    },
+    *,
+};
+use crate::proto::io::{DialId, LinkId};
+
+/// The addresses of peer `n` that were told last.
+fn senders(mesh: &mut Mesh, n: u8) -> BTreeSet<Ipv4Addr> {
+    let events: Vec<MeshEvent> = std::iter::from_fn(|| mesh.poll_event()).collect();
+    let mut told = events.into_iter().filter_map(|event| match event {
+        MeshEvent::Senders(peer, from) if peer == name(n) => Some(from),
+        _ => None,
+    });
+    told.next_back().expect("addresses")
+}
+
+#[test]
+fn a_translated_address_is_accepted_when_the_link_that_showed_it_is_gone() {
+    let (mut open, mut behind, public) = (mesh(1), mesh(2), Ipv4Addr::new(198, 51, 100, 2));
+    link(&mut behind, &mut open, (DialId(0), LinkId(1)), public);
+    assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
+    open.link_closed(LinkId(1), "reset", NOW);
+    // Nor are packets for it sent there any more.
+    let through = TunnelTo { remote: SocketAddrV4::new(ip(3), 6784), short_id: 1, via: name(3), path_mtu: 0 };
+    open.ways.insert(name(2), through);
+    open.learn(name(2), NOW);
+    assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
+}
+
+#[test]
+fn narrow_paths_are_told_of_peers_without_a_link() {
+    let (mut one, mut two) = (mesh(1), mesh(2));
+    link(&mut two, &mut one, (DialId(0), LinkId(1)), ip(2));
+    one.narrow = BTreeMap::from([(name(2), 1300), (name(3), 1400)]);
+    one.touch(NOW);
+    one.handle_timeout(NOW + PUBLISH_AFTER);
+    assert_eq!(one.me.narrow, [(name(3), 1400)]);
+    assert_eq!(one.record(name(1)).map(|record| &record.narrow), Some(&one.me.narrow));
+}
