@@ -21,7 +21,7 @@ use super::{
     datapath::Datapath,
     election::{self, Election, Role},
     endpoints::Endpoints,
-    io::{Event, Input, MapOp, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
+    io::{Event, Input, MapOp, Output, Record, RequestId, RouteTo, Severity, Shutdown, Target, Underlay},
     ipam::{Allocator, Keeper, board},
     mesh::{
         Mesh, MeshConfig, MeshEvent,
@@ -138,6 +138,12 @@ impl Node {
             },
             out: records.into_iter().map(Output::Persist).collect(),
         };
+        let routes = installed.maps.iter().filter_map(|op| match op {
+            MapOp::PutRoute { net, to: RouteTo::Peer(peer) } if net.prefix_len() == 32 => Some((net.addr(), *peer)),
+            _ => None,
+        });
+        node.keeper.remember(routes);
+        node.refresh_exceptions();
         node.datapath.set_short_id(node.mesh.me().short_id);
         node.settle(now);
         node

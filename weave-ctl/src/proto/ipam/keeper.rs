@@ -13,7 +13,8 @@
 //! A seed's share is claimed by the first store of that name. A store without memory cannot know whether an earlier one
 //! of its name gave some of the share away, so when there are peers to ask it claims nothing before one was heard of.
 //! What a former store of this peer's name owns in the ring of others is taken over, unless that store is alive.
-//! Bounds: questions and answers as in [`super::board`]; [`CONFLICTS_MAX`] conflicts are remembered.
+//! Bounds: questions and answers as in [`super::board`]; [`CONFLICTS_MAX`] conflicts and
+//! [`REMEMBERED_MAX`] addresses outside the range are remembered.
 
 mod asking;
 mod leaving;
@@ -43,6 +44,9 @@ use crate::proto::{
 pub const COMPARE: Duration = Duration::from_secs(10);
 /// Most peers whose conflicting rings are remembered.
 pub const CONFLICTS_MAX: usize = 64;
+
+/// Most addresses outside the range that are remembered of peers that are gone.
+pub const REMEMBERED_MAX: usize = 65_536;
 
 /// What the mesh knows of peers.
 #[derive(Clone, Copy)]
@@ -91,6 +95,8 @@ pub struct Keeper {
     met: bool,
     conflicts: BTreeMap<PeerName, String>,
     boards: BTreeMap<PeerName, (PeerUid, Board)>,
+    /// Addresses outside the range that peers had when last heard of, who are gone or were not heard of in this run.
+    remembered: BTreeMap<Ipv4Addr, PeerName>,
     needs: BTreeSet<Need>,
     asked: BTreeMap<Want, Asked>,
     answers: BTreeMap<(PeerName, u64), Option<String>>,
@@ -115,6 +121,7 @@ impl Keeper {
             met: alone,
             conflicts: BTreeMap::new(),
             boards: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             needs: BTreeSet::new(),
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -181,13 +188,20 @@ impl Keeper {
     /// Addresses outside the range, with the peers that have them.
     pub fn exceptions(&self) -> impl Iterator<Item = (Ipv4Addr, PeerName)> + '_ {
         let each = self.boards.iter().flat_map(|(peer, (_, board))| board.exceptions.iter().map(|a| (*a, *peer)));
-        each.filter(|(addr, _)| !self.range.contains(addr))
+        // What is told now is found last, and wins.
+        let remembered = self.remembered.iter().map(|(addr, peer)| (*addr, *peer));
+        remembered.chain(each).filter(|(addr, _)| !self.range.contains(addr))
     }
 
     /// The peer that told of container addresses outside the range, among them `addr`.
     #[must_use]
     pub fn elsewhere(&self, addr: Ipv4Addr) -> Option<PeerName> {
-        self.exceptions().find(|(other, _)| *other == addr).map(|(_, peer)| peer)
+        self.exceptions().filter(|(other, _)| *other == addr).last().map(|(_, peer)| peer)
+    }
+
+    /// Addresses outside the range that the kernel's routes of an earlier run lead to peers.
+    pub fn remember(&mut self, exceptions: impl Iterator<Item = (Ipv4Addr, PeerName)>) {
+        self.remembered = exceptions.filter(|(addr, _)| !self.range.contains(addr)).collect();
     }
 
     /// Begins a ring.
@@ -307,13 +321,17 @@ impl Keeper {
         let board = Board::decode(bytes)?;
         let open: BTreeSet<u64> = board.asks.iter().map(|ask| ask.id).collect();
         self.answers.retain(|(peer, id), _| *peer != of.name || open.contains(id));
+        self.remembered.retain(|_, peer| *peer != of.name);
         self.boards.insert(of.name, (of.uid, board));
         Ok(())
     }
 
-    /// A peer is forgotten.
+    /// A peer is forgotten; its containers may live, so what they have outside the range is still theirs.
     pub fn peer_gone(&mut self, peer: PeerName) {
-        self.boards.remove(&peer);
+        if let Some((_, board)) = self.boards.remove(&peer) {
+            let room = REMEMBERED_MAX.saturating_sub(self.remembered.len());
+            self.remembered.extend(board.exceptions.into_iter().take(room).map(|addr| (addr, peer)));
+        }
         self.conflicts.remove(&peer);
         self.answers.retain(|(asker, _), _| *asker != peer);
     }

@@ -351,6 +351,24 @@ fn without_a_word_of_the_heir_leaving_fails_in_bounded_time() {
 }
 
 #[test]
+fn addresses_outside_the_range_outlive_trouble() {
+    let mut network = two_and_a_guest();
+    let (addr, other) = (Ipv4Addr::new(192, 168, 7, 1), Ipv4Addr::new(192, 168, 7, 2));
+    let board = |exceptions: &[Ipv4Addr]| Board { exceptions: exceptions.to_vec(), ..Board::default() }.encode();
+    let keeper = &mut network.peer(1).keeper;
+    keeper.remember([(addr, id(2).name), (other, id(3).name), (Ipv4Addr::new(10, 0, 0, 9), id(2).name)].into_iter());
+    assert_eq!((keeper.elsewhere(addr), keeper.elsewhere(other)), (Some(id(2).name), Some(id(3).name)));
+    assert_eq!(keeper.exceptions().count(), 2, "those of the range are the ring's");
+    // Who speaks again is believed; who is gone may still have containers.
+    keeper.heard_board(id(2), &board(&[other])).unwrap();
+    assert_eq!((keeper.elsewhere(addr), keeper.elsewhere(other)), (None, Some(id(2).name)));
+    keeper.peer_gone(id(2).name);
+    assert_eq!(keeper.elsewhere(other), Some(id(2).name));
+    keeper.heard_board(id(2), &board(&[])).unwrap();
+    assert_eq!(keeper.elsewhere(other), None);
+}
+
+#[test]
 fn a_board_that_does_not_read_changes_nothing() {
     let mut network = two_and_a_guest();
     let before = network.peer(1).keeper.boards.clone();
