@@ -143,6 +143,7 @@ impl Mesh {
         for peer in changes.back {
             self.learn(peer, now);
         }
+        self.dialer.lost(&changes.lost.iter().copied().collect(), now, &mut self.rng);
         if !changes.lost.is_empty() && self.discovery {
             self.dialer.look(now, &mut self.rng);
         }
