@@ -151,6 +151,17 @@ impl Dialer {
         self.look_at.get_or_insert(now + spread);
     }
 
+    /// No path of links reaches these any more: whoever leads to one is dialled soon, however often that failed before.
+    pub fn lost(&mut self, peers: &BTreeSet<PeerName>, now: Instant, rng: &mut Rng) {
+        for (whom, entry) in &mut self.entries {
+            let leads = entry.leads_to(whom).is_some_and(|peer| peers.contains(&peer));
+            if let (true, State::Waiting(at)) = (leads, &entry.state) {
+                entry.pause = PAUSE_MIN;
+                entry.state = State::Waiting((*at).min(now + rng.jitter(PAUSE_MIN)));
+            }
+        }
+    }
+
     /// `peer` is forgotten.
     pub fn forgotten(&mut self, peer: PeerName) {
         self.entries.remove(&Whom::Peer(peer));

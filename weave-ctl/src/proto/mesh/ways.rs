@@ -145,6 +145,7 @@ impl Mesh {
             self.learn(peer, now);
             self.heard_again(peer);
         }
+        self.dialer.lost(&changes.lost.iter().copied().collect(), now, &mut self.rng);
         if !changes.lost.is_empty() && self.discovery {
             self.dialer.look(now, &mut self.rng);
         }

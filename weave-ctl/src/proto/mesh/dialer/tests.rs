@@ -130,6 +130,26 @@ fn a_peer_that_is_also_a_target_and_refuses_is_left_alone_for_longer_and_longer(
 }
 
 #[test]
+fn a_peer_that_nobody_reaches_any_more_is_dialled_soon_however_often_it_refused() {
+    let mut rig = Rig::new(&["a", "b"]);
+    let mut now = at(0);
+    for _ in 0..40 {
+        now = rig.next().unwrap();
+        for (dial, target) in rig.due(now) {
+            let link = LinkId(dial.0);
+            rig.dialer.opened(dial, link);
+            rig.dialer.identified(link, name(if target.host == "a" { 2 } else { 3 }), now, &mut rig.rng);
+            rig.dialer.closed(link, None, Duration::ZERO, "no room", now, &mut rig.rng);
+        }
+    }
+    let soon = now + PAUSE_MIN * 3 / 2;
+    assert!(rig.next().is_some_and(|at| at > soon), "both wait for long");
+    rig.dialer.lost(&BTreeSet::from([name(2)]), now, &mut rig.rng);
+    let dials = rig.due(soon);
+    assert_eq!(dials.into_iter().map(|(_, target)| target).collect::<Vec<_>>(), [target("a")]);
+}
+
+#[test]
 fn ourselves_is_never_dialled_again() {
     let mut rig = Rig::new(&["me"]);
     let (dial, _) = rig.due(at(0))[0].clone();
