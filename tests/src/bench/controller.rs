@@ -39,7 +39,13 @@ pub struct Row {
     pub figures: Vec<f64>,
 }
 
-fn row(title: &'static str, key: &'static str, unit: &'static str, aim: &'static str, figures: Vec<f64>) -> Row {
+pub(super) fn row(
+    title: &'static str,
+    key: &'static str,
+    unit: &'static str,
+    aim: &'static str,
+    figures: Vec<f64>,
+) -> Row {
     Row { title, key, unit, aim, figures }
 }
 
@@ -129,12 +135,24 @@ fn verbs(host: &Host) -> Result<Vec<Row>> {
     let time =
         |verb: &str| names.iter().map(|name| milliseconds(|| host.weave(&[verb, name]))).collect::<Result<Vec<f64>>>();
     let (attach, detach) = (time("attach")?, time("detach")?);
+    let storm = storm(host, &names)?;
     let status = (0..CONTAINERS).map(|_| milliseconds(|| host.weave(&["status"]))).collect::<Result<Vec<f64>>>()?;
     Ok(vec![
         row("attach", "attach_ms", "ms", "under 100", attach),
         row("detach", "detach_ms", "ms", "", detach),
         row("status", "status_ms", "ms", "", status),
+        row("attach, 20 at once", "attach_per_s", "1/s", "", vec![storm]),
     ])
+}
+
+/// Containers attached a second when all are attached at once.
+fn storm(host: &Host, names: &[String]) -> Result<f64> {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = names.iter().map(|name| scope.spawn(|| host.weave(&["attach", name]).map(drop))).collect();
+        all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked")))
+    })?;
+    Ok(names.len() as f64 / start.elapsed().as_secs_f64())
 }
 
 #[cfg(test)]

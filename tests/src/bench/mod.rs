@@ -5,6 +5,7 @@
 //!
 //! Does not: judge. A slow machine gives other figures, not an error.
 
+pub mod addresses;
 pub mod controller;
 pub mod cpu;
 pub mod dataplane;

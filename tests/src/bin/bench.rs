@@ -10,7 +10,7 @@ use clap::Parser;
 use serde_json::{Map, json};
 use weave_tests::{
     bench::{
-        controller,
+        addresses, controller,
         cpu::Cores,
         facts::Machine,
         report,
@@ -79,7 +79,11 @@ fn bench(args: &Args) -> Result<Vec<String>> {
         tables.insert(underlay.key().to_owned(), report::dataplane_json(&samples));
     }
     drop(subjects);
-    let rows = controller::measure(&args.binary, effort.rounds, &mut failures)?;
+    let mut rows = controller::measure(&args.binary, effort.rounds, &mut failures)?;
+    match addresses::measure(effort.rounds) {
+        Ok(more) => rows.extend(more),
+        Err(error) => failures.push(format!("addresses: {error:#}")),
+    }
     println!("controller\n{}", report::controller(&rows));
     if let Some(file) = &args.json {
         let controller = report::controller_json(&rows);

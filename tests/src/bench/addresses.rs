@@ -1,0 +1,176 @@
+//! What addresses cost, without a network: a ring of many peers, and containers that come and go in one controller.
+//!
+//! The core's own code and the real store on the disk that temporary files are on; interfaces are left out, `attach` among
+//! the controller's figures has them.
+
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    net::Ipv4Addr,
+    time::{Duration, Instant as Clock},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use ipnet::Ipv4Net;
+use weave_ctl::{
+    proto::{
+        boot::{Init, LaunchParams},
+        command::Container,
+        datapath::Datapath,
+        endpoints::Endpoints,
+        io::{LinkFacts, Output, RequestId},
+        ipam::{Allocator, Ring, allocator::Access},
+        name::{PeerId, PeerName, PeerUid},
+        time::Instant,
+    },
+    shell::store::Store,
+};
+
+use super::controller::{Row, row};
+
+/// Peers of the large ring, and the pieces that each has given away.
+const PEERS: u16 = 1000;
+const GIFTS: u16 = 2;
+/// The range of the large ring.
+const RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 32, 0, 0), 12);
+/// Containers that come and go, in each round.
+const CONTAINERS: u32 = 500;
+/// What can be at once of those that are committed one by one.
+const COMMITTED: u32 = 100;
+
+fn peer(n: u16) -> PeerId {
+    let [high, low] = n.to_be_bytes();
+    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, high, low]), uid: PeerUid(u64::from(n)) }
+}
+
+/// Measures, `rounds` times each.
+///
+/// # Errors
+/// When the store cannot be made or written, or an address is not given.
+pub fn measure(rounds: usize) -> Result<Vec<Row>> {
+    eprintln!("  addresses");
+    let mut rows = ring(rounds)?;
+    rows.push(row(
+        "give and release, core alone",
+        "allocations_core_per_s",
+        "1/s",
+        "over 1000",
+        (0..rounds).map(|_| rate(CONTAINERS, None)).collect::<Result<_>>()?,
+    ));
+    let folder = tempfile::tempdir().context("make a folder for a store")?;
+    let (store, _) = Store::open(folder.path())?;
+    rows.push(row(
+        "give and release, each committed",
+        "allocations_durable_per_s",
+        "1/s",
+        "over 1000",
+        (0..rounds).map(|_| rate(COMMITTED, Some(&store))).collect::<Result<_>>()?,
+    ));
+    Ok(rows)
+}
+
+/// A ring of [`PEERS`] in which each gave some of its share away.
+fn large() -> Result<Ring> {
+    let origin: Vec<PeerId> = (1..=PEERS).map(peer).collect();
+    let mut ring = Ring::from_origin(RANGE, &origin)?;
+    for n in 1..=PEERS {
+        for gift in 0..GIFTS {
+            let (first, last) = ring.owned_by(peer(n)).next().context("find a share")?;
+            let middle = Ipv4Addr::from((u32::from(first) & !0xff) + 0x100 * u32::from(gift + 1));
+            let end = Ipv4Addr::from(u32::from(middle) + 0x3f);
+            ensure!(end <= last, "the share of {n} is too small");
+            ring.give(middle, end, peer(n), peer(1 + (n + gift) % PEERS));
+        }
+    }
+    Ok(ring)
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn ring(rounds: usize) -> Result<Vec<Row>> {
+    let ring = large()?;
+    let part = ring.whole();
+    let mut changed = ring.clone();
+    let (first, last) = changed.owned_by(peer(7)).next().context("find a share")?;
+    changed.give(first, last, peer(7), peer(8));
+    let (mut adopt, mut merge, mut sum, mut routes, mut diff) = (vec![], vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds {
+        let start = Clock::now();
+        let mut adopted = Ring::adopt(RANGE, &part)?;
+        adopt.push(milliseconds(start.elapsed()));
+        let start = Clock::now();
+        black_box(adopted.merge(&changed.whole())?);
+        merge.push(milliseconds(start.elapsed()));
+        let start = Clock::now();
+        black_box(adopted.sum());
+        sum.push(milliseconds(start.elapsed()));
+        let mut datapath = Datapath::default();
+        let start = Clock::now();
+        datapath.set_ring(&ring, peer(1).name);
+        let all = datapath.diff(Instant::default()).len();
+        routes.push(milliseconds(start.elapsed()));
+        let start = Clock::now();
+        datapath.set_ring(&changed, peer(1).name);
+        let few = datapath.diff(Instant::default()).len();
+        diff.push(milliseconds(start.elapsed()));
+        ensure!(few < all, "a small change of the ring changes {few} of {all} routes");
+    }
+    Ok(vec![
+        row("ring of 1000 peers: take over whole", "ring_adopt_ms", "ms", "", adopt),
+        row("  merge all of it, one piece changed", "ring_merge_ms", "ms", "", merge),
+        row("  its sum", "ring_sum_ms", "ms", "", sum),
+        row("  its routes, all new", "ring_routes_ms", "ms", "", routes),
+        row("  its routes, one piece changed", "ring_diff_ms", "ms", "", diff),
+    ])
+}
+
+/// Containers a second that get an address and give it back, one after the other, as the driver does it: each step
+/// committed to `store` before it counts.
+fn rate(containers: u32, store: Option<&Store>) -> Result<f64> {
+    let me = peer(1);
+    let params =
+        LaunchParams { range: RANGE, default_subnet: RANGE, seeds: vec![], init: Init::Undeclared, peers: vec![] };
+    let ring = Ring::from_origin(RANGE, &[me])?;
+    let now = Instant::default();
+    let allocator = Allocator::new(me, &params, BTreeMap::new());
+    let mut endpoints = Endpoints::new(allocator, RANGE, false, &BTreeMap::new(), now);
+    let start = Clock::now();
+    for n in 0..containers {
+        let id = format!("c{n}");
+        let container = Container { id: id.clone(), netns: format!("/run/netns/{id}") };
+        endpoints.attach(RequestId(u64::from(n)), container, vec![], Access::Ring(&ring), 1450);
+        carry(&mut endpoints, store)?;
+    }
+    ensure!(endpoints.allocator().active() == u64::from(containers), "not every container got an address");
+    for n in 0..containers {
+        endpoints.detach(RequestId(u64::from(n)), &format!("c{n}"), &[]);
+        carry(&mut endpoints, store)?;
+    }
+    ensure!(endpoints.allocator().active() == 0, "not every address was released");
+    Ok(f64::from(containers) / start.elapsed().as_secs_f64())
+}
+
+/// Commits what is to be durable, and answers for the kernel at once.
+fn carry(endpoints: &mut Endpoints, store: Option<&Store>) -> Result<()> {
+    loop {
+        let outputs: Vec<Output> = std::iter::from_fn(|| endpoints.poll_output()).collect();
+        let records: Vec<_> = outputs
+            .iter()
+            .filter_map(|o| if let Output::Persist(record) = o { Some(record.clone()) } else { None })
+            .collect();
+        if let Some(store) = store {
+            store.commit(&records)?;
+        }
+        let ops: Vec<_> =
+            outputs.iter().filter_map(|o| if let Output::Link(op, _) = o { Some(*op) } else { None }).collect();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        ops.into_iter().for_each(|op| endpoints.done(op, Ok(LinkFacts { ifindex: 5 })));
+    }
+}
+
+#[cfg(test)]
+mod tests;
