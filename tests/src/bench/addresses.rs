@@ -73,13 +73,12 @@ pub fn measure(rounds: usize) -> Result<Vec<Row>> {
 fn large() -> Result<Ring> {
     let origin: Vec<PeerId> = (1..=PEERS).map(peer).collect();
     let mut ring = Ring::from_origin(RANGE, &origin)?;
-    for n in 1..=PEERS {
+    let shares: Vec<(Ipv4Addr, PeerId)> = ring.pieces().map(|(first, _, owner)| (first, owner)).collect();
+    for (n, (first, owner)) in (0..PEERS).zip(shares) {
         for gift in 0..GIFTS {
-            let (first, last) = ring.owned_by(peer(n)).next().context("find a share")?;
-            let middle = Ipv4Addr::from((u32::from(first) & !0xff) + 0x100 * u32::from(gift + 1));
-            let end = Ipv4Addr::from(u32::from(middle) + 0x3f);
-            ensure!(end <= last, "the share of {n} is too small");
-            ring.give(middle, end, peer(n), peer(1 + (n + gift) % PEERS));
+            let start = u32::from(first) + 0x100 * u32::from(gift + 1);
+            let changed = ring.give(start.into(), (start + 0x3f).into(), owner, peer(1 + (n + 1 + gift) % PEERS));
+            ensure!(!changed.is_empty(), "{owner:?} has nothing to give at {first}");
         }
     }
     Ok(ring)
