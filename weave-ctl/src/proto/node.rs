@@ -274,7 +274,7 @@ impl Node {
     /// Carries events between the rooms until all are quiet, then brings the maps up to date.
     fn settle(&mut self, now: Instant) {
         while let Some(event) = self.mesh.poll_event() {
-            self.mesh_event(event);
+            self.mesh_event(event, now);
         }
         self.turn_addresses(now);
         while let Some(output) = self.mesh.poll_output() {
@@ -288,7 +288,7 @@ impl Node {
         }
     }
 
-    fn mesh_event(&mut self, event: MeshEvent) {
+    fn mesh_event(&mut self, event: MeshEvent, now: Instant) {
         match event {
             MeshEvent::LinkUp(link) => self.keeper.link_up(link),
             MeshEvent::Way(peer, tunnel) => self.datapath.set_tunnel(peer, tunnel),
@@ -300,7 +300,7 @@ impl Node {
                     self.mesh.forget_way(peer);
                 }
             }
-            MeshEvent::Ring(link, from, message) => self.heard_ring(link, from, message),
+            MeshEvent::Ring(link, from, message) => self.heard_ring(link, from, message, now),
             MeshEvent::RingSum(link, sum) => self.keeper.heard_sum(link, sum),
             MeshEvent::Board(from, channel, data) => self.heard_board(from, channel, &data),
             MeshEvent::ShortId(short_id) => self.datapath.set_short_id(short_id),

@@ -99,7 +99,6 @@ fn spec(world: &mut World, network: &Network, id: HostId, hosts: HostId) -> Spec
         nat: network.nats[at],
         mtu: network.mtus[at],
         bridge: network.bridge,
-        ..Spec::default()
     }
 }
 

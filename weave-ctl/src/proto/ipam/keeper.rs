@@ -45,6 +45,10 @@ pub const COMPARE: Duration = Duration::from_secs(10);
 /// Most peers whose conflicting rings are remembered.
 pub const CONFLICTS_MAX: usize = 64;
 
+/// Rings, or changes of them, that a neighbour may tell at once, and that it is granted a second.
+pub const RINGS_MAX: u32 = 64;
+/// See [`RINGS_MAX`].
+pub const RINGS_RATE: u32 = 10;
 /// Most addresses outside the range that are remembered of peers that are gone.
 pub const REMEMBERED_MAX: usize = 65_536;
 
@@ -89,17 +93,23 @@ pub struct Keeper {
     sum: u64,
     /// Addresses that this peer owns.
     own: u64,
+    /// Names of all who own something.
+    owners: BTreeSet<PeerName>,
     /// What is waited for while there is no ring.
     waiting: String,
     /// Another peer of this network was heard of, or there is none to ask.
     met: bool,
     conflicts: BTreeMap<PeerName, String>,
     boards: BTreeMap<PeerName, (PeerUid, Board)>,
+    /// Questions to this peer that are not answered yet, by who asks.
+    inbox: BTreeMap<(PeerId, u64), Want>,
     /// Addresses outside the range that peers had when last heard of, who are gone or were not heard of in this run.
     remembered: BTreeMap<Ipv4Addr, PeerName>,
     needs: BTreeSet<Need>,
     asked: BTreeMap<Want, Asked>,
     answers: BTreeMap<(PeerName, u64), Option<String>>,
+    /// Rings that each neighbour may still tell, and since when.
+    granted: BTreeMap<PeerName, (u32, Instant)>,
     leaving: Option<Leaving>,
     told: Option<Board>,
     compare_at: Instant,
@@ -116,15 +126,18 @@ impl Keeper {
             range,
             sum: ring.as_ref().map_or(0, Ring::sum),
             own: ring.as_ref().map_or(0, |ring| ring.owned(me)),
+            owners: ring.as_ref().map(names).unwrap_or_default(),
             ring,
             waiting: String::new(),
             met: alone,
             conflicts: BTreeMap::new(),
             boards: BTreeMap::new(),
+            inbox: BTreeMap::new(),
             remembered: BTreeMap::new(),
             needs: BTreeSet::new(),
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
+            granted: BTreeMap::new(),
             leaving: None,
             told: None,
             compare_at: now + COMPARE,
@@ -148,6 +161,12 @@ impl Keeper {
     #[must_use]
     pub fn removed(&self) -> bool {
         self.ring.as_ref().is_some_and(|ring| ring.removed.contains(&self.me))
+    }
+
+    /// True when a store of that name owns something.
+    #[must_use]
+    pub fn owns(&self, peer: PeerName) -> bool {
+        self.owners.contains(&peer)
     }
 
     /// True while this peer hands its ranges over.
@@ -219,6 +238,7 @@ impl Keeper {
         let Some(ring) = &self.ring else { return };
         self.sum = ring.sum();
         self.own = ring.owned(self.me);
+        self.owners = names(ring);
         self.out.push_back(KeeperEvent::Ring(ring.clone()));
         self.out.push_back(KeeperEvent::Tell(part, except));
     }
@@ -247,6 +267,17 @@ impl Keeper {
             None if sum != 0 => self.out.push_back(KeeperEvent::SendSum(link, 0)),
             _ => {}
         }
+    }
+
+    /// Whether what `from` tells of its ring is looked at now: each change costs a commit, so a neighbour that tells many
+    /// is heard [`RINGS_RATE`] times a second. What is missed then, the comparison finds.
+    pub fn grants(&mut self, from: PeerName, now: Instant) -> bool {
+        let (left, since) = self.granted.get(&from).copied().unwrap_or((RINGS_MAX, now));
+        let gained = u32::try_from(now.since(since).as_millis() * u128::from(RINGS_RATE) / 1000).unwrap_or(RINGS_MAX);
+        let left = left.saturating_add(gained).min(RINGS_MAX);
+        let since = if gained > 0 { now } else { since };
+        self.granted.insert(from, (left.saturating_sub(1), since));
+        left > 0
     }
 
     /// A neighbour told its ring, or what changed of it.
@@ -313,17 +344,24 @@ impl Keeper {
         self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
     }
 
-    /// A peer's board is another one by now.
+    /// A peer's board is another one by now. True when the addresses outside the range changed.
     ///
     /// # Errors
     /// It does not read; nothing changed.
-    pub fn heard_board(&mut self, of: PeerId, bytes: &[u8]) -> Result<(), String> {
+    pub fn heard_board(&mut self, of: PeerId, bytes: &[u8]) -> Result<bool, String> {
         let board = Board::decode(bytes)?;
         let open: BTreeSet<u64> = board.asks.iter().map(|ask| ask.id).collect();
         self.answers.retain(|(peer, id), _| *peer != of.name || open.contains(id));
+        self.inbox.retain(|(peer, _), _| peer.name != of.name);
+        let to_me = board.asks.iter().filter(|ask| ask.to == self.me.name);
+        let new = to_me.filter(|ask| !self.answers.contains_key(&(of.name, ask.id)));
+        self.inbox.extend(new.map(|ask| ((of, ask.id), ask.what)));
+        let remembered = self.remembered.len();
         self.remembered.retain(|_, peer| *peer != of.name);
-        self.boards.insert(of.name, (of.uid, board));
-        Ok(())
+        let exceptions = board.exceptions.clone();
+        let before = self.boards.insert(of.name, (of.uid, board));
+        let same = before.map_or(exceptions.is_empty(), |(_, before)| before.exceptions == exceptions);
+        Ok(!same || remembered != self.remembered.len())
     }
 
     /// A peer is forgotten; its containers may live, so what they have outside the range is still theirs.
@@ -333,6 +371,8 @@ impl Keeper {
             self.remembered.extend(board.exceptions.into_iter().take(room).map(|addr| (addr, peer)));
         }
         self.conflicts.remove(&peer);
+        self.granted.remove(&peer);
+        self.inbox.retain(|(asker, _), _| asker.name != peer);
         self.answers.retain(|(asker, _), _| *asker != peer);
     }
 
@@ -397,6 +437,10 @@ impl Keeper {
             self.told = Some(board);
         }
     }
+}
+
+fn names(ring: &Ring) -> BTreeSet<PeerName> {
+    ring.shares.values().map(|share| share.owner.name).collect()
 }
 
 #[cfg(test)]

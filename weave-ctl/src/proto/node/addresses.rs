@@ -102,7 +102,10 @@ impl Node {
         }
     }
 
-    pub(super) fn heard_ring(&mut self, link: LinkId, from: PeerName, message: RingMessage) {
+    pub(super) fn heard_ring(&mut self, link: LinkId, from: PeerName, message: RingMessage, now: Instant) {
+        if !self.keeper.grants(from, now) {
+            return;
+        }
         let RingMessage { range, origin, shares, removed, whole } = message;
         let shares = shares.into_iter().map(|(token, epoch, owner)| (token, Share { epoch, owner })).collect();
         self.keeper.heard(link, from, &Part { range, origin, shares, removed }, whole);
@@ -112,24 +115,23 @@ impl Node {
     pub(super) fn heard_board(&mut self, from: PeerId, channel: &'static str, data: &[u8]) {
         let read = if channel == election::CHANNEL {
             let vote = Vote::decode(data);
-            vote.map(|vote| self.election.iter_mut().for_each(|election| election.heard(from, vote.clone())))
+            let heard = |vote: Vote| self.election.iter_mut().for_each(|election| election.heard(from, vote.clone()));
+            vote.map(heard).map(|()| false)
         } else {
+            self.remember_nickname(from.name);
             self.keeper.heard_board(from, data)
         };
-        if let Err(error) = read {
-            self.mesh.channel_error(channel, &format!("of {}: {error}", from.name));
-        }
-        if channel == board::CHANNEL {
-            self.refresh_exceptions();
-            self.remember_nickname(from.name);
+        match read {
+            Ok(true) => self.refresh_exceptions(),
+            Ok(false) => {}
+            Err(error) => self.mesh.channel_error(channel, &format!("of {}: {error}", from.name)),
         }
     }
 
     /// Peers that own something are known by nickname also when they are gone.
     fn remember_nickname(&mut self, peer: PeerName) {
         let nickname = self.mesh.nickname(peer);
-        let owns = self.keeper.ring().is_some_and(|ring| ring.shares.values().any(|s| s.owner.name == peer));
-        if owns && !nickname.is_empty() && self.nicknames.get(&peer) != Some(&nickname) {
+        if self.keeper.owns(peer) && !nickname.is_empty() && self.nicknames.get(&peer) != Some(&nickname) {
             self.nicknames.insert(peer, nickname);
             self.out.push_back(Output::Persist(Record::Nicknames(self.nicknames.clone())));
         }

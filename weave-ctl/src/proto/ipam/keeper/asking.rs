@@ -140,15 +140,10 @@ impl Keeper {
 
     /// Answers the questions on others' boards, and gives.
     pub(super) fn answer_others(&mut self, allocator: &Allocator) {
-        let me = self.me.name;
-        let open = self.boards.iter().flat_map(|(peer, (uid, board))| {
-            let from = PeerId { name: *peer, uid: *uid };
-            board.asks.iter().filter(move |ask| ask.to == me).map(move |ask| (from, ask.clone()))
-        });
-        let new = open.filter(|(from, ask)| !self.answers.contains_key(&(from.name, ask.id)));
-        let new: Vec<(PeerId, Ask)> = new.take(ANSWERS_MAX.saturating_sub(self.answers.len())).collect();
-        for (from, ask) in new {
-            let answer = match ask.what {
+        let room = ANSWERS_MAX.saturating_sub(self.answers.len());
+        let open: Vec<((PeerId, u64), Want)> = self.inbox.iter().take(room).map(|(key, want)| (*key, *want)).collect();
+        for ((from, id), want) in open {
+            let answer = match want {
                 Want::Heir => self.is_heir_of(from).then_some(None),
                 Want::Space(net) => Some(self.give_space(allocator, from, net)),
                 Want::Address(addr) => Some(self.give_address(allocator, from, addr)),
@@ -157,7 +152,8 @@ impl Keeper {
                 if let Some(text) = &mut no {
                     text.truncate(text.floor_char_boundary(REASON_MAX));
                 }
-                self.answers.insert((from.name, ask.id), no);
+                self.inbox.remove(&(from, id));
+                self.answers.insert((from.name, id), no);
             }
         }
     }

@@ -127,7 +127,9 @@ impl Network {
             }
             KeeperEvent::Board(bytes) => {
                 let of = peer.keeper.me;
-                self.each(&others, |keeper| keeper.heard_board(of, &bytes).unwrap());
+                self.each(&others, |keeper| {
+                    keeper.heard_board(of, &bytes).unwrap();
+                });
             }
         }
     }
@@ -366,6 +368,17 @@ fn addresses_outside_the_range_outlive_trouble() {
     assert_eq!(keeper.elsewhere(other), Some(id(2).name));
     keeper.heard_board(id(2), &board(&[])).unwrap();
     assert_eq!(keeper.elsewhere(other), None);
+}
+
+#[test]
+fn a_neighbour_that_tells_many_rings_is_heard_at_a_bounded_rate() {
+    let mut network = two_and_a_guest();
+    let keeper = &mut network.peer(1).keeper;
+    let heard = |keeper: &mut Keeper, now| (0..1000).filter(|_| keeper.grants(id(2).name, now)).count();
+    let at = |seconds| Instant::default() + Duration::from_secs(seconds);
+    assert_eq!(heard(keeper, at(1)), RINGS_MAX as usize);
+    assert_eq!(heard(keeper, at(2)), RINGS_RATE as usize);
+    assert!(keeper.grants(id(3).name, at(2)), "others are heard");
 }
 
 #[test]
