@@ -169,6 +169,9 @@ pub struct Status {
 pub struct RemovePeer {
     /// Its name or nickname.
     pub peer: String,
+    /// Even when most of those who own something are out of reach.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// From whom was taken over, and how much.

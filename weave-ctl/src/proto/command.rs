@@ -51,6 +51,8 @@ pub enum Command {
     RemovePeer {
         /// Its name, or its nickname.
         peer: String,
+        /// Even when most of those who own something are out of reach.
+        force: bool,
     },
     /// See to it that there is a ring, and tell how far that is.
     Consense,

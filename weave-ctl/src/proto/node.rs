@@ -231,7 +231,7 @@ impl Node {
                 self.out.push_back(Output::Shutdown(if teardown { Shutdown::Teardown } else { Shutdown::Stop }));
             }
             Command::Reset { force } => self.reset(id, force),
-            Command::RemovePeer { peer } => self.remove_peer(id, &peer),
+            Command::RemovePeer { peer, force } => self.remove_peer(id, &peer, force),
             Command::Consense => self.consense(id, now),
         }
     }

@@ -167,7 +167,13 @@ impl Gossip {
     }
 
     fn hold(&mut self, entry: Arc<Entry>, from: Option<LinkId>, alive: Alive<'_>, now: Instant) -> Offer {
+        let stranger = self.store.of(entry.key.owner).is_empty();
         let offer = self.store.offer(Arc::clone(&entry), alive);
+        if offer == Offer::New && stranger && from.is_some() {
+            // What was kept aside of a forgotten peer is held again: news to those who read it.
+            let others = self.store.of(entry.key.owner).iter().filter(|other| other.key != entry.key);
+            self.news.extend(others.cloned());
+        }
         if offer == Offer::New {
             if let Content::Unreadable(why) = &entry.content {
                 self.error(&entry.key.channel, &format!("of {}: {why}", entry.key.owner));

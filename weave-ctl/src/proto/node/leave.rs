@@ -11,6 +11,7 @@ use super::{Node, addresses::with_peers};
 use crate::proto::{
     command::{Answer, Refusal},
     io::{Output, RequestId, Severity, Shutdown},
+    ipam::Ring,
     name::{PeerId, PeerName, PeerUid},
     time::Instant,
 };
@@ -83,13 +84,13 @@ impl Node {
         }
     }
 
-    pub(super) fn remove_peer(&mut self, id: RequestId, text: &str) {
+    pub(super) fn remove_peer(&mut self, id: RequestId, text: &str, force: bool) {
         let answer =
-            self.try_remove_peer(text).map(|(peer, addresses, heir)| Answer::Removed { peer, addresses, heir });
+            self.try_remove_peer(text, force).map(|(peer, addresses, heir)| Answer::Removed { peer, addresses, heir });
         self.reply(id, answer.map_err(|why| Refusal(format!("{why}; nothing was changed"))));
     }
 
-    fn try_remove_peer(&mut self, text: &str) -> Result<(PeerName, u64, PeerName), String> {
+    fn try_remove_peer(&mut self, text: &str, force: bool) -> Result<(PeerName, u64, PeerName), String> {
         let Some(ring) = self.keeper.ring() else {
             return Err("there is no ring yet, so no peer owns addresses".to_owned());
         };
@@ -120,12 +121,32 @@ impl Node {
                 self.nickname(name)
             ));
         }
+        if !force {
+            self.most_are_reached()?;
+        }
         let heir = with_peers(&self.mesh, |peers| self.keeper.successor(peers));
         let addresses = self.keeper.remove(&stores, heir);
         let (from, to) = (self.nickname(name), self.nickname(heir.name));
         let text = format!("{addresses} addresses of {name}({from}) were taken over by {}({to})", heir.name);
         self.log(Severity::Warn, text);
         Ok((name, addresses, heir.name))
+    }
+
+    /// Two parts of a split network cannot both reach more than half of those who own something, so they do not both take
+    /// over from a peer.
+    fn most_are_reached(&self) -> Result<(), String> {
+        let owners = self.keeper.ring().map(Ring::owners).unwrap_or_default();
+        let owners: BTreeSet<PeerName> = owners.into_iter().map(|id| id.name).collect();
+        let me = self.mesh.me().name;
+        let reached = owners.iter().filter(|name| **name == me || self.mesh.reached(**name)).count();
+        if reached * 2 > owners.len() {
+            return Ok(());
+        }
+        Err(format!(
+            "only {reached} of the {} peers that own addresses are reached from here, and another part of a split network \
+             could take over as well: use `rmpeer --force` when the others are dead, on one peer only",
+            owners.len()
+        ))
     }
 
     /// The peer that the operator means, by name or by a nickname that one peer alone has.

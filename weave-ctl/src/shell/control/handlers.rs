@@ -167,7 +167,7 @@ async fn consense(State(app): State<App>) -> Reply<types::Consensus> {
 
 async fn remove_peer(State(app): State<App>, request: Request) -> Reply<types::RemovedPeer> {
     let body: types::RemovePeer = app.body(request).await?;
-    match app.command(Command::RemovePeer { peer: body.peer }).await? {
+    match app.command(Command::RemovePeer { peer: body.peer, force: body.force }).await? {
         Answer::Removed { peer, addresses, heir } => {
             Ok(Json(types::RemovedPeer { peer: peer.to_string(), addresses, heir: heir.to_string() }))
         }

@@ -235,3 +235,17 @@ fn comparisons_are_answered_at_a_bounded_rate() {
     assert_eq!(flood(victim, at(100_000)), ANSWERS_MAX as usize);
     assert_eq!(flood(victim, at(101_000)), ANSWERS_RATE as usize);
 }
+
+#[test]
+fn what_was_kept_aside_of_a_forgotten_peer_is_news_when_it_comes_back() {
+    let mut gossip = Gossip::new(name(1), vec!["board"], Arc::new(Verify), Rng::new([1; 32]), at(0));
+    gossip.link_up(LinkId(0), at(0));
+    let board = Verify.open(&sign(&key(2, 0), name(2), "board", (1, 1), vec![7])).unwrap();
+    gossip.introduce(LinkId(0), entry(&record(2, 1, &[])), ANYBODY, at(0));
+    gossip.introduce(LinkId(0), Arc::clone(&board), ANYBODY, at(0));
+    while gossip.poll_news().is_some() {}
+    gossip.store_mut().forget(name(2), at(1));
+    gossip.introduce(LinkId(0), entry(&record(2, 2, &[])), ANYBODY, at(2));
+    let news: Vec<String> = std::iter::from_fn(|| gossip.poll_news()).map(|entry| entry.key.channel.clone()).collect();
+    assert!(news.contains(&"board".to_owned()) && news.len() == 2, "{news:?}");
+}
