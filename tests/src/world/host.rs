@@ -28,6 +28,8 @@ use super::{
 pub struct Spec {
     /// Its peer's name; `None` for the usual one of its number.
     pub name: Option<PeerName>,
+    /// Its nickname; `None` for the usual one of its number.
+    pub nickname: Option<String>,
     /// Names that the range is divided among; none for a peer that adopts the ring.
     pub seeds: Vec<PeerName>,
     /// How the range is divided where there are no seeds.
@@ -52,6 +54,7 @@ impl Default for Spec {
     fn default() -> Self {
         Self {
             name: None,
+            nickname: None,
             seeds: Vec::new(),
             init: Init::Undeclared,
             targets: Vec::new(),
@@ -155,7 +158,7 @@ impl Host {
         let name = spec.name.unwrap_or(name(id));
         let launch = Launch {
             name: Some(name),
-            nickname: format!("h{id}"),
+            nickname: spec.nickname.clone().unwrap_or_else(|| format!("h{id}")),
             range: Some(spec.range),
             default_subnet: None,
             init: if spec.seeds.is_empty() { spec.init } else { Init::Seeds },

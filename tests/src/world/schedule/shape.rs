@@ -90,6 +90,7 @@ fn spec(world: &mut World, network: &Network, id: HostId, hosts: HostId) -> Spec
     }
     Spec {
         name: Some(network.names[at]),
+        nickname: None,
         seeds: if at < network.seeds { network.names[..network.seeds].to_vec() } else { Vec::new() },
         init: if id <= network.electors { Init::Election(network.electors) } else { Init::Observer },
         range: network.range,
