@@ -17,8 +17,10 @@ use weave_tests::lab::weave_ctl;
 /// A user without rights.
 const NOBODY: u32 = 65534;
 /// Every verb.
-const VERBS: [&str; 11] =
-    ["launch", "connect", "forget", "status", "attach", "detach", "ps", "stop", "reset", "report", "version"];
+const VERBS: [&str; 13] = [
+    "launch", "connect", "forget", "consense", "status", "attach", "detach", "ps", "rmpeer", "stop", "reset", "report",
+    "version",
+];
 
 /// A host on which nothing runs.
 struct Host {
@@ -129,7 +131,15 @@ fn missing_words() {
     refused(
         "missing_words",
         2,
-        &[&["connect"], &["forget"], &["attach"], &["detach"], &["attach", "10.32.0.5"], &["connect", "--json"]],
+        &[
+            &["connect"],
+            &["forget"],
+            &["attach"],
+            &["detach"],
+            &["attach", "10.32.0.5"],
+            &["connect", "--json"],
+            &["rmpeer"],
+        ],
     );
 }
 
@@ -197,9 +207,12 @@ fn malformed_settings() {
             &["launch", "--conn-limit", "0"],
             &["launch", "--conn-limit", "1025"],
             &["launch", "--conn-limit", "many", "--json"],
-            &["launch", "--ipalloc-init", "consensus=3"],
-            &["launch", "--ipalloc-init", "observer"],
+            &["launch", "--ipalloc-init", "consensus=0"],
+            &["launch", "--ipalloc-init", "consensus"],
             &["launch", "--ipalloc-init", "seed=::1", "--seed", "::1"],
+            &["launch", "--initial-peer-count", "0"],
+            &["launch", "--initial-peer-count", "three", "--json"],
+            &["launch", "--initial-peer-count", "3", "--observer"],
             &["launch", "--password-file", "/nonexistent"],
             &["launch", "--password", ""],
         ],
@@ -219,6 +232,7 @@ fn malformed_addresses() {
             &["attach", "10.32.0", "c1"],
             &["attach", "10.32.0.1/33", "c1"],
             &["attach", "net:10.32.0.1/24", "c1"],
+            &["attach", "net:10.32.0.0/31", "c1"],
             &["attach", "10.32.0.1", "fd00::1", "c1"],
             &["detach", "10.32.0.256", "c1"],
             &["detach", "net:default", "c1"],
@@ -244,6 +258,8 @@ fn no_controller() {
             &["report", "--graph"],
             &["stop"],
             &["reset"],
+            &["consense"],
+            &["rmpeer", "host2"],
             &["status", "--json"],
         ],
     );

@@ -88,6 +88,11 @@ fn malformed_words_to_a_running_controller() {
         (&["launch", "--name", "host1"], &["host1"]),
         (&["launch", "--ipalloc-range", "10.0.0.1/24"], &["10.0.0.0/24"]),
         (&["launch", "--ipalloc-range", "10.0.0.0/31"], &["too small", "/30"]),
+        (&["launch", "--initial-peer-count", "0"], &["number of electors", "\"0\"", "from 1 to"]),
+        (&["launch", "--ipalloc-init", "consensus=-1"], &["number of electors", "\"-1\""]),
+        (&["launch", "--ipalloc-init", "vote"], &["\"vote\"", "consensus=N", "observer"]),
+        (&["launch", "--seed", "::1,host2"], &["host2"]),
+        (&["launch", "--seed", "::1,::2,::1"], &["00:00:00:00:00:01 is named twice"]),
     ] {
         refused(host, args, 2, words);
     }
@@ -106,14 +111,19 @@ fn impossible_wishes_to_a_running_controller() {
         (&["attach", "no-such-container"][..], &["no-such-container", "/run/netns"][..]),
         (&["attach", "/etc/passwd"], &["is not a network namespace"]),
         (&["attach", host.netns()], &["the controller's own"]),
-        (&["attach", "192.168.1.1", &second], &["outside the network's range 10.32.0.0/12"]),
+        (&["attach", "192.168.1.1", &second], &["outside the network's range 10.32.0.0/12", "192.168.1.1/24"]),
         (&["attach", &taken, &second], &[&taken, "already in use by", &host.container(1)]),
-        (&["attach", &foreign, &second], &[&foreign, "owned by other peer", "00:00:00:00:00:02"]),
+        (&["attach", &foreign, &second], &[&foreign, "owned by other peer", "00:00:00:00:00:02", &other.container(1)]),
         (&["attach", "10.32.0.0", &second], &["network or broadcast"]),
         (&["attach", "net:10.0.0.0/24", &second], &["out of bounds"]),
         (&["detach", &second], &["is not attached"]),
         (&["detach", "10.32.9.9", &host.container(1)], &["does not have address 10.32.9.9"]),
+        (&["attach", "192.168.1.0/24", &second], &["network or broadcast"]),
         (&["forget", "nobody"], &["nobody is not a target"]),
+        (&["rmpeer", "::1"], &["cannot remove itself", "reset", "nothing was changed"]),
+        (&["rmpeer", "host-2"], &["00:00:00:00:00:02(host-2) is alive", "reset", "nothing was changed"]),
+        (&["rmpeer", "nobody"], &["no peer is called nobody", "status ipam", "nothing was changed"]),
+        (&["rmpeer", "::9"], &["00:00:00:00:00:09 owns no addresses", "status ipam", "nothing was changed"]),
         (&["launch"], &["already running"]),
     ] {
         refused(host, args, 1, words);

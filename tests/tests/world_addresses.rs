@@ -112,7 +112,7 @@ fn a_peer_alone_divides_the_range_by_itself_and_one_with_peers_never() {
     world.launch(2, &[], &[1]);
     assert_eq!(attach(&mut world, 1, "c", vec![]).map(drop_answer), None, "it waits");
     let state = status(&mut world, 1).ipam.state;
-    assert!(state.contains("--initial-peer-count or --seed"), "with the way out: {state}");
+    assert!(state.contains("launch it again with --initial-peer-count 1"), "with the way out: {state}");
 }
 
 fn drop_answer(_: Result<Answer, Refusal>) {}

@@ -64,6 +64,12 @@ impl Host {
         Self { run: run.to_owned(), state: state.to_owned(), pins: pins.to_owned(), ..self.clone() }
     }
 
+    /// This host with another `weave-ctl`.
+    #[must_use]
+    pub fn with_binary(&self, binary: &Path) -> Self {
+        Self { binary: binary.to_owned(), ..self.clone() }
+    }
+
     /// Adds container `c`: an empty namespace.
     ///
     /// # Errors
@@ -146,6 +152,16 @@ impl Host {
     pub fn weave(&self, args: &[&str]) -> Result<String> {
         let command = self.command(args);
         run(&command.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Launches the controller under the host's number as name and nickname, with these arguments too; what it printed.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn launch(&self, args: &[&str]) -> Result<String> {
+        let names =
+            ["launch", "--name", &format!("::{:x}", self.number), "--nickname", &format!("host-{}", self.number)];
+        self.weave(&[&names, args].concat())
     }
 
     /// The sentence with which `weave-ctl` refuses on this host.

@@ -16,6 +16,7 @@ pub mod cmd;
 pub mod everyone;
 pub mod faults;
 pub mod host;
+pub mod ipam;
 pub mod load;
 pub mod member;
 pub mod peer;
@@ -208,14 +209,10 @@ impl Lab {
     /// # Errors
     /// When it refuses.
     pub fn launch(&self, n: usize, extra: &[&str]) -> Result<String> {
-        let seeds = (1..=self.hosts.len()).map(|n| format!("::{n}")).collect::<Vec<_>>().join(",");
-        let name = format!("::{n}");
-        let nickname = format!("host-{n}");
-        let mut args = vec!["launch", "--name", &name, "--nickname", &nickname, "--seed", &seeds];
+        let seeds = (1..=self.hosts.len()).map(|n| format!("::{n:x}")).collect::<Vec<_>>().join(",");
         let own = self.plan.args(n);
-        args.extend(own.iter().map(String::as_str));
-        args.extend(extra);
-        self.host(n).weave(&args)
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        self.host(n).launch(&[&["--seed", &seeds], &own[..], extra].concat())
     }
 
     fn on_every_host(&self, work: impl Fn(&Host) -> Result<()> + Sync) -> Result<()> {

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use super::PREFIX_MAX;
 use crate::proto::command::AddrRequest;
 
 /// Text that is not an address argument.
@@ -19,6 +20,14 @@ pub enum AddrError {
         text: String,
         /// The subnet it lies in.
         network: Ipv4Net,
+    },
+    /// A subnet without room for addresses beside its own and that for broadcast.
+    #[error(
+        "{text:?} is too small a subnet: at least a /{PREFIX_MAX} is needed; one address is written without `net:`"
+    )]
+    TooSmall {
+        /// The argument.
+        text: String,
     },
     /// Only an address can be taken away.
     #[error("{0:?} is not a single address: name the address to take away, as `ps` shows it")]
@@ -38,6 +47,9 @@ pub fn attach(text: &str) -> Result<AddrRequest, AddrError> {
         let net: Ipv4Net = cidr.parse().ok().ok_or_else(form)?;
         if net != net.trunc() {
             return Err(AddrError::HostBits { text: text.to_owned(), network: net.trunc() });
+        }
+        if net.prefix_len() > PREFIX_MAX {
+            return Err(AddrError::TooSmall { text: text.to_owned() });
         }
         return Ok(AddrRequest::Subnet(net));
     }

@@ -207,6 +207,10 @@ fn address_arguments() {
     );
 
     assert_eq!(addr::detach("ip:10.32.0.5/24"), Ok(ip));
+    for text in ["net:10.32.1.0/31", "net:10.32.1.5/32"] {
+        let sentence = addr::attach(text).expect_err("a refusal").to_string();
+        assert!(sentence.contains("too small a subnet") && sentence.contains("/30"), "{sentence}");
+    }
     for text in ["net:default", "net:10.32.1.0/24"] {
         assert_eq!(addr::detach(text), Err(addr::AddrError::NotSingle(text.to_owned())));
     }

@@ -271,9 +271,15 @@ impl Endpoints {
     ) -> Result<Vec<Ipv4Net>, Stop> {
         let mut addrs = held.to_vec();
         let asked = if asked.is_empty() && held.is_empty() { &[AddrRequest::Default] } else { asked };
-        let stop = |error: AllocError| match error.need() {
-            Some(need) => Stop::Wait(need, error.to_string()),
-            None => Refusal(format!("{error}; {id} was left as it was")).into(),
+        let absent = |holder: &String| matches!(self.stages.get(holder), Some(Stage::Absent(_)));
+        let stop = |error: AllocError| match (error.need(), &error) {
+            (Some(need), _) => Stop::Wait(need, error.to_string()),
+            (None, AllocError::Taken(addr, holder)) if absent(holder) => Refusal(format!(
+                "address {addr} is kept for {holder}, which is not attached: detach {holder} to free it; {id} was left \
+                 as it was"
+            ))
+            .into(),
+            (None, _) => Refusal(format!("{error}; {id} was left as it was")).into(),
         };
         for request in asked {
             let default = self.allocator.default_subnet();

@@ -83,7 +83,8 @@ impl Node {
                 if !reachable && self.keeper.owned() == 0 {
                     "all IP ranges owned by unreachable peers - use `rmpeer` if they are dead".to_owned()
                 } else {
-                    format!("waiting for IP(s) to become available for {count} containers: {why}")
+                    let containers = if count == 1 { "container" } else { "containers" };
+                    format!("waiting for IP(s) to become available for {count} {containers}: {why}")
                 }
             }
             (Access::Ring(_), None) if self.keeper.owned() == 0 => {

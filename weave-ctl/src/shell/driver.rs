@@ -79,6 +79,8 @@ struct Driver {
     control: Option<Control>,
     dirs: Dirs,
     anchor: String,
+    /// A sentence about a route of this host that leads into the range.
+    overlap: Option<String>,
     xdp: Xdp,
     clock: Clock,
     inputs: mpsc::Receiver<Input>,

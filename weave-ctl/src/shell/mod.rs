@@ -14,6 +14,7 @@ pub mod links;
 pub mod lock;
 mod netlink;
 pub mod netns;
+pub mod overlap;
 pub mod probes;
 pub mod store;
 pub mod underlay;

@@ -166,6 +166,10 @@ fn peers(peers: &[Peer]) -> String {
 }
 
 fn ipam(ipam: &Ipam) -> String {
+    if ipam.owners.is_empty() {
+        // Nothing is divided yet: why not is all there is to say.
+        return table::lines(std::slice::from_ref(&ipam.state));
+    }
     let rows = ipam.owners.iter().map(|owner| {
         vec![
             peer(&owner.id),

@@ -306,7 +306,9 @@ fn targets_and_shares() {
     assert!(shown.contains(" 1048576 IPs (100.0% of total) (0 active)\n"), "{shown}");
     assert!(shown.contains("       1 IPs (00.0% of total)\n"), "{shown}");
     whole.ipam.owners.clear();
-    assert_eq!(status(&whole, Some(StatusPart::Ipam), false), "");
+    whole.ipam.state = "awaiting consensus: 1 of 3 electors known (quorum: 2)".to_owned();
+    let shown = status(&whole, Some(StatusPart::Ipam), false);
+    assert_eq!(shown, "awaiting consensus: 1 of 3 electors known (quorum: 2)\n");
 }
 
 #[test]

@@ -109,17 +109,19 @@ impl Election {
         }
     }
 
-    /// What a peer told. Its name's first store counts.
+    /// What a peer told. Its name's first store counts, of those that declare what this peer declares: no other can have
+    /// voted with it.
     pub fn heard(&mut self, from: PeerId, vote: Vote) {
         if from.name == self.me.name {
-            if from != self.me {
+            if from != self.me && self.declares_the_same(&vote) {
                 self.twice.insert(from.name);
             }
             return;
         }
         // A store that voted in an earlier run of this peer is remembered too.
         let other = |id: &PeerId| id.name == from.name && *id != from;
-        let known = self.vote.known.iter().any(other) || self.heard.get(&from.name).is_some_and(|(id, _)| other(id));
+        let first = self.heard.get(&from.name).filter(|(_, vote)| self.declares_the_same(vote));
+        let known = self.vote.known.iter().any(other) || first.is_some_and(|(id, _)| other(id));
         if known {
             self.twice.insert(from.name);
         } else if self.heard.len() < VOTERS_MAX || self.heard.contains_key(&from.name) {
@@ -143,10 +145,13 @@ impl Election {
         self.decided = true;
     }
 
+    fn declares_the_same(&self, vote: &Vote) -> bool {
+        vote.count.is_some() && vote.count == self.vote.count && vote.range == self.range
+    }
+
     /// Voters other than this peer that declare what it declares.
     fn voters(&self) -> impl Iterator<Item = (PeerId, &Vote)> + '_ {
-        let same = move |vote: &Vote| vote.count.is_some() && vote.count == self.vote.count && vote.range == self.range;
-        self.heard.values().filter(move |(_, vote)| same(vote)).map(|(id, vote)| (*id, vote))
+        self.heard.values().filter(|(_, vote)| self.declares_the_same(vote)).map(|(id, vote)| (*id, vote))
     }
 
     /// Voters known, this one among them, and how many must agree; `None` for an observer.

@@ -152,6 +152,21 @@ fn those_who_declare_different_numbers_do_not_elect_together() {
 }
 
 #[test]
+fn one_that_declared_another_number_and_begins_anew_with_the_right_one_votes() {
+    let mut network = Network::new(&[Role::Voter(2), Role::Voter(3)]);
+    network.peers[0].2.need();
+    network.settle();
+    assert!(network.outcomes().is_empty());
+    let fresh = store(2, 22);
+    network.peers[1] = (fresh, Role::Voter(2), election(fresh, Role::Voter(2), None));
+    // It hears of its former store, too.
+    let former = network.stored[1].take().unwrap();
+    network.peers[1].2.heard(id(2), former);
+    network.settle();
+    assert_eq!(network.decided, vec![Some(vec![id(1), fresh]); 2]);
+}
+
+#[test]
 fn more_than_declared_are_no_electorate() {
     let mut network = Network::new(&[Role::Voter(2); 3]);
     for (to, from) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {

@@ -236,6 +236,9 @@ fn a_vanished_interface_releases() {
     attached(&mut endpoints, "c");
     assert!(!endpoints.vanished("eth0", NOW));
     assert!(endpoints.vanished("wv0a000001", NOW));
+    let fixed = AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 1), None);
+    let kept = refusal(&attach(&mut endpoints, "other", &[fixed]));
+    assert!(kept.contains("is kept for c, which is not attached: detach c to free it"), "{kept}");
     assert!(endpoints.installed().is_empty(), "no packet goes there any more");
     endpoints.handle_timeout(NOW + GRACE / 2);
     assert_eq!(endpoints.allocator().active(), 1, "kept for a container that restarts");

@@ -63,9 +63,20 @@ pub enum Want {
     /// This very address.
     #[serde(rename = "c")]
     Address(Ipv4Addr),
+    /// A word that the other takes the ranges of the peer that asks, which leaves, over; and stays until it has.
+    #[serde(rename = "l")]
+    Willing,
     /// A word that all ranges of the peer that asks are the other's now.
     #[serde(rename = "h")]
     Heir,
+}
+
+impl Want {
+    /// True for what a peer asks that leaves.
+    #[must_use]
+    pub fn is_of_leaving(self) -> bool {
+        matches!(self, Self::Willing | Self::Heir)
+    }
 }
 
 /// An answer.

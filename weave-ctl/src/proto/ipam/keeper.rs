@@ -111,6 +111,8 @@ pub struct Keeper {
     /// Rings that each neighbour may still tell, and since when.
     granted: BTreeMap<PeerName, (u32, Instant)>,
     leaving: Option<Leaving>,
+    /// Everything was handed over, and no heir has said yet that it has it.
+    unconfirmed: bool,
     told: Option<Board>,
     compare_at: Instant,
     rng: Rng,
@@ -139,6 +141,7 @@ impl Keeper {
             answers: BTreeMap::new(),
             granted: BTreeMap::new(),
             leaving: None,
+            unconfirmed: false,
             told: None,
             compare_at: now + COMPARE,
             rng,
@@ -392,7 +395,7 @@ impl Keeper {
         self.claim(peers);
         self.answer_others(allocator);
         self.ask(peers, now);
-        self.leave(now);
+        self.leave(peers, now);
         if self.compare_at <= now {
             self.compare_at = now + self.rng.jitter(COMPARE);
             self.out.push_back(KeeperEvent::Compare(self.sum));

@@ -191,8 +191,8 @@ impl Node {
             return if targets {
                 "idle: this peer divides the range alone when the first address is needed".to_owned()
             } else {
-                "awaiting the ring of another peer; when none has one, `reset` and launch one peer with \
-                 --initial-peer-count or --seed"
+                "awaiting the ring of another peer; when none has one, `stop` one peer and launch it again with \
+                 --initial-peer-count 1"
                     .to_owned()
             };
         };

@@ -30,7 +30,8 @@ impl Node {
         }
         let owned = self.keeper.owned();
         let heir = with_peers(&self.mesh, |peers| self.keeper.heir(peers));
-        if owned == 0 || (heir.is_none() && force) {
+        let nothing = owned == 0 && !self.keeper.unconfirmed();
+        if nothing || (heir.is_none() && force) {
             return self.wipe(id, Shutdown::Wipe);
         }
         if heir.is_none() {
@@ -55,7 +56,7 @@ impl Node {
         if self.keeper.is_leaving() || self.endpoints.is_working() {
             return;
         }
-        if self.keeper.owned() == 0 {
+        if self.keeper.owned() == 0 && !self.keeper.unconfirmed() {
             return;
         }
         let left = self.endpoints.allocator().containers().len();

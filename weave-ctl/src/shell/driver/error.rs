@@ -2,11 +2,14 @@
 
 use std::io;
 
+use ipnet::Ipv4Net;
+
 use crate::{
     proto::boot::BootError,
     shell::{
         anchor::AnchorError, control::ControlError, datapath::DatapathError, endpoints::EndpointError,
-        links::LinksError, lock::LockError, probes::ProbesError, store::StoreError, underlay::UnderlayError,
+        links::LinksError, lock::LockError, overlap::HostRoute, probes::ProbesError, store::StoreError,
+        underlay::UnderlayError,
     },
 };
 
@@ -25,6 +28,17 @@ pub enum RunError {
     /// The launch contradicts the store.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// Nobody chose the range, and the host has other uses for its addresses.
+    #[error(
+        "the default range {range} overlaps this host's route {route}: choose a free one with --ipalloc-range, the same \
+         on all peers; nothing was changed"
+    )]
+    Overlap {
+        /// The range.
+        range: Ipv4Net,
+        /// The route.
+        route: HostRoute,
+    },
     /// The control port.
     #[error(transparent)]
     Links(#[from] LinksError),

@@ -121,9 +121,13 @@ impl Driver {
         let bpf_dir = self.dirs.bpf.display().to_string();
         let facts = match self.datapath.facts() {
             Ok(facts) => facts,
-            Err(error) => return KernelFacts { bpf_dir, warnings: vec![error.to_string()], ..KernelFacts::default() },
+            Err(error) => {
+                let warnings = self.overlap.iter().cloned().chain([error.to_string()]).collect();
+                return KernelFacts { bpf_dir, warnings, ..KernelFacts::default() };
+            }
         };
         let datapath::KernelFacts { hook: _, counters, drops, maps, programs, links, unreachable } = facts;
+        let unreachable = unreachable.into_iter().map(|peer| format!("this host has no route to peer {peer}"));
         let device = |link: &datapath::Attachment| match link.mode {
             Some(mode) => format!("{} ({mode})", link.device),
             None => link.device.clone(),
@@ -135,7 +139,7 @@ impl Driver {
             drops: drops.into_iter().map(|d| (d.reason.to_owned(), d.packets)).collect(),
             maps: maps.into_iter().map(|m| (m.name.to_owned(), m.entries, m.capacity)).collect(),
             programs: programs.into_iter().map(|p| (p.name.to_owned(), p.id, on(p.name))).collect(),
-            warnings: unreachable.into_iter().map(|peer| format!("this host has no route to peer {peer}")).collect(),
+            warnings: self.overlap.iter().cloned().chain(unreachable).collect(),
         }
     }
 }

@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use ipnet::Ipv4Net;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant as Clock, sleep},
 };
+use tracing::warn;
 use weave_common::{
     config::{Config, SCHEMA},
     vxlan,
@@ -35,6 +37,7 @@ use crate::{
         endpoints, identity,
         links::{Links, LinksConfig},
         lock::{self, Lock, LockError},
+        overlap,
         probes::Probes,
         store::Store,
         underlay,
@@ -64,7 +67,10 @@ impl Driver {
         let LaunchConfig { launch, listen, password, xdp, dirs } = config;
         let (store, stored) = Store::open(&dirs.state)?;
         let seed = entropy().map_err(RunError::Runtime)?;
+        // A network that exists is not kept from starting again by a route that came since.
+        let chosen = launch.range.is_some() || stored.params.is_some();
         let boot = boot::resume(stored, &launch, identity::derive(), &mut Rng::new(seed))?;
+        let overlap = look_for_overlap(boot.params.range, chosen).await?;
 
         let (to_driver, inputs) = mpsc::channel(QUEUE);
         let port = launch.port;
@@ -89,6 +95,7 @@ impl Driver {
             control: Some(control),
             dirs,
             anchor,
+            overlap,
             xdp,
             clock: Clock::now(),
             inputs,
@@ -125,6 +132,25 @@ impl Driver {
     }
 }
 
+/// A sentence about a route of this host that leads into the range.
+async fn look_for_overlap(range: Ipv4Net, chosen: bool) -> Result<Option<String>, RunError> {
+    match overlap::find(range).await {
+        Ok(Some(route)) if !chosen => Err(RunError::Overlap { range, route }),
+        Ok(route) => Ok(route.map(|route| {
+            let text = format!(
+                "the range {range} overlaps this host's route {route}: by addresses in both, containers mean containers, \
+                 and this host means other hosts"
+            );
+            warn!("{text}");
+            text
+        })),
+        Err(error) => {
+            warn!("cannot tell whether this host has routes into the range {range}: {error}");
+            Ok(None)
+        }
+    }
+}
+
 /// The GRO anchor and the programs: the anchor's own is in place before the data port is open.
 async fn dataplane(bpf_dir: &Path, port: u16) -> Result<(Datapath, Existing, String), RunError> {
     let data_port = port.saturating_add(1);
@@ -154,10 +180,10 @@ async fn take_back(bpf_dir: &Path, anchor: &str, (pinned, anchored): (bool, bool
     // Whoever holds the directory by now needs what is there.
     let Ok(_lock) = lock::take(bpf_dir) else { return };
     if !pinned && let Err(left) = Datapath::teardown(bpf_dir) {
-        tracing::warn!("{left}");
+        warn!("{left}");
     }
     if !anchored && let Err(left) = anchor::remove(anchor).await {
-        tracing::warn!("{left}");
+        warn!("{left}");
     }
 }
 

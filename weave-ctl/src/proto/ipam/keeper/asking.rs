@@ -55,7 +55,7 @@ impl Keeper {
         });
         let usable = self.ring.is_some() && !self.removed() && self.leaving.is_none();
         let wants: BTreeSet<Want> = wants.take(if usable { ASKS_MAX - 1 } else { 0 }).collect();
-        self.asked.retain(|want, _| wants.contains(want) || *want == Want::Heir);
+        self.asked.retain(|want, _| wants.contains(want) || want.is_of_leaving());
         for want in wants {
             let id = self.rng.bits();
             let new = || Asked { id, to: None, tried: BTreeSet::new(), until: now };
@@ -144,6 +144,7 @@ impl Keeper {
         let open: Vec<((PeerId, u64), Want)> = self.inbox.iter().take(room).map(|(key, want)| (*key, *want)).collect();
         for ((from, id), want) in open {
             let answer = match want {
+                Want::Willing => Some((!self.may_inherit()).then(|| "it is leaving itself".to_owned())),
                 Want::Heir => self.is_heir_of(from).then_some(None),
                 Want::Space(net) => Some(self.give_space(allocator, from, net)),
                 Want::Address(addr) => Some(self.give_address(allocator, from, addr)),

@@ -1,11 +1,22 @@
 //! Leaving: all ranges go to an heir, who says that it has them, before anything is forgotten here.
+//!
+//! ```text
+//! asks a peer whether it is willing -- no: it leaves itself --> asks another
+//!   | yes: it stays until it has everything
+//!   v
+//! hands everything over, and asks whether the heir knows -- yes --> left
+//! ```
+//! An heir that said yes and is then told to leave waits for those who count on it, and hands on what it got.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Asked, Keeper, KeeperEvent, Peers};
 use crate::proto::{
-    ipam::{board::Want, ring::Ring},
-    name::PeerId,
+    ipam::{
+        board::{Board, Want},
+        ring::Ring,
+    },
+    name::{PeerId, PeerName},
     time::Instant,
 };
 
@@ -13,9 +24,13 @@ use crate::proto::{
 pub(super) const HEIR_WAIT: Duration = Duration::from_secs(10);
 
 /// A peer that leaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leaving {
     heir: PeerId,
+    /// The heir was willing, and owns everything by now.
+    handed: bool,
+    /// Who was not willing.
+    refused: BTreeSet<PeerName>,
     until: Instant,
 }
 
@@ -32,14 +47,29 @@ impl Keeper {
         self.ring.as_ref().map_or(0, |ring| ring.owned(self.me))
     }
 
-    /// Who could take everything over: somebody who is reached, before others one that owns something.
+    /// True when a hand-over is not confirmed: also when this peer owns nothing, it must not forget that.
+    #[must_use]
+    pub fn unconfirmed(&self) -> bool {
+        self.unconfirmed
+    }
+
+    /// Who could take everything over: somebody who is reached and stays, before others one that owns something.
     #[must_use]
     pub fn heir(&self, peers: Peers<'_>) -> Option<PeerId> {
-        let owners = self.ring.as_ref()?.owners();
-        let others = self.boards.iter().map(|(name, (uid, _))| PeerId { name: *name, uid: *uid });
+        self.heirs(peers).next()
+    }
+
+    /// All who could, the best first.
+    fn heirs(&self, peers: Peers<'_>) -> impl Iterator<Item = PeerId> {
+        let owners = self.ring.as_ref().map(Ring::owners).unwrap_or_default();
+        let stays = |board: &Board| board.asks.iter().all(|ask| !ask.what.is_of_leaving());
+        let others = self.boards.iter().filter(|(_, (_, board))| self.ring.is_some() && stays(board));
+        let others = others.map(|(name, (uid, _))| PeerId { name: *name, uid: *uid });
         let others = others.filter(|id| id.name != self.me.name && (peers.reached)(id.name));
         let able = others.filter(|id| !self.conflicts.contains_key(&id.name) && !self.outcast(*id));
-        able.min_by_key(|id| (!owners.contains(id), *id))
+        let mut able: Vec<PeerId> = able.collect();
+        able.sort_by_key(|id| (!owners.contains(id), *id));
+        able.into_iter()
     }
 
     /// Who takes over from a peer that is removed: the lowest of those who own something and are reached, so that all who
@@ -56,13 +86,16 @@ impl Keeper {
         self.ring.as_ref().is_some_and(|ring| ring.removed.contains(&id))
     }
 
-    /// Hands everything to `heir`; [`KeeperEvent::Left`] tells how that ended.
+    /// Hands everything to `heir`, or to another when that one leaves too; [`KeeperEvent::Left`] tells how that ended.
     pub fn hand_over(&mut self, heir: PeerId, now: Instant) {
-        let (me, id) = (self.me, self.rng.bits());
-        self.change(|ring| ring.hand_over(me, heir));
-        let until = now + HEIR_WAIT;
-        self.asked.insert(Want::Heir, Asked::of(id, heir.name, until));
-        self.leaving = Some(Leaving { heir, until });
+        let (id, until) = (self.rng.bits(), now + HEIR_WAIT);
+        self.asked.insert(Want::Willing, Asked::of(id, heir.name, until));
+        self.leaving = Some(Leaving { heir, handed: false, refused: BTreeSet::new(), until });
+    }
+
+    /// True for one that stays, as far as it knows.
+    pub(super) fn may_inherit(&self) -> bool {
+        self.ring.is_some() && !self.removed() && self.leaving.is_none()
     }
 
     /// True when nothing is `from`'s any more, and this peer knows.
@@ -70,22 +103,90 @@ impl Keeper {
         self.ring.as_ref().is_some_and(|ring| ring.owned(from) == 0)
     }
 
-    /// Ends when the heir has answered, or did not in time.
-    pub(super) fn leave(&mut self, now: Instant) {
-        let Some(leaving) = self.leaving else { return };
-        let id = self.asked.get(&Want::Heir).map_or(0, Asked::id);
-        let answered = self.answer_of(leaving.heir.name, id).is_some();
-        if !answered && now < leaving.until {
+    /// True while others that leave count on this peer: it said that it was willing, and does not have everything yet.
+    fn is_counted_on(&self) -> bool {
+        let asks = self.boards.iter().flat_map(|(peer, (_, board))| board.asks.iter().map(move |ask| (*peer, ask)));
+        asks.filter(|(_, ask)| ask.to == self.me.name).any(|(peer, ask)| {
+            let answer = self.answers.get(&(peer, ask.id));
+            match ask.what {
+                Want::Willing => answer == Some(&None),
+                Want::Heir => answer.is_none(),
+                Want::Space(_) | Want::Address(_) => false,
+            }
+        })
+    }
+
+    /// Goes on, and ends when the heir has answered, or did not in time.
+    pub(super) fn leave(&mut self, peers: Peers<'_>, now: Instant) {
+        let Some(leaving) = self.leaving.clone() else { return };
+        let late = now >= leaving.until;
+        if !leaving.handed && !late {
+            return self.find_heir(leaving, peers, now);
+        }
+        if self.owned() > 0 && leaving.handed && !late {
+            // Somebody counted on this peer: what it got goes on to the heir, who stays until it has that, too.
+            return self.hand_to(leaving, now);
+        }
+        let known = leaving.handed && self.owned() == 0 && self.answer_to(Want::Heir, &leaving).is_some();
+        let counted_on = self.is_counted_on();
+        if !late && (!known || counted_on) {
             return;
         }
-        self.leaving = None;
-        self.asked.remove(&Want::Heir);
-        let late = format!(
-            "{} did not say within {} seconds that it has this peer's addresses: nothing was forgotten here; try again, \
-             or use `reset --force`",
-            leaving.heir.name,
-            HEIR_WAIT.as_secs()
-        );
-        self.out.push_back(KeeperEvent::Left(if answered { Ok(()) } else { Err(late) }));
+        self.unconfirmed = leaving.handed && !known;
+        self.end_leaving(if known && !counted_on { Ok(()) } else { Err(why(&leaving, known)) });
     }
+
+    fn find_heir(&mut self, mut leaving: Leaving, peers: Peers<'_>, now: Instant) {
+        match self.answer_to(Want::Willing, &leaving) {
+            None => {}
+            Some(None) => self.hand_to(leaving, now),
+            Some(Some(_)) => {
+                leaving.refused.insert(leaving.heir.name);
+                let next = self.heirs(peers).find(|id| !leaving.refused.contains(&id.name));
+                let Some(heir) = next else {
+                    let text = "every peer in reach is leaving too: nothing was forgotten here; try again, or use \
+                                `reset --force` when no peer stays";
+                    return self.end_leaving(Err(text.to_owned()));
+                };
+                self.asked.insert(Want::Willing, Asked::of(self.rng.bits(), heir.name, leaving.until));
+                self.leaving = Some(Leaving { heir, ..leaving });
+            }
+        }
+    }
+
+    fn hand_to(&mut self, leaving: Leaving, now: Instant) {
+        let (me, heir) = (self.me, leaving.heir);
+        self.change(|ring| ring.hand_over(me, heir));
+        let until = now + HEIR_WAIT;
+        self.asked.remove(&Want::Willing);
+        self.asked.insert(Want::Heir, Asked::of(self.rng.bits(), heir.name, until));
+        self.leaving = Some(Leaving { handed: true, until, ..leaving });
+    }
+
+    fn answer_to(&self, want: Want, leaving: &Leaving) -> Option<Option<String>> {
+        self.answer_of(leaving.heir.name, self.asked.get(&want)?.id())
+    }
+
+    fn end_leaving(&mut self, result: Result<(), String>) {
+        self.leaving = None;
+        self.asked.remove(&Want::Willing);
+        self.asked.remove(&Want::Heir);
+        self.out.push_back(KeeperEvent::Left(result));
+    }
+}
+
+/// Why a peer did not leave in time.
+fn why(leaving: &Leaving, known: bool) -> String {
+    let (heir, wait) = (leaving.heir.name, HEIR_WAIT.as_secs());
+    let what = match (known, leaving.handed) {
+        (true, _) => "a peer that leaves too hands its addresses to this one, and has not done so".to_owned(),
+        (false, true) => format!("{heir} did not say within {wait} seconds that it has this peer's addresses"),
+        (false, false) => format!("{heir} did not say within {wait} seconds that it takes this peer's addresses over"),
+    };
+    let gone = if leaving.handed && !known {
+        format!(" and, if {heir} is gone for good, `rmpeer {heir}` on another peer")
+    } else {
+        String::new()
+    };
+    format!("{what}: nothing was forgotten here; try again, or use `reset --force`{gone}")
 }

@@ -24,6 +24,13 @@ fn range() -> Ipv4Net {
     net("10.0.0.0/24")
 }
 
+/// Everybody is reached.
+const ALL: Peers<'static> = Peers { reached: &|_| true, alive: &|_| false };
+
+fn params() -> LaunchParams {
+    LaunchParams { range: range(), default_subnet: range(), seeds: vec![], init: Init::Undeclared, peers: vec![] }
+}
+
 struct Peer {
     keeper: Keeper,
     allocator: Allocator,
@@ -49,16 +56,9 @@ impl Network {
     }
 
     fn add(&mut self, id: PeerId, ring: Option<Ring>, alone: bool) {
-        let params = LaunchParams {
-            range: range(),
-            default_subnet: range(),
-            seeds: vec![],
-            init: Init::Undeclared,
-            peers: vec![],
-        };
         let peer = Peer {
             keeper: Keeper::new(id, range(), ring.clone(), alone, Rng::new([id.uid.0 as u8; 32]), self.now),
-            allocator: Allocator::new(id, &params, BTreeMap::new()),
+            allocator: Allocator::new(id, &params(), BTreeMap::new()),
             needs: BTreeSet::new(),
             ring,
             denied: vec![],
@@ -80,6 +80,15 @@ impl Network {
         for peer in self.peers.values_mut() {
             peer.keeper.link_up(LinkId(0));
         }
+    }
+
+    /// Turns one, and carries what it says.
+    fn turn(&mut self, n: u8) {
+        let now = self.now;
+        let peer = self.peer(n);
+        peer.keeper.turn(&peer.allocator, BTreeSet::new(), ALL, now);
+        let events: Vec<KeeperEvent> = std::iter::from_fn(|| self.peer(n).keeper.poll_event()).collect();
+        events.into_iter().for_each(|event| self.carry(id(n).name, event));
     }
 
     /// Turns everybody, and carries what they say, until all are quiet.
@@ -336,6 +345,73 @@ fn leaving_ends_when_the_heir_has_said_so() {
     assert!(matches!(network.peer(1).keeper.access(), Access::Leaving));
     network.settle();
     assert_eq!(network.peer(1).left, Some(Ok(())));
+    assert_eq!(network.owned(), [0, 256, 0]);
+}
+
+#[test]
+fn two_that_leave_to_each_other_leave_to_one_that_stays() {
+    let mut network = two_and_a_guest();
+    let now = network.now;
+    network.peer(1).keeper.hand_over(id(2), now);
+    network.peer(2).keeper.hand_over(id(1), now);
+    network.settle();
+    assert_eq!([1, 2].map(|n| network.peer(n).left.clone()), [Some(Ok(())), Some(Ok(()))]);
+    assert_eq!(network.owned(), [0, 0, 256]);
+}
+
+#[test]
+fn an_heir_that_is_leaving_itself_is_none() {
+    let mut network = two_and_a_guest();
+    let now = network.now;
+    network.peer(2).keeper.hand_over(id(3), now);
+    network.peer(2).keeper.turn(&Allocator::new(id(2), &params(), BTreeMap::new()), BTreeSet::new(), ALL, now);
+    let board = std::iter::from_fn(|| network.peer(2).keeper.poll_event()).find_map(|event| match event {
+        KeeperEvent::Board(bytes) => Some(bytes),
+        _ => None,
+    });
+    assert_eq!(network.peer(1).keeper.heir(ALL), Some(id(2)));
+    network.peer(1).keeper.heard_board(id(2), &board.unwrap()).unwrap();
+    assert_eq!(network.peer(1).keeper.heir(ALL), Some(id(3)));
+}
+
+#[test]
+fn an_heir_that_was_willing_and_leaves_waits_and_hands_on_what_it_gets() {
+    let mut network = two_and_a_guest();
+    let now = network.now;
+    network.peer(1).keeper.hand_over(id(2), now);
+    network.turn(1);
+    // The second says that it is willing, and is told to leave before it gets anything.
+    network.turn(2);
+    network.peer(2).keeper.hand_over(id(3), now);
+    for n in [2, 3, 2, 3, 2] {
+        network.turn(n);
+    }
+    assert_eq!(network.peer(2).left, None, "somebody counts on it");
+    network.settle();
+    assert_eq!([1, 2].map(|n| network.peer(n).left.clone()), [Some(Ok(())), Some(Ok(()))]);
+    assert_eq!(network.owned(), [0, 0, 256]);
+}
+
+#[test]
+fn a_hand_over_without_a_word_is_not_forgotten() {
+    let mut network = two_and_a_guest();
+    let now = network.now;
+    network.peer(1).keeper.hand_over(id(2), now);
+    for n in [1, 2, 1] {
+        network.turn(n);
+    }
+    network.cut.insert(id(2).name);
+    network.later(13);
+    let left = network.peer(1).left.take().unwrap().unwrap_err();
+    assert!(left.contains("did not say") && left.contains("rmpeer"), "{left}");
+    assert!(network.peer(1).keeper.owned() == 0 && network.peer(1).keeper.unconfirmed());
+    network.cut.clear();
+    network.link_all();
+    let now = network.now;
+    network.peer(1).keeper.hand_over(id(2), now);
+    network.settle();
+    assert_eq!(network.peer(1).left, Some(Ok(())));
+    assert!(!network.peer(1).keeper.unconfirmed());
     assert_eq!(network.owned(), [0, 256, 0]);
 }
 
