@@ -201,6 +201,8 @@ fn tidied_up(prefix: &str, running: bool, verb: &[&str], store_stays: bool) {
     let lab = Lab::ready(Plan::of(prefix, 2)).expect("a Lab");
     let all = lab.addresses().expect("addresses");
     let host = lab.host(1);
+    let uid = |host: &Host| host.json(&["status"]).expect("status")["uid"].as_str().map(str::to_owned);
+    let before = uid(host).expect("an id");
     if !running {
         host.kill().expect("kill");
     }
@@ -208,10 +210,10 @@ fn tidied_up(prefix: &str, running: bool, verb: &[&str], store_stays: bool) {
     assert!(host.pid().is_err(), "a controller still runs");
     kernel_is_clean(host);
     let store = host.state_dir().join("weave.redb");
-    assert_eq!(store.exists(), store_stays);
+    // What is left after a hand-over is that there was one.
+    assert!(store.exists() || !store_stays);
     assert!(both_answer(&all[2], &all[3]), "the other host is disturbed");
     // What stayed is used, what went is made anew.
-    let uid = |host: &Host| host.json(&["status"]).expect("status")["uid"].clone();
     lab.launch(1, &[&underlay(2).to_string()]).expect("launch");
     lab.wait_established(SETTLED).expect("links");
     for name in host.containers() {
@@ -220,7 +222,7 @@ fn tidied_up(prefix: &str, running: bool, verb: &[&str], store_stays: bool) {
     }
     let now = lab.addresses().expect("addresses");
     assert!(both_answer(&now[0], &now[2]) && both_answer(&now[1], &now[3]));
-    assert!(uid(host).is_string());
+    assert_eq!(uid(host) == Some(before), store_stays);
 }
 
 #[test]
@@ -289,6 +291,7 @@ fn two_networks_on_the_same_hosts_do_not_mix() {
     others[0].kill().expect("kill");
     others[0].weave(&["launch", "--port", "7783"]).expect("launch");
     assert!(eventually(SETTLED, || both_answer(&second[0], &second[1])));
+    assert!(eventually(SETTLED, || others.iter().all(|o| o.established() == 1)), "nobody takes its addresses over");
     others[1].weave(&["reset"]).expect("reset");
     others[0].kill().expect("kill");
     others[0].weave(&["stop", "--teardown"]).expect("teardown");

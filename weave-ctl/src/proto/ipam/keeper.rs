@@ -407,7 +407,7 @@ impl Keeper {
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
         let asked = self.asked.values().map(|asked| asked.until);
-        let leaving = self.leaving.as_ref().map(Leaving::until);
+        let leaving = self.leaving.as_ref().map(Leaving::due);
         asked.chain(leaving).fold(self.compare_at, Instant::min)
     }
 

@@ -144,7 +144,7 @@ impl Keeper {
         let open: Vec<((PeerId, u64), Want)> = self.inbox.iter().take(room).map(|(key, want)| (*key, *want)).collect();
         for ((from, id), want) in open {
             let answer = match want {
-                Want::Willing => Some((!self.may_inherit()).then(|| "it is leaving itself".to_owned())),
+                Want::Willing => Some((!self.may_inherit()).then(|| "it takes nothing over: it is leaving".to_owned())),
                 Want::Heir => self.is_heir_of(from).then_some(None),
                 Want::Space(net) => Some(self.give_space(allocator, from, net)),
                 Want::Address(addr) => Some(self.give_address(allocator, from, addr)),

@@ -1,7 +1,7 @@
 //! Leaving: all ranges go to an heir, who says that it has them, before anything is forgotten here.
 //!
 //! ```text
-//! asks a peer whether it is willing -- no: it leaves itself --> asks another
+//! asks a peer whether it is willing -- no: it leaves itself; or silence --> asks another
 //!   | yes: it stays until it has everything
 //!   v
 //! hands everything over, and asks whether the heir knows -- yes --> left
@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Asked, Keeper, KeeperEvent, Peers};
+use super::{Asked, Keeper, KeeperEvent, Peers, asking::ASK_WAIT};
 use crate::proto::{
     ipam::{
         board::{Board, Want},
@@ -29,14 +29,17 @@ pub(super) struct Leaving {
     heir: PeerId,
     /// The heir was willing, and owns everything by now.
     handed: bool,
-    /// Who was not willing.
+    /// Who was not willing, or did not say.
     refused: BTreeSet<PeerName>,
+    /// When another is asked.
+    patience: Instant,
     until: Instant,
 }
 
 impl Leaving {
-    pub(super) fn until(&self) -> Instant {
-        self.until
+    /// When something is to be done.
+    pub(super) fn due(&self) -> Instant {
+        if self.handed { self.until } else { self.patience.min(self.until) }
     }
 }
 
@@ -90,7 +93,8 @@ impl Keeper {
     pub fn hand_over(&mut self, heir: PeerId, now: Instant) {
         let (id, until) = (self.rng.bits(), now + HEIR_WAIT);
         self.asked.insert(Want::Willing, Asked::of(id, heir.name, until));
-        self.leaving = Some(Leaving { heir, handed: false, refused: BTreeSet::new(), until });
+        let patience = now + ASK_WAIT;
+        self.leaving = Some(Leaving { heir, handed: false, refused: BTreeSet::new(), patience, until });
     }
 
     /// True for one that stays, as far as it knows.
@@ -103,16 +107,15 @@ impl Keeper {
         self.ring.as_ref().is_some_and(|ring| ring.owned(from) == 0)
     }
 
-    /// True while others that leave count on this peer: it said that it was willing, and does not have everything yet.
-    fn is_counted_on(&self) -> bool {
-        let asks = self.boards.iter().flat_map(|(peer, (_, board))| board.asks.iter().map(move |ask| (*peer, ask)));
-        asks.filter(|(_, ask)| ask.to == self.me.name).any(|(peer, ask)| {
-            let answer = self.answers.get(&(peer, ask.id));
-            match ask.what {
-                Want::Willing => answer == Some(&None),
-                Want::Heir => answer.is_none(),
-                Want::Space(_) | Want::Address(_) => false,
-            }
+    /// True while others that leave count on this peer: it said that it was willing, and they were not heard to have what
+    /// they wait for; an answer that is under way would be lost with this peer.
+    fn is_counted_on(&self, peers: Peers<'_>) -> bool {
+        let boards = self.boards.iter().filter(|(peer, _)| (peers.reached)(**peer));
+        let asks = boards.flat_map(|(peer, (_, board))| board.asks.iter().map(move |ask| (*peer, ask)));
+        asks.filter(|(_, ask)| ask.to == self.me.name).any(|(peer, ask)| match ask.what {
+            Want::Willing => self.answers.get(&(peer, ask.id)) == Some(&None),
+            Want::Heir => true,
+            Want::Space(_) | Want::Address(_) => false,
         })
     }
 
@@ -128,7 +131,7 @@ impl Keeper {
             return self.hand_to(leaving, now);
         }
         let known = leaving.handed && self.owned() == 0 && self.answer_to(Want::Heir, &leaving).is_some();
-        let counted_on = self.is_counted_on();
+        let counted_on = self.is_counted_on(peers);
         if !late && (!known || counted_on) {
             return;
         }
@@ -137,19 +140,26 @@ impl Keeper {
     }
 
     fn find_heir(&mut self, mut leaving: Leaving, peers: Peers<'_>, now: Instant) {
-        match self.answer_to(Want::Willing, &leaving) {
-            None => {}
-            Some(None) => self.hand_to(leaving, now),
-            Some(Some(_)) => {
-                leaving.refused.insert(leaving.heir.name);
-                let next = self.heirs(peers).find(|id| !leaving.refused.contains(&id.name));
-                let Some(heir) = next else {
-                    let text = "every peer in reach is leaving too: nothing was forgotten here; try again, or use \
-                                `reset --force` when no peer stays";
-                    return self.end_leaving(Err(text.to_owned()));
-                };
+        let answer = self.answer_to(Want::Willing, &leaving);
+        let silent = leaving.patience <= now || !(peers.reached)(leaving.heir.name);
+        match &answer {
+            Some(None) => return self.hand_to(leaving, now),
+            None if !silent => return,
+            _ => {}
+        }
+        leaving.refused.insert(leaving.heir.name);
+        let next = self.heirs(peers).find(|id| !leaving.refused.contains(&id.name));
+        match next {
+            Some(heir) => {
                 self.asked.insert(Want::Willing, Asked::of(self.rng.bits(), heir.name, leaving.until));
-                self.leaving = Some(Leaving { heir, ..leaving });
+                self.leaving = Some(Leaving { heir, patience: now + ASK_WAIT, ..leaving });
+            }
+            // There is nobody else: it may say so yet.
+            None if answer.is_none() => self.leaving = Some(Leaving { patience: leaving.until, ..leaving }),
+            None => {
+                let text = "every peer in reach is leaving too, or does not answer: nothing was forgotten here; try \
+                            again, or use `reset --force` when no peer stays";
+                self.end_leaving(Err(text.to_owned()));
             }
         }
     }

@@ -416,9 +416,29 @@ fn a_hand_over_without_a_word_is_not_forgotten() {
 }
 
 #[test]
-fn without_a_word_of_the_heir_leaving_fails_in_bounded_time() {
+fn an_heir_that_is_gone_or_silent_is_not_waited_for() {
     let mut network = two_and_a_guest();
     network.cut.insert(id(2).name);
+    let now = network.now;
+    network.peer(1).keeper.hand_over(id(2), now);
+    network.settle();
+    assert_eq!(network.peer(1).left, Some(Ok(())), "gone");
+
+    let mut network = two_and_a_guest();
+    network.peer(2).keeper.ring = None;
+    network.peer(2).keeper.boards.clear();
+    network.peer(2).keeper.inbox.clear();
+    let now = network.now;
+    network.peer(1).keeper.hand_over(id(2), now);
+    network.later(4);
+    assert_eq!(network.peer(1).left, Some(Ok(())), "not willing, or silent");
+    assert_eq!(network.owned()[0], 0);
+}
+
+#[test]
+fn without_a_word_of_the_heir_leaving_fails_in_bounded_time() {
+    let mut network = two_and_a_guest();
+    network.cut.extend([2, 3].map(|n| id(n).name));
     let now = network.now;
     network.peer(1).keeper.hand_over(id(2), now);
     network.later(9);
