@@ -47,6 +47,8 @@ pub struct Datapath {
     gone: VecDeque<PeerName>,
     failed: BTreeMap<String, String>,
     retry_at: Option<Instant>,
+    /// Routes are left to be removed, once those that take their place were not refused.
+    removals_at: Option<Instant>,
 }
 
 /// The content of the maps that hold state.
@@ -230,17 +232,18 @@ impl Datapath {
     /// When to ask for the difference again although nothing changed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.retry_at
+        self.retry_at.or(self.removals_at)
     }
 
     /// The changes that bring the kernel to what is wanted; they count as made unless [`Self::failed`] says otherwise.
     ///
-    /// Additions come before removals, so that no packet meets a gap where a range is cut differently.
+    /// Additions come before removals, so that no packet meets a gap where a range is cut differently: routes are removed
+    /// by the next difference, when the kernel refused none of those that take their place.
     pub fn diff(&mut self, now: Instant) -> Vec<MapOp> {
         if self.retry_at.is_some_and(|at| now < at) {
             return Vec::new();
         }
-        self.retry_at = None;
+        (self.retry_at, self.removals_at) = (None, None);
         self.failed.clear();
         let (want, have) = (&self.want, &self.have);
         let (mut ops, mut removals) = (Vec::new(), Vec::new());
@@ -267,8 +270,15 @@ impl Datapath {
         }));
         if self.routed && std::mem::take(&mut self.routes_changed) {
             let routes = want.routes.iter().filter(|(n, to)| have.routes.get(n) != Some(to));
+            let before = ops.len();
             ops.extend(routes.map(|(net, to)| MapOp::PutRoute { net: *net, to: *to }));
-            ops.extend(gone(&have.routes, &want.routes).map(|net| MapOp::DelRoute { net }));
+            let mut gone = gone(&have.routes, &want.routes).peekable();
+            if ops.len() == before {
+                ops.extend(gone.map(|net| MapOp::DelRoute { net }));
+            } else if gone.peek().is_some() {
+                self.routes_changed = true;
+                self.removals_at = Some(now);
+            }
         }
         ops.extend(gone(&have.endpoints, &want.endpoints).map(|addr| MapOp::DelEndpoint { addr }));
         ops.extend(removals);

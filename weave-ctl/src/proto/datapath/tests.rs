@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use proptest::prelude::*;
 
 use super::*;
+use crate::proto::name::{PeerId, PeerUid};
 
 const NOW: Instant = Instant::from_start(Duration::from_secs(1));
 
@@ -63,6 +64,28 @@ fn a_refused_removal_comes_again() {
     let ops = datapath.diff(NOW);
     datapath.failed(&ops[0], "busy", NOW);
     assert_eq!(datapath.diff(datapath.poll_timeout().unwrap()), ops);
+}
+
+#[test]
+fn a_route_goes_only_when_those_that_take_its_place_are_there() {
+    let range = "10.0.0.0/24".parse().unwrap();
+    let ids = [1, 2].map(|n| PeerId { name: name(n), uid: PeerUid(1) });
+    let mut ring = Ring::from_origin(range, &ids[..1]).unwrap();
+    let mut datapath = Datapath::default();
+    datapath.set_ring(&ring, name(1));
+    assert_eq!(datapath.diff(NOW), [MapOp::PutRoute { net: range, to: RouteTo::Local }]);
+    ring.give(Ipv4Addr::new(10, 0, 0, 128), Ipv4Addr::new(10, 0, 0, 255), ids[0], ids[1]);
+    datapath.set_ring(&ring, name(1));
+    let ops = datapath.diff(NOW);
+    assert!(ops.len() == 2 && ops.iter().all(|op| matches!(op, MapOp::PutRoute { .. })), "{ops:?}");
+    // One is refused: what it is to take the place of stays until it is not.
+    datapath.failed(&ops[0], "no memory", NOW);
+    assert_eq!(datapath.diff(NOW), []);
+    let retry = datapath.poll_timeout().unwrap();
+    assert_eq!(datapath.diff(retry), [ops[0].clone()]);
+    assert_eq!(datapath.poll_timeout(), Some(retry));
+    assert_eq!(datapath.diff(retry), [MapOp::DelRoute { net: range }]);
+    assert_eq!((datapath.diff(retry), datapath.poll_timeout()), (vec![], None));
 }
 
 proptest! {

@@ -5,7 +5,8 @@
 //! a loop where all know the same. Broadcasts of a source follow the breadth-first tree from it, in which a peer hangs on
 //! the lowest name of those before it: each is reached once.
 //! A peer of which nobody hears any more may have lost its controller alone: packets for it go to those that it told of
-//! last, and on from there, so that all who hold its last record agree; nothing else goes by such links.
+//! last, and on from there, so that all who hold its last record agree, by way of those who still speak where there is one;
+//! nothing else goes by such links.
 //! Bounds: one pass over all links.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -89,19 +90,22 @@ pub fn next_hops(me: &PeerRecord, records: Records<'_>, lost: &BTreeSet<PeerName
         all.extend(last.get(&record.name).into_iter().flatten());
         all
     };
-    let mut all = BTreeMap::new();
-    breadth_first(&mut all, me, records, &known);
-    hops.extend(all.into_iter().filter(|(peer, _)| missing.contains(peer)));
+    // Who still speaks knows where to send to; where one that does not sends to was decided before it fell silent.
+    let by_live = |record: &PeerRecord| if missing.contains(&record.name) { BTreeMap::new() } else { known(record) };
+    for next in [&by_live as Next<'_>, &known] {
+        let mut all = BTreeMap::new();
+        breadth_first(&mut all, me, records, next);
+        let found = all.into_iter().filter(|(peer, _)| missing.contains(peer) && !hops.contains_key(peer));
+        hops.extend(found.collect::<Vec<_>>());
+    }
     hops
 }
 
+/// The peers next to one, with the MTU of the links to them.
+type Next<'a> = &'a dyn Fn(&PeerRecord) -> BTreeMap<PeerName, u32>;
+
 /// Fills in the first hop to each peer that `next` leads to from `me`.
-fn breadth_first(
-    hops: &mut BTreeMap<PeerName, Hop>,
-    me: &PeerRecord,
-    records: Records<'_>,
-    next: &dyn Fn(&PeerRecord) -> BTreeMap<PeerName, u32>,
-) {
+fn breadth_first(hops: &mut BTreeMap<PeerName, Hop>, me: &PeerRecord, records: Records<'_>, next: Next<'_>) {
     // For each peer the one before it, and the MTU of the links up to it.
     let mut before: BTreeMap<PeerName, (PeerName, u32)> = BTreeMap::new();
     let mut queue = VecDeque::from([me.name]);

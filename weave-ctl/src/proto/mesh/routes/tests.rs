@@ -83,6 +83,16 @@ fn two_lost_peers_in_a_row_are_still_sent_to() {
 }
 
 #[test]
+fn a_lost_peer_is_sent_to_by_way_of_those_who_still_speak() {
+    // Peer 4 told of 2, which is lost as well and may send to it by way of this one, and of 3, which is not.
+    let mut mesh = mesh(4, &[(1, 3), (2, 4), (3, 4)]);
+    mesh.insert(name(2), record(2, 1, &[1, 4]));
+    mesh.get_mut(&name(3)).unwrap().links.retain(|link| link.peer == name(1));
+    let hops = next_hops(&mesh[&name(1)], &|peer| mesh.get(&peer), &BTreeSet::from([name(2), name(4)]));
+    assert_eq!(hops[&name(4)], Hop { via: name(3), hops: 2, path_mtu: 0 });
+}
+
+#[test]
 fn the_smallest_mtu_on_the_way_counts() {
     let mut mesh = mesh(3, &[(1, 2), (2, 3)]);
     let mut set = |n: u8, at: usize, mtu| mesh.get_mut(&name(n)).expect("a record").links[at].path_mtu = mtu;
