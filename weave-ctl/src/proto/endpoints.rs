@@ -146,6 +146,10 @@ impl Endpoints {
         let mut this = Self { allocator, stages, pending, freed: false, next_op: 0, out };
         for (id, allocation) in this.allocator.containers().clone() {
             match present.get(&allocation.host_if) {
+                Some(ifindex) if allocation.unfinished => {
+                    let before = Some((allocation.clone(), Before::Attached(*ifindex)));
+                    this.work(&id, allocation, Kind::Ensure { before, released: Vec::new() }, Vec::new());
+                }
                 Some(ifindex) => drop(this.stages.insert(id, Stage::Attached(*ifindex))),
                 None if adopted && !allocation.absent => drop(this.stages.insert(id, Stage::Absent(Some(now + GRACE)))),
                 None => {
@@ -240,7 +244,8 @@ impl Endpoints {
             Some(allocation) => allocation.host_if.clone(),
             None => self.free_host_if(&addrs).ok_or_else(|| busy(id))?,
         };
-        let allocation = Allocation { netns: container.netns.clone(), host_if, addrs, mtu, absent: false };
+        let allocation =
+            Allocation { netns: container.netns.clone(), host_if, addrs, mtu, absent: false, unfinished: false };
         let kind = Kind::Ensure { before: before.map(|b| (b, self.before(id))), released: Vec::new() };
         self.work(id, allocation, kind, vec![request]);
         Ok(())
@@ -305,6 +310,8 @@ impl Endpoints {
     }
 
     fn work(&mut self, id: &str, allocation: Allocation, kind: Kind, waiters: Vec<RequestId>) {
+        let attached = matches!(&kind, Kind::Ensure { before: Some((_, Before::Attached(_))), .. });
+        let allocation = Allocation { unfinished: attached, ..allocation };
         let op = self.op();
         let spec = EndpointSpec {
             netns: allocation.netns.clone(),
@@ -388,8 +395,11 @@ impl Endpoints {
             (Kind::Ensure { released, .. }, Ok(facts)) => {
                 self.stages.insert(id.clone(), Stage::Attached(facts.ifindex));
                 self.freed |= !released.is_empty();
-                let Some(allocation) = self.allocator.containers().get(&id) else { return };
-                let attached = Answer::Attached(self.status_of(&id, allocation));
+                let Some(allocation) = self.allocator.containers().get(&id).cloned() else { return };
+                if allocation.unfinished {
+                    self.set(&id, Allocation { unfinished: false, ..allocation.clone() });
+                }
+                let attached = Answer::Attached(self.status_of(&id, &allocation));
                 let answer = if released.is_empty() { attached } else { Answer::Detached(released) };
                 for waiter in work.waiters {
                     self.reply(waiter, answer.clone());

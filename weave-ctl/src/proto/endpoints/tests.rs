@@ -222,6 +222,23 @@ fn after_a_restart_what_vanished_is_released_and_after_a_reboot_it_is_kept() {
 }
 
 #[test]
+fn what_was_under_way_when_the_controller_ended_is_done_when_it_starts() {
+    let mut endpoints = fresh();
+    attached(&mut endpoints, "c");
+    attach(&mut endpoints, "c", &[AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 9), None)]);
+    let containers = endpoints.allocator().containers().clone();
+    let present = BTreeMap::from([(containers["c"].host_if.clone(), 5)]);
+    let mut again = Endpoints::new(Allocator::new(me(), &params(), containers), range(), true, &present, NOW);
+    let outputs = drain(&mut again);
+    let ensured =
+        outputs.iter().find_map(|o| if let Output::Link(_, LinkOp::Ensure(spec)) = o { Some(spec) } else { None });
+    assert_eq!(ensured.map(|spec| spec.addrs.len()), Some(2));
+    again.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }));
+    assert!(matches!(&drain(&mut again)[..], [Output::Persist(Record::Allocation(_, a))] if !a.unfinished));
+    assert_eq!(again.installed().len(), 2);
+}
+
+#[test]
 fn host_ends_that_nothing_explains_are_removed_within_the_range_only() {
     let allocator = Allocator::new(me(), &params(), BTreeMap::new());
     let present = BTreeMap::from([("wv0a000009".to_owned(), 3), ("wv0b000009".to_owned(), 4), ("wvx".to_owned(), 5)]);

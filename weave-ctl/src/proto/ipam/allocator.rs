@@ -33,6 +33,9 @@ pub struct Allocation {
     /// The host was rebooted and the container has not attached since: its addresses are kept for it.
     #[serde(default)]
     pub absent: bool,
+    /// The addresses of its interface are being changed, and may not be these yet.
+    #[serde(default)]
+    pub unfinished: bool,
 }
 
 /// Why an address was not given. Nothing changed.

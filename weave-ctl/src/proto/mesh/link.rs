@@ -20,9 +20,6 @@ use crate::proto::{
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Something is sent at least this often.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
-/// What the other end of a link said of its own links is not relied on when nothing came for this long: a little more than
-/// it takes between two signs of life.
-pub const QUIET_AFTER: Duration = Duration::from_secs(7);
 /// A link on which nothing came for this long is dead.
 pub const SILENT_AFTER: Duration = Duration::from_secs(16);
 
@@ -41,8 +38,6 @@ pub struct Link {
     pub nonce: u64,
     /// When something came last.
     pub heard: Instant,
-    /// Nothing came for [`QUIET_AFTER`].
-    pub quiet: bool,
     /// When a ping was sent last.
     pub pinged: Instant,
     /// After the hello.
@@ -75,15 +70,13 @@ pub enum Need {
     Close(String),
     /// A sign of life.
     Ping,
-    /// Ways that go through the other end to be chosen anew: it became quiet.
-    Ways,
 }
 
 impl Link {
     /// A link that was just opened.
     #[must_use]
     pub fn new(remote: SocketAddr, direction: Direction, binding: Binding, nonce: u64, now: Instant) -> Self {
-        Self { remote, direction, binding, since: now, nonce, heard: now, quiet: false, pinged: now, up: None }
+        Self { remote, direction, binding, since: now, nonce, heard: now, pinged: now, up: None }
     }
 
     /// True when this side dialled.
@@ -97,15 +90,8 @@ impl Link {
     pub fn poll_timeout(&self) -> Instant {
         match self.up {
             None => self.since + HELLO_WITHIN,
-            Some(_) if self.quiet => (self.heard + SILENT_AFTER).min(self.pinged + PING_EVERY),
-            Some(_) => (self.heard + QUIET_AFTER).min(self.pinged + PING_EVERY),
+            Some(_) => (self.heard + SILENT_AFTER).min(self.pinged + PING_EVERY),
         }
-    }
-
-    /// Something came. True when that ends a time of quiet.
-    pub fn hear(&mut self, now: Instant) -> bool {
-        self.heard = now;
-        std::mem::take(&mut self.quiet)
     }
 
     /// What is due at `now`; counts as done.
@@ -119,14 +105,7 @@ impl Link {
         if now >= self.heard + SILENT_AFTER {
             return Need::Close(format!("nothing heard for {} s", SILENT_AFTER.as_secs()));
         }
-        if !self.quiet && now >= self.heard + QUIET_AFTER {
-            self.quiet = true;
-            return Need::Ways;
-        }
         self.pinged = now;
         Need::Ping
     }
 }
-
-#[cfg(test)]
-mod tests;

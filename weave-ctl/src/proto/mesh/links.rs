@@ -317,7 +317,7 @@ impl Mesh {
     /// A frame came.
     pub fn frame(&mut self, id: LinkId, bytes: &[u8], now: Instant) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let speaks_again = link.hear(now);
+        link.heard = now;
         let up = link.up.is_some();
         match Message::decode(bytes) {
             Ok(message) => self.message(id, up, message, now),
@@ -326,9 +326,6 @@ impl Mesh {
                 self.log(Severity::Warn, format!("skipped {error} from link {}", id.0));
             }
             Err(error) => self.close(id, &format!("the other side sent {error}"), now),
-        }
-        if speaks_again {
-            self.refresh_ways();
         }
         self.settle(now);
     }
@@ -365,7 +362,6 @@ impl Mesh {
                 Need::Nothing => {}
                 Need::Close(reason) => self.close(id, &reason, now),
                 Need::Ping => self.send(id, &Message::Ping),
-                Need::Ways => self.refresh_ways(),
             }
         }
         if self.publish_at.is_some_and(|at| at <= now) {

@@ -153,7 +153,7 @@ impl Mesh {
         self.refresh_ways();
     }
 
-    pub(super) fn refresh_ways(&mut self) {
+    fn refresh_ways(&mut self) {
         let peers: Vec<PeerName> = self.gossip.store().iter().map(|entry| entry.key.owner).collect();
         for peer in peers {
             self.refresh_way(peer);
@@ -196,8 +196,7 @@ impl Mesh {
         if let Some(direct) = self.straight(peer, false) {
             return Some(direct);
         }
-        let any = self.topology.hop(peer).filter(|hop| !self.is_quiet(hop.via));
-        let hop = any.filter(|_| before.is_none() || self.is_down(peer));
+        let hop = self.topology.hop(peer).filter(|_| before.is_none() || self.is_down(peer));
         if let Some(hop) = hop
             && let Some(first) = self.straight(hop.via, !self.topology.reached(peer))
         {
@@ -208,7 +207,7 @@ impl Mesh {
             return Some(TunnelTo { path_mtu, ..first });
         }
         // Its data port answers nobody: most likely its controller stands still, and its kernel goes on.
-        if any.is_none()
+        if self.topology.hop(peer).is_none()
             && let Some(straight) = self.straight(peer, true)
         {
             return Some(straight);
@@ -226,13 +225,6 @@ impl Mesh {
         works.or_else(|| {
             self.worked.get(&peer).filter(|_| last).map(|worked| TunnelTo { short_id: self.me.short_id, ..*worked })
         })
-    }
-
-    /// True when `peer` is linked and nothing comes from it: its links may be others by now.
-    fn is_quiet(&self, peer: PeerName) -> bool {
-        let mut links =
-            self.links.values().filter(|link| link.up.as_ref().is_some_and(|up| up.peer == peer)).peekable();
-        links.peek().is_some() && links.all(|link| link.quiet)
     }
 
     /// True when the data port of `peer` was tried and does not answer.

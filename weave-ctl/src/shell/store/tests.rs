@@ -37,6 +37,7 @@ fn allocation(host_if: &str) -> Allocation {
         addrs: vec!["10.32.0.1/12".parse().unwrap(), "10.40.0.1/24".parse().unwrap()],
         mtu: 1450,
         absent: true,
+        unfinished: false,
     }
 }
 

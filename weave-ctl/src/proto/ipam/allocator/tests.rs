@@ -27,7 +27,7 @@ fn setup(range: &str, seeds: &[u8], me: u8) -> (Allocator, Ring) {
 }
 
 fn allocation(addrs: Vec<Ipv4Net>) -> Allocation {
-    Allocation { netns: "/n".into(), host_if: "wv".into(), addrs, mtu: 1450, absent: false }
+    Allocation { netns: "/n".into(), host_if: "wv".into(), addrs, mtu: 1450, absent: false, unfinished: false }
 }
 
 #[test]

@@ -201,6 +201,7 @@ fn a_fixed_address_comes_from_its_owner_and_not_when_it_is_in_use() {
         addrs: vec![net("10.0.0.8/24")],
         mtu: 1450,
         absent: false,
+        unfinished: false,
     };
     network.peer(1).allocator.set("web", allocation);
     network.peer(3).needs = BTreeSet::from([Need::Address(free), Need::Address(used)]);
