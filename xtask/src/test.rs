@@ -39,7 +39,7 @@ pub(crate) struct Args {
 /// Layers by number, as DESIGN names them; a test binary belongs to one by its name.
 const LAYERS: [(&str, &str, &[&str]); 5] = [
     ("L1", "World", &["world", "sim", "model_based"]),
-    ("L2", "models", &["model", "stateright"]),
+    ("L2", "models", &["models"]),
     ("L3", "packets", &["packets"]),
     ("L4", "Lab", &["lab"]),
     ("L5", "command line", &["cli", "snapshot"]),

@@ -107,7 +107,7 @@ impl<'de> Deserialize<'de> for PeerName {
 
 /// Tells two stores that claim one name apart. Made with the store, never changed: the digest of its
 /// key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PeerUid(pub u64);
 
@@ -118,7 +118,7 @@ impl fmt::Display for PeerUid {
 }
 
 /// A peer as one store of its name: what may own addresses and vote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerId {
     /// Its name.
     pub name: PeerName,

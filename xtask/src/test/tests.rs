@@ -70,7 +70,7 @@ fn layers_follow_from_names() {
     for (name, is_suite, layer) in [
         ("weave_ctl", false, "L0"),
         ("world_two_nodes", true, "L1"),
-        ("model", true, "L2"),
+        ("models", true, "L2"),
         ("packets", true, "L3"),
         ("lab_ping", true, "L4"),
         ("cli_help", true, "L5"),

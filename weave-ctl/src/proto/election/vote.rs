@@ -7,7 +7,7 @@ use super::VOTERS_MAX;
 use crate::proto::name::PeerId;
 
 /// A proposal's number: unique, because the proposer is part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ballot {
     /// Above all rounds that the proposer had seen.
     #[serde(rename = "r")]
@@ -18,7 +18,7 @@ pub struct Ballot {
 }
 
 /// A value accepted for a ballot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Accepted {
     /// The ballot.
     #[serde(rename = "b")]
@@ -29,7 +29,7 @@ pub struct Accepted {
 }
 
 /// See the head of this file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Vote {
     /// The range that is to be divided.
     #[serde(rename = "n")]

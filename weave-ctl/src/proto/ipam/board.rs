@@ -55,7 +55,7 @@ pub struct Ask {
 }
 
 /// What one peer may want of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Want {
     /// Some addresses of a subnet.
     #[serde(rename = "s")]

@@ -288,6 +288,8 @@ impl Keeper {
         let had = self.ring.clone();
         let merged = match &mut self.ring {
             Some(ring) => ring.merge(part),
+            // A part says nothing of the rest; the whole comes when the sums of rings are compared.
+            None if !part.is_whole() => return,
             None => Ring::adopt(self.range, part).map(|ring| {
                 let tokens = ring.shares.keys().copied().collect();
                 self.ring = Some(ring);
@@ -298,7 +300,7 @@ impl Keeper {
             Ok(tokens) => tokens,
             Err(conflict) => return self.conflict(from, &conflict.to_string()),
         };
-        self.met = true;
+        self.met |= part.is_whole();
         self.conflicts.remove(&from);
         let Some(ring) = &self.ring else { return };
         if had.is_none() {

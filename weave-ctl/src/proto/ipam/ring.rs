@@ -2,9 +2,14 @@
 //!
 //! A ring begins with an origin, the peers among whom the range was divided: from seeds (the same list everywhere, no
 //! message needed), or from an election. From then on only the owner of a piece gives of it, and whoever takes over from
-//! a peer that is gone for good. Tokens are never taken out, and each has an epoch that only rises: a ring is a map from
-//! tokens to (epoch, owner), merged by the maximum of each, so merging is commutative, associative and idempotent, and
-//! total on any input. Rings of different origins never mix: a conflict is an answer, not a panic.
+//! a peer that is gone for good. Each address has an epoch that only rises: a ring is a map from addresses to (epoch,
+//! owner), merged by the maximum of each, so merging is commutative, associative and idempotent, and total on any input.
+//! It is kept as pieces, by the token where each begins; tokens are never taken out. Rings of different origins never
+//! mix: a conflict is an answer, not a panic.
+//!
+//! What is told of a piece says where it ends ([`Part::limits`]), and counts for the addresses up to there: who does not
+//! know yet that more was split off behind it would else take that for a part of it; and a piece that is split after it
+//! was taken over would else come back under a new token.
 //!
 //! The owner is a name with a uid: who lost its store does not own what it had. Seeds name nobody's store; the first
 //! store of a seed's name claims the share (an epoch later).
@@ -29,7 +34,7 @@ const BLOCKS_PER_PEER: u64 = 64;
 const TAKEOVER: u64 = 1 << 20;
 
 /// How the range is divided. A token owns up to the next one; the last up to the end of the range.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ring {
     /// What is divided.
     pub range: Ipv4Net,
@@ -42,7 +47,7 @@ pub struct Ring {
 }
 
 /// Whose a piece of the ring is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Share {
     /// Raised whenever ownership changes; the highest wins.
     pub epoch: u64,
@@ -51,7 +56,7 @@ pub struct Share {
 }
 
 /// A ring, or what changed of it, as it is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Part {
     /// What is divided.
     pub range: Ipv4Net,
@@ -59,8 +64,29 @@ pub struct Part {
     pub origin: Vec<PeerId>,
     /// Some or all of its tokens.
     pub shares: Vec<(Ipv4Addr, Share)>,
+    /// Tokens of which nothing is told but that pieces end before them.
+    pub limits: Vec<Ipv4Addr>,
     /// Some or all of the removed stores.
     pub removed: Vec<PeerId>,
+}
+
+impl Part {
+    /// True when it tells of every address of the range.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.limits.is_empty() && self.shares.iter().any(|(token, _)| *token == self.range.network())
+    }
+
+    /// By token: what is told of the addresses up to the next one, if anything.
+    fn told(&self, range: Ipv4Net) -> BTreeMap<Ipv4Addr, Option<Share>> {
+        let limits = self.limits.iter().map(|token| (*token, None));
+        let mut told: BTreeMap<Ipv4Addr, Option<Share>> = limits.filter(|(token, _)| range.contains(token)).collect();
+        for (token, share) in self.shares.iter().filter(|(token, _)| range.contains(token)) {
+            let held = told.entry(*token).or_default();
+            *held = (*held).max(Some(*share));
+        }
+        told
+    }
 }
 
 /// Why no ring can be made of an origin.
@@ -277,21 +303,28 @@ impl Ring {
             let names = |origin: &[PeerId]| origin.iter().map(|id| id.name).collect();
             return Err(Conflict::Origin { theirs: names(&part.origin), ours: names(&self.origin) });
         }
-        let inside = || part.shares.iter().filter(|(token, _)| self.range.contains(token));
-        let added = inside().filter(|(token, _)| !self.shares.contains_key(token)).count();
+        let told = part.told(self.range);
+        let split: Vec<Ipv4Addr> = told.keys().copied().filter(|token| !self.shares.contains_key(token)).collect();
         let outcast = part.removed.iter().filter(|id| !self.removed.contains(id)).count();
-        if self.shares.len() + added > ENTRIES_MAX || self.removed.len() + outcast > ENTRIES_MAX {
+        if self.shares.len() + split.len() > ENTRIES_MAX || self.removed.len() + outcast > ENTRIES_MAX {
             return Err(Conflict::Impossible(format!("it has more than {ENTRIES_MAX} pieces")));
         }
-        let newer = inside().filter(|(token, share)| self.shares.get(token).is_none_or(|held| share > held));
-        let mut changed: BTreeMap<Ipv4Addr, Share> = BTreeMap::new();
-        for (token, share) in newer {
-            let held = changed.entry(*token).or_insert(*share);
-            *held = (*share).max(*held);
+        for token in &split {
+            let held = self.shares.range(..token).next_back().map(|(_, share)| *share);
+            self.shares.extend(held.map(|share| (*token, share)));
         }
-        self.shares.extend(&changed);
+        let mut changed: BTreeSet<Ipv4Addr> = split.into_iter().collect();
+        let mut newest = None;
+        for (token, held) in &mut self.shares {
+            // What is told counts up to the next token that is told of, or a limit.
+            newest = told.get(token).copied().unwrap_or(newest);
+            if let Some(share) = newest.filter(|share| share > held) {
+                *held = share;
+                changed.insert(*token);
+            }
+        }
         self.removed.extend(&part.removed);
-        Ok(changed.into_keys().collect())
+        Ok(changed.into_iter().collect())
     }
 
     /// The ring that a part of it, told to a peer without one, begins.
@@ -320,13 +353,19 @@ impl Ring {
 
     /// These tokens of the ring, with all removed stores.
     pub fn part(&self, tokens: impl IntoIterator<Item = Ipv4Addr>) -> Part {
-        let shares = tokens.into_iter().filter_map(|token| Some((token, *self.shares.get(&token)?)));
-        Part {
-            range: self.range,
-            origin: self.origin.clone(),
-            shares: shares.collect(),
-            removed: self.removed.iter().copied().collect(),
+        let tokens: BTreeSet<Ipv4Addr> = tokens.into_iter().filter(|token| self.shares.contains_key(token)).collect();
+        let (mut shares, mut limits, mut open) = (Vec::new(), Vec::new(), false);
+        for (token, share) in &self.shares {
+            let here = tokens.contains(token);
+            if here {
+                shares.push((*token, *share));
+            } else if open {
+                limits.push(*token);
+            }
+            open = here;
         }
+        let removed = self.removed.iter().copied().collect();
+        Part { range: self.range, origin: self.origin.clone(), shares, limits, removed }
     }
 
     /// A number that two different rings hardly share (FNV-1a); never zero.

@@ -66,6 +66,8 @@ pub struct RingMessage {
     pub origin: Vec<PeerId>,
     /// Pieces.
     pub shares: Vec<RingShare>,
+    /// Tokens before which pieces end, and of which nothing is told.
+    pub limits: Vec<Ipv4Addr>,
     /// Stores whose pieces were taken over.
     pub removed: Vec<PeerId>,
     /// These are all the pieces there are.

@@ -106,9 +106,9 @@ impl Node {
         if !self.keeper.grants(from, now) {
             return;
         }
-        let RingMessage { range, origin, shares, removed, whole } = message;
+        let RingMessage { range, origin, shares, limits, removed, whole } = message;
         let shares = shares.into_iter().map(|(token, epoch, owner)| (token, Share { epoch, owner })).collect();
-        self.keeper.heard(link, from, &Part { range, origin, shares, removed }, whole);
+        self.keeper.heard(link, from, &Part { range, origin, shares, limits, removed }, whole);
         self.ring_changed = true;
     }
 
@@ -216,7 +216,7 @@ impl Node {
 }
 
 fn message(part: Part, whole: bool) -> RingMessage {
-    let Part { range, origin, shares, removed } = part;
+    let Part { range, origin, shares, limits, removed } = part;
     let shares = shares.into_iter().map(|(token, Share { epoch, owner })| (token, epoch, owner)).collect();
-    RingMessage { range, origin, shares, removed, whole }
+    RingMessage { range, origin, shares, limits, removed, whole }
 }

@@ -1,5 +1,7 @@
 //! Peers that share a ring: who asks is served, what was given stays given, who leaves is inherited from.
 
+mod parts;
+
 use std::collections::VecDeque;
 
 use super::*;

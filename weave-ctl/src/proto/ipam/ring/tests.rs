@@ -95,6 +95,36 @@ fn whoever_is_taken_over_from_owns_nothing_whatever_it_says() {
 }
 
 #[test]
+fn what_is_split_after_it_was_taken_over_stays_taken_over() {
+    let mut ours = ring(&[1, 2]);
+    let mut theirs = ours.clone();
+    ours.take_over(id(2), id(1));
+    // Meanwhile, apart, the one that is thought dead gives from the middle: tokens that nobody else has.
+    theirs.give(addr("10.0.0.160"), addr("10.0.0.191"), id(2), id(3));
+    ours.merge(&theirs.whole()).unwrap();
+    assert_eq!(ours.owned(id(1)), 256);
+    theirs.merge(&ours.whole()).unwrap();
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn a_part_tells_of_no_more_than_it_is_of() {
+    let mut giver = ring(&[1, 2]);
+    let (before, tokens) = (giver.clone(), giver.give(addr("10.0.0.8"), addr("10.0.0.8"), id(1), id(2)));
+    assert_eq!(tokens, [addr("10.0.0.8"), addr("10.0.0.9")]);
+    let tokens = giver.give(addr("10.0.0.7"), addr("10.0.0.7"), id(1), id(3));
+    let part = giver.part(tokens);
+    assert_eq!((&part.limits[..], part.is_whole()), (&[addr("10.0.0.8")][..], false));
+    // Who missed the first learns of the second alone.
+    let mut late = before.clone();
+    late.merge(&part).unwrap();
+    assert_eq!((late.owned(id(3)), late.owned(id(1)), late.owned(id(2))), (1, 127, 128));
+    late.merge(&giver.whole()).unwrap();
+    assert_eq!(late, giver);
+    assert!(giver.whole().is_whole() && giver.whole().limits.is_empty());
+}
+
+#[test]
 fn merge_answers() {
     let mut ours = ring(&[1, 2]);
     let before = ours.clone();
@@ -221,6 +251,7 @@ proptest! {
     #[test]
     fn any_part_is_merged_or_refused(
         tokens in prop::collection::vec((any::<u32>(), any::<u64>(), any::<u8>(), any::<u64>()), 0..40),
+        limits in prop::collection::vec(any::<u32>(), 0..8),
         removed in prop::collection::vec(any::<u64>(), 0..4),
     ) {
         let mut ours = ring(&[1, 2]);
@@ -229,6 +260,7 @@ proptest! {
         let inside = tokens.iter().map(|(t, e, n, u)| (Ipv4Addr::from(0x0a00_0000 + t % 256), Share { epoch: *e, owner: owner(*n, *u) }));
         let part = Part {
             shares: shares.chain(inside).collect(),
+            limits: limits.iter().map(|n| Ipv4Addr::from(0x0a00_0000 + n % 512)).collect(),
             removed: removed.iter().map(|uid| owner(1, *uid)).collect(),
             ..ours.whole()
         };

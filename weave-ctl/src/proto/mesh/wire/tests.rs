@@ -29,6 +29,7 @@ fn round_trips() {
         range: "10.32.0.0/12".parse().unwrap(),
         origin: vec![id],
         shares: vec![(Ipv4Addr::new(10, 32, 0, 0), 3, id)],
+        limits: vec![Ipv4Addr::new(10, 32, 0, 9)],
         removed: vec![id],
         whole: true,
     };

@@ -1,0 +1,36 @@
+//! Parts of a ring that are heard without what was told before them.
+
+use super::*;
+
+#[test]
+fn a_change_that_is_heard_before_an_earlier_one_gives_nobody_what_the_earlier_gave() {
+    let mut network = two_and_a_guest();
+    network.cut.insert(id(3).name);
+    network.peer(2).needs.insert(Need::Address(Ipv4Addr::new(10, 0, 0, 8)));
+    network.settle();
+    network.peer(2).needs.clear();
+    network.cut.clear();
+    // No ring was compared yet when the third, which missed that, is given the address before it.
+    network.peer(3).needs.insert(Need::Address(Ipv4Addr::new(10, 0, 0, 7)));
+    network.settle();
+    assert_eq!(network.owned(), [126, 129, 1]);
+    network.later(60);
+    assert_eq!(network.ring(1), network.ring(3));
+}
+
+#[test]
+fn a_new_store_neither_claims_nor_adopts_when_it_heard_a_part_alone() {
+    let seeds = Ring::from_seeds(range(), &[id(1).name, id(2).name]).unwrap();
+    let mut full = seeds.clone();
+    let part = {
+        let tokens = full.claim(id(1));
+        full.part(tokens)
+    };
+    for stored in [Some(seeds), None] {
+        let mut keeper = Keeper::new(id(2), range(), stored, false, Rng::new([0; 32]), Instant::default());
+        keeper.heard(LinkId(0), id(1).name, &part, false);
+        assert!(matches!(keeper.access(), Access::Waiting(_)));
+        keeper.heard(LinkId(0), id(1).name, &full.whole(), true);
+        assert!(matches!(keeper.access(), Access::Ring(_)));
+    }
+}
