@@ -422,7 +422,8 @@ impl Keeper {
             self.change(|ring| ring.claim(me));
         }
         for store in former {
-            let addresses = self.remove(&BTreeSet::from([store]), me);
+            let addresses = self.ring.as_ref().map_or(0, |ring| ring.owned(store));
+            self.change(|ring| ring.succeed(store, me));
             let text = format!("took {addresses} addresses over that this peer had before its store was lost");
             self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
         }

@@ -32,6 +32,11 @@ pub const ENTRIES_MAX: usize = 8192;
 const BLOCKS_PER_PEER: u64 = 64;
 /// Epochs by which a takeover is ahead of what the one taken over from may still say.
 const TAKEOVER: u64 = 1 << 20;
+/// By how much a gift raises the epoch: more than a claim, so that what a store gave away before it was lost, and not all
+/// heard of, is not the next store's again.
+const GIFT: u64 = 2;
+/// By how much a store's claim of what is its name's raises it.
+const CLAIM: u64 = 1;
 
 /// How the range is divided. A token owns up to the next one; the last up to the end of the range.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -239,12 +244,20 @@ impl Ring {
 
     /// Claims what is a seed's of the name of `me`; the tokens changed.
     pub fn claim(&mut self, me: PeerId) -> Vec<Ipv4Addr> {
-        self.reassign(PeerId::of_any_store(me.name), me, 1)
+        self.reassign(PeerId::of_any_store(me.name), me, CLAIM)
     }
 
     /// Hands everything of `from` to `to`: by `from` itself. The tokens changed.
     pub fn hand_over(&mut self, from: PeerId, to: PeerId) -> Vec<Ipv4Addr> {
-        self.reassign(from, to, 1)
+        self.reassign(from, to, GIFT)
+    }
+
+    /// Takes over for `me` what a former store of its name has, which is lost. The tokens changed.
+    pub fn succeed(&mut self, former: PeerId, me: PeerId) -> Vec<Ipv4Addr> {
+        if self.removed.len() < ENTRIES_MAX {
+            self.removed.insert(former);
+        }
+        self.reassign(former, me, CLAIM)
     }
 
     /// Takes everything of `from`, which is gone for good, over for `to`. The tokens changed.
@@ -274,10 +287,10 @@ impl Ring {
         let epoch_at = |at: Ipv4Addr| self.shares.range(..=at).next_back().map_or(0, |(_, share)| share.epoch);
         let behind = after(last).filter(|next| self.range.contains(next) && !self.shares.contains_key(next));
         let rest = behind.map(|next| (next, Share { epoch: epoch_at(next), owner: from }));
-        let head = (first, Share { epoch: epoch_at(first).saturating_add(1), owner: to });
+        let head = (first, Share { epoch: epoch_at(first).saturating_add(GIFT), owner: to });
         let mut changed: Vec<Ipv4Addr> = Vec::new();
         for (token, share) in self.shares.range_mut(first..=last) {
-            *share = Share { epoch: share.epoch.saturating_add(1), owner: to };
+            *share = Share { epoch: share.epoch.saturating_add(GIFT), owner: to };
             changed.push(*token);
         }
         if !self.shares.contains_key(&first) {
