@@ -123,7 +123,7 @@ impl Node {
             ));
         }
         if !force {
-            self.most_are_reached()?;
+            self.most_are_reached(name)?;
         }
         let heir = with_peers(&self.mesh, |peers| self.keeper.successor(peers));
         let addresses = self.keeper.remove(&stores, heir);
@@ -133,18 +133,18 @@ impl Node {
         Ok((name, addresses, heir.name))
     }
 
-    /// Two parts of a split network cannot both reach more than half of those who own something, so they do not both take
-    /// over from a peer.
-    fn most_are_reached(&self) -> Result<(), String> {
+    /// Two parts of a split network cannot both reach more than half of the others who own something, so they do not both
+    /// take over from `gone`.
+    fn most_are_reached(&self, gone: PeerName) -> Result<(), String> {
         let owners = self.keeper.ring().map(Ring::owners).unwrap_or_default();
-        let owners: BTreeSet<PeerName> = owners.into_iter().map(|id| id.name).collect();
+        let owners: BTreeSet<PeerName> = owners.into_iter().map(|id| id.name).filter(|name| *name != gone).collect();
         let me = self.mesh.me().name;
         let reached = owners.iter().filter(|name| **name == me || self.mesh.reached(**name)).count();
-        if reached * 2 > owners.len() {
+        if owners.is_empty() || reached * 2 > owners.len() {
             return Ok(());
         }
         Err(format!(
-            "only {reached} of the {} peers that own addresses are reached from here, and another part of a split network \
+            "only {reached} of the {} other peers that own addresses are reached from here, and another part of a split network \
              could take over as well: use `rmpeer --force` when the others are dead, on one peer only",
             owners.len()
         ))
