@@ -103,7 +103,9 @@ fn seeds_that_are_nobody_are_removed_like_the_dead() {
     let mut waiting = host.begin_to_give(1, &[]).expect("attach");
     waiting.waits().expect("nobody gives an address");
     says(host, &["all IP ranges owned by unreachable peers", "rmpeer"]);
-    host.weave(&["rmpeer", "::7"]).expect("rmpeer");
+    let alone = host.refused(&["rmpeer", "::7"], 1).expect("refused");
+    assert!(alone.contains("only 0 of the 1 other peers") && alone.contains("rmpeer --force"), "{alone}");
+    host.weave(&["rmpeer", "--force", "::7"]).expect("rmpeer");
     waiting.granted().expect("the remedy works");
 }
 
