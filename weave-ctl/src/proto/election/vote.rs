@@ -4,7 +4,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::VOTERS_MAX;
-use crate::proto::name::PeerId;
+use crate::proto::{cbor, name::PeerId};
 
 /// A proposal's number: unique, because the proposer is part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,12 +61,7 @@ impl Vote {
     /// The state as it is told.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        // Writing to a vector fails only when it cannot grow; whoever reads nothing refuses it.
-        if ciborium::into_writer(self, &mut bytes).is_err() {
-            bytes.clear();
-        }
-        bytes
+        cbor::write(self)
     }
 
     /// The state that another peer told.
@@ -74,8 +69,7 @@ impl Vote {
     /// # Errors
     /// It does not read, or exceeds a bound. Never panics.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let vote: Self =
-            ciborium::de::from_reader_with_recursion_limit(bytes, 16).map_err(|e| format!("not a vote: {e}"))?;
+        let vote: Self = cbor::read(bytes).map_err(|e| format!("not a vote: {e}"))?;
         let origin = vote.accepted.as_ref().map_or(0, |accepted| accepted.origin.len());
         if vote.known.len() > VOTERS_MAX || origin > VOTERS_MAX {
             return Err("a vote beyond its bounds".to_owned());

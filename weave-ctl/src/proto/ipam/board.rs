@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::proto::name::PeerName;
+use crate::proto::{cbor, name::PeerName};
 
 /// The gossip channel of boards.
 pub const CHANNEL: &str = "ipam";
@@ -97,12 +97,7 @@ impl Board {
     /// The board as it is told.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        // Writing to a vector fails only when it cannot grow; whoever reads nothing refuses it.
-        if ciborium::into_writer(self, &mut bytes).is_err() {
-            bytes.clear();
-        }
-        bytes
+        cbor::write(self)
     }
 
     /// The board that another peer told.
@@ -110,8 +105,7 @@ impl Board {
     /// # Errors
     /// It does not read, or exceeds a bound. Never panics.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let board: Self =
-            ciborium::de::from_reader_with_recursion_limit(bytes, 16).map_err(|e| format!("not a board: {e}"))?;
+        let board: Self = cbor::read(bytes).map_err(|e| format!("not a board: {e}"))?;
         let long = board.answers.iter().filter_map(|a| a.no.as_ref()).any(|no| no.len() > REASON_MAX);
         if board.asks.len() > ASKS_MAX
             || board.answers.len() > ANSWERS_MAX

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::wire::{self, Key, Stamp, WireError, bound, clean};
 use crate::proto::{
+    cbor,
     io::Binding,
     key::{PublicKey, SIGNATURE_LEN, SecretKey},
     name::{PeerName, PeerUid},
@@ -233,15 +234,15 @@ fn checked_record(record: PeerRecord) -> Result<PeerRecord, WireError> {
 #[must_use]
 pub fn sign(key: &SecretKey, owner: PeerName, channel: &str, version: (u64, u64), data: Vec<u8>) -> Vec<u8> {
     let (incarnation, version) = version;
-    let body = wire::write(&Body { channel: channel.to_owned(), owner, incarnation, version, data });
+    let body = cbor::write(&Body { channel: channel.to_owned(), owner, incarnation, version, data });
     let signature = key.sign(&[ENTRY_CONTEXT, &body].concat()).to_vec();
-    wire::write(&Signed { key: key.public(), signature, body })
+    cbor::write(&Signed { key: key.public(), signature, body })
 }
 
 /// The signed entry of a record.
 #[must_use]
 pub fn sign_record(key: &SecretKey, record: &PeerRecord) -> Vec<u8> {
-    sign(key, record.name, PEERS, (record.incarnation, record.version), wire::write(record))
+    sign(key, record.name, PEERS, (record.incarnation, record.version), cbor::write(record))
 }
 
 /// The key that signed `raw`; `None` when it is no entry.

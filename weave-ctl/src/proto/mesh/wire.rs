@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
 use crate::proto::{
+    cbor,
     io::FRAME_MAX,
     name::{PeerId, PeerName},
 };
@@ -32,8 +33,6 @@ pub const LIST_MAX: usize = 1024;
 pub const BUCKETS: usize = 256;
 /// Longest name of a channel in bytes.
 pub const CHANNEL_MAX: usize = 32;
-/// Deepest nesting of a message that is looked at.
-const DEPTH_MAX: usize = 16;
 
 /// First message on a link, both ways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,23 +232,12 @@ impl Message {
 }
 
 fn frame<B: Serialize>(kind: &str, body: B) -> Vec<u8> {
-    write(&Frame { kind: kind.to_owned(), body })
-}
-
-/// The CBOR of `value`.
-pub(super) fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // Writing to a vector fails only when it cannot grow; nothing at all is then refused by whoever reads it.
-    if ciborium::into_writer(value, &mut bytes).is_err() {
-        bytes.clear();
-    }
-    bytes
+    cbor::write(&Frame { kind: kind.to_owned(), body })
 }
 
 /// The value in CBOR `bytes`.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    ciborium::de::from_reader_with_recursion_limit(bytes, DEPTH_MAX)
-        .map_err(|e| WireError::Malformed(clean(&e.to_string())))
+    cbor::read(bytes).map_err(|e| WireError::Malformed(clean(&e)))
 }
 
 fn parse<T: DeserializeOwned>(body: &Value) -> Result<T, WireError> {

@@ -28,20 +28,20 @@ fn nobody_speaks_for_another() {
     // It takes the public key of peer 3 as well: the signature does not verify.
     let mut signed: Signed = wire::read(&sign_record(&key(2, 0), &record(3, 9, &[]))).expect("signed");
     signed.key = key(3, 0).public();
-    assert!(matches!(Verify.open(&wire::write(&signed)), Err(WireError::Malformed(_))));
+    assert!(matches!(Verify.open(&cbor::write(&signed)), Err(WireError::Malformed(_))));
     // A changed body does not either.
     let mut signed: Signed = wire::read(&raw(&record(3, 9, &[]))).expect("signed");
     let last = signed.body.len() - 1;
     signed.body[last] ^= 1;
-    assert!(matches!(Verify.open(&wire::write(&signed)), Err(WireError::Malformed(_))));
+    assert!(matches!(Verify.open(&cbor::write(&signed)), Err(WireError::Malformed(_))));
 }
 
 #[test]
 fn unknown_fields_and_channels_are_carried_along() {
-    let mut data: Value = wire::read(&wire::write(&record(3, 1, &[]))).expect("a value");
+    let mut data: Value = wire::read(&cbor::write(&record(3, 1, &[]))).expect("a value");
     let Value::Map(fields) = &mut data else { panic!("a record is a map") };
     fields.push((Value::Text("colour".into()), Value::Text("red".into())));
-    let bytes = sign(&key(3, 0), name(3), PEERS, (1, 1), wire::write(&data));
+    let bytes = sign(&key(3, 0), name(3), PEERS, (1, 1), cbor::write(&data));
     let entry = Verify.open(&bytes).expect("an entry");
     assert_eq!(entry.record(), Some(&record(3, 1, &[])));
     assert_eq!(entry.raw[..], bytes);
