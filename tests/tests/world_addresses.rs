@@ -210,3 +210,20 @@ fn without_anybody_in_reach_leaving_needs_force() {
     assert!(matches!(forced, Some(Ok(Answer::Done))), "{forced:?}");
     assert!(world.blank(1));
 }
+
+/// Links are up a little before all know that they are.
+#[test]
+fn who_leaves_right_after_its_link_came_back_finds_its_heir() {
+    let mut world = electors(2, 0);
+    address(attach(&mut world, 1, "a", vec![]));
+    address(attach(&mut world, 2, "b", vec![]));
+    world.crash(1);
+    world.run(SECOND * 2);
+    world.start(1);
+    while world.links(2) == 0 {
+        world.run(Duration::from_micros(100));
+    }
+    let left = ask(&mut world, 2, Command::Reset { force: false }, SECOND * 10);
+    assert!(matches!(left, Some(Ok(Answer::Done))), "{left:?}");
+    assert_eq!(status(&mut world, 1).ipam.owners.len(), 1, "it has everything");
+}

@@ -167,7 +167,7 @@ fn carry(endpoints: &mut Endpoints, store: Option<&Store>) -> Result<()> {
         if ops.is_empty() {
             return Ok(());
         }
-        ops.into_iter().for_each(|op| endpoints.done(op, Ok(LinkFacts { ifindex: 5 })));
+        ops.into_iter().for_each(|op| endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), Instant::default()));
     }
 }
 

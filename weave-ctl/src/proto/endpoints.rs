@@ -3,7 +3,7 @@
 //! ```text
 //!            attach                     done                        detach
 //! (nothing) -------> Working(Ensure) ----------> Attached(ifindex) -------> Working(Remove) ---> (nothing)
-//!                        | failed: as before           | interface vanished
+//!                        | failed: as before, repaired | interface vanished
 //! store ---> Absent -----^ <---------------------------+
 //! ```
 //! An absent container's addresses are kept for it: after a reboot until it attaches again or is detached, after its
@@ -15,6 +15,7 @@
 //! Bounds: [`WAITERS_MAX`] callers a container; addresses by the allocator.
 
 mod pending;
+mod work;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,10 +26,10 @@ use std::{
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
-use self::pending::Queue;
+use self::{pending::Queue, work::Repairs};
 use super::{
     command::{AddrRequest, Answer, Container, ContainerStatus, Refusal},
-    io::{EndpointSpec, LinkFacts, LinkOp, OpId, Output, Record, RequestId},
+    io::{LinkOp, OpId, Output, Record, RequestId},
     ipam::{
         Allocation, Allocator,
         allocator::{Access, AllocError, Need},
@@ -107,6 +108,7 @@ pub struct Endpoints {
     allocator: Allocator,
     stages: BTreeMap<String, Stage>,
     pending: Queue,
+    repairs: Repairs,
     /// Addresses came back since the pending were last tried.
     freed: bool,
     next_op: u64,
@@ -143,7 +145,8 @@ impl Endpoints {
         now: Instant,
     ) -> Self {
         let (stages, pending, out) = (BTreeMap::new(), Queue::default(), VecDeque::new());
-        let mut this = Self { allocator, stages, pending, freed: false, next_op: 0, out };
+        let repairs = Repairs::default();
+        let mut this = Self { allocator, stages, pending, repairs, freed: false, next_op: 0, out };
         for (id, allocation) in this.allocator.containers().clone() {
             match present.get(&allocation.host_if) {
                 Some(ifindex) if allocation.unfinished => {
@@ -309,22 +312,6 @@ impl Endpoints {
         Ok(addrs)
     }
 
-    fn work(&mut self, id: &str, allocation: Allocation, kind: Kind, waiters: Vec<RequestId>) {
-        let attached = matches!(&kind, Kind::Ensure { before: Some((_, Before::Attached(_))), .. });
-        let allocation = Allocation { unfinished: attached, ..allocation };
-        let op = self.op();
-        let spec = EndpointSpec {
-            netns: allocation.netns.clone(),
-            host_if: allocation.host_if.clone(),
-            mac: mac(&allocation),
-            mtu: allocation.mtu,
-            addrs: allocation.addrs.clone(),
-        };
-        self.set(id, allocation);
-        self.stages.insert(id.to_owned(), Stage::Working(Work { op, kind, waiters }));
-        self.out.push_back(Output::Link(op, LinkOp::Ensure(spec)));
-    }
-
     /// Takes `addrs` away from container `id`; all, and the interface, when none is named or none remains.
     pub fn detach(&mut self, request: RequestId, id: &str, addrs: &[Ipv4Addr]) {
         if let Err(refusal) = self.try_detach(request, id, addrs) {
@@ -361,13 +348,6 @@ impl Endpoints {
         }
     }
 
-    fn remove(&mut self, id: &str, host_if: String, waiters: Vec<RequestId>) {
-        let (op, before) = (self.op(), self.before(id));
-        let work = Work { op, kind: Kind::Remove { before }, waiters };
-        self.stages.insert(id.to_owned(), Stage::Working(work));
-        self.out.push_back(Output::Link(op, LinkOp::Remove { host_if }));
-    }
-
     /// Takes every container's interface and addresses away, those excepted that an operation is under way for; and
     /// refuses those who wait.
     pub fn remove_all(&mut self) {
@@ -387,49 +367,6 @@ impl Endpoints {
         self.stages.values().any(|stage| matches!(stage, Stage::Working(_)))
     }
 
-    /// An operation came to its end.
-    pub fn done(&mut self, op: OpId, result: Result<LinkFacts, String>) {
-        let found = self.stages.iter().find(|(_, s)| matches!(s, Stage::Working(w) if w.op == op));
-        let Some((id, Stage::Working(work))) = found.map(|(id, s)| (id.clone(), s.clone())) else { return };
-        match (work.kind, result) {
-            (Kind::Ensure { released, .. }, Ok(facts)) => {
-                self.stages.insert(id.clone(), Stage::Attached(facts.ifindex));
-                self.freed |= !released.is_empty();
-                let Some(allocation) = self.allocator.containers().get(&id).cloned() else { return };
-                if allocation.unfinished {
-                    self.set(&id, Allocation { unfinished: false, ..allocation.clone() });
-                }
-                let attached = Answer::Attached(self.status_of(&id, &allocation));
-                let answer = if released.is_empty() { attached } else { Answer::Detached(released) };
-                for waiter in work.waiters {
-                    self.reply(waiter, answer.clone());
-                }
-            }
-            (Kind::Ensure { before, .. }, Err(reason)) => {
-                match before {
-                    None => self.release(&id),
-                    Some((old, before)) => {
-                        self.freed = true;
-                        self.set(&id, old);
-                        self.stages.insert(id.clone(), before.into());
-                    }
-                }
-                self.refuse(&work.waiters, &format!("{id}: {reason}; its addresses were left as they were"));
-            }
-            (Kind::Remove { .. }, Ok(_)) => {
-                let released = self.allocator.containers().get(&id).map_or_else(Vec::new, |a| a.addrs.clone());
-                self.release(&id);
-                for waiter in work.waiters {
-                    self.reply(waiter, Answer::Detached(released.clone()));
-                }
-            }
-            (Kind::Remove { before }, Err(reason)) => {
-                self.stages.insert(id.clone(), before.into());
-                self.refuse(&work.waiters, &format!("{id}: {reason}; it was left attached, detach it again"));
-            }
-        }
-    }
-
     /// The host end called `host_if` vanished: the container behind it is gone, or restarts. True when there was one.
     pub fn vanished(&mut self, host_if: &str, now: Instant) -> bool {
         let holder = self.allocator.containers().iter().find(|(_, a)| a.host_if == host_if).map(|(id, _)| id.clone());
@@ -442,8 +379,9 @@ impl Endpoints {
         attached
     }
 
-    /// Releases the addresses of containers that did not come back.
+    /// Releases the addresses of containers that did not come back, and repairs interfaces.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.repair(now);
         let over = self.stages.iter().filter(|(_, s)| matches!(s, Stage::Absent(Some(until)) if *until <= now));
         let over: Vec<String> = over.map(|(id, _)| id.clone()).collect();
         over.iter().for_each(|id| self.release(id));
@@ -453,7 +391,7 @@ impl Endpoints {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let untils = self.stages.values().map(|s| if let Stage::Absent(until) = s { *until } else { None });
-        untils.flatten().min()
+        untils.flatten().chain(self.repairs.due()).min()
     }
 
     fn set(&mut self, id: &str, allocation: Allocation) {

@@ -176,7 +176,7 @@ impl Node {
             // What was begun is ended all the same.
             Input::RequestGone { id } => self.endpoints.request_gone(id),
             Input::Underlay(underlay) => self.underlay(&underlay, now),
-            Input::LinkDone { op, result } => self.endpoints.done(op, result),
+            Input::LinkDone { op, result } => self.endpoints.done(op, result, now),
             Input::EndpointGone { host_if } => {
                 if self.endpoints.vanished(&host_if, now) {
                     let time = super::endpoints::GRACE.as_secs();
@@ -202,8 +202,9 @@ impl Node {
         let others = [
             self.mesh.poll_timeout(),
             self.datapath.poll_timeout().map(|at| (at, "datapath retry")),
-            self.endpoints.poll_timeout().map(|at| (at, "container gone")),
+            self.endpoints.poll_timeout().map(|at| (at, "containers")),
             self.election.as_ref().and_then(Election::poll_timeout).map(|at| (at, "election")),
+            self.leaving_due().map(|at| (at, "search for an heir")),
             Some((self.keeper.poll_timeout(), "ring")),
         ];
         others.into_iter().flatten().min()
@@ -230,7 +231,7 @@ impl Node {
                 self.reply(id, Ok(Answer::Done));
                 self.out.push_back(Output::Shutdown(if teardown { Shutdown::Teardown } else { Shutdown::Stop }));
             }
-            Command::Reset { force } => self.reset(id, force),
+            Command::Reset { force } => self.reset(id, force, now),
             Command::RemovePeer { peer, force } => self.remove_peer(id, &peer, force),
             Command::Consense => self.consense(id, now),
         }

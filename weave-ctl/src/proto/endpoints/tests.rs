@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::proto::{
     boot::{Init, LaunchParams},
+    io::LinkFacts,
     ipam::Ring,
     name::{PeerId, PeerName, PeerUid},
 };
@@ -56,7 +57,7 @@ fn attach(endpoints: &mut Endpoints, id: &str, asked: &[AddrRequest]) -> Vec<Out
 
 fn attached(endpoints: &mut Endpoints, id: &str) {
     let op = op_of(&attach(endpoints, id, &[]));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }));
+    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
     drain(endpoints);
 }
 
@@ -76,7 +77,7 @@ fn the_answer_comes_after_the_interface_and_the_record_before() {
     assert!(matches!(&outputs[1], Output::Link(_, LinkOp::Ensure(spec)) if spec.host_if == "wv0a000001"));
     assert_eq!(outputs.len(), 2, "no answer yet");
     assert!(endpoints.installed().is_empty(), "no endpoint without an interface");
-    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }));
+    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
     assert!(
         matches!(&drain(&mut endpoints)[..], [Output::Reply { answer: Ok(Answer::Attached(c)), .. }] if c.attached)
     );
@@ -87,7 +88,7 @@ fn the_answer_comes_after_the_interface_and_the_record_before() {
 fn a_failed_interface_gives_the_address_back() {
     let mut endpoints = fresh();
     let op = op_of(&attach(&mut endpoints, "c", &[]));
-    endpoints.done(op, Err("no such namespace".into()));
+    endpoints.done(op, Err("no such namespace".into()), NOW);
     let outputs = drain(&mut endpoints);
     assert!(matches!(&outputs[0], Output::Persist(Record::AllocationGone(_))));
     assert!(refusal(&outputs).contains("no such namespace"));
@@ -103,7 +104,7 @@ fn detach_releases_only_after_the_interface_is_gone() {
     assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove { .. })]));
     assert_eq!(endpoints.allocator().active(), 1, "still held");
     assert!(endpoints.installed().is_empty(), "but no packet goes there any more");
-    endpoints.done(op_of(&outputs), Ok(LinkFacts::default()));
+    endpoints.done(op_of(&outputs), Ok(LinkFacts::default()), NOW);
     let outputs = drain(&mut endpoints);
     assert!(matches!(&outputs[0], Output::Persist(Record::AllocationGone(_))));
     assert!(matches!(&outputs[1], Output::Reply { answer: Ok(Answer::Detached(nets)), .. } if nets.len() == 1));
@@ -115,13 +116,13 @@ fn a_failed_removal_leaves_the_container_attached() {
     attached(&mut endpoints, "c");
     endpoints.detach(REQUEST, "c", &[]);
     let op = op_of(&drain(&mut endpoints));
-    endpoints.done(op, Err("busy".into()));
+    endpoints.done(op, Err("busy".into()), NOW);
     assert!(refusal(&drain(&mut endpoints)).contains("detach it again"));
     assert_eq!(endpoints.allocator().active(), 1);
     assert_eq!(endpoints.installed().len(), 1, "packets go there again");
     endpoints.detach(REQUEST, "c", &[]);
     let op = op_of(&drain(&mut endpoints));
-    endpoints.done(op, Ok(LinkFacts::default()));
+    endpoints.done(op, Ok(LinkFacts::default()), NOW);
     assert_eq!(endpoints.allocator().active(), 0);
 }
 
@@ -130,20 +131,20 @@ fn attach_again_is_the_same_and_several_addresses_add_up() {
     let mut endpoints = fresh();
     attached(&mut endpoints, "c");
     let outputs = attach(&mut endpoints, "c", &[]);
-    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }));
+    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
     assert_eq!(endpoints.allocator().active(), 1);
     drain(&mut endpoints);
     let asked = [AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 9), None)];
     let outputs = attach(&mut endpoints, "c", &asked);
     assert_eq!(endpoints.installed().len(), 1, "the old address keeps working meanwhile");
-    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }));
+    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
     assert_eq!(endpoints.installed().len(), 2);
     drain(&mut endpoints);
     // Taking the first address away leaves interface, MAC and the other address.
     let mac_before = endpoints.status()[0].mac;
     endpoints.detach(REQUEST, "c", &[Ipv4Addr::new(10, 0, 0, 1)]);
     let op = op_of(&drain(&mut endpoints));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }));
+    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
     assert_eq!(endpoints.installed().keys().copied().collect::<Vec<_>>(), [Ipv4Addr::new(10, 0, 0, 9)]);
     assert_eq!(endpoints.status()[0].mac, mac_before);
 }
@@ -153,10 +154,10 @@ fn an_address_that_was_detached_alone_does_not_take_the_interface_of_its_former_
     let mut endpoints = fresh();
     attached(&mut endpoints, "c");
     let op = op_of(&attach(&mut endpoints, "c", &[AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 9), None)]));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }));
+    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
     endpoints.detach(REQUEST, "c", &[Ipv4Addr::new(10, 0, 0, 1)]);
     let op = op_of(&drain(&mut endpoints)[1..]);
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }));
+    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
     drain(&mut endpoints);
     attached(&mut endpoints, "other");
     let containers = endpoints.allocator().containers();
@@ -174,7 +175,7 @@ fn requests_that_overlap() {
     assert!(attach(&mut endpoints, "c", &[]).is_empty(), "the same attach waits");
     endpoints.detach(REQUEST, "c", &[]);
     assert!(refusal(&drain(&mut endpoints)).contains("under way"));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }));
+    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
     assert_eq!(drain(&mut endpoints).len(), 2, "both callers are answered");
 }
 
@@ -233,7 +234,7 @@ fn what_was_under_way_when_the_controller_ended_is_done_when_it_starts() {
     let ensured =
         outputs.iter().find_map(|o| if let Output::Link(_, LinkOp::Ensure(spec)) = o { Some(spec) } else { None });
     assert_eq!(ensured.map(|spec| spec.addrs.len()), Some(2));
-    again.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }));
+    again.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
     assert!(matches!(&drain(&mut again)[..], [Output::Persist(Record::Allocation(_, a))] if !a.unfinished));
     assert_eq!(again.installed().len(), 2);
 }
@@ -272,7 +273,7 @@ fn a_container_that_restarts_keeps_its_address() {
     endpoints.vanished("wv0a000001", NOW);
     attached(&mut endpoints, "other");
     let op = op_of(&attach(&mut endpoints, "c", &[]));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 6 }));
+    endpoints.done(op, Ok(LinkFacts { ifindex: 6 }), NOW);
     endpoints.handle_timeout(NOW + GRACE * 2);
     let addrs = |id: &str| endpoints.allocator().containers()[id].addrs[0].addr();
     assert_eq!((addrs("c"), addrs("other")), (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)));
@@ -325,6 +326,40 @@ fn all_are_removed_before_this_peer_leaves() {
     let ops: Vec<OpId> =
         outputs.iter().filter_map(|o| if let Output::Link(op, _) = o { Some(*op) } else { None }).collect();
     assert_eq!((ops.len(), endpoints.is_working()), (2, true));
-    ops.iter().for_each(|op| endpoints.done(*op, Ok(LinkFacts::default())));
+    ops.iter().for_each(|op| endpoints.done(*op, Ok(LinkFacts::default()), NOW));
     assert_eq!((endpoints.allocator().active(), endpoints.is_working()), (0, false));
+}
+
+#[test]
+fn an_interface_that_may_be_half_done_is_repaired_until_it_is_whole() {
+    let mut endpoints = fresh();
+    attached(&mut endpoints, "c");
+    let fixed = AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 9), None);
+    let op = op_of(&attach(&mut endpoints, "c", &[fixed]));
+    endpoints.done(op, Err("the kernel is out of memory".into()), NOW);
+    let outputs = drain(&mut endpoints);
+    assert!(matches!(&outputs[0], Output::Persist(Record::Allocation(_, a)) if a.unfinished && a.addrs.len() == 1));
+    let mut now = NOW;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let due = endpoints.poll_timeout().unwrap();
+        endpoints.handle_timeout(due);
+        let outputs = drain(&mut endpoints);
+        let spec = outputs.iter().find_map(|o| if let Output::Link(_, LinkOp::Ensure(s)) = o { Some(s) } else { None });
+        assert_eq!(spec.unwrap().addrs.len(), 1, "what it has, not what was asked for");
+        assert_eq!(endpoints.installed().len(), 1, "packets go there meanwhile");
+        endpoints.handle_timeout(due);
+        assert!(drain(&mut endpoints).is_empty() && endpoints.poll_timeout().unwrap() > due, "one at a time");
+        waits.push(due.since(now).as_secs());
+        now = due;
+        endpoints.done(op_of(&outputs), Err("still".into()), now);
+        drain(&mut endpoints);
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    let due = endpoints.poll_timeout().unwrap();
+    endpoints.handle_timeout(due);
+    let op = op_of(&drain(&mut endpoints));
+    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), due);
+    assert!(matches!(&drain(&mut endpoints)[..], [Output::Persist(Record::Allocation(_, a))] if !a.unfinished));
+    assert_eq!(endpoints.poll_timeout(), None);
 }

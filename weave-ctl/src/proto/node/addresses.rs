@@ -45,7 +45,7 @@ impl Node {
                 return self.reply(id, Err(Refusal(text)));
             }
         }
-        let access = access(&self.keeper, self.leaving.is_some());
+        let access = access(&self.keeper, self.is_leaving());
         self.endpoints.attach(id, container, addrs, access, self.mtu);
     }
 
@@ -60,7 +60,7 @@ impl Node {
         for _ in 0..ROUNDS_MAX {
             self.look_for_ring(now);
             if std::mem::take(&mut self.ring_changed) || self.endpoints.freed() {
-                let access = access(&self.keeper, self.leaving.is_some());
+                let access = access(&self.keeper, self.is_leaving());
                 self.endpoints.retry(access, self.mtu);
             }
             self.turn_leaving(now);

@@ -1,11 +1,12 @@
 //! Leaving (`reset`), and taking over from those who are gone for good (`rmpeer`).
 //!
 //! ```text
-//! reset -> interfaces of all containers removed -> all ranges handed to an heir -> the heir says so -> wiped
+//! reset -> an heir in reach? -> interfaces of all containers removed -> all ranges handed to it -> it says so -> wiped
+//!            | none within HEIR_SEARCH: refused, or wiped when forced
 //! ```
 //! Containers lose their interfaces before anybody else may give their addresses away.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Node, addresses::with_peers};
 use crate::proto::{
@@ -16,33 +17,63 @@ use crate::proto::{
     time::Instant,
 };
 
+/// Time in which an heir may come into reach, where there are other peers: links may just be coming up.
+const HEIR_SEARCH: Duration = Duration::from_secs(3);
+
 /// A `reset` under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaving {
     request: RequestId,
     force: bool,
+    /// No heir was in reach yet, nothing was changed, and this is when that is given up.
+    search: Option<Instant>,
 }
 
 impl Node {
-    pub(super) fn reset(&mut self, id: RequestId, force: bool) {
+    pub(super) fn reset(&mut self, id: RequestId, force: bool, now: Instant) {
         if self.leaving.is_some() {
             return self.reply(id, Err(Refusal("this peer is leaving the network already".to_owned())));
         }
-        let owned = self.keeper.owned();
-        let heir = with_peers(&self.mesh, |peers| self.keeper.heir(peers));
-        let nothing = owned == 0 && !self.keeper.unconfirmed();
-        if nothing || (heir.is_none() && force) {
+        if self.keeper.owned() == 0 && !self.keeper.unconfirmed() {
             return self.wipe(id, Shutdown::Wipe);
         }
-        if heir.is_none() {
+        let me = self.mesh.me().name;
+        let alone = self.mesh.targets().is_empty() && self.mesh.known().all(|peer| peer == me);
+        let until = if alone { now } else { now + HEIR_SEARCH };
+        self.leaving = Some(Leaving { request: id, force, search: Some(until) });
+    }
+
+    /// True while a `reset` is under way that found an heir.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some_and(|leaving| leaving.search.is_none())
+    }
+
+    /// When [`Self::turn_leaving`] has something to do by itself.
+    pub(super) fn leaving_due(&self) -> Option<Instant> {
+        self.leaving.and_then(|leaving| leaving.search)
+    }
+
+    /// False while there is none; when that has lasted until `until`, the reset ends.
+    fn found_heir(&mut self, leaving: Leaving, until: Instant, now: Instant) -> bool {
+        let Leaving { request, force, .. } = leaving;
+        let found = with_peers(&self.mesh, |peers| self.keeper.heir(peers)).is_some();
+        if found {
+            self.leaving = Some(Leaving { search: None, ..leaving });
+            self.endpoints.remove_all();
+        } else if until <= now {
+            self.leaving = None;
+            if force {
+                self.wipe(request, Shutdown::Wipe);
+                return false;
+            }
+            let owned = self.keeper.owned();
             let text = format!(
                 "no peer is in reach that could take this peer's {owned} addresses over: nothing was changed; connect \
                  to one, or use `reset --force` to forget them"
             );
-            return self.reply(id, Err(Refusal(text)));
+            self.reply(request, Err(Refusal(text)));
         }
-        self.endpoints.remove_all();
-        self.leaving = Some(Leaving { request: id, force });
+        found
     }
 
     fn wipe(&mut self, id: RequestId, how: Shutdown) {
@@ -50,9 +81,12 @@ impl Node {
         self.out.push_back(Output::Shutdown(how));
     }
 
-    /// Goes on when the containers' interfaces are gone.
+    /// Goes on when there is an heir, and when the containers' interfaces are gone.
     pub(super) fn turn_leaving(&mut self, now: Instant) {
-        let Some(Leaving { request, .. }) = self.leaving else { return };
+        let Some(leaving @ Leaving { request, .. }) = self.leaving else { return };
+        if leaving.search.is_some_and(|until| !self.found_heir(leaving, until, now)) {
+            return;
+        }
         if self.keeper.is_leaving() || self.endpoints.is_working() {
             return;
         }
@@ -78,7 +112,7 @@ impl Node {
 
     /// The heir has everything, or did not say so.
     pub(super) fn left(&mut self, result: Result<(), String>) {
-        let Some(Leaving { request, force }) = self.leaving.take() else { return };
+        let Some(Leaving { request, force, .. }) = self.leaving.take() else { return };
         match result {
             Err(text) if !force => self.reply(request, Err(Refusal(text))),
             _ => self.wipe(request, Shutdown::Leave),

@@ -2,8 +2,9 @@
 //!
 //! A run narrows (largest size that passed, smallest that did not) until nothing is between. It begins with the size
 //! that most likely passes: the smaller MTU of the two hosts at first, the measured one when it is verified. A size counts
-//! as too big when [`TRIES`] probes of it in a row were lost while something smaller was answered. What was measured stays
-//! published until a run ends, so that the kernel is not told each step.
+//! as too big when all its probes were lost, [`TRIES`] or more, and small ones that went along were answered so often that
+//! loss explains it with a chance below one in [`DOUBT`]. What was measured stays published until a run ends, so that the
+//! kernel is not told each step.
 //!
 //! Bounds: sizes from [`SMALLEST`] to [`LARGEST`]; [`PROBES_MAX`] padded probes a run. Sizes are bytes of the outer IP
 //! packet.
@@ -23,15 +24,20 @@ pub const LARGEST: u32 = (probe::OUTER + probe::MAX) as u32;
 pub const COMMON: u32 = 576;
 /// Where neither host told its MTU.
 pub const UNTOLD: u32 = 1500;
-/// Lost probes of a size before it counts as too big.
+/// Lost probes of a size before it counts as too big, on a path that loses nothing else.
 pub const TRIES: u32 = 3;
+/// See the head of this file. Packets that find a size wrongly too big are refused to their sender, who remembers that for
+/// minutes.
+pub const DOUBT: u128 = 50;
 /// Padded probes in one run. A search that loses nothing takes at most 14 sizes.
 pub const PROBES_MAX: u32 = 96;
-/// Pause between runs upwards, while less than the hosts' MTU passes. Short, because what a bad path lost may have counted
-/// as too big, which must not outlive the trouble for long; a run that finds nothing takes a handful of probes.
-pub const RAISE_EVERY: Duration = Duration::from_secs(60);
+/// Shortest and longest pause between runs upwards, while less than the hosts' MTU passes: doubled after each that finds
+/// nothing. Short at first, because what a bad path lost may have counted as too big.
+pub const RAISE_EVERY: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(60));
 /// Pause after a run that found nothing.
 pub const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Tries of a size that are counted.
+const TRIES_COUNTED: u32 = 16;
 /// Shortest and longest wait for the answer to a padded probe, unless the path is slower.
 const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
@@ -56,6 +62,8 @@ pub(super) struct PathMtu {
     checked: Option<Instant>,
     /// The last attempt at the bound; `None` when one is wanted.
     raised: Option<Instant>,
+    /// Pause until the next.
+    raise_after: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +76,8 @@ struct Run {
     /// What to try after the first size.
     hint: u32,
     tries: u32,
+    /// Small probes that went along with those of this size, all but the first, and were answered.
+    controls: u32,
     left: u32,
     /// First probe of this size.
     begun: Instant,
@@ -84,7 +94,8 @@ pub(super) fn bound(own: u32, peer: u32) -> u32 {
 impl PathMtu {
     /// A path of which nothing is known; sizes above `bound` are not tried.
     pub(super) fn new(bound: u32, now: Instant) -> Self {
-        Self { bound, good: 0, run: None, wanted: now, checked: None, raised: None }
+        let raise_after = RAISE_EVERY.0;
+        Self { bound, good: 0, run: None, wanted: now, checked: None, raised: None, raise_after }
     }
 
     /// What passes; zero until that is known.
@@ -134,19 +145,25 @@ impl PathMtu {
         let raise = match self.raised {
             _ if self.good >= self.bound => None,
             None => Some(self.wanted),
-            Some(raised) => verify.map(|_| raised + RAISE_EVERY),
+            Some(raised) => verify.map(|_| raised + self.raise_after),
         };
         verify.map(|every| checked + every).into_iter().chain(raise).min()
     }
 
-    /// Takes the next step of what is due. `alive`: when anything was answered last on this path; `rtt`: how long that
-    /// took.
-    pub(super) fn ask(&mut self, verify: Option<Duration>, alive: Instant, rtt: Duration, now: Instant) -> Option<Ask> {
+    /// A probe without padding, sent at `sent`, was answered.
+    pub(super) fn small_passed(&mut self, sent: Instant) {
+        if let Some(run) = self.run.as_mut().filter(|run| run.begun < sent) {
+            run.controls = (run.controls + 1).min(run.tries.saturating_sub(1));
+        }
+    }
+
+    /// Takes the next step of what is due. `rtt`: how long the last answer took.
+    pub(super) fn ask(&mut self, verify: Option<Duration>, rtt: Duration, now: Instant) -> Option<Ask> {
         if self.due(verify).is_none_or(|due| due > now) {
             return None;
         }
         let mut run = self.run.take().unwrap_or_else(|| self.start(verify, now));
-        if run.tries >= TRIES && alive > run.begun {
+        if run.is_too_big() {
             run.high = run.size;
             if !run.step(now) {
                 self.finish(&run, now);
@@ -164,7 +181,7 @@ impl PathMtu {
         run.tries += 1;
         run.left -= 1;
         run.next = now + (rtt * 4).clamp(WAIT.0, WAIT.1).max(rtt * 2);
-        let ask = Ask { size: run.size, control: run.tries >= TRIES };
+        let ask = Ask { size: run.size, control: run.tries > 1 };
         self.run = Some(run);
         Some(ask)
     }
@@ -197,15 +214,21 @@ impl PathMtu {
         let (low, high, size, hint) = match self.good {
             0 => (SMALLEST, self.bound + 1, self.bound, COMMON),
             good if verifies => (SMALLEST, good + 1, good, COMMON),
-            good => (good, self.bound + 1, self.bound, good + 1),
+            good => {
+                self.raise_after = (self.raise_after * 2).min(RAISE_EVERY.1);
+                (good, self.bound + 1, self.bound, good + 1)
+            }
         };
         if size == self.bound {
             self.raised = Some(now);
         }
-        Run { low, high, size, hint, tries: 0, left: PROBES_MAX, begun: now, next: now }
+        Run { low, high, size, hint, tries: 0, controls: 0, left: PROBES_MAX, begun: now, next: now }
     }
 
     fn finish(&mut self, run: &Run, now: Instant) {
+        if self.good != run.low {
+            self.raise_after = RAISE_EVERY.0;
+        }
         (self.good, self.checked) = (run.low, Some(now));
     }
 }
@@ -218,8 +241,18 @@ impl Run {
         }
         let between = self.low < self.hint && self.hint < self.high;
         self.size = if between { self.hint } else { self.low + (self.high - self.low) / 2 };
-        (self.tries, self.next) = (0, now);
+        (self.tries, self.controls, self.next) = (0, 0, now);
         true
+    }
+
+    /// Loss alone hardly explains that no probe of this size was answered. Its rate is estimated from the small ones by
+    /// the rule of succession.
+    fn is_too_big(&self) -> bool {
+        let Some(controls) = self.tries.checked_sub(1).filter(|controls| *controls + 1 >= TRIES) else { return false };
+        let (lost, of) = (u128::from(controls - self.controls + 1), u128::from(controls + 2));
+        // Beyond that many the powers do not fit, and say nothing new.
+        let tries = self.tries.min(TRIES_COUNTED);
+        self.controls > 0 && lost.pow(tries) * DOUBT <= of.pow(tries)
     }
 }
 

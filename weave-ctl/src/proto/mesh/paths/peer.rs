@@ -74,7 +74,6 @@ pub(super) enum Status {
 pub(super) struct Up {
     pub(super) remote: SocketAddrV4,
     pub(super) rtt: Duration,
-    answered: Instant,
     /// The last round is not answered.
     awaiting: bool,
     missed: u32,
@@ -263,9 +262,10 @@ impl Peer {
                 }
             }
             Path::Up(up) => {
-                (up.answered, up.awaiting, up.missed, up.other) = (now, false, 0, None);
+                (up.awaiting, up.missed, up.other) = (false, 0, None);
                 if asked.size == mtu::SMALLEST {
                     up.rtt = rtt;
+                    self.mtu.small_passed(asked.at);
                 }
             }
         }
@@ -391,8 +391,8 @@ impl Peer {
 
     fn measure(&mut self, out: &mut Outbox<'_>) -> u32 {
         let verify = self.verify(out.now);
-        let Path::Up(Up { remote, rtt, answered, .. }) = self.path else { return 0 };
-        let Some(ask) = self.mtu.ask(verify, answered, rtt, out.now) else { return 0 };
+        let Path::Up(Up { remote, rtt, .. }) = self.path else { return 0 };
+        let Some(ask) = self.mtu.ask(verify, rtt, out.now) else { return 0 };
         let control = if ask.control { self.ask(remote, mtu::SMALLEST, out) } else { 0 };
         control + self.ask(remote, ask.size, out)
     }
@@ -415,7 +415,7 @@ impl Peer {
     }
 
     fn come_up(&mut self, remote: SocketAddrV4, rtt: Duration, now: Instant) {
-        self.path = Path::Up(Up { remote, rtt, answered: now, awaiting: false, missed: 0, other: None });
+        self.path = Path::Up(Up { remote, rtt, awaiting: false, missed: 0, other: None });
         self.last_round = Some(now);
         if self.measured == Some(remote) {
             self.mtu.doubt(now);

@@ -16,10 +16,13 @@ fn run(mtu: &mut PathMtu, limit: u32, now: &mut Instant) -> Vec<u32> {
     let mut asked = Vec::new();
     while let Some(due) = mtu.due(EVERY).filter(|due| *due <= *now + Duration::from_secs(2)) {
         *now = (*now).max(due);
-        let alive = *now;
-        let Some(ask) = mtu.ask(EVERY, alive, RTT, *now) else { continue };
+        let sent = *now;
+        let Some(ask) = mtu.ask(EVERY, RTT, sent) else { continue };
         asked.push(ask.size);
         *now = *now + RTT;
+        if ask.control {
+            mtu.small_passed(sent);
+        }
         if ask.size <= limit {
             mtu.passed(ask.size, *now);
         }
@@ -37,14 +40,45 @@ fn the_bound_first_then_what_every_host_takes_then_halves() {
 }
 
 #[test]
-fn the_third_try_comes_with_a_control() {
+fn all_tries_but_the_first_come_with_a_control() {
     let mut mtu = PathMtu::new(1500, at(0));
-    let controls: Vec<_> = (0..5).map(|n| mtu.ask(None, at(0), RTT, at(n * 100)).unwrap().control).collect();
+    let controls: Vec<_> = (0..5).map(|n| mtu.ask(None, RTT, at(n * 100)).unwrap().control).collect();
     // Nothing is ever answered, so nothing is decided.
-    assert_eq!(controls, [false, false, true, true, true]);
-    assert_eq!(mtu.ask(None, at(0), RTT, at(450)), None, "not before the wait is over");
-    let next = mtu.ask(None, at(460), RTT, at(500)).unwrap();
+    assert_eq!(controls, [false, true, true, true, true]);
+    assert_eq!(mtu.ask(None, RTT, at(450)), None, "not before the wait is over");
+    (1..4).for_each(|n| mtu.small_passed(at(n * 100)));
+    let next = mtu.ask(None, RTT, at(500)).unwrap();
     assert_eq!(next, Ask { size: COMMON, control: false });
+}
+
+/// How many tries of a size are lost before it is given up, when `answered` of three small ones are.
+fn tries(answered: u64) -> u64 {
+    let mut mtu = PathMtu::new(1500, at(0));
+    let mut sent = 0;
+    while mtu.ask(None, RTT, at(sent * 100)).unwrap().size == 1500 {
+        if sent > 0 && sent % 3 < answered {
+            mtu.small_passed(at(sent * 100));
+        }
+        sent += 1;
+    }
+    sent
+}
+
+#[test]
+fn a_path_that_loses_much_is_tried_longer_before_a_size_counts_as_too_big() {
+    assert_eq!((tries(3), tries(2), tries(1)), (3, 5, 10));
+}
+
+#[test]
+fn attempts_upwards_become_rarer_until_something_changes() {
+    let (mut mtu, mut now) = (PathMtu::new(1500, at(0)), at(0));
+    let mut pauses = Vec::new();
+    for limit in [1400, 1400, 1400, 1400, 1400, 1400, 1450, 1450] {
+        now = mtu.raised.map_or(now, |raised| now.max(raised + mtu.raise_after));
+        run(&mut mtu, limit, &mut now);
+        pauses.push(mtu.raise_after.as_secs());
+    }
+    assert_eq!(pauses, [4, 8, 16, 32, 60, 60, 4, 8]);
 }
 
 #[test]
@@ -54,7 +88,7 @@ fn a_run_without_any_answer_ends() {
     let mut now = at(0);
     while let Some(due) = mtu.due(EVERY).filter(|due| *due < at(40_000)) {
         now = now.max(due);
-        asked += u32::from(mtu.ask(EVERY, at(0), RTT, now).is_some());
+        asked += u32::from(mtu.ask(EVERY, RTT, now).is_some());
     }
     assert_eq!(asked, PROBES_MAX);
     assert_eq!((mtu.measured(), mtu.unsettled()), (0, false));
@@ -75,9 +109,10 @@ fn a_late_answer_to_a_size_given_up_is_followed() {
 fn a_late_answer_within_a_run_widens_it_again() {
     let mut mtu = PathMtu::new(1500, at(0));
     for n in 0..3 {
-        assert_eq!(mtu.ask(None, at(0), RTT, at(n * 100)).unwrap().size, 1500);
+        assert_eq!(mtu.ask(None, RTT, at(n * 100)).unwrap().size, 1500);
+        mtu.small_passed(at(n * 100));
     }
-    assert_eq!(mtu.ask(None, at(250), RTT, at(300)).unwrap().size, COMMON);
+    assert_eq!(mtu.ask(None, RTT, at(300)).unwrap().size, COMMON);
     mtu.passed(1500, at(310));
     assert_eq!((mtu.measured(), mtu.unsettled()), (1500, false));
 }

@@ -121,7 +121,7 @@ fn a_path_that_grows_is_noticed_at_the_next_attempt_upwards() {
         net.limit = 1380;
         net.run_active(secs(30));
         net.limit = limit;
-        net.run_active(mtu::RAISE_EVERY + secs(15));
+        net.run_active(mtu::RAISE_EVERY.1 + secs(15));
         assert_eq!(net.direct(1, 2).unwrap().path_mtu, limit);
     }
 }
@@ -144,7 +144,7 @@ fn an_attempt_upwards_that_fails_costs_little() {
     net.limit = 1380;
     net.run_active(secs(30));
     let since = net.now;
-    net.run_active(mtu::RAISE_EVERY);
+    net.run_active(mtu::RAISE_EVERY.1);
     let large = net.sizes(1, since).into_iter().filter(|size| *size > 1380).count();
     assert_eq!(large, 2 * mtu::TRIES as usize, "the hosts' MTU, and one byte more than known");
     assert_eq!(net.direct(1, 2).unwrap().path_mtu, 1380);
