@@ -6,7 +6,9 @@ use weave_ctl::proto::command::{Answer, Command, ConnectionState, ContainerStatu
 use weave_tests::world::{
     Faults, HostId, World,
     journal::{Detail, Journal},
-    name, schedule,
+    name,
+    net::What,
+    schedule,
     seeds::{self, Failure},
 };
 
@@ -152,6 +154,26 @@ fn a_partition_leaves_traffic_alone_and_heals_by_itself() {
         assert_eq!(established(&mut world, host), 2, "h{host}\n{}", world.tail(60));
     }
     assert_eq!(world.unsettled(), Vec::<String>::new());
+}
+
+#[test]
+fn two_that_are_cut_off_do_not_send_to_each_other_what_is_for_a_third() {
+    let mut world = three();
+    world.run(Duration::from_secs(3));
+    for host in 1..=3 {
+        attached(&mut world, host, "c", Duration::from_secs(1));
+    }
+    world.talk(1000);
+    world.run(Duration::from_secs(3));
+    world.cut_what(1, 2, What::Control);
+    world.crash(3);
+    for second in 0..100 {
+        world.run(Duration::from_secs(1));
+        for host in [1, 2] {
+            let fate = world.reach(host, 3, 200);
+            assert!(fate.is_delivered(), "from h{host} after {second} s: {fate}\n{}", world.tail(30));
+        }
+    }
 }
 
 #[test]

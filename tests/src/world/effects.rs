@@ -13,15 +13,13 @@ impl World {
         let batch: Vec<Output> = iter::from_fn(|| node.poll_output()).collect();
         self.bound_batch(id, batch.len());
         let persists = batch.iter().any(|o| matches!(o, Output::Persist(_)));
-        if persists && self.chance(self.faults.crash_before_commit) {
-            return self.crash_and_return(id);
+        if !persists || self.commit(id, &batch) {
+            self.carry_out(id, batch, persists);
         }
-        if persists {
-            if let Some(host) = self.hosts.get_mut(&id) {
-                host.commit(&batch);
-            }
-            self.check_disk(id);
-        }
+    }
+
+    /// Does what a batch asks for once its records are durable.
+    pub(super) fn carry_out(&mut self, id: HostId, batch: Vec<Output>, persists: bool) {
         // A controller may be killed between any two effects.
         let killed = persists && self.chance(self.faults.crash_after_commit);
         let done = if killed { self.below(batch.len() + 1) } else { batch.len() };
@@ -42,7 +40,7 @@ impl World {
         usize::try_from(self.rng.below(bound as u64)).unwrap_or(0)
     }
 
-    fn crash_and_return(&mut self, id: HostId) {
+    pub(super) fn crash_and_return(&mut self, id: HostId) {
         self.crash(id);
         let delay = Duration::from_millis(100 + self.rng.below(3000));
         self.at(delay, Event::Restart(id));

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use weave_ctl::proto::{
     boot::Stored,
     io::{Input, LinkOp, Target},
+    name::PeerId,
     time::Instant,
 };
 
@@ -34,6 +35,8 @@ pub struct Faults {
     pub crash_after_commit: u64,
     /// Crashes before a commit.
     pub crash_before_commit: u64,
+    /// Commits that take long.
+    pub slow_commit: u64,
     /// Interface operations that fail.
     pub link_failure: u64,
     /// Map operations that fail.
@@ -49,6 +52,7 @@ impl Faults {
         duplicate: 0,
         crash_after_commit: 0,
         crash_before_commit: 0,
+        slow_commit: 0,
         link_failure: 0,
         map_failure: 0,
         delay_max: Duration::from_millis(2),
@@ -126,11 +130,12 @@ impl World {
         self.net.limit(a, b, mtu);
     }
 
-    /// Ends all cuts, partitions, filters and limits.
+    /// Ends all cuts, partitions, filters and limits; disks have room again.
     pub fn heal(&mut self) {
         self.note(|| "heal".to_owned());
         self.troubled();
         self.net.heal();
+        self.heal_disks();
         self.release();
     }
 
@@ -151,6 +156,7 @@ impl World {
 impl World {
     /// Kills the controller of `id`: what was not committed is gone, the kernel goes on.
     pub fn crash(&mut self, id: HostId) {
+        self.cut_short(id);
         let Some(host) = self.hosts.get_mut(&id).filter(|h| h.node.is_some()) else { return };
         let begun = std::mem::take(&mut host.operations);
         host.end();
@@ -180,6 +186,7 @@ impl World {
 
     /// Kills host `id` whole: its kernel forgets maps, interfaces and containers; the store stays. Nobody is told.
     pub fn power_off(&mut self, id: HostId) {
+        self.cut_short(id);
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.end();
         self.meter.forget(&host.kernel.maps);
@@ -217,6 +224,18 @@ impl World {
         self.hosts.get(&id).is_some_and(|host| host.disk.identity.is_none())
     }
 
+    /// How many others have in their stores that the store of `id` was taken over from, and how many others there are.
+    #[must_use]
+    pub fn removal_known(&self, id: HostId) -> (usize, usize) {
+        let identity = self.hosts.get(&id).and_then(|host| host.disk.identity.as_ref());
+        let Some(store) = identity.map(|identity| PeerId { name: identity.name, uid: identity.uid }) else {
+            return (0, 0);
+        };
+        let others = self.hosts.iter().filter(|(other, _)| **other != id).map(|(_, host)| host.disk.ring.as_ref());
+        let known = others.clone().filter(|ring| ring.is_some_and(|ring| ring.removed.contains(&store)));
+        (known.count(), others.count())
+    }
+
     /// Launches the controller of `id` again, from its store.
     pub fn start(&mut self, id: HostId) {
         let mut seed = [0; 32];
@@ -224,11 +243,11 @@ impl World {
         let now = self.now;
         let Some(host) = self.hosts.get_mut(&id).filter(|h| h.node.is_none()) else { return };
         host.start(seed, self.opener.clone(), now);
-        let facts = host.facts(id);
+        let (run, facts) = (host.run, host.facts(id));
         self.note(|| format!("start h{id}"));
         self.troubled();
         self.drain(id);
-        self.input(id, Input::Underlay(facts));
+        self.step(Event::Deliver(id, run, Input::Underlay(facts)));
     }
 
     /// Stops the controller of `id` for `time`: connections stay, what comes in waits.
@@ -242,15 +261,22 @@ impl World {
     }
 
     pub(super) fn resume(&mut self, id: HostId, run: u64) {
-        let Some(host) = self.hosts.get_mut(&id).filter(|h| h.run == run && h.paused()) else { return };
+        let Some(host) = self.hosts.get_mut(&id).filter(|h| h.run == run && h.pauses > 0) else { return };
         host.pauses = host.pauses.saturating_sub(1);
         if host.paused() {
             return;
         }
+        let waited = host.held.len();
+        self.note(|| format!("resume h{id}, {waited} inputs waited"));
+        self.troubled();
+        self.catch_up(id);
+    }
+
+    /// Takes in what came while the controller did nothing.
+    pub(super) fn catch_up(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get_mut(&id) else { return };
         let held = std::mem::take(&mut host.held);
         host.wake = None;
-        self.note(|| format!("resume h{id}, {} inputs waited", held.len()));
-        self.troubled();
         // The driver looks at its timer as well as at its inputs; which comes first is chance.
         if self.chance(500) {
             self.due(id);
@@ -261,7 +287,7 @@ impl World {
 
     /// Lets a paused controller go on at once.
     pub fn go_on(&mut self, id: HostId) {
-        let Some(host) = self.hosts.get_mut(&id).filter(|h| h.paused()) else { return };
+        let Some(host) = self.hosts.get_mut(&id).filter(|h| h.pauses > 0) else { return };
         host.pauses = 1;
         let run = host.run;
         self.resume(id, run);

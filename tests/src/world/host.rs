@@ -87,6 +87,10 @@ pub(super) struct Host {
     /// What waits while the controller is stopped, and how often it was stopped and not continued.
     pub(super) held: VecDeque<Event>,
     pub(super) pauses: u32,
+    /// A batch whose commit is under way: the controller waits for it.
+    pub(super) committing: Option<Vec<Output>>,
+    /// The disk takes no commit.
+    pub(super) full: bool,
     /// Interface operations that were asked for and are not carried out yet.
     pub(super) operations: BTreeMap<OpId, LinkOp>,
     pub(super) disk: Stored,
@@ -177,6 +181,8 @@ impl Host {
             woken: (Instant::default(), 0),
             held: VecDeque::new(),
             pauses: 0,
+            committing: None,
+            full: false,
             operations: BTreeMap::new(),
             disk: Stored::default(),
             kernel: Kernel::default(),
@@ -194,7 +200,7 @@ impl Host {
 
     /// True while the controller exists but does nothing.
     pub(super) fn paused(&self) -> bool {
-        self.pauses > 0
+        self.pauses > 0 || self.committing.is_some()
     }
 
     /// True while the controller runs and is not stopped.
@@ -229,6 +235,7 @@ impl Host {
         self.wake = None;
         self.held.clear();
         self.pauses = 0;
+        self.committing = None;
         self.operations.clear();
     }
 

@@ -2,7 +2,7 @@
 //!
 //! One thread, ordered collections, one generator: a seed gives one trace. Rooms: `clock` (the queue), `host` (core, disk,
 //! kernel), `net` (what the underlay lets pass), `conns` and `wires` (TCP and probes), `effects` (the driver's contract),
-//! `faults` (everything that goes wrong), `packets` (what the kernels' maps do to a packet), `traffic` (containers that
+//! `disk` (its commits), `faults` (everything that goes wrong), `packets` (what the kernels' maps do to a packet), `traffic` (containers that
 //! talk), `oracle` (what must hold, after every event and when the network had time), `journal` (the readable log),
 //! `schedule` (what a seed makes happen), `seeds` (many of them), `scale` (thousands of nodes), `opener` (what
 //! all nodes share).
@@ -10,6 +10,7 @@
 
 mod clock;
 mod conns;
+mod disk;
 mod effects;
 pub mod faults;
 mod host;
@@ -91,6 +92,7 @@ enum Event {
     LinkOp(HostId, u64, OpId),
     Restart(HostId),
     Resume(HostId, u64),
+    Committed(HostId, u64),
     Tick,
 }
 
@@ -294,7 +296,7 @@ impl World {
             Event::Parcel { link, side, .. } | Event::Ended { link, side, .. } => {
                 self.conns.hosts(*link, *side).map(|(host, _)| host)
             }
-            Event::Restart(_) | Event::Resume(..) | Event::Tick => None,
+            Event::Restart(_) | Event::Resume(..) | Event::Committed(..) | Event::Tick => None,
         }
     }
 
@@ -318,6 +320,7 @@ impl World {
             Event::LinkOp(host, run, op) => self.link_op(host, run, op),
             Event::Restart(id) => self.start(id),
             Event::Resume(id, run) => self.resume(id, run),
+            Event::Committed(id, run) => self.committed(id, run),
             Event::Tick => self.tick(),
         }
     }

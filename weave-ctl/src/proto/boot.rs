@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     election::Vote,
-    io::{MapOp, Record, Target},
+    io::{MapOp, Record, RouteTo, Target, TunnelTo},
     ipam::{
         Allocation, Ring,
         ring::{self, SeedError},
@@ -133,6 +133,34 @@ pub struct Installed {
     pub maps: Vec<MapOp>,
     /// Host ends of containers' veths that exist: name and index.
     pub endpoints: BTreeMap<String, u32>,
+}
+
+impl Installed {
+    /// How packets left for peers.
+    pub(super) fn tunnels(&self) -> BTreeMap<PeerName, TunnelTo> {
+        let tunnels = self.maps.iter().filter_map(|op| match op {
+            MapOp::PutTunnel { peer, tunnel } => Some((*peer, *tunnel)),
+            _ => None,
+        });
+        tunnels.collect()
+    }
+
+    /// From where packets of peers were accepted.
+    pub(super) fn senders(&self) -> Vec<(Ipv4Addr, PeerName)> {
+        let senders = self.maps.iter().filter_map(|op| match op {
+            MapOp::PutSender { addr, peer } => Some((*addr, *peer)),
+            _ => None,
+        });
+        senders.collect()
+    }
+
+    /// Addresses that had routes to peers of their own.
+    pub(super) fn host_routes(&self) -> impl Iterator<Item = (Ipv4Addr, PeerName)> {
+        self.maps.iter().filter_map(|op| match op {
+            MapOp::PutRoute { net, to: RouteTo::Peer(peer) } if net.prefix_len() == 32 => Some((net.addr(), *peer)),
+            _ => None,
+        })
+    }
 }
 
 /// Everything a node starts from, settled.

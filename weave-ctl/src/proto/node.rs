@@ -21,7 +21,7 @@ use super::{
     datapath::Datapath,
     election::{self, Election, Role},
     endpoints::Endpoints,
-    io::{Event, Input, MapOp, Output, Record, RequestId, RouteTo, Severity, Shutdown, Target, Underlay},
+    io::{Event, Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
     ipam::{Allocator, Keeper, board},
     mesh::{
         Mesh, MeshConfig, MeshEvent,
@@ -89,10 +89,6 @@ impl Node {
         let Boot { identity, params, targets, ring, vote, nicknames, left, allocations, records } = boot;
         let me = PeerId { name: identity.name, uid: identity.uid };
         let allocator = Allocator::new(me, &params, allocations);
-        let tunnels = installed.maps.iter().filter_map(|op| match op {
-            MapOp::PutTunnel { peer, tunnel } => Some((*peer, *tunnel)),
-            _ => None,
-        });
         let alone = targets.is_empty() && !left;
         let config = MeshConfig {
             identity,
@@ -100,7 +96,8 @@ impl Node {
             discovery: launch.discovery,
             conn_limit: launch.conn_limit as usize,
             targets,
-            tunnels: tunnels.collect(),
+            tunnels: installed.tunnels(),
+            senders: installed.senders(),
             channels: vec![board::CHANNEL, election::CHANNEL],
             opener,
         };
@@ -138,11 +135,7 @@ impl Node {
             },
             out: records.into_iter().map(Output::Persist).collect(),
         };
-        let routes = installed.maps.iter().filter_map(|op| match op {
-            MapOp::PutRoute { net, to: RouteTo::Peer(peer) } if net.prefix_len() == 32 => Some((net.addr(), *peer)),
-            _ => None,
-        });
-        node.keeper.remember(routes);
+        node.keeper.remember(installed.host_routes());
         node.refresh_exceptions();
         node.datapath.set_short_id(node.mesh.me().short_id);
         node.settle(now);

@@ -15,7 +15,7 @@ use crate::world::{
 };
 
 /// The bound on convergence: time after the last trouble within which everything is as it should be. The longest pause of
-/// the dialer with its jitter, and what a handshake and some rounds of gossip take.
+/// the dialer with its jitter, that between probes of idle pairs, and what a handshake and some rounds of gossip take.
 pub const SETTLE: Duration = Duration::from_secs(100);
 /// Time within which both ends of a connection have judged each other's hello, when nothing is in trouble.
 const HELLO: Duration = Duration::from_secs(1);

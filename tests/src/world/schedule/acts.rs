@@ -38,6 +38,7 @@ fn chaos(world: &mut World, hosts: HostId) {
         duplicate: world.pick(200),
         crash_after_commit: world.pick(30),
         crash_before_commit: world.pick(30),
+        slow_commit: if world.pick(3) == 0 { world.pick(200) } else { 0 },
         link_failure: world.pick(100),
         map_failure: if world.pick(3) == 0 { world.pick(50) } else { 0 },
         delay_max: Duration::from_micros(100 + world.pick(200_000)),
@@ -55,7 +56,7 @@ fn chaos(world: &mut World, hosts: HostId) {
 fn anything(world: &mut World, hosts: HostId) {
     let id = host(world, hosts);
     let container = format!("c{id}-{}", world.pick(CONTAINERS));
-    match world.pick(20) {
+    match world.pick(21) {
         0..=3 => drop(world.attach(id, &container)),
         4 => comings::claim(world, id, &container),
         5 | 6 => drop(world.ask(id, Command::Detach { id: container, addrs: vec![] })),
@@ -76,6 +77,7 @@ fn anything(world: &mut World, hosts: HostId) {
             let mtu = 1000 + u32::try_from(world.pick(500)).unwrap_or(0);
             world.limit(id, other, mtu);
         }
+        19 => world.fill_disk(id),
         // A store that is lost before there is a ring may take the last quorum with it.
         _ if world.divided() => world.wipe(id),
         _ => {}
@@ -125,13 +127,14 @@ fn control_trouble(world: &mut World, hosts: HostId) {
     for _ in 0..within(world, (5, 15)) {
         let (id, other) = (host(world, hosts), host(world, hosts));
         let container = format!("c{id}-{}", world.pick(CONTAINERS));
-        match world.pick(8) {
+        match world.pick(9) {
             0 | 1 => world.crash(id),
             2 => stop(world, id),
             3 => world.cut_what(id, other, What::Control),
             4 => part(world, hosts).into_iter().for_each(|id| world.filter(id, What::Control)),
             5 => (1..=hosts).for_each(|id| world.start(id)),
             6 => world.mend(id, other),
+            7 => world.fill_disk(id),
             _ => drop(world.attach(id, &container)),
         }
         let most = if world.pick(5) == 0 { 100_000 } else { 8000 };

@@ -71,12 +71,14 @@ pub(super) fn takeover(world: &mut World, hosts: HostId) {
         let answer = format!("h{heir} was answered {:?}", world.answer(removed));
         world.fail("the dead are taken over from", &answer);
     }
-    if world.pick(2) == 0 {
+    // Where not everybody heard of it yet, who comes back may join those who did not, and give to them.
+    let (known, others) = world.removal_known(dead);
+    if world.pick(2) == 0 && (known == 0 || known == others) {
         world.start(dead);
         world.run(FORGOTTEN);
         let again = world.attach(dead, "again");
         world.run(Duration::from_secs(1));
-        if owned && !matches!(world.answer(again), Some(Err(refusal)) if refusal.0.contains("removed")) {
+        if known > 0 && !matches!(world.answer(again), Some(Err(refusal)) if refusal.0.contains("removed")) {
             let answer = format!("h{dead} was answered {:?}", world.answer(again));
             world.fail("a removed identity cannot allocate", &answer);
         }

@@ -97,7 +97,10 @@ pub struct Keeper {
     owners: BTreeSet<PeerName>,
     /// What is waited for while there is no ring.
     waiting: String,
-    /// Another peer of this network was heard of, or there is none to ask.
+    /// This peer was told of no other that it could ask.
+    alone: bool,
+    /// In this run rings were compared with another peer, or this one was begun: what happened before, such as a
+    /// takeover, was heard of, as far as it could be.
     met: bool,
     conflicts: BTreeMap<PeerName, String>,
     boards: BTreeMap<PeerName, (PeerUid, Board)>,
@@ -131,7 +134,8 @@ impl Keeper {
             owners: ring.as_ref().map(names).unwrap_or_default(),
             ring,
             waiting: String::new(),
-            met: alone,
+            alone,
+            met: false,
             conflicts: BTreeMap::new(),
             boards: BTreeMap::new(),
             inbox: BTreeMap::new(),
@@ -194,7 +198,7 @@ impl Keeper {
     }
 
     fn holds_back(&self, ring: &Ring) -> bool {
-        !self.met && ring.unclaimed(self.me.name)
+        !(self.met || self.alone) && ring.unclaimed(self.me.name)
     }
 
     /// What is waited for while there is no ring, for callers.
@@ -414,7 +418,7 @@ impl Keeper {
     }
 
     fn claim(&mut self, peers: Peers<'_>) {
-        let (me, met) = (self.me, self.met);
+        let (me, met) = (self.me, self.met || self.alone);
         let Some(ring) = self.ring.as_ref().filter(|ring| met && !ring.removed.contains(&me)) else { return };
         let former = |id: &PeerId| id.name == me.name && *id != me && id.uid != PeerUid(0);
         let former: Vec<PeerId> = ring.owners().into_iter().filter(former).filter(|id| !(peers.alive)(*id)).collect();

@@ -32,7 +32,7 @@ pub const DIALS_MAX: usize = 64;
 /// First pause after a failure.
 pub const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause.
-pub const PAUSE_MAX: Duration = Duration::from_secs(60);
+pub const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A link that lived this long was good: the next pause starts from the shortest again.
 const GOOD_AFTER: Duration = Duration::from_secs(20);
 /// Peers heard of are dialled within this time, spread, because they hear of us too.

@@ -82,6 +82,11 @@ pub(super) fn ip(n: u8) -> Ipv4Addr {
 
 /// Peer `n`, alone and without discovery.
 pub(super) fn mesh(n: u8) -> Mesh {
+    relaunched(n, Vec::new())
+}
+
+/// The same, where an earlier run accepted packets from `senders`.
+pub(super) fn relaunched(n: u8, senders: Vec<(Ipv4Addr, PeerName)>) -> Mesh {
     let config = MeshConfig {
         identity: Identity {
             name: name(n),
@@ -95,6 +100,7 @@ pub(super) fn mesh(n: u8) -> Mesh {
         conn_limit: 200,
         targets: Vec::new(),
         tunnels: BTreeMap::new(),
+        senders,
         channels: Vec::new(),
         opener: Arc::new(Verify),
     };

@@ -190,6 +190,7 @@ impl Mesh {
         link.up = Some(Up { peer, uid, incarnation, order, version, data });
         self.dialer.identified(id, peer, now, &mut self.rng);
         self.collisions.remove(&peer);
+        self.ended.remove(&peer);
         self.log(Severity::Info, format!("link to {peer} ({}) at {remote} is up", record.nickname));
         // Whoever stands at the other end lives: another store of that name does not keep it out.
         self.gossip.introduce(id, entry, &|_, _| false, now);

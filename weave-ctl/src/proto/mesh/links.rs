@@ -54,6 +54,8 @@ pub struct MeshConfig {
     pub targets: Vec<Target>,
     /// How packets left for peers in an earlier run.
     pub tunnels: BTreeMap<PeerName, TunnelTo>,
+    /// From where packets of peers were accepted then.
+    pub senders: Vec<(Ipv4Addr, PeerName)>,
     /// Gossip channels that others in this peer read.
     pub channels: Vec<&'static str>,
     /// Opens what is gossiped.
@@ -95,7 +97,9 @@ pub struct Mesh {
     pub(super) ways: BTreeMap<PeerName, TunnelTo>,
     /// The last straight ways that worked.
     pub(super) worked: BTreeMap<PeerName, TunnelTo>,
-    pub(super) heard_from: BTreeMap<PeerName, BTreeSet<Ipv4Addr>>,
+    /// Peers that ended their last link themselves: when, and the version of their record then.
+    pub(super) ended: BTreeMap<PeerName, (Instant, (u64, u64))>,
+    pub(super) heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>>,
     /// Straight paths on which less passes than both hosts take.
     pub(super) narrow: BTreeMap<PeerName, u32>,
     pub(super) dialer: Dialer,
@@ -122,7 +126,7 @@ impl Mesh {
     /// A mesh of one.
     #[must_use]
     pub fn new(config: MeshConfig, mut rng: Rng, now: Instant) -> Self {
-        let MeshConfig { identity, port, discovery, conn_limit, targets, tunnels, channels, opener } = config;
+        let MeshConfig { identity, port, discovery, conn_limit, targets, tunnels, senders, channels, opener } = config;
         let [.., high, low] = identity.name.bytes();
         let me = PeerRecord {
             name: identity.name,
@@ -145,6 +149,8 @@ impl Mesh {
         let mut fork = || Rng::new(std::array::from_fn(|_| rng.bits() as u8));
         // A straight way that an earlier run left is the best that is known of it.
         let worked = tunnels.iter().filter(|(peer, way)| way.via == **peer).map(|(peer, way)| (*peer, *way)).collect();
+        let mut heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>> = BTreeMap::new();
+        senders.into_iter().for_each(|(addr, peer)| heard_from.entry(peer).or_default().push(addr));
         let mut mesh = Self {
             paths: Paths::new(me.name, me.cookie, fork()),
             gossip: Gossip::new(me.name, channels, opener, fork(), now),
@@ -156,7 +162,8 @@ impl Mesh {
             topology: Topology::default(),
             ways: tunnels,
             worked,
-            heard_from: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            heard_from,
             narrow: BTreeMap::new(),
             dialer,
             discovery,
@@ -283,7 +290,12 @@ impl Mesh {
 
     /// A link is gone.
     pub fn link_closed(&mut self, id: LinkId, reason: &str, now: Instant) {
+        // One that this peer closes is not among them any more.
+        let peer = self.links.get(&id).and_then(|link| link.up.as_ref()).map(|up| up.peer);
         self.remove_link(id, reason, now);
+        if let Some(peer) = peer {
+            self.ended_its_link(peer, now);
+        }
         self.settle(now);
     }
 

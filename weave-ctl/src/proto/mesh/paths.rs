@@ -10,7 +10,7 @@
 //! requests in another's name, from an address of its own, is asked there and could answer.
 //!
 //! Bounds: a peer's addresses, open questions and padded probes as in the rooms; [`PROBES_MAX`] probes and
-//! [`HEARD_EVENTS_MAX`] addresses heard wait to be taken, further ones are lost; other events one a peer.
+//! [`HEARD_EVENTS_MAX`] addresses heard wait to be taken, further ones are lost; [`STRANGERS_MAX`] peers without a record; other events one a peer.
 //!
 //! Does not: relay, choose next hops, or tell the kernel; it does not take part in what a peer behind a down path gets.
 
@@ -45,6 +45,8 @@ use crate::proto::{name::PeerName, rng::Rng, time::Instant};
 pub const PROBES_MAX: usize = 1024;
 /// [`PathEvent::Heard`] that wait to be taken.
 pub const HEARD_EVENTS_MAX: usize = 256;
+/// Peers without a record whose address is remembered.
+pub const STRANGERS_MAX: usize = 256;
 /// New peers without a link are asked within this time, spread: all hosts hear of a new one together.
 pub const SPREAD: Duration = Duration::from_millis(500);
 
@@ -112,6 +114,8 @@ pub struct Paths {
     probes: VecDeque<(SocketAddrV4, Vec<u8>)>,
     news: BTreeSet<PeerName>,
     heard: VecDeque<(PeerName, Ipv4Addr)>,
+    /// Who asked, knowing the cookie, before its record came: from where, the newest last.
+    strangers: VecDeque<(PeerName, SocketAddrV4)>,
 }
 
 impl Paths {
@@ -129,6 +133,7 @@ impl Paths {
             probes: VecDeque::new(),
             news: BTreeSet::new(),
             heard: VecDeque::new(),
+            strangers: VecDeque::new(),
         }
     }
 
@@ -144,6 +149,11 @@ impl Paths {
         peer.set_cookie(facts.cookie, now);
         if peer.addresses.tell(&facts.candidates) {
             peer.hurry();
+        }
+        if let Some(at) = self.strangers.iter().position(|(stranger, _)| *stranger == name)
+            && let Some((_, from)) = self.strangers.remove(at)
+        {
+            self.hear(name, from, now);
         }
         self.settle(name, now);
     }
@@ -324,7 +334,7 @@ impl Paths {
         }
     }
 
-    /// Answers also a peer whose record has not come yet; nothing is kept of it.
+    /// Answers also a peer whose record has not come yet.
     fn reply(&mut self, from: SocketAddrV4, request: &Probe, length: u16) {
         let to = self.peers.get(&request.sender).map_or(from, |peer| peer.addresses.answer_to(from));
         let reply = Probe {
@@ -340,7 +350,15 @@ impl Paths {
     }
 
     fn hear(&mut self, name: PeerName, from: SocketAddrV4, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&name) else { return };
+        let Some(peer) = self.peers.get_mut(&name) else {
+            // Its packets may come from there before it asks again.
+            self.strangers.retain(|(stranger, _)| *stranger != name);
+            self.strangers.push_back((name, from));
+            if self.strangers.len() > STRANGERS_MAX {
+                self.strangers.pop_front();
+            }
+            return;
+        };
         if self.heard.len() < HEARD_EVENTS_MAX && peer.addresses.hear(*from.ip(), now) {
             self.heard.push_back((name, *from.ip()));
             peer.hurry();

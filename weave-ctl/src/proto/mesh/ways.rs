@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! straight, while the peer's data port answers
+//! else straight as before, where the peer's host ended its last link, and nothing was heard of the peer since: that host
+//!      was there, so its controller is gone alone
 //! else through the first hop of established links, or of the last that a peer told of of which nobody hears any more: its
 //!      controller may be gone alone, and its kernel go on
 //! else straight, where that ever worked
@@ -27,7 +29,7 @@ use crate::proto::{
     time::Instant,
 };
 
-/// Addresses that a peer was heard from, beside those that it tells.
+/// Addresses that a peer was last heard from, beside those that it tells.
 const HEARD_MAX: usize = 4;
 
 impl Mesh {
@@ -93,7 +95,10 @@ impl Mesh {
     fn tell_senders(&mut self, peer: PeerName) {
         // Not only where it is found now: what a link showed once outlives the link, as the translation behind it does.
         let mut from = self.paths.addresses(peer);
-        from.extend(self.heard_from.get(&peer).into_iter().flatten());
+        if let Some(heard) = self.heard_from.get_mut(&peer) {
+            heard.retain(|addr| !from.contains(addr));
+            from.extend(heard.iter());
+        }
         self.events.push_back(MeshEvent::Senders(peer, from));
     }
 
@@ -101,10 +106,10 @@ impl Mesh {
         let peer = match event {
             PathEvent::Heard(peer, addr) => {
                 let heard = self.heard_from.entry(peer).or_default();
-                if heard.len() < HEARD_MAX && heard.insert(addr) {
-                    self.tell_senders(peer);
-                }
-                return;
+                heard.retain(|other| *other != addr);
+                heard.push(addr);
+                heard.drain(..heard.len().saturating_sub(HEARD_MAX));
+                return self.tell_senders(peer);
             }
             PathEvent::Up(peer) | PathEvent::Down(peer) | PathEvent::Changed(peer) => peer,
         };
@@ -112,6 +117,13 @@ impl Mesh {
             self.log(Severity::Info, format!("data port {} of {peer} answers", direct.remote));
         }
         if let PathEvent::Down(_) = event {
+            let answered = match self.paths.state(peer, now) {
+                PathState::Down { silent, .. } => now.since_start().checked_sub(silent).map(Instant::from_start),
+                PathState::Up(_) | PathState::Untested => None,
+            };
+            if self.ended.get(&peer).is_some_and(|(at, _)| answered.is_some_and(|answered| answered > *at)) {
+                self.ended.remove(&peer);
+            }
             self.log(Severity::Info, format!("the data port of {peer} does not answer any more"));
         }
         let narrow = self.paths.narrow(peer);
@@ -135,8 +147,9 @@ impl Mesh {
         let changes = self.topology.compute(&self.me, self.gossip.store_mut(), now);
         for peer in changes.gone {
             self.dialer.forgotten(peer);
+            // Packets may come from there still, until the way to it is forgotten too.
+            self.heard_from.entry(peer).or_default().extend(self.paths.addresses(peer));
             self.paths.remove_peer(peer);
-            self.heard_from.remove(&peer);
             self.narrow.remove(&peer);
             self.log(Severity::Info, format!("peer {peer} is forgotten: no path of links reached it"));
             self.events.push_back(MeshEvent::PeerGone(peer));
@@ -186,6 +199,25 @@ impl Mesh {
     pub fn forget_way(&mut self, peer: PeerName) {
         self.ways.remove(&peer);
         self.worked.remove(&peer);
+        self.ended.remove(&peer);
+        self.heard_from.remove(&peer);
+    }
+
+    /// The last link to `peer` was ended from its side, or by its kernel.
+    pub(super) fn ended_its_link(&mut self, peer: PeerName, now: Instant) {
+        if self.linked().contains(&peer) {
+            return;
+        }
+        if let Some(record) = self.record(peer) {
+            self.ended.insert(peer, (now, (record.incarnation, record.version)));
+        }
+    }
+
+    /// True when the controller of `peer` most likely ended, and its kernel goes on: the data port answered up to the end
+    /// of the last link, and nothing was heard of the peer since.
+    fn is_without_controller(&self, peer: PeerName) -> bool {
+        let told = self.record(peer).map(|record| (record.incarnation, record.version));
+        self.ended.get(&peer).is_some_and(|(_, version)| told.is_none_or(|told| told == *version))
     }
 
     fn way(&self, peer: PeerName, before: Option<TunnelTo>) -> Option<TunnelTo> {
@@ -195,6 +227,12 @@ impl Mesh {
         let short_id = self.me.short_id;
         if let Some(direct) = self.straight(peer, false) {
             return Some(direct);
+        }
+        if before.is_some_and(|before| before.via == peer)
+            && self.is_without_controller(peer)
+            && let Some(straight) = self.straight(peer, true)
+        {
+            return Some(straight);
         }
         let hop = self.topology.hop(peer).filter(|_| before.is_none() || self.is_down(peer));
         if let Some(hop) = hop

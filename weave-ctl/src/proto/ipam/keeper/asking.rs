@@ -144,6 +144,8 @@ impl Keeper {
         let open: Vec<((PeerId, u64), Want)> = self.inbox.iter().take(room).map(|(key, want)| (*key, *want)).collect();
         for ((from, id), want) in open {
             let answer = match want {
+                // Another may have taken over from this peer while it was down.
+                Want::Willing | Want::Space(_) | Want::Address(_) if !self.met => None,
                 Want::Willing => Some((!self.may_inherit()).then(|| "it takes nothing over: it is leaving".to_owned())),
                 Want::Heir => self.is_heir_of(from).then_some(None),
                 Want::Space(net) => Some(self.give_space(allocator, from, net)),

@@ -7,7 +7,10 @@ use std::collections::VecDeque;
 use super::*;
 use crate::proto::{
     boot::{Init, LaunchParams},
-    ipam::{Allocation, board::CHANNEL},
+    ipam::{
+        Allocation,
+        board::{Ask, CHANNEL},
+    },
 };
 
 fn id(n: u8) -> PeerId {

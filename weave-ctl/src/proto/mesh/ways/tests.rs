@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
     super::{
-        fixture::{NOW, ip, link, mesh, name},
+        fixture::{NOW, ip, link, mesh, name, relaunched},
         links::PUBLISH_AFTER,
     },
     *,
@@ -32,6 +32,36 @@ fn a_translated_address_is_accepted_when_the_link_that_showed_it_is_gone() {
     open.ways.insert(name(2), through);
     open.learn(name(2), NOW);
     assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
+}
+
+#[test]
+fn where_an_earlier_run_accepted_packets_from_they_are_accepted_until_others_were_heard() {
+    let public = Ipv4Addr::new(198, 51, 100, 2);
+    let (mut one, mut two) = (relaunched(1, vec![(public, name(2)), (ip(2), name(2))]), mesh(2));
+    link(&mut two, &mut one, (DialId(0), LinkId(1)), ip(2));
+    assert_eq!(senders(&mut one, 2), BTreeSet::from([ip(2), public]));
+    let heard: Vec<Ipv4Addr> = (1..=HEARD_MAX as u8).map(|n| Ipv4Addr::new(203, 0, 113, n)).collect();
+    heard.iter().for_each(|addr| one.path_event(PathEvent::Heard(name(2), *addr), NOW));
+    assert_eq!(senders(&mut one, 2), heard.into_iter().chain([ip(2)]).collect(), "the newest");
+}
+
+#[test]
+fn where_a_forgotten_peer_was_found_is_remembered_until_the_way_to_it_is_forgotten() {
+    let public = Ipv4Addr::new(198, 51, 100, 2);
+    for way_too in [false, true] {
+        let (mut open, mut behind) = (mesh(1), mesh(2));
+        link(&mut behind, &mut open, (DialId(0), LinkId(1)), public);
+        open.link_closed(LinkId(1), "reset", NOW);
+        while !std::iter::from_fn(|| open.poll_event()).any(|event| event == MeshEvent::PeerGone(name(2))) {
+            let (due, _) = open.poll_timeout().expect("it is forgotten some time");
+            open.handle_timeout(due);
+        }
+        if way_too {
+            open.forget_way(name(2));
+        }
+        link(&mut behind, &mut open, (DialId(1), LinkId(2)), ip(2));
+        assert_eq!(senders(&mut open, 2).contains(&public), !way_too);
+    }
 }
 
 #[test]

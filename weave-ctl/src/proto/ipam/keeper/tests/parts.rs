@@ -34,3 +34,29 @@ fn a_new_store_neither_claims_nor_adopts_when_it_heard_a_part_alone() {
         assert!(matches!(keeper.access(), Access::Ring(_)));
     }
 }
+
+#[test]
+fn who_was_down_gives_nothing_before_it_heard_what_happened() {
+    let ring = Ring::from_origin(range(), &[id(1), id(2)]).unwrap();
+    let wants = [Want::Space(range()), Want::Address(Ipv4Addr::new(10, 0, 0, 9)), Want::Willing];
+    for removed in [false, true] {
+        let now = Instant::default();
+        let mut keeper = Keeper::new(id(1), range(), Some(ring.clone()), true, Rng::new([0; 32]), now);
+        let asks = wants.iter().zip(1..).map(|(what, id)| Ask { id, to: keeper.me.name, what: *what }).collect();
+        let board = Board { asks, ..Board::default() };
+        keeper.heard_board(id(3), &board.encode()).unwrap();
+        let allocator = Allocator::new(id(1), &params(), BTreeMap::new());
+        keeper.turn(&allocator, BTreeSet::new(), ALL, now);
+        assert_eq!((keeper.ring(), keeper.open_answers()), (Some(&ring), vec![]));
+        if removed {
+            let mut theirs = ring.clone();
+            theirs.take_over(id(1), id(2));
+            keeper.heard(LinkId(0), id(3).name, &theirs.whole(), true);
+        } else {
+            keeper.heard_sum(LinkId(0), ring.sum());
+        }
+        keeper.turn(&allocator, BTreeSet::new(), ALL, now);
+        let given = keeper.ring().is_some_and(|ring| ring.owned(id(3)) > 0);
+        assert_eq!((given, keeper.open_answers().len()), (!removed, 3));
+    }
+}

@@ -41,6 +41,21 @@ fn reply(question: &Probe) -> Probe {
 }
 
 #[test]
+fn who_asks_before_its_record_comes_was_heard_all_the_same() {
+    let mut one = paths(1, cookie(1), 1);
+    for n in 2..100 {
+        one.probe(data(n + 100), &request(1, n).encode(), at(secs(1)));
+        one.probe(data(n), &Probe { cookie: 0, ..request(1, n) }.encode(), at(secs(1)));
+    }
+    assert_eq!(one.poll_event(), None);
+    one.set_peer(name(2), facts(2), at(secs(2)));
+    assert_eq!(one.poll_event(), Some(PathEvent::Heard(name(2), ip(102))));
+    one.set_peer(name(2), facts(2), at(secs(9)));
+    assert_eq!(one.poll_event(), None, "once");
+    assert!(one.addresses(name(2)).contains(&ip(102)));
+}
+
+#[test]
 fn only_requests_that_know_who_we_are_are_answered() {
     let good = request(1, 2);
     let cases = [
