@@ -231,6 +231,8 @@ impl Sharers {
             Deed::Answer(asker, what) => {
                 let ask = Ask { id: 1, to: id(peer).name, what };
                 let board = Board { asks: vec![ask], ..Board::default() };
+                // It compared its ring with another's at some time.
+                keeper.heard_sum(LinkId(0), keeper.ring().map_or(0, Ring::sum));
                 keeper.heard_board(id(asker), &board.encode()).expect("a board");
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
