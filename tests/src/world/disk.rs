@@ -31,6 +31,9 @@ impl World {
 
     /// Makes a batch durable, at once or later; true when its effects are to be carried out now.
     pub(super) fn commit(&mut self, id: HostId, batch: &[Output]) -> bool {
+        if self.is_write_point(id) {
+            return false;
+        }
         if self.chance(self.faults.crash_before_commit) || self.hosts.get(&id).is_some_and(|host| host.full) {
             self.crash_and_return(id);
             return false;
@@ -48,6 +51,29 @@ impl World {
         }
         self.write(id, batch);
         true
+    }
+
+    /// Kills the controller that comes to the `point`th write point, which is launched again a little later. Write points
+    /// are before each commit, and before each effect of a batch that was committed.
+    pub fn kill_at(&mut self, point: u64) {
+        self.kill_at = Some(point);
+    }
+
+    /// Write points that were come to.
+    #[must_use]
+    pub fn write_points(&self) -> u64 {
+        self.write_points
+    }
+
+    /// Counts a write point; true when the controller is killed there.
+    pub(super) fn is_write_point(&mut self, id: HostId) -> bool {
+        let point = self.write_points;
+        self.write_points += 1;
+        let killed = self.kill_at == Some(point);
+        if killed {
+            self.crash_and_return(id);
+        }
+        killed
     }
 
     fn write(&mut self, id: HostId, batch: &[Output]) {

@@ -25,6 +25,9 @@ impl World {
         let done = if killed { self.below(batch.len() + 1) } else { batch.len() };
         let run = self.hosts.get(&id).map(|h| h.run);
         for output in batch.into_iter().take(done) {
+            if persists && self.is_write_point(id) {
+                return;
+            }
             self.effect(id, output);
         }
         if self.hosts.get(&id).map(|h| h.run) != run {

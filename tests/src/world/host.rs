@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     boot::{self, Init, Installed, Launch, Stored},
     datapath::Maps,
-    io::{EndpointSpec, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
+    io::{EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
     mesh::entry::Opener,
     name::PeerName,
     node::Node,
@@ -226,6 +226,11 @@ impl Host {
         let mut rng = Rng::new(seed);
         let boot = boot::resume(self.disk.clone(), &self.launch, None, &mut rng).expect("a store resumes");
         self.node = Some(Node::with_opener(boot, &self.launch, &self.kernel.installed(), seed, opener, now));
+    }
+
+    /// The shell looks again before it tells that an interface is gone.
+    pub(super) fn is_outdated(&self, input: &Input) -> bool {
+        matches!(input, Input::EndpointGone { host_if } if self.kernel.interfaces.contains_key(host_if))
     }
 
     /// The controller is no more.

@@ -117,6 +117,8 @@ pub struct World {
     meter: meter::Meter,
     opener: Arc<opener::Shared>,
     events: u64,
+    write_points: u64,
+    kill_at: Option<u64>,
 }
 
 impl World {
@@ -151,6 +153,8 @@ impl World {
             meter: meter::Meter::default(),
             opener: Arc::default(),
             events: 0,
+            write_points: 0,
+            kill_at: None,
         }
     }
 
@@ -309,7 +313,7 @@ impl World {
         match event {
             Event::Wake(id, at) => self.wake(id, at),
             Event::Deliver(id, run, input) => {
-                if self.hosts.get(&id).is_some_and(|h| h.run == run) {
+                if self.hosts.get(&id).is_some_and(|h| h.run == run && !h.is_outdated(&input)) {
                     self.input(id, input);
                 }
             }

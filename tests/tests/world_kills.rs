@@ -1,0 +1,154 @@
+//! L1: a controller is killed at each write point of a story, one after the other: before every commit, and between a
+//! commit and each of its effects. What was acknowledged stays, nothing is given twice, and all comes to a good end.
+//!
+//! That a commit itself is whole or not there is shown on the real store, cut off at each of its writes:
+//! `a_power_cut_loses_nothing_acknowledged_and_no_part_of_a_batch`.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+use weave_ctl::proto::{
+    boot::Init,
+    command::{AddrRequest, Answer, Command, Container},
+};
+use weave_tests::world::{Faults, HostId, Spec, World, schedule::SETTLE};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How often the operator asks again after a second without an answer, or after a refusal.
+const TRIES: usize = 40;
+
+/// Three that elect, and an observer.
+fn network() -> World {
+    let mut world = World::new(1, Faults::NONE);
+    for id in 1..=4 {
+        let init = if id <= 3 { Init::Election(3) } else { Init::Observer };
+        world.launch_as(id, Spec { init, targets: vec![1, 2, 3, 4], ..Spec::default() });
+    }
+    world.run(SECOND * 3);
+    world
+}
+
+/// Asks until it is done, as an operator whose controller was killed would.
+fn ask(world: &mut World, id: HostId, command: &Command) -> Answer {
+    let mut told = String::new();
+    for _ in 0..TRIES {
+        let request = world.ask(id, command.clone());
+        world.run(SECOND);
+        match world.answer(request) {
+            Some(Ok(answer)) => return answer.clone(),
+            answer => told = format!("{answer:?}"),
+        }
+    }
+    world.fail("the operator is served", &format!("h{id} {command:?}: {told}"))
+}
+
+fn attach(world: &mut World, id: HostId, name: &str, addrs: Vec<AddrRequest>) -> Vec<Ipv4Addr> {
+    let container = Container { id: name.to_owned(), netns: format!("/run/netns/{name}") };
+    match ask(world, id, &Command::Attach { container, addrs }) {
+        Answer::Attached(status) => status.addrs.iter().map(|net| net.addr()).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Owners and how many addresses each has, as `id` tells.
+fn owners(world: &mut World, id: HostId) -> BTreeMap<String, u64> {
+    match ask(world, id, &Command::Status) {
+        Answer::Status(status) => status.ipam.owners.iter().map(|o| (o.peer.to_string(), o.addresses)).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Containers come and go, on peers with and without space.
+fn containers(world: &mut World) {
+    let fixed = |addr| vec![AddrRequest::Fixed(addr, Some(24))];
+    let inside = fixed(Ipv4Addr::new(10, 32, 0, 200));
+    let outside = fixed(Ipv4Addr::new(192, 168, 7, 7));
+    let all = [(1, "a", vec![]), (4, "b", vec![]), (2, "c", inside), (3, "d", outside)];
+    let given: Vec<Vec<Ipv4Addr>> =
+        all.iter().map(|(id, name, addrs)| attach(world, *id, name, addrs.clone())).collect();
+    assert_eq!(given[2..], [vec![Ipv4Addr::new(10, 32, 0, 200)], vec![Ipv4Addr::new(192, 168, 7, 7)]]);
+    let more = attach(world, 4, "b", fixed(Ipv4Addr::new(10, 32, 0, 201)));
+    assert_eq!(more, [given[1][0], Ipv4Addr::new(10, 32, 0, 201)]);
+    world.vanish(1, "a");
+    assert_eq!(attach(world, 1, "a", vec![]), given[0], "its address was kept for it");
+    attach(world, 2, "e", vec![]);
+    let gone = world.ask(2, Command::Detach { id: "e".to_owned(), addrs: vec![] });
+    world.run(SECOND * 2);
+    if world.answer(gone).is_none() {
+        // Whether it was carried out before the controller was killed is not known: both answers are right.
+        let _again = world.ask(2, Command::Detach { id: "e".to_owned(), addrs: vec![] });
+    }
+    world.run(SETTLE);
+    assert_eq!(world.unsettled(), Vec::<String>::new(), "{}", world.tail(40));
+    for ((id, name, addrs), given) in all.iter().zip(&given) {
+        let again = attach(world, *id, name, addrs.clone());
+        assert_eq!(again[0], given[0], "{name} has what it was told");
+    }
+}
+
+/// One peer leaves in good order, another is gone for good.
+fn departures(world: &mut World) {
+    for (id, name) in [(1, "a"), (3, "c"), (4, "d")] {
+        attach(world, id, name, vec![]);
+    }
+    for _ in 0..TRIES {
+        if world.blank(4) {
+            break;
+        }
+        let _request = world.ask(4, Command::Reset { force: false });
+        world.run(SECOND * 2);
+    }
+    assert!(world.blank(4), "it left\n{}", world.tail(40));
+    // Whoever was killed is back by then.
+    world.run(SECOND * 4);
+    world.power_off(3);
+    world.give_up(3);
+    world.run(SECOND * 150);
+    let peer = world.peer(3).to_string();
+    let mut answered = false;
+    for _ in 0..TRIES {
+        let request = world.ask(1, Command::RemovePeer { peer: peer.clone(), force: false });
+        world.run(SECOND * 2);
+        // That it owns nothing is an answer, too: an earlier question was carried out and its answer lost.
+        answered = world.answer(request).is_some();
+        if answered {
+            break;
+        }
+    }
+    assert!(answered);
+    world.run(SECOND * 20);
+    let (one, two) = (owners(world, 1), owners(world, 2));
+    assert_eq!((one.values().sum::<u64>(), one.contains_key(&peer)), (256, false), "{one:?}");
+    assert_eq!(one, two);
+    attach(world, 2, "b", vec![]);
+    world.wipe(3);
+    world.start(3);
+    world.start(4);
+    world.run(SETTLE);
+    assert_eq!(world.unsettled(), Vec::<String>::new(), "{}", world.tail(40));
+}
+
+/// Tells `story` without a kill, and then once for each write point in it, killed there.
+fn killed_everywhere(story: fn(&mut World), least: u64) {
+    let mut world = network();
+    let first = world.write_points();
+    story(&mut world);
+    let points = first..world.write_points();
+    println!("{} write points", points.end - points.start);
+    assert!(points.end - points.start >= least, "the story writes less than it did");
+    for point in points {
+        let mut world = network();
+        world.kill_at(point);
+        story(&mut world);
+        assert!(world.write_points() > point, "the story came to write point {point}");
+    }
+}
+
+#[test]
+fn killed_at_any_write_point_containers_keep_what_they_were_told() {
+    killed_everywhere(containers, 60);
+}
+
+#[test]
+fn killed_at_any_write_point_those_who_leave_and_who_stay_share_the_range() {
+    killed_everywhere(departures, 60);
+}
