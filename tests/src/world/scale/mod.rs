@@ -130,7 +130,8 @@ impl Stage<'_> {
         self.report.idle = Cost::of(&self.world, IDLE);
         let links = (1..=self.nodes).map(|id| self.world.links(id));
         self.report.links = report::Spread::of(links);
-        self.tell("idle traffic counted");
+        let what = format!("idle traffic counted: {}", self.report.idle);
+        self.tell(&what);
     }
 
     fn join(&mut self) {
@@ -153,7 +154,9 @@ impl Stage<'_> {
         let left = WINDOW.saturating_sub(self.world.now().since(start));
         self.world.run(left);
         self.report.joined = Cost::of(&self.world, self.world.now().since(start));
-        self.tell("a node joined");
+        let [known, knows] = [known, knows].map(report::time);
+        let what = format!("a node joined: known everywhere after {known}, knows everybody after {knows}");
+        self.tell(&what);
     }
 
     /// Waits until each of the samples reaches as many others as `want` says.
@@ -182,7 +185,8 @@ impl Stage<'_> {
         let start = self.world.now();
         self.world.crash(gone);
         self.report.leave = self.until_known(&samples, |_| others);
-        self.tell("a node is known to have left");
+        let what = format!("a node is known to have left after {}", report::time(self.report.leave));
+        self.tell(&what);
         let since = self.world.now().since(start);
         let forgotten = self.until(STEP, |world| world.meter().tunnels_to(name(gone)) == 0);
         self.report.forgotten = forgotten.map(|more| since + more);

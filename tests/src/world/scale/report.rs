@@ -120,12 +120,6 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = |t: Option<Duration>| {
-            t.map_or_else(
-                || format!("not within {} s", super::LIMIT.as_secs()),
-                |t| format!("{:.1} s", t.as_secs_f64()),
-            )
-        };
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let memory = format!(
             "{:.2} MiB a core; the process {:.1} MiB, {:.2} MiB a node",
@@ -150,6 +144,12 @@ impl fmt::Display for Report {
         writeln!(f, "{} nodes", self.nodes)?;
         rows.iter().try_for_each(|(what, figure)| writeln!(f, "  {what:<36} {figure}"))
     }
+}
+
+/// A time that was measured, unless it was over the limit.
+pub(super) fn time(time: Option<Duration>) -> String {
+    let over = || format!("not within {} s", super::LIMIT.as_secs());
+    time.map_or_else(over, |time| format!("{:.1} s", time.as_secs_f64()))
 }
 
 /// Resident memory of this process in bytes; zero where the kernel does not say.

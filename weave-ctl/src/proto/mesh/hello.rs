@@ -166,10 +166,12 @@ impl Mesh {
     /// A link to a peer that other paths reach as well; if there is one, to a peer that nobody named.
     fn spare_link(&self) -> Option<LinkId> {
         let records = |peer| self.record(peer);
-        let ups = self.links.iter().filter_map(|(id, link)| Some((*id, link.up.as_ref()?.peer)));
-        let (named, others): (Vec<_>, Vec<_>) = ups.partition(|(_, peer)| self.dialer.is_target(*peer));
-        let spare = |peer| routes::reached(&self.me, &records, Some(peer)).contains(&peer);
-        others.into_iter().chain(named).find(|(_, peer)| spare(*peer)).map(|(id, _)| id)
+        let ups = self.links.iter().filter_map(|(id, link)| Some((link.up.as_ref()?.peer, *id)));
+        let ups: Vec<_> = ups.collect();
+        let (named, others): (Vec<_>, Vec<_>) =
+            ups.iter().map(|(peer, _)| *peer).partition(|peer| self.dialer.is_target(*peer));
+        let spare = routes::first_spare(&self.me, &records, others.into_iter().chain(named))?;
+        ups.into_iter().find(|(peer, _)| *peer == spare).map(|(_, id)| id)
     }
 
     fn welcome(

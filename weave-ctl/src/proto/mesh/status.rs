@@ -46,11 +46,8 @@ impl Mesh {
     #[must_use]
     pub fn broadcast(&self) -> Vec<(PeerName, Vec<PeerName>)> {
         let records = |peer| self.record(peer);
-        let sources = self.others().map(|record| record.name).take(SOURCES_SHOWN).chain([self.me.name]);
-        let children = |source| (source, routes::broadcast_children(source, &self.me, &records));
-        let mut all: Vec<_> = sources.map(children).filter(|(_, children)| !children.is_empty()).collect();
-        all.sort();
-        all
+        let others = self.others().map(|record| record.name).take(SOURCES_SHOWN);
+        routes::broadcasts(&others.chain([self.me.name]).collect(), &self.me, &records)
     }
 
     fn others(&self) -> impl Iterator<Item = &PeerRecord> {

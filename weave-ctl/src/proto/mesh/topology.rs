@@ -76,7 +76,7 @@ impl Topology {
         self.due = None;
         let mut changes = Changes::default();
         let record = |peer| store.record(peer).or_else(|| store.record_aside(peer));
-        self.reached = routes::reached(me, &record, None);
+        self.reached = routes::reached(me, &record);
         changes.back = self.reached.iter().copied().filter(|p| store.record(*p).is_none()).collect();
         changes.back.retain(|peer| store.restore(*peer));
         self.find_alive(me, store);
@@ -138,7 +138,7 @@ impl Topology {
         self.alive = BTreeMap::from([(me.name, me.uid)]);
         self.rivals.clear();
         let record = |peer| store.record(peer);
-        let told = routes::told(me, &record, None);
+        let told = routes::told(me, &record);
         for link in &told {
             let first = *self.alive.entry(link.peer).or_insert(link.uid);
             if first != link.uid {

@@ -20,16 +20,34 @@ fn hops(mesh: &BTreeMap<PeerName, PeerRecord>, me: u8) -> BTreeMap<PeerName, Hop
     next_hops(&mesh[&name(me)], &|peer| mesh.get(&peer), &BTreeSet::new())
 }
 
+fn children_of(source: PeerName, me: &PeerRecord, mesh: &BTreeMap<PeerName, PeerRecord>) -> Vec<PeerName> {
+    let of = broadcasts(&BTreeSet::from([source]), me, &|p| mesh.get(&p));
+    of.into_iter().flat_map(|(_, children)| children).collect()
+}
+
 #[test]
 fn a_chain_is_passed_along() {
     let mesh = mesh(4, &[(1, 2), (2, 3), (3, 4)]);
     let hops = hops(&mesh, 1);
     assert_eq!(hops.values().map(|h| (h.via, h.hops)).collect::<Vec<_>>(), [(name(2), 1), (name(2), 2), (name(2), 3)]);
     let records = |peer| mesh.get(&peer);
-    assert_eq!(reached(&mesh[&name(1)], &records, None).len(), 3);
-    assert!(reached(&mesh[&name(1)], &records, Some(name(2))).is_empty());
-    assert_eq!(broadcast_children(name(1), &mesh[&name(2)], &records), [name(3)]);
-    assert_eq!(broadcast_children(name(4), &mesh[&name(2)], &records), [name(1)]);
+    assert_eq!(reached(&mesh[&name(1)], &records).len(), 3);
+    let ends = BTreeSet::from([name(1), name(3), name(4)]);
+    let passed = [(name(1), vec![name(3)]), (name(3), vec![name(1)]), (name(4), vec![name(1)])];
+    assert_eq!(broadcasts(&ends, &mesh[&name(2)], &records), passed);
+}
+
+#[test]
+fn a_link_is_spare_where_others_lead_to_its_end() {
+    let mut mesh = mesh(5, &[(1, 2), (1, 3), (3, 4), (4, 5), (1, 5)]);
+    let spare = |mesh: &BTreeMap<PeerName, PeerRecord>, among: &[u8]| {
+        first_spare(&mesh[&name(1)], &|peer| mesh.get(&peer), among.iter().map(|n| name(*n)))
+    };
+    assert_eq!(spare(&mesh, &[2, 3, 5]), Some(name(3)));
+    assert_eq!(spare(&mesh, &[2]), None);
+    // What another store of that name tells leads nowhere.
+    mesh.get_mut(&name(4)).unwrap().uid = crate::proto::name::PeerUid(99);
+    assert_eq!(spare(&mesh, &[2, 3, 5]), None);
 }
 
 #[test]
@@ -37,7 +55,7 @@ fn a_link_that_only_one_end_vouches_for_carries_no_packets() {
     let mut mesh = mesh(3, &[(1, 2), (2, 3)]);
     mesh.insert(name(3), record(3, 1, &[]));
     assert_eq!(hops(&mesh, 1).keys().copied().collect::<Vec<_>>(), [name(2)]);
-    assert_eq!(reached(&mesh[&name(1)], &|p| mesh.get(&p), None).len(), 2, "control reaches it");
+    assert_eq!(reached(&mesh[&name(1)], &|p| mesh.get(&p)).len(), 2, "control reaches it");
     let mut pending = record(3, 1, &[2]);
     pending.links[0].established = false;
     mesh.insert(name(3), pending);
@@ -111,7 +129,7 @@ proptest! {
         for (from, reached) in &all {
             prop_assert_eq!(
                 reached.keys().copied().collect::<BTreeSet<_>>(),
-                super::reached(&mesh[from], &|p| mesh.get(&p), None)
+                super::reached(&mesh[from], &|p| mesh.get(&p))
             );
             for (to, hop) in reached {
                 let (mut at, mut left) = (*from, hop.hops);
@@ -135,12 +153,12 @@ proptest! {
         let mut heard = BTreeSet::from([source]);
         let mut queue = vec![source];
         while let Some(at) = queue.pop() {
-            for child in broadcast_children(source, &mesh[&at], &|p| mesh.get(&p)) {
+            for child in children_of(source, &mesh[&at], &mesh) {
                 prop_assert!(heard.insert(child), "{child} hears it twice");
                 queue.push(child);
             }
         }
         heard.remove(&source);
-        prop_assert_eq!(heard, super::reached(&mesh[&source], &|p| mesh.get(&p), None));
+        prop_assert_eq!(heard, super::reached(&mesh[&source], &|p| mesh.get(&p)));
     }
 }
