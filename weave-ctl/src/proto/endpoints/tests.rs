@@ -339,6 +339,7 @@ fn an_interface_that_may_be_half_done_is_repaired_until_it_is_whole() {
     endpoints.done(op, Err("the kernel is out of memory".into()), NOW);
     let outputs = drain(&mut endpoints);
     assert!(matches!(&outputs[0], Output::Persist(Record::Allocation(_, a)) if a.unfinished && a.addrs.len() == 1));
+    assert!(matches!(&outputs[1], Output::Event(event) if event.text.contains("tried again in 1 s")), "{outputs:?}");
     let mut now = NOW;
     let mut waits = Vec::new();
     for _ in 0..9 {

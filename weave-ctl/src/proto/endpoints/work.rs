@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Allocation, Before, Endpoints, Kind, Stage, Work, mac};
 use crate::proto::{
     command::Answer,
-    io::{EndpointSpec, LinkFacts, LinkOp, OpId, Output, RequestId},
+    io::{EndpointSpec, Event, LinkFacts, LinkOp, OpId, Output, RequestId, Severity},
     time::Instant,
 };
 
@@ -23,9 +23,10 @@ const REPAIR_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Repairs(BTreeMap<String, (Instant, Duration)>);
 
 impl Repairs {
-    fn failed(&mut self, id: &str, now: Instant) {
+    fn failed(&mut self, id: &str, now: Instant) -> Duration {
         let wait = self.0.get(id).map_or(REPAIR_MIN, |(_, wait)| (*wait * 2).min(REPAIR_MAX));
         self.0.insert(id.to_owned(), (now + wait, wait));
+        wait
     }
 
     fn begun(&mut self, id: &str, now: Instant) {
@@ -96,7 +97,11 @@ impl Endpoints {
                         self.set(&id, Allocation { unfinished, ..old });
                         self.stages.insert(id.clone(), before.into());
                         if unfinished {
-                            self.repairs.failed(&id, now);
+                            let wait = self.repairs.failed(&id, now).as_secs();
+                            let text = format!(
+                                "the interface of {id} is not as it should be: {reason}; tried again in {wait} s"
+                            );
+                            self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
                         }
                     }
                 }

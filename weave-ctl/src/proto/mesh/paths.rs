@@ -10,7 +10,8 @@
 //! requests in another's name, from an address of its own, is asked there and could answer.
 //!
 //! Bounds: a peer's addresses, open questions and padded probes as in the rooms; [`PROBES_MAX`] probes and
-//! [`HEARD_EVENTS_MAX`] addresses heard wait to be taken, further ones are lost; [`STRANGERS_MAX`] peers without a record; other events one a peer.
+//! [`HEARD_EVENTS_MAX`] addresses heard wait to be taken, further ones are lost; [`STRANGERS_MAX`] peers without a record;
+//! other events one a peer.
 //!
 //! Does not: relay, choose next hops, or tell the kernel; it does not take part in what a peer behind a down path gets.
 
