@@ -301,6 +301,19 @@ fn those_who_wait_are_served_in_order_and_may_go_away() {
 }
 
 #[test]
+fn callers_that_wait_are_bounded() {
+    let mut endpoints = fresh();
+    let waiting = Access::Waiting("nobody has a ring");
+    for n in 0..pending::PENDING_MAX as u64 {
+        endpoints.attach(RequestId(n), container(&n.to_string()), vec![], waiting, 1450);
+    }
+    assert!(drain(&mut endpoints).is_empty());
+    endpoints.attach(REQUEST, container("one too many"), vec![], waiting, 1450);
+    assert!(refusal(&drain(&mut endpoints)).contains("1024 callers wait for addresses already"));
+    assert_eq!(endpoints.waiting().unwrap().0, pending::PENDING_MAX);
+}
+
+#[test]
 fn what_cannot_be_had_is_refused_to_those_who_wait_for_it_alone() {
     let mut endpoints = fresh();
     let shared = Ring::from_origin(range(), &[me(), id(2)]).unwrap();

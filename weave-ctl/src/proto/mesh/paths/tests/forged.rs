@@ -53,6 +53,13 @@ fn who_asks_before_its_record_comes_was_heard_all_the_same() {
     one.set_peer(name(2), facts(2), at(secs(9)));
     assert_eq!(one.poll_event(), None, "once");
     assert!(one.addresses(name(2)).contains(&ip(102)));
+    // A flood of names pushes out the oldest, and no more than that is kept.
+    for n in 0..2 * STRANGERS_MAX as u64 {
+        let [.., high, low] = n.to_be_bytes();
+        let sender = PeerName::from_bytes([1, 0, 0, 0, high, low]);
+        one.probe(data(9), &Probe { sender, ..request(1, 3) }.encode(), at(secs(10)));
+    }
+    assert_eq!(one.strangers.len(), STRANGERS_MAX);
 }
 
 #[test]
