@@ -2,7 +2,10 @@
 
 use std::{env, time::Duration};
 
-use weave_ctl::proto::command::{Answer, Command, ConnectionState, ContainerStatus, Status};
+use weave_ctl::proto::{
+    command::{Answer, Command, ConnectionState, ContainerStatus, Status},
+    io::Target,
+};
 use weave_tests::world::{
     Faults, HostId, World,
     journal::{Detail, Journal},
@@ -174,6 +177,17 @@ fn two_that_are_cut_off_do_not_send_to_each_other_what_is_for_a_third() {
             assert!(fate.is_delivered(), "from h{host} after {second} s: {fate}\n{}", world.tail(30));
         }
     }
+}
+
+#[test]
+fn more_targets_than_can_be_kept_are_refused_whole() {
+    let mut world = three();
+    let targets = (0..1025).map(|n| Target { host: format!("host-{n}"), port: None }).collect();
+    let request = world.ask(1, Command::Connect { targets, replace: true });
+    world.run(Duration::from_secs(1));
+    let answer = format!("{:?}", world.answer(request));
+    assert!(answer.contains("that would make 1025 targets, more than 1024; none was added"), "{answer}");
+    assert_eq!(status(&mut world, 1).targets.len(), 0);
 }
 
 #[test]

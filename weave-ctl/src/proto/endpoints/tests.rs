@@ -311,6 +311,13 @@ fn callers_that_wait_are_bounded() {
     endpoints.attach(REQUEST, container("one too many"), vec![], waiting, 1450);
     assert!(refusal(&drain(&mut endpoints)).contains("1024 callers wait for addresses already"));
     assert_eq!(endpoints.waiting().unwrap().0, pending::PENDING_MAX);
+    // So are those of one container whose interface is being made.
+    let mut endpoints = fresh();
+    for _ in 0..WAITERS_MAX {
+        endpoints.attach(REQUEST, container("c"), vec![], Access::Ring(&ring()), 1450);
+    }
+    assert_eq!(drain(&mut endpoints).iter().filter(|o| matches!(o, Output::Reply { .. })).count(), 0);
+    assert!(refusal(&attach(&mut endpoints, "c", &[])).contains("another operation on c is under way"));
 }
 
 #[test]

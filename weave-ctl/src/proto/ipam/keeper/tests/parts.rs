@@ -60,3 +60,14 @@ fn who_was_down_gives_nothing_before_it_heard_what_happened() {
         assert_eq!((given, keeper.open_answers().len()), (!removed, 3));
     }
 }
+
+#[test]
+fn conflicts_that_are_remembered_are_bounded() {
+    let ring = Ring::from_origin(range(), &[id(1)]).unwrap();
+    let other = Ring::from_origin(range(), &[id(2)]).unwrap();
+    let mut keeper = Keeper::new(id(1), range(), Some(ring), true, Rng::new([0; 32]), Instant::default());
+    for n in 0..2 * CONFLICTS_MAX as u8 {
+        keeper.heard(LinkId(0), id(n).name, &other.whole(), true);
+    }
+    assert_eq!(keeper.conflicts().count(), CONFLICTS_MAX);
+}
