@@ -211,9 +211,16 @@ fn a_peer_that_no_path_reaches_is_dialled_beyond_what_is_wanted() {
     rig.wanted = (1, 1);
     rig.dialer.look(at(0), &mut rig.rng);
     assert_eq!(rig.due(at(1000)), []);
-    rig.store.offer(entry(&record(9, 1, &[])), &|_, _| true);
+    for n in 9..20 {
+        rig.store.offer(entry(&record(n, 1, &[])), &|_, _| true);
+    }
     rig.dialer.look(at(1000), &mut rig.rng);
-    let dials = rig.due(at(2000));
+    assert_eq!(rig.due(at(2000)), [], "that nothing reaches them is not known yet");
+    rig.store = Rig::knowing(4).store;
+    rig.store.offer(entry(&record(9, 1, &[])), &|_, _| true);
+    rig.topology.compute(&record(1, 1, &[2]), &mut rig.store, at(2000));
+    rig.dialer.look(at(2000), &mut rig.rng);
+    let dials = rig.due(at(3000));
     assert_eq!(dials.iter().map(|(_, target)| target.to_string()).collect::<Vec<_>>(), ["192.0.2.9:6783"]);
 }
 
