@@ -8,14 +8,13 @@ use std::{collections::BTreeMap, time::Duration};
 use weave_ctl::proto::{
     boot::Stored,
     io::{Input, LinkOp, Target},
-    name::PeerId,
     time::Instant,
 };
 
 use super::{
     Event, HostId, World,
     conns::{Parcel, Side},
-    host::Kernel,
+    host::{Host, Kernel},
     net::{Nat, What},
 };
 
@@ -227,10 +226,7 @@ impl World {
     /// How many others have in their stores that the store of `id` was taken over from, and how many others there are.
     #[must_use]
     pub fn removal_known(&self, id: HostId) -> (usize, usize) {
-        let identity = self.hosts.get(&id).and_then(|host| host.disk.identity.as_ref());
-        let Some(store) = identity.map(|identity| PeerId { name: identity.name, uid: identity.uid }) else {
-            return (0, 0);
-        };
+        let Some(store) = self.hosts.get(&id).and_then(Host::store) else { return (0, 0) };
         let others = self.hosts.iter().filter(|(other, _)| **other != id).map(|(_, host)| host.disk.ring.as_ref());
         let known = others.clone().filter(|ring| ring.is_some_and(|ring| ring.removed.contains(&store)));
         (known.count(), others.count())

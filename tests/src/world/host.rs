@@ -12,7 +12,7 @@ use weave_ctl::proto::{
     datapath::Maps,
     io::{EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
     mesh::entry::Opener,
-    name::PeerName,
+    name::{PeerId, PeerName},
     node::Node,
     rng::Rng,
     time::Instant,
@@ -196,6 +196,11 @@ impl Host {
         self.launch.seeds.clear();
         self.launch.init = Init::Observer;
         self.launch.targets = others.iter().map(|t| Target { host: format!("h{t}"), port: None }).collect();
+    }
+
+    /// The store of its peer, once there is one.
+    pub(super) fn store(&self) -> Option<PeerId> {
+        self.disk.identity.as_ref().map(|identity| PeerId { name: identity.name, uid: identity.uid })
     }
 
     /// True while the controller exists but does nothing.

@@ -2,10 +2,10 @@
 //!
 //! One thread, ordered collections, one generator: a seed gives one trace. Rooms: `clock` (the queue), `host` (core, disk,
 //! kernel), `net` (what the underlay lets pass), `conns` and `wires` (TCP and probes), `effects` (the driver's contract),
-//! `disk` (its commits), `faults` (everything that goes wrong), `packets` (what the kernels' maps do to a packet), `traffic` (containers that
-//! talk), `oracle` (what must hold, after every event and when the network had time), `journal` (the readable log),
-//! `schedule` (what a seed makes happen), `seeds` (many of them), `scale` (thousands of nodes), `opener` (what
-//! all nodes share).
+//! `disk` (its commits), `faults` (everything that goes wrong), `packets` (what the kernels' maps do to a packet),
+//! `traffic` (containers that talk), `oracle` (what must hold, after every event and when the network had time),
+//! `journal` (the readable log), `schedule` (what a seed makes happen), `seeds` (many of them), `scale` (thousands of
+//! nodes), `opener` (what all nodes share).
 //! Bounds: [`EVENTS_MAX`] events in one call of [`World::run`]; a paused controller's inputs as in `faults`.
 
 mod clock;

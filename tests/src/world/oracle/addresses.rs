@@ -157,7 +157,7 @@ impl World {
         let held: Vec<(Ipv4Addr, String)> = held.collect();
         let ring = host.disk.ring.as_ref();
         let owner = |addr: Ipv4Addr| ring.and_then(|ring| ring.owner_of(addr));
-        let me = host.disk.identity.as_ref().map(|id| PeerId { name: id.name, uid: id.uid });
+        let me = host.store();
         // Who was taken over from keeps what its containers have until it is reset.
         let removed = ring.is_some_and(|ring| me.is_some_and(|me| ring.removed.contains(&me)));
         let inside = |addr: &Ipv4Addr| host.spec.range.contains(addr);

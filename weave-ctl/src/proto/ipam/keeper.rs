@@ -197,8 +197,13 @@ impl Keeper {
         }
     }
 
+    /// What there is to be heard of an earlier store of this name was heard.
+    fn has_heard(&self) -> bool {
+        self.met || self.alone
+    }
+
     fn holds_back(&self, ring: &Ring) -> bool {
-        !(self.met || self.alone) && ring.unclaimed(self.me.name)
+        !self.has_heard() && ring.unclaimed(self.me.name)
     }
 
     /// What is waited for while there is no ring, for callers.
@@ -387,8 +392,7 @@ impl Keeper {
 
     /// Lets `heir` take over from stores that are gone for good: how many addresses.
     pub fn remove(&mut self, stores: &BTreeSet<PeerId>, heir: PeerId) -> u64 {
-        let ring = self.ring.as_ref();
-        let addresses = stores.iter().map(|store| ring.map_or(0, |ring| ring.owned(*store))).sum();
+        let addresses = stores.iter().map(|store| self.owned_by(*store)).sum();
         for store in stores {
             self.change(|ring| ring.take_over(*store, heir));
         }
@@ -418,15 +422,15 @@ impl Keeper {
     }
 
     fn claim(&mut self, peers: Peers<'_>) {
-        let (me, met) = (self.me, self.met || self.alone);
-        let Some(ring) = self.ring.as_ref().filter(|ring| met && !ring.removed.contains(&me)) else { return };
+        let (me, heard) = (self.me, self.has_heard());
+        let Some(ring) = self.ring.as_ref().filter(|ring| heard && !ring.removed.contains(&me)) else { return };
         let former = |id: &PeerId| id.name == me.name && *id != me && id.uid != PeerUid(0);
         let former: Vec<PeerId> = ring.owners().into_iter().filter(former).filter(|id| !(peers.alive)(*id)).collect();
         if ring.unclaimed(me.name) {
             self.change(|ring| ring.claim(me));
         }
         for store in former {
-            let addresses = self.ring.as_ref().map_or(0, |ring| ring.owned(store));
+            let addresses = self.owned_by(store);
             self.change(|ring| ring.succeed(store, me));
             let text = format!("took {addresses} addresses over that this peer had before its store was lost");
             self.out.push_back(KeeperEvent::Log(Severity::Warn, text));

@@ -291,16 +291,15 @@ impl Mesh {
     /// A link is gone.
     pub fn link_closed(&mut self, id: LinkId, reason: &str, now: Instant) {
         // One that this peer closes is not among them any more.
-        let peer = self.links.get(&id).and_then(|link| link.up.as_ref()).map(|up| up.peer);
-        self.remove_link(id, reason, now);
-        if let Some(peer) = peer {
-            self.ended_its_link(peer, now);
+        if let Some(peer) = self.remove_link(id, reason, now) {
+            self.ended_its_last_link(peer, now);
         }
         self.settle(now);
     }
 
-    fn remove_link(&mut self, id: LinkId, reason: &str, now: Instant) {
-        let Some(link) = self.links.remove(&id) else { return };
+    /// The peer whose last link that was, if it was one.
+    fn remove_link(&mut self, id: LinkId, reason: &str, now: Instant) -> Option<PeerName> {
+        let link = self.links.remove(&id)?;
         self.gossip.link_down(id);
         let peer = link.up.as_ref().map(|up| up.peer);
         let linked = self.linked();
@@ -318,6 +317,7 @@ impl Mesh {
         if peer.is_some() {
             self.touch(now);
         }
+        lost
     }
 
     /// An attempt failed.

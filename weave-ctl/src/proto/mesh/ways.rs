@@ -204,10 +204,7 @@ impl Mesh {
     }
 
     /// The last link to `peer` was ended from its side, or by its kernel.
-    pub(super) fn ended_its_link(&mut self, peer: PeerName, now: Instant) {
-        if self.linked().contains(&peer) {
-            return;
-        }
+    pub(super) fn ended_its_last_link(&mut self, peer: PeerName, now: Instant) {
         if let Some(record) = self.record(peer) {
             self.ended.insert(peer, (now, (record.incarnation, record.version)));
         }

@@ -64,14 +64,14 @@ impl Node {
             self.leaving = None;
             if force {
                 self.wipe(request, Shutdown::Wipe);
-                return false;
+            } else {
+                let owned = self.keeper.owned();
+                let text = format!(
+                    "no peer is in reach that could take this peer's {owned} addresses over: nothing was changed; \
+                     connect to one, or use `reset --force` to forget them"
+                );
+                self.reply(request, Err(Refusal(text)));
             }
-            let owned = self.keeper.owned();
-            let text = format!(
-                "no peer is in reach that could take this peer's {owned} addresses over: nothing was changed; connect \
-                 to one, or use `reset --force` to forget them"
-            );
-            self.reply(request, Err(Refusal(text)));
         }
         found
     }

@@ -47,7 +47,11 @@ impl Keeper {
     /// Addresses that this peer owns.
     #[must_use]
     pub fn owned(&self) -> u64 {
-        self.ring.as_ref().map_or(0, |ring| ring.owned(self.me))
+        self.owned_by(self.me)
+    }
+
+    pub(super) fn owned_by(&self, store: PeerId) -> u64 {
+        self.ring.as_ref().map_or(0, |ring| ring.owned(store))
     }
 
     /// True when a hand-over is not confirmed: also when this peer owns nothing, it must not forget that.
