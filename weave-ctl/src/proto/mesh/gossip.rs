@@ -1,16 +1,20 @@
 //! How entries spread: news by rumour, all else by comparison.
 //!
 //! News goes on to [`FANOUT`] links, chosen anew each time, once, after [`PAUSE`] in which more of it may gather: so an
-//! owner that changes fast costs others no more than its last change. Every [`COMPARE`] (sooner after news) one link is
+//! owner that changes fast costs others no more than its last change. Most who hear of news have it already: of an entry
+//! longer than [`WHOLE_MAX`] only the owner sends the whole, all others tell how new it is, and who lacks it asks one of
+//! them. Every [`COMPARE`] (sooner after news) one link is
 //! asked whether its sum of all digests is the same; where it is not, buckets are compared, then what is in them, and
 //! both sides send what the other lacks, page by page. Nothing is answered that would need state about the asker, and
 //! full state is never flooded.
 //!
 //! ```text
+//! News -> (is news) Want -> Entries
 //! Sum -> (differs) Buckets -> List of those that differ -> Entries newer here, Want what is newer there -> Entries
 //! ```
 //! An error in a channel is counted there and quarantined: it changes nothing else and closes no link.
-//! Bounds: [`PAGE_BYTES`] a message; [`ANSWERS_MAX`] answers at once a link, [`ANSWERS_RATE`] a second; what was not
+//! Who tells of what it then does not send delays no more than one rumour of it: comparisons do not wait for it.
+//! Bounds: [`PAGE_BYTES`] a message; [`ASKED_MAX`] entries asked for; [`ANSWERS_MAX`] answers at once a link, [`ANSWERS_RATE`] a second; what was not
 //! verified is not passed on.
 
 use std::{
@@ -24,7 +28,7 @@ use serde_bytes::ByteBuf;
 use super::{
     entry::{Content, Entry, Opener, PEERS},
     store::{Offer, Store},
-    wire::{BUCKETS, ENTRIES_MAX, Entries, Key, LIST_MAX, List, Message, Stamp, WireError, clean},
+    wire::{BUCKETS, ENTRIES_MAX, Entries, Key, LIST_MAX, List, Message, Stamp, Told, WireError, clean},
 };
 use crate::proto::{
     command::ChannelStatus,
@@ -44,6 +48,12 @@ pub const COMPARE: Duration = Duration::from_secs(3);
 pub const COMPARE_BUSY: Duration = Duration::from_secs(1);
 /// How long news counts as recent.
 pub const BUSY: Duration = Duration::from_secs(5);
+/// Longest entry in bytes that is sent on to those who may have it: about ten times what tells how new it is.
+pub const WHOLE_MAX: usize = 512;
+/// Longest time for which others are not asked for what one was asked for.
+pub const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Most entries of which it is remembered that they were asked for; of more, several may be asked.
+pub const ASKED_MAX: usize = 8192;
 /// Most bytes of entries in a message.
 pub const PAGE_BYTES: usize = 256 * 1024;
 /// Most answers to comparisons that one link can have at once.
@@ -64,6 +74,9 @@ pub struct Gossip {
     store: Store,
     fresh: BTreeMap<Key, Option<LinkId>>,
     flush_at: Option<Instant>,
+    /// What rumours made this peer ask for, until then.
+    asked: BTreeMap<Key, (PeerUid, Stamp)>,
+    asked_until: Instant,
     links: BTreeMap<LinkId, Budget>,
     compare_at: Instant,
     busy_until: Instant,
@@ -105,6 +118,8 @@ impl Gossip {
             store: Store::default(),
             fresh: BTreeMap::new(),
             flush_at: None,
+            asked: BTreeMap::new(),
+            asked_until: now,
             links: BTreeMap::new(),
             compare_at: now + COMPARE,
             busy_until: now,
@@ -201,6 +216,7 @@ impl Gossip {
             Message::Sum(theirs) if theirs != self.store.sum() => {
                 self.out.push_back((link, Message::Buckets(self.store.sums().to_vec())));
             }
+            Message::News(told) => self.told(link, told, now),
             Message::Buckets(theirs) => self.buckets(link, &theirs),
             Message::List(list) => self.list(link, &list),
             Message::Want(keys) => {
@@ -245,6 +261,28 @@ impl Gossip {
         }
         if entries.more && gained {
             self.out.push_back((link, Message::Sum(self.store.sum())));
+        }
+    }
+
+    /// The other side holds these: asks for what is news, unless another one was asked for just that.
+    fn told(&mut self, link: LinkId, told: Vec<Told>, now: Instant) {
+        if self.asked_until <= now {
+            self.asked.clear();
+            self.asked_until = now + ASK_AGAIN;
+        }
+        let mut want = Vec::new();
+        for (key, uid, stamp) in told {
+            let asked = self.asked.get(&key) == Some(&(uid, stamp));
+            if asked || key.owner == self.me || !self.store.may_be_news(&key, uid, stamp) {
+                continue;
+            }
+            if self.asked.len() < ASKED_MAX {
+                self.asked.insert(key.clone(), (uid, stamp));
+            }
+            want.push(key);
+        }
+        if !want.is_empty() {
+            self.out.push_back((link, Message::Want(want)));
         }
     }
 
@@ -367,14 +405,22 @@ impl Gossip {
             .filter_map(|(key, from)| self.store.get(&key).map(|entry| (Arc::clone(entry), from)))
             .collect();
         for link in self.pick(FANOUT) {
-            let entries: Vec<_> =
-                fresh.iter().filter(|(_, from)| *from != Some(link)).map(|(e, _)| e.clone()).collect();
-            let mut rest = entries.as_slice();
+            let mut whole = Vec::new();
+            let mut told: Vec<Told> = Vec::new();
+            for (entry, from) in fresh.iter().filter(|(_, from)| *from != Some(link)) {
+                if from.is_none() || entry.raw.len() <= WHOLE_MAX {
+                    whole.push(Arc::clone(entry));
+                } else {
+                    told.push((entry.key.clone(), entry.uid, entry.stamp));
+                }
+            }
+            let mut rest = whole.as_slice();
             while !rest.is_empty() {
                 let page = page(rest);
                 rest = &rest[page.entries.len()..];
                 self.out.push_back((link, Message::Entries(Entries { more: false, ..page })));
             }
+            self.out.extend(told.chunks(LIST_MAX).map(|told| (link, Message::News(told.to_vec()))));
         }
     }
 

@@ -14,7 +14,7 @@ use serde_bytes::ByteBuf;
 use crate::proto::{
     cbor,
     io::FRAME_MAX,
-    name::{PeerId, PeerName},
+    name::{PeerId, PeerName, PeerUid},
 };
 
 /// Oldest and newest protocol version spoken.
@@ -102,6 +102,9 @@ pub struct Entries {
     pub more: bool,
 }
 
+/// What the sender holds: what it is filed under, of which store of the owner, how new.
+pub type Told = (Key, PeerUid, Stamp);
+
 /// What the sender holds of some buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
@@ -120,6 +123,8 @@ pub enum Message {
     Hello(Box<Hello>),
     /// News, or an answer to `List` or `Want`.
     Entries(Entries),
+    /// News that is too long to be sent to all who may have it already. Answered by `Want` of what is news.
+    News(Vec<Told>),
     /// The sum of all digests. Answered by `Buckets` when the receiver's differs.
     Sum(u64),
     /// The sum of digests of each bucket. Answered by `List` of those that differ.
@@ -164,6 +169,7 @@ impl Message {
         match self {
             Self::Hello(hello) => frame("hello", hello),
             Self::Entries(entries) => frame("entries", entries),
+            Self::News(told) => frame("news", told),
             Self::Sum(sum) => frame("sum", sum),
             Self::Buckets(buckets) => frame("buckets", buckets),
             Self::List(list) => frame("list", list),
@@ -195,6 +201,12 @@ impl Message {
                 let entries: Entries = parse(&body)?;
                 bound("entries", entries.entries.len(), ENTRIES_MAX)?;
                 Self::Entries(entries)
+            }
+            "news" => {
+                let told: Vec<Told> = parse(&body)?;
+                bound("news", told.len(), LIST_MAX)?;
+                told.iter().try_for_each(|(key, ..)| checked_key(key))?;
+                Self::News(told)
             }
             "sum" => Self::Sum(parse(&body)?),
             "buckets" => {

@@ -21,6 +21,8 @@ struct Mesh {
     links: Vec<(usize, usize)>,
     now: u64,
     messages: u64,
+    /// Entries sent.
+    entries: usize,
     /// Messages of these kinds are lost.
     lost: fn(&Message) -> bool,
     /// The store of some name that lives; of others, any does.
@@ -35,7 +37,7 @@ impl Mesh {
             gossip
         };
         let peers = (1..=count).map(peer).collect();
-        let mut mesh = Self { peers, links: Vec::new(), now: 0, messages: 0, lost: |_| false, alive: None };
+        let mut mesh = Self { peers, links: Vec::new(), now: 0, messages: 0, entries: 0, lost: |_| false, alive: None };
         links.iter().for_each(|(a, b)| mesh.link(*a, *b));
         mesh
     }
@@ -62,6 +64,7 @@ impl Mesh {
                 let (a, b) = self.links[link.0 as usize];
                 let to = if a == from { b } else { a };
                 self.messages += 1;
+                self.entries += if let Message::Entries(sent) = &message { sent.entries.len() } else { 0 };
                 if !(self.lost)(&message) {
                     let message = Message::decode(&message.encode()).expect("a message");
                     let alive = self.alive;
@@ -102,6 +105,75 @@ fn news_crosses_a_chain_by_rumour() {
     mesh.change(1, 2);
     mesh.run(6 * 60);
     assert_eq!(mesh.peers[5].store().record(name(1)).map(|r| r.version), Some(2));
+}
+
+/// A record longer than what is sent on whole.
+fn long(n: u8, version: u64) -> Arc<Entry> {
+    let links: Vec<u8> = (100..112).collect();
+    let entry = entry(&record(n, version, &links));
+    assert!(entry.raw.len() > WHOLE_MAX);
+    entry
+}
+
+#[test]
+fn a_long_entry_is_sent_to_those_who_ask_for_it() {
+    let everybody: Vec<(usize, usize)> = (1..=8).flat_map(|a| (a + 1..=8).map(move |b| (a, b))).collect();
+    let mut mesh = Mesh::new(8, &everybody);
+    mesh.run(10_000);
+    mesh.lost = |message| !matches!(message, Message::Entries(_) | Message::News(_) | Message::Want(_));
+    mesh.entries = 0;
+    let now = at(mesh.now);
+    mesh.peers[0].publish(long(1, 2), now);
+    mesh.run(1000);
+    assert!(mesh.peers.iter().all(|peer| peer.store().record(name(1)).is_some_and(|record| record.version == 2)));
+    // Its owner sends it to all but one.
+    assert!(mesh.entries <= 8, "sent {} times to seven", mesh.entries);
+}
+
+#[test]
+fn what_somebody_tells_of_and_does_not_send_is_found_by_comparison() {
+    let mut mesh = Mesh::new(3, &[(1, 2), (2, 3)]);
+    mesh.run(3000);
+    let (new, liar) = (long(1, 2), LinkId(1));
+    let told = vec![(new.key.clone(), new.uid, new.stamp)];
+    // Peer 3 is lied to by peer 2, on every link that it has, as often as it may ask again.
+    mesh.lost = |message| matches!(message, Message::Entries(_));
+    mesh.peers[0].publish(Arc::clone(&new), at(mesh.now));
+    for _ in 0..10 {
+        let now = at(mesh.now);
+        mesh.peers[2].message(liar, Message::News(told.clone()), ANYBODY, now);
+        mesh.run(100);
+    }
+    assert_eq!(mesh.peers[2].store().record(name(1)).map(|record| record.version), Some(1));
+    mesh.lost = |message| matches!(message, Message::News(_));
+    mesh.run(5000);
+    assert!(mesh.agree());
+}
+
+#[test]
+fn one_is_asked_for_what_several_tell_of_and_what_is_asked_for_is_bounded() {
+    let links: Vec<(usize, usize)> = (2..=5).map(|n| (1, n)).collect();
+    let mut mesh = Mesh::new(5, &links);
+    mesh.run(3000);
+    let one = &mut mesh.peers[0];
+    let new = long(9, 1);
+    let told = |version| vec![(new.key.clone(), new.uid, Stamp { version, ..new.stamp })];
+    let mut asked = |link, version, now| {
+        one.message(LinkId(link), Message::News(told(version)), ANYBODY, now);
+        let sent: Vec<_> = std::iter::from_fn(|| one.poll_send()).collect();
+        assert!(sent.iter().all(|(to, message)| *to == LinkId(link) && matches!(message, Message::Want(_))));
+        sent.len()
+    };
+    let now = at(4000);
+    assert_eq!([asked(0, 5, now), asked(1, 5, now), asked(2, 5, now)], [1, 0, 0]);
+    assert_eq!([asked(1, 6, now), asked(2, 4, now)], [1, 1], "another version is another question");
+    assert_eq!([asked(3, 5, now + ASK_AGAIN), asked(0, 5, now + ASK_AGAIN)], [1, 0], "after a while others are asked");
+    for n in 0..ASKED_MAX / LIST_MAX + 2 {
+        let key = |k| Key { owner: name(9), channel: format!("{n}-{k}") };
+        let told = (0..LIST_MAX).map(|k| (key(k), new.uid, new.stamp)).collect();
+        one.message(LinkId(0), Message::News(told), ANYBODY, now);
+    }
+    assert_eq!(one.asked.len(), ASKED_MAX);
 }
 
 #[test]

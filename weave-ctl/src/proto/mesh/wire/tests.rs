@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::name::PeerUid;
 
 fn hello() -> Hello {
     Hello {
@@ -40,6 +39,7 @@ fn round_trips() {
         Message::Buckets((0..BUCKETS as u64).collect()),
         Message::List(List { buckets: vec![1, 255], items: vec![(key(1), STAMP)], more: false }),
         Message::Want(vec![key(1), key(2)]),
+        Message::News(vec![(key(1), PeerUid(7), STAMP)]),
         Message::Ring(ring),
         Message::RingSum(0),
         Message::Ping,
@@ -69,6 +69,8 @@ fn bounds_hold() {
     assert_eq!(Message::decode(&many.encode()), Err(WireError::TooLong("entries")));
     let wants = Message::Want(vec![key(1); LIST_MAX + 1]);
     assert_eq!(Message::decode(&wants.encode()), Err(WireError::TooLong("keys")));
+    let news = Message::News(vec![(key(1), PeerUid(7), STAMP); LIST_MAX + 1]);
+    assert_eq!(Message::decode(&news.encode()), Err(WireError::TooLong("news")));
     let list = List { buckets: vec![], items: vec![(key(1), STAMP); LIST_MAX + 1], more: false };
     assert_eq!(Message::decode(&Message::List(list).encode()), Err(WireError::TooLong("items")));
     let long = Message::Want(vec![Key { channel: "x".repeat(CHANNEL_MAX + 1), ..key(1) }]);
@@ -79,6 +81,8 @@ fn bounds_hold() {
 
 #[test]
 fn a_long_farewell_is_cut() {
+    let long = Message::News(vec![(Key { channel: "x".repeat(CHANNEL_MAX + 1), ..key(1) }, PeerUid(7), STAMP)]);
+    assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
     let long = Message::Bye("x\n".repeat(REASON_MAX)).encode();
     assert_eq!(Message::decode(&long), Ok(Message::Bye("x".repeat(REASON_MAX))));
 }
