@@ -217,8 +217,8 @@ impl Dialer {
         });
         let strangers: BTreeSet<PeerName> = strangers.collect();
         // Whether one that was just heard of is reached is not computed yet; most likely it is.
-        let missed: BTreeSet<PeerName> = around.topology.lost().collect();
-        let (lost, mut reached): (Vec<_>, Vec<_>) = strangers.into_iter().partition(|peer| missed.contains(peer));
+        let (lost, mut reached): (Vec<_>, Vec<_>) =
+            strangers.into_iter().partition(|peer| around.topology.is_lost(*peer));
         for at in 0..missing.min(reached.len()) {
             let other = at + rng.below((reached.len() - at) as u64) as usize;
             reached.swap(at, other);

@@ -3,10 +3,9 @@
 //! News goes on to [`FANOUT`] links, chosen anew each time, once, after [`PAUSE`] in which more of it may gather: so an
 //! owner that changes fast costs others no more than its last change. Most who hear of news have it already: of an entry
 //! longer than [`WHOLE_MAX`] only the owner sends the whole, all others tell how new it is, and who lacks it asks one of
-//! them. Every [`COMPARE`] (sooner after news) one link is
-//! asked whether its sum of all digests is the same; where it is not, buckets are compared, then what is in them, and
-//! both sides send what the other lacks, page by page. Nothing is answered that would need state about the asker, and
-//! full state is never flooded.
+//! them. Every [`COMPARE`] (sooner after news) one link is asked whether its sum of all digests is the same; where it is
+//! not, buckets are compared, then what is in them, and both sides send what the other lacks, page by page. Nothing is
+//! answered that would need state about the asker, and full state is never flooded.
 //!
 //! ```text
 //! News -> (is news) Want -> Entries
@@ -14,8 +13,8 @@
 //! ```
 //! An error in a channel is counted there and quarantined: it changes nothing else and closes no link.
 //! Who tells of what it then does not send delays no more than one rumour of it: comparisons do not wait for it.
-//! Bounds: [`PAGE_BYTES`] a message; [`ASKED_MAX`] entries asked for; [`ANSWERS_MAX`] answers at once a link, [`ANSWERS_RATE`] a second; what was not
-//! verified is not passed on.
+//! Bounds: [`PAGE_BYTES`] a message; [`ASKED_MAX`] entries asked for; [`ANSWERS_MAX`] answers at once a link,
+//! [`ANSWERS_RATE`] a second; what was not verified is not passed on.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -104,9 +104,10 @@ impl Topology {
         self.reached.contains(&peer)
     }
 
-    /// Peers that are known but not reached.
-    pub fn lost(&self) -> impl Iterator<Item = PeerName> {
-        self.lost.keys().copied()
+    /// True while a peer is known but, when that was computed last, not reached.
+    #[must_use]
+    pub fn is_lost(&self, peer: PeerName) -> bool {
+        self.lost.contains_key(&peer)
     }
 
     /// The first hop towards `peer` over established links.

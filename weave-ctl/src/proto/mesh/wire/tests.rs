@@ -75,14 +75,14 @@ fn bounds_hold() {
     assert_eq!(Message::decode(&Message::List(list).encode()), Err(WireError::TooLong("items")));
     let long = Message::Want(vec![Key { channel: "x".repeat(CHANNEL_MAX + 1), ..key(1) }]);
     assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
+    let long = Message::News(vec![(Key { channel: "x".repeat(CHANNEL_MAX + 1), ..key(1) }, PeerUid(7), STAMP)]);
+    assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
     let deep = [vec![0x81; 100_000], vec![0x00]].concat();
     assert!(matches!(Message::decode(&deep), Err(WireError::Malformed(_))));
 }
 
 #[test]
 fn a_long_farewell_is_cut() {
-    let long = Message::News(vec![(Key { channel: "x".repeat(CHANNEL_MAX + 1), ..key(1) }, PeerUid(7), STAMP)]);
-    assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
     let long = Message::Bye("x\n".repeat(REASON_MAX)).encode();
     assert_eq!(Message::decode(&long), Ok(Message::Bye("x".repeat(REASON_MAX))));
 }
