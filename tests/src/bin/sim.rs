@@ -3,7 +3,7 @@
 //! Ends with status 1 when an invariant broke, after telling for each seed which one and how to replay it.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
+    alloc::{GlobalAlloc, Layout},
     cell::Cell,
     fs::File,
     io::{self, BufWriter, Write},
@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use mimalloc::MiMalloc;
 use weave_tests::world::{
     HostId,
     journal::{Detail, Journal},
@@ -52,7 +53,7 @@ struct Args {
     scale: Option<HostId>,
 }
 
-/// The system's allocator, which counts what each thread holds.
+/// An allocator made for many small things of many sizes, which counts what each thread holds.
 struct Counting;
 
 thread_local! {
@@ -65,31 +66,31 @@ fn add(bytes: usize, sign: i64) {
     let _counted = LIVE.try_with(|live| live.set(live.get() + bytes));
 }
 
-// SAFETY: each call is passed on to the system's allocator unchanged.
+// SAFETY: each call is passed on to the allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size(), 1);
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the caller's promises are those that the allocator asks for.
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         add(layout.size(), -1);
         // SAFETY: as in `alloc`.
-        unsafe { System.dealloc(ptr, layout) }
+        unsafe { MiMalloc.dealloc(ptr, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(layout.size(), 1);
         // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         add(layout.size(), -1);
         add(new_size, 1);
         // SAFETY: as in `alloc`.
-        unsafe { System.realloc(ptr, layout, new_size) }
+        unsafe { MiMalloc.realloc(ptr, layout, new_size) }
     }
 }
 

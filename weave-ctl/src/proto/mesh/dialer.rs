@@ -244,8 +244,10 @@ impl Dialer {
         if self.free() == 0 {
             return None;
         }
-        let waiting = self.entries.iter().filter(|(whom, entry)| !around.rests(whom, entry));
-        let waiting = waiting.filter_map(|(_, e)| if let State::Waiting(at) = e.state { Some(at) } else { None });
+        let waiting = self.entries.iter().filter_map(|(whom, entry)| match entry.state {
+            State::Waiting(at) if !around.rests(whom, entry) => Some(at),
+            _ => None,
+        });
         waiting.chain(self.look_at).min()
     }
 

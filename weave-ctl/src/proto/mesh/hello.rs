@@ -17,7 +17,7 @@ use super::{
     entry::{self, Entry, PeerRecord},
     link::Up,
     links::{COLLISIONS_MAX, Mesh, MeshEvent},
-    routes,
+    routes::{self, Graph},
     wire::{self, Hello, Message},
 };
 use crate::proto::{
@@ -165,12 +165,12 @@ impl Mesh {
 
     /// A link to a peer that other paths reach as well; if there is one, to a peer that nobody named.
     fn spare_link(&self) -> Option<LinkId> {
-        let records = |peer| self.record(peer);
+        let graph = Graph::new(&self.me, self.gossip.store().records());
         let ups = self.links.iter().filter_map(|(id, link)| Some((link.up.as_ref()?.peer, *id)));
         let ups: Vec<_> = ups.collect();
         let (named, others): (Vec<_>, Vec<_>) =
             ups.iter().map(|(peer, _)| *peer).partition(|peer| self.dialer.is_target(*peer));
-        let spare = routes::first_spare(&self.me, &records, others.into_iter().chain(named))?;
+        let spare = routes::first_spare(&graph, others.into_iter().chain(named))?;
         ups.into_iter().find(|(peer, _)| *peer == spare).map(|(_, id)| id)
     }
 
@@ -199,8 +199,7 @@ impl Mesh {
         self.gossip.link_up(id, now);
         self.learn(peer, now);
         self.paths.observed(peer, data, now);
-        let linked = self.linked();
-        self.paths.set_linked(&linked, now);
+        self.relink(now);
         self.touch(now);
         self.events.push_back(MeshEvent::LinkUp(id));
     }

@@ -1,7 +1,7 @@
 //! The mesh of this peer: its links, and what comes and goes over them.
 //!
 //! An unreadable message is counted and skipped: it closes a link only before the hello. This peer's own record is
-//! signed anew [`PUBLISH_AFTER`] after something in it changed.
+//! signed anew [`PUBLISH_AFTER`] after something in it changed, and once in [`settle_time`].
 //! Bounds: `--conn-limit` links past the hello, the shell's limit before; what is sent goes into the shell's bounded
 //! queues; [`NONCES_MAX`] nonces of former links and [`COLLISIONS_MAX`] collisions are remembered.
 
@@ -20,7 +20,7 @@ use super::{
     gossip::Gossip,
     link::{Link, Need},
     paths::Paths,
-    topology::Topology,
+    topology::{Topology, settle_time},
     wire::{self, Hello, Message, RingMessage},
 };
 use crate::proto::{
@@ -90,7 +90,10 @@ pub struct Mesh {
     pub(super) key: SecretKey,
     pub(super) raw: Arc<[u8]>,
     pub(super) publish_at: Option<Instant>,
+    published: Instant,
     pub(super) links: BTreeMap<LinkId, Link>,
+    /// Peers whose links are past the hello.
+    linked: BTreeSet<PeerName>,
     pub(super) gossip: Gossip,
     pub(super) topology: Topology,
     pub(super) paths: Paths,
@@ -116,10 +119,10 @@ pub struct Mesh {
 }
 
 /// Links that are wanted to peers heard of, in a mesh of `peers` others: all of them in a small one, and as many as keep
-/// a large one in few hops of each other.
+/// a large one in few hops of each other. Those who come later dial as many again: most peers end up with twice as many.
 fn links_wanted(peers: usize, limit: usize) -> usize {
     let log = usize::BITS - peers.leading_zeros();
-    limit.min(6 + 2 * log as usize)
+    limit.min(5 + log as usize)
 }
 
 impl Mesh {
@@ -158,7 +161,9 @@ impl Mesh {
             key: identity.key,
             raw: Arc::from([]),
             publish_at: None,
+            published: now,
             links: BTreeMap::new(),
+            linked: BTreeSet::new(),
             topology: Topology::default(),
             ways: tunnels,
             worked,
@@ -216,8 +221,14 @@ impl Mesh {
 
     /// Peers whose links are past the hello.
     #[must_use]
-    pub fn linked(&self) -> BTreeSet<PeerName> {
-        self.links.values().filter_map(|l| l.up.as_ref()).map(|up| up.peer).collect()
+    pub fn linked(&self) -> &BTreeSet<PeerName> {
+        &self.linked
+    }
+
+    /// A link is past the hello, or one that was is gone.
+    pub(super) fn relink(&mut self, now: Instant) {
+        self.linked = self.links.values().filter_map(|l| l.up.as_ref()).map(|up| up.peer).collect();
+        self.paths.set_linked(&self.linked, now);
     }
 
     /// Makes `targets` the targets.
@@ -276,7 +287,7 @@ impl Mesh {
         let link = Link::new(remote, direction, binding, self.rng.bits(), now);
         self.nonces.truncate(NONCES_MAX - 1);
         self.nonces.push_front(link.nonce);
-        if self.publish_at.is_some() {
+        if self.publish_at.is_some() && self.may_publish() <= now {
             self.publish(now);
         }
         let (min_version, max_version) = wire::VERSIONS;
@@ -302,13 +313,12 @@ impl Mesh {
         let link = self.links.remove(&id)?;
         self.gossip.link_down(id);
         let peer = link.up.as_ref().map(|up| up.peer);
-        let linked = self.linked();
+        self.relink(now);
         // A duplicate that went changes nothing for the peer: another link to it stays.
-        let lost = peer.filter(|p| !linked.contains(p));
+        let lost = peer.filter(|p| !self.linked.contains(p));
         self.dialer.closed(id, lost, now.since(link.since), reason, now, &mut self.rng);
         if let Some(peer) = lost {
             self.log(Severity::Info, format!("link to {peer} at {} is gone: {reason}", link.remote));
-            self.paths.set_linked(&linked, now);
             self.refresh_way(peer);
             if self.discovery {
                 self.dialer.look(now, &mut self.rng);
@@ -388,9 +398,8 @@ impl Mesh {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let links = self.links.values().map(|l| (l.poll_timeout(), "link"));
-        let linked = self.linked();
         let others = [
-            self.dialer.poll_timeout(self.around(&linked)).map(|at| (at, "dial")),
+            self.dialer.poll_timeout(self.around()).map(|at| (at, "dial")),
             self.topology.poll_timeout().map(|at| (at, "topology")),
             self.paths.poll_timeout().map(|at| (at, "probe")),
             self.publish_at.map(|at| (at, "record")),
@@ -399,11 +408,11 @@ impl Mesh {
         links.chain(others.into_iter().flatten()).min()
     }
 
-    pub(super) fn around<'a>(&'a self, linked: &'a BTreeSet<PeerName>) -> Around<'a> {
+    pub(super) fn around(&self) -> Around<'_> {
         let others = self.gossip.store().owners().saturating_sub(1);
         Around {
             me: self.me.name,
-            linked,
+            linked: &self.linked,
             wanted: (links_wanted(others, self.conn_limit), self.conn_limit),
             topology: &self.topology,
         }
@@ -411,11 +420,21 @@ impl Mesh {
 
     /// This peer's record changed: sign and tell it soon.
     pub(super) fn touch(&mut self, now: Instant) {
-        self.publish_at.get_or_insert(now + PUBLISH_AFTER);
+        let at = (now + PUBLISH_AFTER).max(self.may_publish());
+        self.publish_at.get_or_insert(at);
+    }
+
+    /// Not before: each version goes to all peers, who take changes in at this pace.
+    fn may_publish(&self) -> Instant {
+        match self.gossip.store().owners() {
+            0 | 1 => self.published,
+            peers => self.published + settle_time(peers),
+        }
     }
 
     fn publish(&mut self, now: Instant) {
         self.publish_at = None;
+        self.published = now;
         self.me.version += 1;
         let up = self.links.values().filter_map(|link| link.up.as_ref().map(|up| (link, up)));
         let mut links: BTreeMap<PeerName, RecordLink> = BTreeMap::new();
@@ -448,9 +467,8 @@ impl Mesh {
     }
 
     pub(super) fn dial(&mut self, now: Instant) {
-        let linked = self.linked();
-        let wanted = self.around(&linked).wanted;
-        let around = Around { me: self.me.name, linked: &linked, wanted, topology: &self.topology };
+        let wanted = self.around().wanted;
+        let around = Around { me: self.me.name, linked: &self.linked, wanted, topology: &self.topology };
         let due = self.dialer.due(around, self.gossip.store(), now, &mut self.rng);
         self.out.extend(due.into_iter().map(|(dial, target)| Output::Dial { dial, target }));
     }

@@ -7,18 +7,19 @@
 //! A peer of which nobody hears any more may have lost its controller alone: packets for it go to those that it told of
 //! last, and on from there, so that all who hold its last record agree, by way of those who still speak where there is one;
 //! nothing else goes by such links.
-//! Bounds: a few passes over all links, whose ends are looked up once (`graph`).
+//! Bounds: a few passes over all links, whose ends are looked up once ([`Graph`]).
 
 mod graph;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use self::graph::{Graph, Next};
-use super::entry::{PeerRecord, RecordLink};
-use crate::proto::name::PeerName;
+pub use self::graph::Graph;
+use self::graph::{Lists, Next};
+use super::entry::RecordLink;
+use crate::proto::name::{PeerName, PeerUid};
 
-/// Finds the record of a peer.
-pub type Records<'a> = &'a dyn Fn(PeerName) -> Option<&'a PeerRecord>;
+/// The stores that use one name, by name, each with an address.
+pub type Rivals = BTreeMap<PeerName, BTreeMap<PeerUid, String>>;
 
 /// The first hop towards a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,41 +32,53 @@ pub struct Hop {
     pub path_mtu: u32,
 }
 
-/// The links of `me`, and those told by all whose very stores they lead to. What another store of such a name tells does
-/// not count: it may be gone, and have told of others that are gone with it.
+/// The links of this peer, and those told by all whose very stores they lead to, as far as they lead.
+fn told<'g, 'a>(graph: &'g Graph<'a>) -> impl Iterator<Item = (usize, &'a RecordLink)> + use<'g, 'a> {
+    graph.asked().into_iter().flat_map(|at| graph.ends(at))
+}
+
+/// The store that each peer is linked to as, this one and all that paths of links lead to, in order of name; and where that
+/// are several under one name: all of them, each with an address that it is linked at.
 #[must_use]
-pub fn told<'a>(me: &'a PeerRecord, records: Records<'a>) -> Vec<&'a RecordLink> {
-    let mut told: Vec<&RecordLink> = me.links.iter().collect();
-    let mut asked = BTreeSet::from([me.name]);
-    let mut next = 0;
-    while let Some(link) = told.get(next).copied() {
-        next += 1;
-        // Most links lead to peers that others led to already.
-        if asked.contains(&link.peer) {
-            continue;
-        }
-        if let Some(record) = records(link.peer).filter(|record| record.uid == link.uid) {
-            asked.insert(link.peer);
-            told.extend(&record.links);
+pub fn alive(me: PeerUid, graph: &Graph<'_>) -> (Vec<(PeerName, PeerUid)>, Rivals) {
+    let mut first: Vec<Option<PeerUid>> = vec![None; graph.numbers().len()];
+    // Seen by others or not: this peer lives.
+    first[Graph::ME] = Some(me);
+    let mut rivals = Rivals::new();
+    for (to, link) in told(graph) {
+        let first = *first[to].get_or_insert(link.uid);
+        if first != link.uid {
+            let stores = rivals.entry(link.peer).or_default();
+            stores.entry(first).or_default();
+            stores.entry(link.uid).or_default();
         }
     }
-    told
+    if !rivals.is_empty() {
+        for (_, link) in told(graph) {
+            let Some(address) = rivals.get_mut(&link.peer).and_then(|all| all.get_mut(&link.uid)) else { continue };
+            // An address that the store itself listens on says more than the port it dialled from.
+            if link.outbound || address.is_empty() {
+                address.clone_from(&link.address);
+            }
+        }
+    }
+    (graph.names().filter_map(|(name, at)| Some((name, first[at]?))).collect(), rivals)
 }
 
-/// All peers, but not this one, that paths of links lead to from `me`.
+/// All peers, but not this one, that paths of links lead to, in order of name.
 #[must_use]
-pub fn reached<'a>(me: &'a PeerRecord, records: Records<'a>) -> BTreeSet<PeerName> {
-    told(me, records).into_iter().map(|l| l.peer).filter(|p| *p != me.name).collect()
+pub fn reached(graph: &Graph<'_>) -> Vec<PeerName> {
+    let mut found = vec![false; graph.numbers().len()];
+    for (to, _) in told(graph) {
+        found[to] = true;
+    }
+    found[Graph::ME] = false;
+    graph.names().filter(|(_, at)| found[*at]).map(|(name, _)| name).collect()
 }
 
-/// The first of `peers` that paths of links lead to from `me` also without the link to it.
+/// The first of `peers` that paths of links lead to also without the link to it.
 #[must_use]
-pub fn first_spare<'a>(
-    me: &'a PeerRecord,
-    records: Records<'a>,
-    mut peers: impl Iterator<Item = PeerName>,
-) -> Option<PeerName> {
-    let graph = Graph::new(me, records, &BTreeSet::new());
+pub fn first_spare(graph: &Graph<'_>, mut peers: impl Iterator<Item = PeerName>) -> Option<PeerName> {
     peers.find(|peer| graph.is_reached_without_its_link(*peer))
 }
 
@@ -75,63 +88,64 @@ fn smaller(a: u32, b: u32) -> u32 {
 }
 
 /// The next hop of packets to each peer that established links lead to, and to those of `lost` that their last records
-/// lead to.
+/// lead to; in order of name.
 #[must_use]
-pub fn next_hops<'a>(me: &'a PeerRecord, records: Records<'a>, lost: &BTreeSet<PeerName>) -> BTreeMap<PeerName, Hop> {
-    let graph = Graph::new(me, records, lost);
-    let mut hops = graph.hops(&|at| graph.neighbours(at));
-    let missing: BTreeSet<PeerName> = lost.iter().copied().filter(|peer| !hops.contains_key(peer)).collect();
-    if missing.is_empty() {
-        return hops;
-    }
-    let mut last: BTreeMap<usize, BTreeMap<usize, u32>> = BTreeMap::new();
-    for at in missing.iter().filter_map(|peer| graph.find(*peer)) {
-        for (to, link) in graph.links(at).iter().filter(|(_, link)| link.established) {
-            last.entry(at).or_default().insert(*to, link.path_mtu);
-            last.entry(*to).or_default().insert(at, link.path_mtu);
+pub fn next_hops(graph: &Graph<'_>, lost: &BTreeSet<PeerName>) -> Vec<(PeerName, Hop)> {
+    let near = graph.neighbours();
+    let mut hops = graph.hops(|at| near.of(at));
+    let missing = lost.iter().filter_map(|peer| graph.find(*peer)).filter(|at| hops[*at].is_none());
+    let missing: Vec<usize> = missing.collect();
+    if !missing.is_empty() {
+        let known = with_last_links(graph, &near, &missing);
+        let mut silent = vec![false; graph.numbers().len()];
+        missing.iter().for_each(|at| silent[*at] = true);
+        // Who still speaks knows where to send to; where one that does not sends to was decided before it fell silent.
+        let by_live = graph.hops(|at| if silent[at] { &[] } else { &known[at] });
+        let by_any = graph.hops(|at| &known[at]);
+        for at in missing {
+            hops[at] = by_live[at].or(by_any[at]);
         }
     }
-    let known = |at: usize| {
-        let mut all: BTreeMap<PeerName, Next> =
-            graph.neighbours(at).into_iter().map(|next| (graph.name(next.to), next)).collect();
-        let last = last.get(&at).into_iter().flatten();
-        all.extend(last.map(|(to, mtu)| (graph.name(*to), Next { to: *to, mtu: *mtu })));
-        all.into_values().collect()
-    };
-    // Who still speaks knows where to send to; where one that does not sends to was decided before it fell silent.
-    let by_live = |at: usize| if missing.contains(&graph.name(at)) { Vec::new() } else { known(at) };
-    for next in [&by_live as &dyn Fn(usize) -> Vec<Next>, &known] {
-        let found = graph.hops(next).into_iter();
-        let found = found.filter(|(peer, _)| missing.contains(peer) && !hops.contains_key(peer));
-        hops.extend(found.collect::<Vec<_>>());
+    graph.names().filter_map(|(name, at)| Some((name, hops[at]?))).collect()
+}
+
+/// The neighbours of each peer in order of name, with those to which the `missing` told of established links last.
+fn with_last_links(graph: &Graph<'_>, near: &Lists<Next>, missing: &[usize]) -> Vec<Vec<Next>> {
+    let mut known: Vec<Vec<Next>> = graph.numbers().map(|at| near.of(at).to_vec()).collect();
+    for at in missing.iter().copied() {
+        for (to, link) in graph.ends(at).filter(|(_, link)| link.established) {
+            known[at].push(Next { to, mtu: link.path_mtu });
+            known[to].push(Next { to: at, mtu: link.path_mtu });
+        }
     }
-    hops
+    for all in &mut known {
+        // Of several what was told last counts.
+        all.reverse();
+        all.sort_by_key(|next| graph.name(next.to));
+        all.dedup_by_key(|next| next.to);
+    }
+    known
 }
 
 /// To whom this peer passes on broadcasts of each of `sources`, in order of name; without those of which it passes nothing.
 #[must_use]
-pub fn broadcasts<'a>(
-    sources: &BTreeSet<PeerName>,
-    me: &'a PeerRecord,
-    records: Records<'a>,
-) -> Vec<(PeerName, Vec<PeerName>)> {
-    let graph = Graph::new(me, records, sources);
-    let next: Vec<Vec<Next>> = graph.numbers().map(|at| graph.neighbours(at)).collect();
+pub fn broadcasts(graph: &Graph<'_>, sources: &BTreeSet<PeerName>) -> Vec<(PeerName, Vec<PeerName>)> {
+    let near = graph.neighbours();
     let children = |source: &PeerName| {
-        let children = graph.find(*source).map(|at| children(&graph, &next, at)).unwrap_or_default();
+        let children = graph.find(*source).map(|at| children(graph, &near, at)).unwrap_or_default();
         (!children.is_empty()).then_some((*source, children))
     };
     sources.iter().filter_map(children).collect()
 }
 
-fn children(graph: &Graph<'_>, next: &[Vec<Next>], source: usize) -> Vec<PeerName> {
+fn children(graph: &Graph<'_>, near: &Lists<Next>, source: usize) -> Vec<PeerName> {
     // For each peer how far it is, and the one that passes to it.
-    let mut found: Vec<Option<(u32, usize)>> = vec![None; next.len()];
+    let mut found: Vec<Option<(u32, usize)>> = vec![None; graph.numbers().len()];
     found[source] = Some((0, source));
     let mut queue = VecDeque::from([source]);
     while let Some(at) = queue.pop_front() {
         let further = found[at].map_or(0, |(depth, _)| depth + 1);
-        for Next { to, .. } in &next[at] {
+        for Next { to, .. } in near.of(at) {
             match &mut found[*to] {
                 Some((depth, parent)) if *depth == further => {
                     if graph.name(at) < graph.name(*parent) {

@@ -10,7 +10,7 @@ use super::{
     link::Link,
     links::Mesh,
     paths::PathState,
-    routes,
+    routes::{self, Graph},
 };
 use crate::proto::{
     command::{ChannelStatus, Connection, ConnectionState, PathStatus, PeerLink, PeerStatus},
@@ -45,13 +45,13 @@ impl Mesh {
     /// To whom this peer passes on broadcasts of each source that is reached.
     #[must_use]
     pub fn broadcast(&self) -> Vec<(PeerName, Vec<PeerName>)> {
-        let records = |peer| self.record(peer);
+        let graph = Graph::new(&self.me, self.gossip.store().records());
         let others = self.others().map(|record| record.name).take(SOURCES_SHOWN);
-        routes::broadcasts(&others.chain([self.me.name]).collect(), &self.me, &records)
+        routes::broadcasts(&graph, &others.chain([self.me.name]).collect())
     }
 
     fn others(&self) -> impl Iterator<Item = &PeerRecord> {
-        self.gossip.store().iter().filter_map(|entry| entry.record()).filter(|r| r.name != self.me.name)
+        self.gossip.store().records().filter(|r| r.name != self.me.name)
     }
 
     /// Links first, then attempts that are no link yet.
@@ -59,7 +59,7 @@ impl Mesh {
     pub fn connections(&self, now: Instant) -> Vec<Connection> {
         let linked = self.linked();
         let mut all: Vec<Connection> = self.links.values().map(|l| self.connection(l, now)).collect();
-        let around = self.around(&linked);
+        let around = self.around();
         let attempts = self.dialer.entries().filter(|(whom, entry)| match whom {
             // The operator named it, and may wonder why it is not linked.
             Whom::Target(_) => entry.leads_to(whom).is_none_or(|peer| !linked.contains(&peer)),

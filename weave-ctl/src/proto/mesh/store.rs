@@ -94,6 +94,17 @@ impl Store {
         find(of, PEERS).ok().and_then(|at| of[at].record())
     }
 
+    /// All records, in no order that means anything.
+    pub fn records(&self) -> impl Iterator<Item = &PeerRecord> {
+        self.iter().filter_map(|entry| entry.record())
+    }
+
+    /// True when there is anything of `owner`.
+    #[must_use]
+    pub fn holds(&self, owner: PeerName) -> bool {
+        !self.of(owner).is_empty()
+    }
+
     /// All entries, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.buckets.iter().flat_map(BTreeMap::values).flatten()
@@ -233,11 +244,9 @@ impl Store {
         entries.into_iter().all(|entry| self.insert(entry) == Offer::New)
     }
 
-    /// The record of a peer that was put aside.
-    #[must_use]
-    pub fn record_aside(&self, peer: PeerName) -> Option<&PeerRecord> {
-        let (entries, _) = self.aside.get(&peer)?;
-        find(entries, PEERS).ok().and_then(|at| entries[at].record())
+    /// The records that were put aside.
+    pub fn records_aside(&self) -> impl Iterator<Item = &PeerRecord> {
+        self.aside.values().flat_map(|(entries, _)| entries).filter_map(|entry| entry.record())
     }
 
     /// Drops what was put aside long ago.

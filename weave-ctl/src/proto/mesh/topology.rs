@@ -4,14 +4,11 @@
 //! A peer that no path of links reaches is dropped after [`GRACE`]; what it owns in the ring stays.
 //! Bounds: as many peers as [`super::store`] holds; one computation in [`settle_time`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     entry::PeerRecord,
-    routes::{self, Hop},
+    routes::{self, Graph, Hop, Rivals},
     store::Store,
 };
 use crate::proto::{
@@ -28,17 +25,34 @@ pub fn settle_time(peers: usize) -> Duration {
     Duration::from_millis(50 + peers as u64 / 2)
 }
 
+/// Time in which one that was just heard of should be reached: it is heard of before those who are linked to it tell so.
+fn patience(peers: usize) -> Duration {
+    settle_time(peers) * 4
+}
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Topology {
-    reached: BTreeSet<PeerName>,
-    hops: BTreeMap<PeerName, Hop>,
-    /// Stores that those which paths of links lead to are linked to, one a name.
-    alive: BTreeMap<PeerName, PeerUid>,
-    /// Where there are several of one name: all of them, each with an address that it was seen at.
-    rivals: BTreeMap<PeerName, BTreeMap<PeerUid, String>>,
-    lost: BTreeMap<PeerName, Instant>,
+    /// In order of name.
+    reached: Vec<PeerName>,
+    /// In order of name.
+    hops: Vec<(PeerName, Hop)>,
+    /// Stores that those which paths of links lead to are linked to, one a name, in order of name.
+    alive: Vec<(PeerName, PeerUid)>,
+    /// Where there are several of one name: all of them.
+    rivals: Rivals,
+    lost: BTreeMap<PeerName, Lost>,
     due: Option<Instant>,
+    /// When the next of those lost counts as such, or is forgotten.
+    lost_due: Option<Instant>,
+}
+
+/// A peer that is known but not reached.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    since: Instant,
+    /// It is one that was reached, or not within [`patience`].
+    counts: bool,
 }
 
 /// What a computation changed.
@@ -48,7 +62,7 @@ pub struct Changes {
     pub gone: Vec<PeerName>,
     /// Reached again: held in the store again.
     pub back: Vec<PeerName>,
-    /// Lost a moment ago.
+    /// Count as lost from now on.
     pub lost: Vec<PeerName>,
 }
 
@@ -61,8 +75,7 @@ impl Topology {
     /// When to compute.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let grace = self.lost.values().min().map(|since| *since + GRACE);
-        self.due.into_iter().chain(grace).min()
+        self.due.into_iter().chain(self.lost_due).min()
     }
 
     /// True when [`Self::compute`] has something to do.
@@ -74,23 +87,17 @@ impl Topology {
     /// Computes everything from what is held.
     pub fn compute(&mut self, me: &PeerRecord, store: &mut Store, now: Instant) -> Changes {
         self.due = None;
-        let mut changes = Changes::default();
-        let record = |peer| store.record(peer).or_else(|| store.record_aside(peer));
-        self.reached = routes::reached(me, &record);
-        changes.back = self.reached.iter().copied().filter(|p| store.record(*p).is_none()).collect();
+        let mut changes = Changes { back: self.find_back(me, store), ..Changes::default() };
         changes.back.retain(|peer| store.restore(*peer));
-        self.find_alive(me, store);
-        self.lost.retain(|peer, _| !self.reached.contains(peer) && store.record(*peer).is_some());
-        let known: Vec<PeerName> = store.iter().map(|e| e.key.owner).filter(|p| *p != me.name).collect();
-        for peer in known.into_iter().filter(|p| !self.reached.contains(p)) {
-            self.lost.entry(peer).or_insert_with(|| {
-                changes.lost.push(peer);
-                now
-            });
+        let graph = Graph::new(me, store.records());
+        let before = std::mem::replace(&mut self.reached, routes::reached(&graph));
+        (self.alive, self.rivals) = routes::alive(me.uid, &graph);
+        self.lost.retain(|peer, _| !found(&self.reached, *peer) && store.holds(*peer));
+        for peer in store.iter().map(|e| e.key.owner).filter(|p| *p != me.name && !found(&self.reached, *p)) {
+            self.lost.entry(peer).or_insert(Lost { since: now, counts: false });
         }
-        self.hops = routes::next_hops(me, &|peer| store.record(peer), &self.lost.keys().copied().collect());
-        let gone = self.lost.iter().filter(|(_, since)| now.since(**since) >= GRACE);
-        changes.gone = gone.map(|(peer, _)| *peer).collect();
+        self.hops = routes::next_hops(&graph, &self.lost.keys().copied().collect());
+        self.find_lost(&before, patience(store.owners()), now, &mut changes);
         for peer in &changes.gone {
             self.lost.remove(peer);
             store.forget(*peer, now);
@@ -98,28 +105,57 @@ impl Topology {
         changes
     }
 
+    /// Who counts as lost from now on, and who is lost long enough to be forgotten.
+    fn find_lost(&mut self, before: &[PeerName], patience: Duration, now: Instant, changes: &mut Changes) {
+        self.lost_due = None;
+        for (peer, lost) in &mut self.lost {
+            if !lost.counts && (found(before, *peer) || now.since(lost.since) >= patience) {
+                lost.counts = true;
+                changes.lost.push(*peer);
+            }
+            let next = lost.since + if lost.counts { GRACE } else { patience };
+            if lost.counts && next <= now {
+                changes.gone.push(*peer);
+            } else {
+                self.lost_due = self.lost_due.into_iter().chain([next]).min();
+            }
+        }
+    }
+
+    /// Who was put aside and is reached again.
+    fn find_back(&self, me: &PeerRecord, store: &Store) -> Vec<PeerName> {
+        let mut aside = store.records_aside().peekable();
+        if aside.peek().is_none() {
+            return Vec::new();
+        }
+        let mut back = routes::reached(&Graph::new(me, store.records().chain(aside)));
+        back.retain(|peer| store.record(*peer).is_none());
+        back
+    }
+
     /// True while a path of links reaches `peer`.
     #[must_use]
     pub fn reached(&self, peer: PeerName) -> bool {
-        self.reached.contains(&peer)
+        found(&self.reached, peer)
     }
 
-    /// True while a peer is known but, when that was computed last, not reached.
+    /// True while a peer is known but, when that was computed last, not reached any more, or not soon enough.
     #[must_use]
     pub fn is_lost(&self, peer: PeerName) -> bool {
-        self.lost.contains_key(&peer)
+        self.lost.get(&peer).is_some_and(|lost| lost.counts)
     }
 
     /// The first hop towards `peer` over established links.
     #[must_use]
     pub fn hop(&self, peer: PeerName) -> Option<Hop> {
-        self.hops.get(&peer).copied()
+        self.hops.binary_search_by_key(&peer, |(name, _)| *name).ok().map(|at| self.hops[at].1)
     }
 
     /// True while a reached peer tells of a link to this store.
     #[must_use]
     pub fn alive(&self, peer: PeerName, uid: PeerUid) -> bool {
-        self.alive.get(&peer) == Some(&uid) || self.rivals.get(&peer).is_some_and(|all| all.contains_key(&uid))
+        let first = self.alive.binary_search_by_key(&peer, |(name, _)| *name).ok().map(|at| self.alive[at].1);
+        first == Some(uid) || self.rivals.get(&peer).is_some_and(|all| all.contains_key(&uid))
     }
 
     /// An address at which a store of that name, but not `uid`, is linked by a peer that is reached.
@@ -133,31 +169,11 @@ impl Topology {
     pub fn collisions(&self) -> impl Iterator<Item = (PeerName, Vec<&str>)> {
         self.rivals.iter().map(|(name, stores)| (*name, stores.values().map(String::as_str).collect()))
     }
+}
 
-    fn find_alive(&mut self, me: &PeerRecord, store: &Store) {
-        // Seen by others or not: this peer lives.
-        self.alive = BTreeMap::from([(me.name, me.uid)]);
-        self.rivals.clear();
-        let record = |peer| store.record(peer);
-        let told = routes::told(me, &record);
-        for link in &told {
-            let first = *self.alive.entry(link.peer).or_insert(link.uid);
-            if first != link.uid {
-                let stores = self.rivals.entry(link.peer).or_default();
-                stores.entry(first).or_default();
-                stores.entry(link.uid).or_default();
-            }
-        }
-        for link in &told {
-            let Some(address) = self.rivals.get_mut(&link.peer).and_then(|all| all.get_mut(&link.uid)) else {
-                continue;
-            };
-            // An address that the store itself listens on says more than the port it dialled from.
-            if link.outbound || address.is_empty() {
-                address.clone_from(&link.address);
-            }
-        }
-    }
+/// Whether `peer` is among `peers`, which are in order.
+fn found(peers: &[PeerName], peer: PeerName) -> bool {
+    peers.binary_search(&peer).is_ok()
 }
 
 #[cfg(test)]

@@ -268,7 +268,7 @@ impl Mesh {
     }
 
     fn choose_short_id(&mut self, now: Instant) {
-        let others = self.gossip.store().iter().filter_map(|entry| entry.record());
+        let others = self.gossip.store().records();
         let taken: BTreeSet<u16> = others.filter(|r| r.name != self.me.name).map(|r| r.short_id).collect();
         let start = self.rng.bits() as u16;
         let free = (0..=u16::MAX).map(|n| start.wrapping_add(n)).find(|id| !taken.contains(id));

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::{
-    super::fixture::{name, record},
+    super::{
+        entry::PeerRecord,
+        fixture::{name, record},
+    },
     *,
 };
 
@@ -16,12 +19,20 @@ fn mesh(count: u8, links: &[(u8, u8)]) -> BTreeMap<PeerName, PeerRecord> {
     (1..=count).map(|n| (name(n), record(n, 1, &of(n)))).collect()
 }
 
+fn graph(me: u8, mesh: &BTreeMap<PeerName, PeerRecord>) -> Graph<'_> {
+    Graph::new(&mesh[&name(me)], mesh.values())
+}
+
+fn hops_with(me: u8, mesh: &BTreeMap<PeerName, PeerRecord>, lost: &[u8]) -> BTreeMap<PeerName, Hop> {
+    next_hops(&graph(me, mesh), &lost.iter().map(|n| name(*n)).collect()).into_iter().collect()
+}
+
 fn hops(mesh: &BTreeMap<PeerName, PeerRecord>, me: u8) -> BTreeMap<PeerName, Hop> {
-    next_hops(&mesh[&name(me)], &|peer| mesh.get(&peer), &BTreeSet::new())
+    hops_with(me, mesh, &[])
 }
 
 fn children_of(source: PeerName, me: &PeerRecord, mesh: &BTreeMap<PeerName, PeerRecord>) -> Vec<PeerName> {
-    let of = broadcasts(&BTreeSet::from([source]), me, &|p| mesh.get(&p));
+    let of = broadcasts(&Graph::new(me, mesh.values()), &BTreeSet::from([source]));
     of.into_iter().flat_map(|(_, children)| children).collect()
 }
 
@@ -30,18 +41,17 @@ fn a_chain_is_passed_along() {
     let mesh = mesh(4, &[(1, 2), (2, 3), (3, 4)]);
     let hops = hops(&mesh, 1);
     assert_eq!(hops.values().map(|h| (h.via, h.hops)).collect::<Vec<_>>(), [(name(2), 1), (name(2), 2), (name(2), 3)]);
-    let records = |peer| mesh.get(&peer);
-    assert_eq!(reached(&mesh[&name(1)], &records).len(), 3);
+    assert_eq!(reached(&graph(1, &mesh)).len(), 3);
     let ends = BTreeSet::from([name(1), name(3), name(4)]);
     let passed = [(name(1), vec![name(3)]), (name(3), vec![name(1)]), (name(4), vec![name(1)])];
-    assert_eq!(broadcasts(&ends, &mesh[&name(2)], &records), passed);
+    assert_eq!(broadcasts(&graph(2, &mesh), &ends), passed);
 }
 
 #[test]
 fn a_link_is_spare_where_others_lead_to_its_end() {
     let mut mesh = mesh(5, &[(1, 2), (1, 3), (3, 4), (4, 5), (1, 5)]);
     let spare = |mesh: &BTreeMap<PeerName, PeerRecord>, among: &[u8]| {
-        first_spare(&mesh[&name(1)], &|peer| mesh.get(&peer), among.iter().map(|n| name(*n)))
+        first_spare(&graph(1, mesh), among.iter().map(|n| name(*n)))
     };
     assert_eq!(spare(&mesh, &[2, 3, 5]), Some(name(3)));
     assert_eq!(spare(&mesh, &[2]), None);
@@ -55,7 +65,7 @@ fn a_link_that_only_one_end_vouches_for_carries_no_packets() {
     let mut mesh = mesh(3, &[(1, 2), (2, 3)]);
     mesh.insert(name(3), record(3, 1, &[]));
     assert_eq!(hops(&mesh, 1).keys().copied().collect::<Vec<_>>(), [name(2)]);
-    assert_eq!(reached(&mesh[&name(1)], &|p| mesh.get(&p)).len(), 2, "control reaches it");
+    assert_eq!(reached(&graph(1, &mesh)).len(), 2, "control reaches it");
     let mut pending = record(3, 1, &[2]);
     pending.links[0].established = false;
     mesh.insert(name(3), pending);
@@ -84,8 +94,7 @@ fn a_lost_peer_is_sent_to_by_those_that_it_told_of_last_and_nothing_else_goes_th
     // Peer 3 was between 2 and 4, and beside 5; nobody hears of it any more, but 1 to 2 to 5 to 4 holds together.
     let mut mesh = mesh(5, &[(1, 2), (2, 5), (5, 4)]);
     mesh.insert(name(3), record(3, 7, &[2, 4]));
-    let lost = BTreeSet::from([name(3)]);
-    let all = |me| next_hops(&mesh[&name(me)], &|peer| mesh.get(&peer), &lost);
+    let all = |me| hops_with(me, &mesh, &[3]);
     assert_eq!([1, 5].map(|me| all(me)[&name(3)].via), [name(2), name(2)]);
     assert_eq!([2, 4].map(|me| all(me)[&name(3)].via), [name(3), name(3)]);
     assert_eq!(all(2)[&name(4)].via, name(5), "what lives is not sought through what is lost");
@@ -96,7 +105,7 @@ fn two_lost_peers_in_a_row_are_still_sent_to() {
     let mut mesh = mesh(1, &[]);
     mesh.insert(name(2), record(2, 1, &[1, 3]));
     mesh.insert(name(3), record(3, 1, &[2]));
-    let hops = next_hops(&mesh[&name(1)], &|peer| mesh.get(&peer), &BTreeSet::from([name(2), name(3)]));
+    let hops = hops_with(1, &mesh, &[2, 3]);
     assert_eq!(hops.values().map(|hop| (hop.via, hop.hops)).collect::<Vec<_>>(), [(name(2), 1), (name(2), 2)]);
 }
 
@@ -106,7 +115,7 @@ fn a_lost_peer_is_sent_to_by_way_of_those_who_still_speak() {
     let mut mesh = mesh(4, &[(1, 3), (2, 4), (3, 4)]);
     mesh.insert(name(2), record(2, 1, &[1, 4]));
     mesh.get_mut(&name(3)).unwrap().links.retain(|link| link.peer == name(1));
-    let hops = next_hops(&mesh[&name(1)], &|peer| mesh.get(&peer), &BTreeSet::from([name(2), name(4)]));
+    let hops = hops_with(1, &mesh, &[2, 4]);
     assert_eq!(hops[&name(4)], Hop { via: name(3), hops: 2, path_mtu: 0 });
 }
 
@@ -128,8 +137,8 @@ proptest! {
         let all: BTreeMap<PeerName, BTreeMap<PeerName, Hop>> = (1..=12).map(|n| (name(n), hops(&mesh, n))).collect();
         for (from, reached) in &all {
             prop_assert_eq!(
-                reached.keys().copied().collect::<BTreeSet<_>>(),
-                super::reached(&mesh[from], &|p| mesh.get(&p))
+                reached.keys().copied().collect::<Vec<_>>(),
+                super::reached(&Graph::new(&mesh[from], mesh.values()))
             );
             for (to, hop) in reached {
                 let (mut at, mut left) = (*from, hop.hops);
@@ -159,6 +168,7 @@ proptest! {
             }
         }
         heard.remove(&source);
-        prop_assert_eq!(heard, super::reached(&mesh[&source], &|p| mesh.get(&p)));
+        let reached = super::reached(&Graph::new(&mesh[&source], mesh.values()));
+        prop_assert_eq!(heard.into_iter().collect::<Vec<_>>(), reached);
     }
 }

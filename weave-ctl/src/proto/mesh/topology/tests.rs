@@ -25,15 +25,30 @@ fn holding(records: &[PeerRecord]) -> Store {
 fn a_peer_behind_others_is_reached_and_one_that_nobody_tells_of_is_forgotten_after_the_grace_period() {
     let mut store = holding(&[record(2, 1, &[1, 3]), record(3, 1, &[2]), record(4, 1, &[3])]);
     let (me, mut topology) = (record(1, 1, &[2]), Topology::default());
-    let changes = topology.compute(&me, &mut store, at(0));
-    assert_eq!(changes, Changes { lost: vec![name(4)], ..Changes::default() });
+    assert_eq!(topology.compute(&me, &mut store, at(0)), Changes::default());
     assert!(topology.reached(name(3)) && !topology.reached(name(4)));
     assert_eq!(topology.hop(name(3)).map(|hop| hop.via), Some(name(2)));
+    // Whoever is linked to it may tell so in a moment.
+    assert!(!topology.is_lost(name(4)));
+    assert_eq!(topology.poll_timeout(), Some(at(0) + patience(3)));
+    let lost = Changes { lost: vec![name(4)], ..Changes::default() };
+    assert_eq!(topology.compute(&me, &mut store, at(0) + patience(3)), lost);
+    assert!(topology.is_lost(name(4)));
     assert_eq!(topology.poll_timeout(), Some(at(0) + GRACE));
     assert_eq!(topology.compute(&me, &mut store, at(59)), Changes::default());
     assert_eq!(topology.compute(&me, &mut store, at(60)).gone, [name(4)]);
     assert_eq!(store.record(name(4)), None);
     assert_eq!(topology.poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_that_was_reached_is_lost_at_once() {
+    let mut store = holding(&[record(2, 1, &[1, 3]), record(3, 1, &[2])]);
+    let (me, mut topology) = (record(1, 1, &[2]), Topology::default());
+    assert_eq!(topology.compute(&me, &mut store, at(0)), Changes::default());
+    store.offer(entry(&record(2, 2, &[1])), &|_, _| true);
+    assert_eq!(topology.compute(&me, &mut store, at(1)).lost, [name(3)]);
+    assert!(topology.is_lost(name(3)));
 }
 
 #[test]

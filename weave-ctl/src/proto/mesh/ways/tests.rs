@@ -6,6 +6,7 @@ use super::{
     super::{
         fixture::{NOW, ip, link, mesh, name, relaunched},
         links::PUBLISH_AFTER,
+        topology::settle_time,
     },
     *,
 };
@@ -59,6 +60,8 @@ fn where_a_forgotten_peer_was_found_is_remembered_until_the_way_to_it_is_forgott
         if way_too {
             open.forget_way(name(2));
         }
+        behind.link_closed(LinkId(1), "reset", NOW);
+        behind.handle_timeout(NOW + PUBLISH_AFTER + settle_time(2));
         link(&mut behind, &mut open, (DialId(1), LinkId(2)), ip(2));
         assert_eq!(senders(&mut open, 2).contains(&public), !way_too);
     }
@@ -70,7 +73,7 @@ fn narrow_paths_are_told_of_peers_without_a_link() {
     link(&mut two, &mut one, (DialId(0), LinkId(1)), ip(2));
     one.narrow = BTreeMap::from([(name(2), 1300), (name(3), 1400)]);
     one.touch(NOW);
-    one.handle_timeout(NOW + PUBLISH_AFTER);
+    one.handle_timeout(NOW + PUBLISH_AFTER + settle_time(2));
     assert_eq!(one.me.narrow, [(name(3), 1400)]);
     assert_eq!(one.record(name(1)).map(|record| &record.narrow), Some(&one.me.narrow));
 }
