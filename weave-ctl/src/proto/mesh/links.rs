@@ -100,6 +100,8 @@ pub struct Mesh {
     pub(super) ways: BTreeMap<PeerName, TunnelTo>,
     /// The last straight ways that worked.
     pub(super) worked: BTreeMap<PeerName, TunnelTo>,
+    /// Peers whose ways may depend on other peers.
+    pub(super) unsteady: BTreeSet<PeerName>,
     /// Peers that ended their last link themselves: when, and the version of their record then.
     pub(super) ended: BTreeMap<PeerName, (Instant, (u64, u64))>,
     pub(super) heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>>,
@@ -167,6 +169,7 @@ impl Mesh {
             topology: Topology::default(),
             ways: tunnels,
             worked,
+            unsteady: BTreeSet::new(),
             ended: BTreeMap::new(),
             heard_from,
             narrow: BTreeMap::new(),

@@ -50,7 +50,7 @@ impl Mesh {
         routes::broadcasts(&graph, &others.chain([self.me.name]).collect())
     }
 
-    fn others(&self) -> impl Iterator<Item = &PeerRecord> {
+    pub(super) fn others(&self) -> impl Iterator<Item = &PeerRecord> {
         self.gossip.store().records().filter(|r| r.name != self.me.name)
     }
 

@@ -131,16 +131,15 @@ impl Mesh {
             Some(mtu) => self.narrow.insert(peer, mtu),
             None => self.narrow.remove(&peer),
         };
-        if !self.linked().contains(&peer) {
-            if narrow != before {
-                // Those who send through here to it must not send more.
-                self.touch(now);
-            }
-            return self.refresh_way(peer);
+        self.refresh_way(peer);
+        if self.linked().contains(&peer) {
+            // Others may be reached through it, and must be told.
+            self.touch(now);
+            self.refresh_ways();
+        } else if narrow != before {
+            // Those who send through here to it must not send more.
+            self.touch(now);
         }
-        // Others may be reached through it, and must be told.
-        self.touch(now);
-        self.refresh_ways();
     }
 
     fn compute(&mut self, now: Instant) {
@@ -150,6 +149,7 @@ impl Mesh {
             // Packets may come from there still, until the way to it is forgotten too.
             self.heard_from.entry(peer).or_default().extend(self.paths.addresses(peer));
             self.paths.remove_peer(peer);
+            self.unsteady.remove(&peer);
             self.narrow.remove(&peer);
             self.log(Severity::Info, format!("peer {peer} is forgotten: no path of links reached it"));
             self.events.push_back(MeshEvent::PeerGone(peer));
@@ -166,9 +166,9 @@ impl Mesh {
         self.refresh_ways();
     }
 
+    /// Decides anew how packets leave for those whose way may depend on others.
     fn refresh_ways(&mut self) {
-        let peers: Vec<PeerName> = self.gossip.store().iter().map(|entry| entry.key.owner).collect();
-        for peer in peers {
+        for peer in self.unsteady.iter().copied().collect::<Vec<_>>() {
             self.refresh_way(peer);
         }
     }
@@ -176,8 +176,17 @@ impl Mesh {
     /// Decides anew how packets for `peer` leave.
     pub(super) fn refresh_way(&mut self, peer: PeerName) {
         let before = self.ways.get(&peer).copied();
-        let Some(way) = self.way(peer, before) else { return };
-        if self.paths.direct(peer).is_some() {
+        let way = self.way(peer, before);
+        let works = self.paths.direct(peer).is_some();
+        // Where nothing else ever was seen to work, what is kept is the first way, whatever links do.
+        let steady = works || (way.is_some() && !self.worked.contains_key(&peer) && !self.is_down(peer));
+        if steady {
+            self.unsteady.remove(&peer);
+        } else {
+            self.unsteady.insert(peer);
+        }
+        let Some(way) = way else { return };
+        if works {
             self.worked.insert(peer, way);
         }
         if before == Some(way) {
@@ -199,6 +208,7 @@ impl Mesh {
     pub fn forget_way(&mut self, peer: PeerName) {
         self.ways.remove(&peer);
         self.worked.remove(&peer);
+        self.unsteady.remove(&peer);
         self.ended.remove(&peer);
         self.heard_from.remove(&peer);
     }
@@ -276,7 +286,9 @@ impl Mesh {
             self.me.short_id = id;
             self.events.push_back(MeshEvent::ShortId(id));
             self.touch(now);
-            self.refresh_ways();
+            for peer in self.others().map(|record| record.name).collect::<Vec<_>>() {
+                self.refresh_way(peer);
+            }
         }
     }
 

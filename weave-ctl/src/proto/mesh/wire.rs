@@ -6,9 +6,11 @@
 
 use std::net::Ipv4Addr;
 
-use ciborium::Value;
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_bytes::ByteBuf;
 
 use crate::proto::{
@@ -162,6 +164,28 @@ struct Frame<B> {
     body: B,
 }
 
+/// The kinds of [`Known`].
+const KINDS: [&str; 11] =
+    ["hello", "entries", "news", "sum", "buckets", "list", "want", "ring", "ringsum", "ping", "bye"];
+
+/// A frame of a known kind as it is read. Where the kind comes first, as it is written, the body is read in one go: going
+/// by way of values of any shape costs more than all the rest.
+#[derive(Deserialize)]
+#[serde(tag = "kind", content = "body", rename_all = "lowercase")]
+enum Known {
+    Hello(Box<Hello>),
+    Entries(Entries),
+    News(Vec<Told>),
+    Sum(u64),
+    Buckets(Vec<u64>),
+    List(List),
+    Want(Vec<Key>),
+    Ring(RingMessage),
+    RingSum(u64),
+    Ping(IgnoredAny),
+    Bye(String),
+}
+
 impl Message {
     /// The frame of this message.
     #[must_use]
@@ -190,55 +214,58 @@ impl Message {
         if bytes.len() > FRAME_MAX {
             return Err(WireError::TooLong("a frame"));
         }
-        let Frame { kind, body } = read::<Frame<Value>>(bytes)?;
-        Ok(match kind.as_str() {
-            "hello" => {
-                let hello: Hello = parse(&body)?;
+        match read::<Known>(bytes) {
+            Ok(known) => known.checked(),
+            Err(error) => {
+                let Frame { kind, .. } = read::<Frame<IgnoredAny>>(bytes)?;
+                if KINDS.contains(&kind.as_str()) { Err(error) } else { Ok(Self::Unknown(clean(&kind))) }
+            }
+        }
+    }
+}
+
+impl Known {
+    fn checked(self) -> Result<Message, WireError> {
+        Ok(match self {
+            Self::Hello(hello) => {
                 bound("features", hello.features.len(), FEATURES_MAX)?;
-                Self::Hello(Box::new(hello))
+                Message::Hello(hello)
             }
-            "entries" => {
-                let entries: Entries = parse(&body)?;
+            Self::Entries(entries) => {
                 bound("entries", entries.entries.len(), ENTRIES_MAX)?;
-                Self::Entries(entries)
+                Message::Entries(entries)
             }
-            "news" => {
-                let told: Vec<Told> = parse(&body)?;
+            Self::News(told) => {
                 bound("news", told.len(), LIST_MAX)?;
                 told.iter().try_for_each(|(key, ..)| checked_key(key))?;
-                Self::News(told)
+                Message::News(told)
             }
-            "sum" => Self::Sum(parse(&body)?),
-            "buckets" => {
-                let buckets: Vec<u64> = parse(&body)?;
+            Self::Sum(sum) => Message::Sum(sum),
+            Self::Buckets(buckets) => {
                 bound("buckets", buckets.len(), BUCKETS)?;
-                Self::Buckets(buckets)
+                Message::Buckets(buckets)
             }
-            "list" => {
-                let list: List = parse(&body)?;
+            Self::List(list) => {
                 bound("buckets", list.buckets.len(), BUCKETS)?;
                 bound("items", list.items.len(), LIST_MAX)?;
                 list.items.iter().try_for_each(|(key, _)| checked_key(key))?;
-                Self::List(list)
+                Message::List(list)
             }
-            "want" => {
-                let keys: Vec<Key> = parse(&body)?;
+            Self::Want(keys) => {
                 bound("keys", keys.len(), LIST_MAX)?;
                 keys.iter().try_for_each(checked_key)?;
-                Self::Want(keys)
+                Message::Want(keys)
             }
-            "ring" => {
-                let ring: RingMessage = parse(&body)?;
+            Self::Ring(ring) => {
                 let most = crate::proto::ipam::ring::ENTRIES_MAX;
                 bound("the ring's origin", ring.origin.len(), most)?;
                 bound("the ring's pieces", ring.shares.len(), most)?;
                 bound("removed peers", ring.removed.len(), most)?;
-                Self::Ring(ring)
+                Message::Ring(ring)
             }
-            "ringsum" => Self::RingSum(parse(&body)?),
-            "ping" => Self::Ping,
-            "bye" => Self::Bye(clean_to(&parse::<String>(&body)?, REASON_MAX)),
-            _ => Self::Unknown(clean(&kind)),
+            Self::RingSum(sum) => Message::RingSum(sum),
+            Self::Ping(IgnoredAny) => Message::Ping,
+            Self::Bye(reason) => Message::Bye(clean_to(&reason, REASON_MAX)),
         })
     }
 }
@@ -250,10 +277,6 @@ fn frame<B: Serialize>(kind: &str, body: B) -> Vec<u8> {
 /// The value in CBOR `bytes`.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     cbor::read(bytes).map_err(|e| WireError::Malformed(clean(&e)))
-}
-
-fn parse<T: DeserializeOwned>(body: &Value) -> Result<T, WireError> {
-    body.deserialized().map_err(|e| WireError::Malformed(clean(&e.to_string())))
 }
 
 /// Refuses what is longer than it may be.

@@ -51,6 +51,26 @@ fn round_trips() {
 }
 
 #[test]
+fn the_body_may_come_before_the_kind() {
+    #[derive(Serialize)]
+    struct Turned<B> {
+        body: B,
+        kind: &'static str,
+    }
+    assert_eq!(Message::decode(&cbor::write(&Turned { body: 7_u64, kind: "sum" })), Ok(Message::Sum(7)));
+    let unknown = Message::decode(&cbor::write(&Turned { body: vec![key(1)], kind: "colour" }));
+    assert_eq!(unknown, Ok(Message::Unknown("colour".to_owned())));
+}
+
+#[test]
+fn every_known_kind_with_another_body_is_an_error() {
+    for kind in KINDS.into_iter().filter(|kind| *kind != "ping") {
+        let read = Message::decode(&frame(kind, [Some(true)]));
+        assert!(matches!(read, Err(WireError::Malformed(_))), "{kind}: {read:?}");
+    }
+}
+
+#[test]
 fn unknown_kinds_and_fields_are_skipped() {
     #[derive(Serialize)]
     struct Later {
