@@ -230,7 +230,7 @@ impl Sharers {
         match deed {
             Deed::Answer(asker, what) => {
                 let ask = Ask { id: 1, to: id(peer).name, what };
-                let board = Board { asks: vec![ask], ..Board::default() };
+                let board = Board { asks: vec![ask].into(), ..Board::default() };
                 // It compared its ring with another's at some time.
                 keeper.heard_sum(LinkId(0), keeper.ring().map_or(0, Ring::sum));
                 keeper.heard_board(id(asker), &board.encode()).expect("a board");
@@ -241,7 +241,9 @@ impl Sharers {
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
                 let ask = keeper.poll_event().and_then(willing).expect("the heir is asked if it is willing");
                 let answers = vec![Answer { to: id(peer).name, id: ask, no: None }];
-                keeper.heard_board(id(heir), &Board { answers, ..Board::default() }.encode()).expect("a board");
+                keeper
+                    .heard_board(id(heir), &Board { answers: answers.into(), ..Board::default() }.encode())
+                    .expect("a board");
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
             Deed::Hear(from, part, whole) => {

@@ -18,6 +18,7 @@ pub mod key;
 pub mod mesh;
 pub mod name;
 pub mod node;
+pub mod queue;
 pub mod rng;
 pub mod status;
 pub mod time;

@@ -28,6 +28,7 @@ use super::{
         entry::{Opener, Verify},
     },
     name::{PeerId, PeerName},
+    queue,
     rng::Rng,
     time::Instant,
 };
@@ -205,7 +206,7 @@ impl Node {
 
     /// The next thing to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        queue::pop(&mut self.out)
     }
 
     fn command(&mut self, id: RequestId, command: Command, now: Instant) {

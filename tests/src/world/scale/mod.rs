@@ -61,13 +61,14 @@ pub struct Plan {
 /// Runs a network of many nodes; `tell` hears of each phase as it ends.
 pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Report {
     let world = World::logged(plan.seed, Faults::NONE, Journal::new(Detail::Off, None));
-    let mut stage = Stage { world, nodes: plan.nodes, report: Report::new(plan.nodes), began: Instant::now(), tell };
+    let (nodes, report) = (plan.nodes, Report::new(plan.nodes));
+    let mut stage = Stage { world, nodes, report, began: Instant::now(), live: plan.live, tell };
     stage.gather();
     stage.idle();
     stage.join();
     stage.leave();
     stage.cut();
-    stage.weigh(plan.live);
+    stage.weigh();
     stage.report
 }
 
@@ -76,16 +77,19 @@ struct Stage<'a> {
     nodes: HostId,
     report: Report,
     began: Instant,
+    /// As in [`Plan`].
+    live: fn() -> i64,
     tell: &'a mut dyn FnMut(&str),
 }
 
 impl Stage<'_> {
     fn tell(&mut self, what: &str) {
         let line = format!(
-            "{:>8.1} s of wall time, {:>6.1} s virtual, {:>6.1} million events: {what}",
+            "{:>8.1} s of wall time, {:>6.1} s virtual, {:>6.1} million events, {:>6.0} MiB in use: {what}",
             self.began.elapsed().as_secs_f64(),
             self.world.now().since_start().as_secs_f64(),
             self.world.events() as f64 / 1e6,
+            (self.live)() as f64 / f64::from(1 << 20),
         );
         (self.tell)(&line);
         self.report.wall = self.began.elapsed();
@@ -210,18 +214,18 @@ impl Stage<'_> {
     }
 
     /// Weighs one node: what is freed when the last one goes, with all that it shared with others.
-    fn weigh(&mut self, live: fn() -> i64) {
+    fn weigh(&mut self) {
         let resident = report::resident();
         for host in self.world.hosts.values_mut().skip(1) {
             host.node = None;
         }
         self.world.opener.prune();
-        let before = live();
+        let before = (self.live)();
         if let Some(host) = self.world.hosts.values_mut().next() {
             host.node = None;
         }
         self.world.opener.prune();
-        let node = u64::try_from(before - live()).unwrap_or(0);
+        let node = u64::try_from(before - (self.live)()).unwrap_or(0);
         self.report.memory = Memory { node, resident };
         self.tell("weighed");
     }

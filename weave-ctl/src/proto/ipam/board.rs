@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use thin_vec::ThinVec;
 
 use crate::proto::{cbor, name::PeerName};
 
@@ -31,13 +32,13 @@ pub struct Board {
     pub free: u8,
     /// Open questions.
     #[serde(rename = "q", default)]
-    pub asks: Vec<Ask>,
+    pub asks: ThinVec<Ask>,
     /// Answers to questions that are still open.
     #[serde(rename = "a", default)]
-    pub answers: Vec<Answer>,
+    pub answers: ThinVec<Answer>,
     /// Addresses outside the range that containers of this peer have.
     #[serde(rename = "x", default)]
-    pub exceptions: Vec<Ipv4Addr>,
+    pub exceptions: ThinVec<Ipv4Addr>,
 }
 
 /// A question to one peer.

@@ -9,8 +9,8 @@
 //! ```
 //! An entry whose peer is linked, by whatever link, rests; so does a target's while there are as many links as may be and
 //! its peer is reached through others. Of the peers heard of, as many are dialled, at random, as links are wanted; beyond
-//! that only those that no path reaches any more.
-//! Bounds: [`DIALS_MAX`] attempts at once; pauses from [`PAUSE_MIN`] to [`PAUSE_MAX`], each half as long again as the one
+//! that only those that no path reaches any more, a few at a time.
+//! Bounds: [`DIALS_MAX`] attempts at once; [`LOST_MAX`] peers that no path reaches; pauses from [`PAUSE_MIN`] to [`PAUSE_MAX`], each half as long again as the one
 //! before, with jitter. Peers that were never tried cost nothing here.
 
 use std::{
@@ -40,6 +40,11 @@ const SPREAD: Duration = Duration::from_millis(200);
 
 /// Pause before looking again for peers to dial while links are missing.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Most peers that no path reaches any more that are dialled in turn: a cut may lose thousands at once.
+pub const LOST_MAX: usize = 32;
+/// Attempts after which others of them have their turn.
+const LOST_ATTEMPTS: usize = 3;
 
 /// What an entry stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,29 +214,43 @@ impl Dialer {
         self.look_at = None;
         let under_way = self.entries.iter().filter(|(whom, e)| matches!(whom, Whom::Peer(_)) && e.dialing()).count();
         let missing = around.wanted.0.saturating_sub(around.linked.len() + under_way);
-        let strangers = store.iter().map(|e| e.key.owner).filter(|peer| {
+        let stranger = |peer: &PeerName| {
             *peer != around.me
                 && !around.linked.contains(peer)
                 && !self.entries.contains_key(&Whom::Peer(*peer))
                 && store.record(*peer).is_some()
-        });
-        let strangers: BTreeSet<PeerName> = strangers.collect();
+        };
+        let mut lost: Vec<PeerName> = around.topology.lost().filter(stranger).collect();
         // Whether one that was just heard of is reached is not computed yet; most likely it is.
-        let (lost, mut reached): (Vec<_>, Vec<_>) =
-            strangers.into_iter().partition(|peer| around.topology.is_lost(*peer));
-        for at in 0..missing.min(reached.len()) {
-            let other = at + rng.below((reached.len() - at) as u64) as usize;
-            reached.swap(at, other);
-        }
-        let more = reached.len() > missing;
-        reached.truncate(missing);
+        let mut reached: Vec<PeerName> = match missing {
+            0 => Vec::new(),
+            _ => store.names().filter(|peer| !around.topology.is_lost(*peer)).filter(stranger).collect(),
+        };
+        let tried = self.make_room(around.topology, lost.len());
+        let more_lost = sample(&mut lost, LOST_MAX.saturating_sub(tried), rng);
+        // Some of those will refuse or fail.
+        let more = sample(&mut reached, missing, rng) && missing > 0;
         for peer in reached.into_iter().chain(lost) {
             self.entries.insert(Whom::Peer(peer), Entry::new(now));
         }
-        // Some of those will refuse or fail.
-        if more && missing > 0 {
+        if more || more_lost {
             self.look_at = Some(now + rng.jitter(LOOK_AGAIN));
         }
+    }
+
+    /// How many of those that no path reaches are tried already. When there is no room for all of `others` beside them,
+    /// those are left that were tried often, and may be chosen again.
+    fn make_room(&mut self, topology: &Topology, others: usize) -> usize {
+        let is_lost = |whom: &Whom| matches!(whom, Whom::Peer(peer) if topology.is_lost(*peer));
+        let tried = self.entries.keys().filter(|whom| is_lost(whom)).count();
+        if tried + others <= LOST_MAX {
+            return tried;
+        }
+        self.entries.retain(|whom, entry| {
+            let often = entry.attempts >= LOST_ATTEMPTS && matches!(entry.state, State::Waiting(_));
+            !(often && is_lost(whom))
+        });
+        self.entries.keys().filter(|whom| is_lost(whom)).count()
     }
 
     fn free(&self) -> usize {
@@ -351,6 +370,17 @@ impl Entry {
             }
         }
     }
+}
+
+/// Leaves `most` of `peers`, at random; true when there were more.
+fn sample(peers: &mut Vec<PeerName>, most: usize, rng: &mut Rng) -> bool {
+    let more = peers.len() > most;
+    for at in 0..most.min(peers.len()) {
+        let other = at + rng.below((peers.len() - at) as u64) as usize;
+        peers.swap(at, other);
+    }
+    peers.truncate(most);
+    more
 }
 
 #[cfg(test)]

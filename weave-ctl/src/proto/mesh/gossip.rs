@@ -33,6 +33,7 @@ use crate::proto::{
     command::ChannelStatus,
     io::LinkId,
     name::{PeerName, PeerUid},
+    queue,
     rng::Rng,
     time::Instant,
 };
@@ -151,12 +152,12 @@ impl Gossip {
 
     /// The next message to send.
     pub fn poll_send(&mut self) -> Option<(LinkId, Message)> {
-        self.out.pop_front()
+        queue::pop(&mut self.out)
     }
 
     /// The next entry that is news to this peer.
     pub fn poll_news(&mut self) -> Option<Arc<Entry>> {
-        self.news.pop_front()
+        queue::pop(&mut self.news)
     }
 
     /// A link is past its hello: compare at once.

@@ -21,6 +21,7 @@ use super::{
     link::{Link, Need},
     paths::Paths,
     topology::{Topology, settle_time},
+    ways::Way,
     wire::{self, Hello, Message, RingMessage},
 };
 use crate::proto::{
@@ -28,6 +29,7 @@ use crate::proto::{
     io::{Binding, DialId, Direction, Event, LinkId, Output, Severity, Target, TunnelTo, Underlay},
     key::SecretKey,
     name::{PeerId, PeerName},
+    queue,
     rng::Rng,
     time::Instant,
 };
@@ -97,8 +99,8 @@ pub struct Mesh {
     pub(super) gossip: Gossip,
     pub(super) topology: Topology,
     pub(super) paths: Paths,
-    pub(super) ways: BTreeMap<PeerName, TunnelTo>,
-    /// The last straight ways that worked.
+    pub(super) ways: BTreeMap<PeerName, Way>,
+    /// The last straight ways that worked, of peers that are sent to another way now.
     pub(super) worked: BTreeMap<PeerName, TunnelTo>,
     /// Peers whose ways may depend on other peers.
     pub(super) unsteady: BTreeSet<PeerName>,
@@ -153,7 +155,8 @@ impl Mesh {
         dialer.set_targets(targets, now);
         let mut fork = || Rng::new(std::array::from_fn(|_| rng.bits() as u8));
         // A straight way that an earlier run left is the best that is known of it.
-        let worked = tunnels.iter().filter(|(peer, way)| way.via == **peer).map(|(peer, way)| (*peer, *way)).collect();
+        let ways =
+            tunnels.into_iter().map(|(peer, tunnel)| (peer, Way { tunnel, worked: tunnel.via == peer })).collect();
         let mut heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>> = BTreeMap::new();
         senders.into_iter().for_each(|(addr, peer)| heard_from.entry(peer).or_default().push(addr));
         let mut mesh = Self {
@@ -167,8 +170,8 @@ impl Mesh {
             links: BTreeMap::new(),
             linked: BTreeSet::new(),
             topology: Topology::default(),
-            ways: tunnels,
-            worked,
+            ways,
+            worked: BTreeMap::new(),
             unsteady: BTreeSet::new(),
             ended: BTreeMap::new(),
             heard_from,
@@ -190,12 +193,12 @@ impl Mesh {
 
     /// The next thing to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        queue::pop(&mut self.out)
     }
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<MeshEvent> {
-        self.events.pop_front()
+        queue::pop(&mut self.events)
     }
 
     /// This peer's own record.
@@ -256,7 +259,7 @@ impl Mesh {
     /// Containers, or peers that relay through this host, sent to these peers.
     pub fn traffic(&mut self, peers: &[PeerName], now: Instant) {
         // What is relayed depends on the way to the one that relays.
-        let vias = peers.iter().filter_map(|peer| self.ways.get(peer)).map(|way| way.via);
+        let vias = peers.iter().filter_map(|peer| self.ways.get(peer)).map(|way| way.tunnel.via);
         let active: BTreeSet<PeerName> = peers.iter().copied().chain(vias).collect();
         let active: Vec<PeerName> = active.into_iter().collect();
         self.paths.traffic(&active, now);
@@ -480,3 +483,6 @@ impl Mesh {
         self.out.push_back(Output::Event(Event { severity, text }));
     }
 }
+
+#[cfg(test)]
+mod tests;

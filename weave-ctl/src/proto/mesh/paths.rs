@@ -40,7 +40,7 @@ use self::{
     peer::{Outbox, Peer, Status},
 };
 use super::probe::{self, Kind, Probe};
-use crate::proto::{name::PeerName, rng::Rng, time::Instant};
+use crate::proto::{name::PeerName, queue, rng::Rng, time::Instant};
 
 /// Probes that wait to be taken.
 pub const PROBES_MAX: usize = 1024;
@@ -109,7 +109,8 @@ pub struct Paths {
     cookie: u64,
     rng: Rng,
     mtu: u32,
-    peers: BTreeMap<PeerName, Peer>,
+    /// Most of what a mesh of thousands remembers.
+    peers: BTreeMap<PeerName, Box<Peer>>,
     linked: BTreeSet<PeerName>,
     lanes: Lanes,
     probes: VecDeque<(SocketAddrV4, Vec<u8>)>,
@@ -261,7 +262,7 @@ impl Paths {
 
     /// The next probe to send: where to, and what follows the VXLAN header.
     pub fn poll_probe(&mut self) -> Option<(SocketAddrV4, Vec<u8>)> {
-        self.probes.pop_front()
+        queue::pop(&mut self.probes)
     }
 
     /// The next thing that changed. What changed back before it was asked for is not told.
@@ -313,7 +314,7 @@ impl Paths {
             let spread = Duration::from_micros(rng.below(SPREAD.as_micros() as u64));
             let mut peer = Peer::new(name, rng.bits(), now + spread, PathMtu::new(mtu::bound(*mtu, 0), now));
             peer.set_linked(linked.contains(&name), now);
-            peer
+            Box::new(peer)
         })
     }
 

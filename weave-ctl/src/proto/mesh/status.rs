@@ -110,7 +110,7 @@ impl Mesh {
 
     /// How packets for `peer` leave, as an addition to a reason.
     fn way_text(&self, peer: PeerName) -> String {
-        match self.ways.get(&peer) {
+        match self.ways.get(&peer).map(|way| way.tunnel) {
             Some(way) if way.via != peer => format!("; packets go through {}({})", way.via, self.nickname(way.via)),
             _ => String::new(),
         }
@@ -183,7 +183,7 @@ impl Mesh {
             return PathStatus::Direct { remote: direct.remote, rtt: direct.rtt, mtu: inner_mtu(direct.path_mtu) };
         }
         let why = self.silence(peer, now);
-        match self.ways.get(&peer) {
+        match self.ways.get(&peer).map(|way| way.tunnel) {
             Some(way) if way.via != peer => {
                 PathStatus::Relayed { via: (way.via, self.nickname(way.via)), why, mtu: inner_mtu(way.path_mtu) }
             }

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use thin_vec::ThinVec;
+
 use super::{
     entry::{Entry, PEERS, PeerRecord},
     wire::{BUCKETS, Key, Stamp},
@@ -44,11 +46,11 @@ pub enum Offer {
 #[derive(Debug)]
 pub struct Store {
     /// By bucket, then by owner, then in order of channel.
-    buckets: Vec<BTreeMap<PeerName, Vec<Arc<Entry>>>>,
+    buckets: Vec<BTreeMap<PeerName, ThinVec<Arc<Entry>>>>,
     sums: Vec<u64>,
     owners: usize,
     bytes: usize,
-    aside: BTreeMap<PeerName, (Vec<Arc<Entry>>, Instant)>,
+    aside: BTreeMap<PeerName, (ThinVec<Arc<Entry>>, Instant)>,
 }
 
 impl Default for Store {
@@ -77,7 +79,7 @@ impl Store {
     /// Everything of `owner`, in order of channel.
     #[must_use]
     pub fn of(&self, owner: PeerName) -> &[Arc<Entry>] {
-        self.buckets[bucket(owner)].get(&owner).map_or(&[], Vec::as_slice)
+        self.buckets[bucket(owner)].get(&owner).map_or(&[], ThinVec::as_slice)
     }
 
     /// One entry.
@@ -92,6 +94,11 @@ impl Store {
     pub fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
         let of = self.of(peer);
         find(of, PEERS).ok().and_then(|at| of[at].record())
+    }
+
+    /// All owners, in no order that means anything.
+    pub fn names(&self) -> impl Iterator<Item = PeerName> {
+        self.buckets.iter().flat_map(BTreeMap::keys).copied()
     }
 
     /// All records, in no order that means anything.
@@ -219,9 +226,9 @@ impl Store {
     }
 
     /// Takes out everything of `owner`.
-    fn take(&mut self, owner: PeerName) -> Vec<Arc<Entry>> {
+    fn take(&mut self, owner: PeerName) -> ThinVec<Arc<Entry>> {
         let number = bucket(owner);
-        let Some(entries) = self.buckets[number].remove(&owner) else { return Vec::new() };
+        let Some(entries) = self.buckets[number].remove(&owner) else { return ThinVec::new() };
         self.owners -= 1;
         for entry in &entries {
             self.bytes -= entry.raw.len();

@@ -33,11 +33,10 @@ fn patience(peers: usize) -> Duration {
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Topology {
-    /// In order of name.
-    reached: Vec<PeerName>,
+    me: PeerName,
     /// In order of name.
     hops: Vec<(PeerName, Hop)>,
-    /// Stores that those which paths of links lead to are linked to, one a name, in order of name.
+    /// Stores that this one and those which paths of links lead to are linked to, one a name, in order of name.
     alive: Vec<(PeerName, PeerUid)>,
     /// Where there are several of one name: all of them.
     rivals: Rivals,
@@ -90,10 +89,12 @@ impl Topology {
         let mut changes = Changes { back: self.find_back(me, store), ..Changes::default() };
         changes.back.retain(|peer| store.restore(*peer));
         let graph = Graph::new(me, store.records());
-        let before = std::mem::replace(&mut self.reached, routes::reached(&graph));
-        (self.alive, self.rivals) = routes::alive(me.uid, &graph);
-        self.lost.retain(|peer, _| !found(&self.reached, *peer) && store.holds(*peer));
-        for peer in store.iter().map(|e| e.key.owner).filter(|p| *p != me.name && !found(&self.reached, *p)) {
+        self.me = me.name;
+        let (alive, rivals) = routes::alive(me.uid, &graph);
+        let before = std::mem::replace(&mut self.alive, alive);
+        self.rivals = rivals;
+        self.lost.retain(|peer, _| find(&self.alive, *peer).is_none() && store.holds(*peer));
+        for peer in store.names().filter(|p| find(&self.alive, *p).is_none()) {
             self.lost.entry(peer).or_insert(Lost { since: now, counts: false });
         }
         self.hops = routes::next_hops(&graph, &self.lost.keys().copied().collect());
@@ -106,10 +107,10 @@ impl Topology {
     }
 
     /// Who counts as lost from now on, and who is lost long enough to be forgotten.
-    fn find_lost(&mut self, before: &[PeerName], patience: Duration, now: Instant, changes: &mut Changes) {
+    fn find_lost(&mut self, before: &[(PeerName, PeerUid)], patience: Duration, now: Instant, changes: &mut Changes) {
         self.lost_due = None;
         for (peer, lost) in &mut self.lost {
-            if !lost.counts && (found(before, *peer) || now.since(lost.since) >= patience) {
+            if !lost.counts && (find(before, *peer).is_some() || now.since(lost.since) >= patience) {
                 lost.counts = true;
                 changes.lost.push(*peer);
             }
@@ -136,7 +137,7 @@ impl Topology {
     /// True while a path of links reaches `peer`.
     #[must_use]
     pub fn reached(&self, peer: PeerName) -> bool {
-        found(&self.reached, peer)
+        peer != self.me && find(&self.alive, peer).is_some()
     }
 
     /// True while a peer is known but, when that was computed last, not reached any more, or not soon enough.
@@ -145,17 +146,21 @@ impl Topology {
         self.lost.get(&peer).is_some_and(|lost| lost.counts)
     }
 
+    /// All of whom [`Self::is_lost`] is true, in order of name.
+    pub fn lost(&self) -> impl Iterator<Item = PeerName> {
+        self.lost.iter().filter(|(_, lost)| lost.counts).map(|(peer, _)| *peer)
+    }
+
     /// The first hop towards `peer` over established links.
     #[must_use]
     pub fn hop(&self, peer: PeerName) -> Option<Hop> {
-        self.hops.binary_search_by_key(&peer, |(name, _)| *name).ok().map(|at| self.hops[at].1)
+        find(&self.hops, peer)
     }
 
     /// True while a reached peer tells of a link to this store.
     #[must_use]
     pub fn alive(&self, peer: PeerName, uid: PeerUid) -> bool {
-        let first = self.alive.binary_search_by_key(&peer, |(name, _)| *name).ok().map(|at| self.alive[at].1);
-        first == Some(uid) || self.rivals.get(&peer).is_some_and(|all| all.contains_key(&uid))
+        find(&self.alive, peer) == Some(uid) || self.rivals.get(&peer).is_some_and(|all| all.contains_key(&uid))
     }
 
     /// An address at which a store of that name, but not `uid`, is linked by a peer that is reached.
@@ -171,9 +176,9 @@ impl Topology {
     }
 }
 
-/// Whether `peer` is among `peers`, which are in order.
-fn found(peers: &[PeerName], peer: PeerName) -> bool {
-    peers.binary_search(&peer).is_ok()
+/// What is said of `peer` in a list in order of name.
+fn find<T: Copy>(list: &[(PeerName, T)], peer: PeerName) -> Option<T> {
+    list.binary_search_by_key(&peer, |(name, _)| *name).ok().map(|at| list[at].1)
 }
 
 #[cfg(test)]

@@ -29,6 +29,15 @@ use crate::proto::{
     time::Instant,
 };
 
+/// How packets for a peer leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// As the kernel is told.
+    pub(super) tunnel: TunnelTo,
+    /// It is the last straight way that worked.
+    pub(super) worked: bool,
+}
+
 /// Addresses that a peer was last heard from, beside those that it tells.
 const HEARD_MAX: usize = 4;
 
@@ -83,7 +92,8 @@ impl Mesh {
         let told = record.addrs.iter().filter(|addr| !self.me.addrs.contains(addr));
         let told = told.map(|addr| SocketAddrV4::new(*addr, record.data_port));
         let mut candidates: Vec<SocketAddrV4> = Vec::new();
-        let before = self.ways.get(&record.name).filter(|way| way.via == record.name).map(|way| way.remote);
+        let before = self.ways.get(&record.name).map(|way| way.tunnel);
+        let before = before.filter(|way| way.via == record.name).map(|way| way.remote);
         for at in seen.chain(told).chain(before) {
             if !candidates.contains(&at) {
                 candidates.push(at);
@@ -175,20 +185,24 @@ impl Mesh {
 
     /// Decides anew how packets for `peer` leave.
     pub(super) fn refresh_way(&mut self, peer: PeerName) {
-        let before = self.ways.get(&peer).copied();
+        let before = self.ways.get(&peer).map(|way| way.tunnel);
         let way = self.way(peer, before);
         let works = self.paths.direct(peer).is_some();
+        let last = self.last_that_worked(peer);
         // Where nothing else ever was seen to work, what is kept is the first way, whatever links do.
-        let steady = works || (way.is_some() && !self.worked.contains_key(&peer) && !self.is_down(peer));
+        let steady = works || (way.is_some() && last.is_none() && !self.is_down(peer));
         if steady {
             self.unsteady.remove(&peer);
         } else {
             self.unsteady.insert(peer);
         }
         let Some(way) = way else { return };
-        if works {
-            self.worked.insert(peer, way);
-        }
+        let worked = works || last.is_some_and(|last| TunnelTo { short_id: way.short_id, ..last } == way);
+        match last.filter(|_| !worked) {
+            Some(last) => self.worked.insert(peer, last),
+            None => self.worked.remove(&peer),
+        };
+        self.ways.insert(peer, Way { tunnel: way, worked });
         if before == Some(way) {
             return;
         }
@@ -200,7 +214,6 @@ impl Mesh {
             };
             self.log(Severity::Info, text);
         }
-        self.ways.insert(peer, way);
         self.events.push_back(MeshEvent::Way(peer, way));
     }
 
@@ -268,8 +281,15 @@ impl Mesh {
         let way = |remote, path_mtu| TunnelTo { remote, short_id: self.me.short_id, via: peer, path_mtu };
         let works = now.map(|direct| way(direct.remote, direct.path_mtu));
         works.or_else(|| {
-            self.worked.get(&peer).filter(|_| last).map(|worked| TunnelTo { short_id: self.me.short_id, ..*worked })
+            let last = self.last_that_worked(peer).filter(|_| last)?;
+            Some(TunnelTo { short_id: self.me.short_id, ..last })
         })
+    }
+
+    /// The last straight way to `peer` that worked.
+    fn last_that_worked(&self, peer: PeerName) -> Option<TunnelTo> {
+        let in_use = self.ways.get(&peer).filter(|way| way.worked).map(|way| way.tunnel);
+        in_use.or_else(|| self.worked.get(&peer).copied())
     }
 
     /// True when the data port of `peer` was tried and does not answer.

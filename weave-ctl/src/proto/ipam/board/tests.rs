@@ -3,6 +3,8 @@
 use ciborium::Value;
 use proptest::prelude::*;
 
+use thin_vec::thin_vec;
+
 use super::*;
 
 fn board() -> Board {
@@ -10,13 +12,13 @@ fn board() -> Board {
     let ask = |what| Ask { id: 7, to, what };
     Board {
         free: 20,
-        asks: vec![
+        asks: thin_vec![
             ask(Want::Space("10.32.0.0/12".parse().unwrap())),
             ask(Want::Address(Ipv4Addr::new(10, 32, 0, 1))),
             ask(Want::Heir),
         ],
-        answers: vec![Answer { to, id: 8, no: None }, Answer { to, id: 9, no: Some("in use".to_owned()) }],
-        exceptions: vec![Ipv4Addr::new(192, 168, 0, 1)],
+        answers: thin_vec![Answer { to, id: 8, no: None }, Answer { to, id: 9, no: Some("in use".to_owned()) }],
+        exceptions: thin_vec![Ipv4Addr::new(192, 168, 0, 1)],
     }
 }
 
@@ -36,9 +38,9 @@ fn what_is_too_long_is_refused() {
         change(&mut board);
         Board::decode(&board.encode())
     };
-    assert!(long(|b| b.asks = vec![b.asks[0].clone(); ASKS_MAX + 1]).is_err());
-    assert!(long(|b| b.answers = vec![b.answers[0].clone(); ANSWERS_MAX + 1]).is_err());
-    assert!(long(|b| b.exceptions = vec![b.exceptions[0]; EXCEPTIONS_MAX + 1]).is_err());
+    assert!(long(|b| b.asks = thin_vec![b.asks[0].clone(); ASKS_MAX + 1]).is_err());
+    assert!(long(|b| b.answers = thin_vec![b.answers[0].clone(); ANSWERS_MAX + 1]).is_err());
+    assert!(long(|b| b.exceptions = thin_vec![b.exceptions[0]; EXCEPTIONS_MAX + 1]).is_err());
     assert!(long(|b| b.answers[1].no = Some("x".repeat(REASON_MAX + 1))).is_err());
 }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use thin_vec::ThinVec;
+
 use super::{Keeper, KeeperEvent, Peers};
 use crate::proto::{
     io::Severity,
@@ -128,12 +130,12 @@ impl Keeper {
             .map(|(peer, _)| peer)
     }
 
-    pub(super) fn open_asks(&self) -> Vec<Ask> {
+    pub(super) fn open_asks(&self) -> ThinVec<Ask> {
         let open = self.asked.iter().filter_map(|(want, asked)| Some(Ask { id: asked.id, to: asked.to?, what: *want }));
         open.collect()
     }
 
-    pub(super) fn open_answers(&self) -> Vec<Answer> {
+    pub(super) fn open_answers(&self) -> ThinVec<Answer> {
         let answer = |((to, id), no): (&(PeerName, u64), &Option<String>)| Answer { to: *to, id: *id, no: no.clone() };
         self.answers.iter().map(answer).collect()
     }

@@ -458,7 +458,7 @@ fn without_a_word_of_the_heir_leaving_fails_in_bounded_time() {
 fn addresses_outside_the_range_outlive_trouble() {
     let mut network = two_and_a_guest();
     let (addr, other) = (Ipv4Addr::new(192, 168, 7, 1), Ipv4Addr::new(192, 168, 7, 2));
-    let board = |exceptions: &[Ipv4Addr]| Board { exceptions: exceptions.to_vec(), ..Board::default() }.encode();
+    let board = |exceptions: &[Ipv4Addr]| Board { exceptions: exceptions.into(), ..Board::default() }.encode();
     let keeper = &mut network.peer(1).keeper;
     keeper.remember([(addr, id(2).name), (other, id(3).name), (Ipv4Addr::new(10, 0, 0, 9), id(2).name)].into_iter());
     assert_eq!((keeper.elsewhere(addr), keeper.elsewhere(other)), (Some(id(2).name), Some(id(3).name)));

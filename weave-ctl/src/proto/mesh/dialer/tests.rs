@@ -257,3 +257,28 @@ fn attempts_at_once_are_bounded() {
     rig.dialer.failed(DialId(0), "no", at(0), &mut rig.rng);
     assert_eq!(rig.due(at(0)).len(), 1);
 }
+
+#[test]
+fn of_many_that_no_path_reaches_a_few_are_dialled_and_each_has_its_turn() {
+    let mut rig = Rig::knowing(4);
+    rig.wanted = (1, 1);
+    for n in 9..109 {
+        rig.store.offer(entry(&record(n, 1, &[])), &|_, _| true);
+    }
+    for ms in [0, 1000] {
+        rig.topology.compute(&record(1, 1, &[2]), &mut rig.store, at(ms));
+    }
+    rig.dialer.look(at(1000), &mut rig.rng);
+    let (mut tried, mut most) = (BTreeSet::new(), 0);
+    for ms in (2000..40_000).step_by(100) {
+        let dials = rig.due(at(ms));
+        most = most.max(dials.len());
+        for (dial, target) in dials {
+            tried.insert(target.to_string());
+            rig.dialer.failed(dial, "no answer", at(ms), &mut rig.rng);
+        }
+        assert!(rig.dialer.entries().count() <= LOST_MAX);
+    }
+    assert_eq!(most, LOST_MAX);
+    assert_eq!(tried.len(), 100);
+}

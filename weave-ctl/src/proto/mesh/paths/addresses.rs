@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use thin_vec::ThinVec;
+
 use crate::proto::time::Instant;
 
 /// Addresses of a record that are used.
@@ -23,23 +25,26 @@ pub const HEAR_EVERY: Duration = Duration::from_secs(1);
 /// All of a peer.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    told: Vec<SocketAddrV4>,
+    told: ThinVec<SocketAddrV4>,
     linked: Option<SocketAddrV4>,
-    heard: Vec<Ipv4Addr>,
+    heard: ThinVec<Ipv4Addr>,
     heard_at: Option<Instant>,
 }
 
 impl Addresses {
     /// The record tells these; true when that is a change.
     pub(super) fn tell(&mut self, candidates: &[SocketAddrV4]) -> bool {
-        let mut told = Vec::new();
+        let mut told = ThinVec::new();
         for candidate in candidates.iter().filter(|c| usable(**c)).take(TOLD_MAX) {
             if !told.contains(candidate) {
                 told.push(*candidate);
             }
         }
         let changed = told != self.told;
-        self.told = told;
+        if changed {
+            told.shrink_to_fit();
+            self.told = told;
+        }
         changed
     }
 

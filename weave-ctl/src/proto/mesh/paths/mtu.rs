@@ -55,7 +55,8 @@ pub(super) struct Ask {
 pub(super) struct PathMtu {
     bound: u32,
     good: u32,
-    run: Option<Run>,
+    /// Rarely one is under way.
+    run: Option<Box<Run>>,
     /// When a need arose that no run has met.
     wanted: Instant,
     /// End of the last run; `None` when one is wanted.
@@ -162,7 +163,7 @@ impl PathMtu {
         if self.due(verify).is_none_or(|due| due > now) {
             return None;
         }
-        let mut run = self.run.take().unwrap_or_else(|| self.start(verify, now));
+        let mut run = self.run.take().unwrap_or_else(|| Box::new(self.start(verify, now)));
         if run.is_too_big() {
             run.high = run.size;
             if !run.step(now) {

@@ -73,12 +73,28 @@ pub(super) enum Status {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Up {
     pub(super) remote: SocketAddrV4,
-    pub(super) rtt: Duration,
+    rtt: Micros,
     /// The last round is not answered.
     awaiting: bool,
     missed: u32,
     /// Another address answered while this one did not.
-    other: Option<(SocketAddrV4, Duration)>,
+    other: Option<(SocketAddrV4, Micros)>,
+}
+
+/// A round-trip time in microseconds, up to an hour: there are thousands of them.
+#[derive(Clone, Copy, Debug)]
+struct Micros(u32);
+
+impl From<Duration> for Micros {
+    fn from(time: Duration) -> Self {
+        Self(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<Micros> for Duration {
+    fn from(Micros(micros): Micros) -> Self {
+        Self::from_micros(micros.into())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -258,13 +274,13 @@ impl Peer {
             Path::Trying { .. } => self.come_up(asked.to, rtt, now),
             Path::Up(up) if up.remote != asked.to => {
                 if up.missed > 0 {
-                    up.other = Some((asked.to, rtt));
+                    up.other = Some((asked.to, rtt.into()));
                 }
             }
             Path::Up(up) => {
                 (up.awaiting, up.missed, up.other) = (false, 0, None);
                 if asked.size == mtu::SMALLEST {
-                    up.rtt = rtt;
+                    up.rtt = rtt.into();
                     self.mtu.small_passed(asked.at);
                 }
             }
@@ -354,7 +370,7 @@ impl Peer {
             Path::Up(up) if !up.awaiting => self.keep_up(Up { awaiting: true, ..up }, out),
             Path::Up(up) if up.missed + 1 < LOST_AFTER => self.keep_up(Up { missed: up.missed + 1, ..up }, out),
             Path::Up(Up { other: Some((remote, rtt)), .. }) => {
-                self.come_up(remote, rtt, out.now);
+                self.come_up(remote, rtt.into(), out.now);
                 0
             }
             Path::Up(up) => {
@@ -392,7 +408,7 @@ impl Peer {
     fn measure(&mut self, out: &mut Outbox<'_>) -> u32 {
         let verify = self.verify(out.now);
         let Path::Up(Up { remote, rtt, .. }) = self.path else { return 0 };
-        let Some(ask) = self.mtu.ask(verify, rtt, out.now) else { return 0 };
+        let Some(ask) = self.mtu.ask(verify, rtt.into(), out.now) else { return 0 };
         let control = if ask.control { self.ask(remote, mtu::SMALLEST, out) } else { 0 };
         control + self.ask(remote, ask.size, out)
     }
@@ -415,7 +431,7 @@ impl Peer {
     }
 
     fn come_up(&mut self, remote: SocketAddrV4, rtt: Duration, now: Instant) {
-        self.path = Path::Up(Up { remote, rtt, awaiting: false, missed: 0, other: None });
+        self.path = Path::Up(Up { remote, rtt: rtt.into(), awaiting: false, missed: 0, other: None });
         self.last_round = Some(now);
         if self.measured == Some(remote) {
             self.mtu.doubt(now);
@@ -436,12 +452,12 @@ impl Peer {
 impl Up {
     /// As others see it.
     pub(super) fn direct(&self, path_mtu: u32) -> super::Direct {
-        super::Direct { remote: self.remote, rtt: Some(self.rtt), path_mtu }
+        super::Direct { remote: self.remote, rtt: Some(self.rtt.into()), path_mtu }
     }
 
     fn retry(&self, watch: Watch) -> Duration {
         match watch {
-            Watch::Active => (self.rtt * 2).clamp(ACTIVE_RETRY, RETRY_MAX),
+            Watch::Active => (Duration::from(self.rtt) * 2).clamp(ACTIVE_RETRY, RETRY_MAX),
             Watch::Linked | Watch::Idle => RETRY_MAX,
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Bounds: [`SENT_MAX`] questions, each for [`SENT_FOR`].
 
-use std::{collections::VecDeque, net::SocketAddrV4, time::Duration};
+use std::{net::SocketAddrV4, time::Duration};
+
+use thin_vec::ThinVec;
 
 use crate::proto::time::Instant;
 
@@ -27,7 +29,7 @@ pub(super) struct Sent {
 /// All of a peer.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    open: VecDeque<Sent>,
+    open: ThinVec<Sent>,
     sequence: u64,
 }
 
@@ -36,10 +38,10 @@ impl Questions {
     pub(super) fn push(&mut self, to: SocketAddrV4, size: u32, now: Instant) -> u64 {
         self.forget_old(now);
         if self.open.len() >= SENT_MAX {
-            self.open.pop_front();
+            self.open.remove(0);
         }
         self.sequence += 1;
-        self.open.push_back(Sent { sequence: self.sequence, at: now, to, size });
+        self.open.push(Sent { sequence: self.sequence, at: now, to, size });
         self.sequence
     }
 
@@ -56,7 +58,7 @@ impl Questions {
         }
         if self.open.is_empty() {
             // Thousands of idle peers have none most of the time.
-            self.open = VecDeque::new();
+            self.open = ThinVec::new();
         }
     }
 
@@ -67,8 +69,7 @@ impl Questions {
     }
 
     fn forget_old(&mut self, now: Instant) {
-        while self.open.front().is_some_and(|s| now.since(s.at) > SENT_FOR) {
-            self.open.pop_front();
-        }
+        let old = self.open.iter().take_while(|s| now.since(s.at) > SENT_FOR).count();
+        self.open.drain(..old);
     }
 }

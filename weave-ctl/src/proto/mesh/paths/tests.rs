@@ -247,3 +247,8 @@ impl Net {
         n.filter(|n| !self.nat.contains_key(n)).map(|n| (n, addr.port()))
     }
 }
+
+#[test]
+fn what_is_known_of_a_path_is_small() {
+    assert!(size_of::<Peer>() <= 256, "{}", size_of::<Peer>());
+}

@@ -30,7 +30,7 @@ fn a_translated_address_is_accepted_when_the_link_that_showed_it_is_gone() {
     open.link_closed(LinkId(1), "reset", NOW);
     // Nor are packets for it sent there any more.
     let through = TunnelTo { remote: SocketAddrV4::new(ip(3), 6784), short_id: 1, via: name(3), path_mtu: 0 };
-    open.ways.insert(name(2), through);
+    open.ways.insert(name(2), Way { tunnel: through, worked: false });
     open.learn(name(2), NOW);
     assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
 }

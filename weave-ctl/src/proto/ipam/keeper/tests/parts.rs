@@ -47,7 +47,7 @@ fn who_was_down_gives_nothing_before_it_heard_what_happened() {
         keeper.heard_board(id(3), &board.encode()).unwrap();
         let allocator = Allocator::new(id(1), &params(), BTreeMap::new());
         keeper.turn(&allocator, BTreeSet::new(), ALL, now);
-        assert_eq!((keeper.ring(), keeper.open_answers()), (Some(&ring), vec![]));
+        assert_eq!((keeper.ring(), keeper.open_answers()), (Some(&ring), thin_vec::ThinVec::new()));
         if removed {
             let mut theirs = ring.clone();
             theirs.take_over(id(1), id(2));

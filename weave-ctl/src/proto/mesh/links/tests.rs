@@ -1,0 +1,32 @@
+//! What is told of this peer, and how often.
+
+use super::{
+    super::fixture::{NOW, ip, link, mesh},
+    *,
+};
+
+#[test]
+fn many_changes_within_the_settle_time_are_told_once() {
+    let mut one = mesh(1);
+    for n in 2..=20 {
+        link(&mut one, &mut mesh(n), (DialId(u64::from(n)), LinkId(u64::from(n))), ip(1));
+        one.handle_timeout(NOW + PUBLISH_AFTER);
+    }
+    let before = one.me.version;
+    assert!(before <= 2, "{before} versions, the first with all addresses");
+    one.handle_timeout(NOW + settle_time(20));
+    assert_eq!((one.me.version, one.me.links.len()), (before + 1, 19));
+}
+
+#[test]
+fn a_change_after_a_while_is_told_at_once() {
+    let mut one = mesh(1);
+    link(&mut one, &mut mesh(2), (DialId(1), LinkId(1)), ip(1));
+    let later = NOW + Duration::from_secs(10);
+    one.handle_timeout(later);
+    let before = one.me.version;
+    let later = later + settle_time(2);
+    one.link_closed(LinkId(1), "reset", later);
+    one.handle_timeout(later + PUBLISH_AFTER);
+    assert_eq!((one.me.version, one.me.links.len()), (before + 1, 0));
+}
