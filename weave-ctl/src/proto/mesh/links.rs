@@ -293,7 +293,9 @@ impl Mesh {
         let link = Link::new(remote, direction, binding, self.rng.bits(), now);
         self.nonces.truncate(NONCES_MAX - 1);
         self.nonces.push_front(link.nonce);
-        if self.publish_at.is_some() && self.may_publish() <= now {
+        // Who says hello is to be found. Links are told of when they are settled: one may take another's place right now.
+        let told = self.gossip.store().record(self.me.name);
+        if told.is_none_or(|told| (&told.addrs, told.mtu) != (&self.me.addrs, self.me.mtu)) {
             self.publish(now);
         }
         let (min_version, max_version) = wire::VERSIONS;

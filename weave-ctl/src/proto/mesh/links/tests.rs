@@ -30,3 +30,18 @@ fn a_change_after_a_while_is_told_at_once() {
     one.handle_timeout(later + PUBLISH_AFTER);
     assert_eq!((one.me.version, one.me.links.len()), (before + 1, 0));
 }
+
+#[test]
+fn a_link_in_whose_place_another_may_come_is_not_told_to_be_gone_by_a_hello() {
+    let mut one = mesh(1);
+    link(&mut one, &mut mesh(2), (DialId(1), LinkId(1)), ip(1));
+    let later = NOW + Duration::from_secs(10);
+    one.handle_timeout(later);
+    assert_eq!(one.me.links.len(), 1);
+    let later = later + Duration::from_secs(1);
+    one.link_closed(LinkId(1), "superseded by another link to the same peer", later);
+    one.link_opened(LinkId(2), (ip(3), 40000).into(), Direction::Inbound, [0; 32], later);
+    assert_eq!(one.me.links.len(), 1);
+    one.handle_timeout(later + PUBLISH_AFTER);
+    assert_eq!(one.me.links.len(), 0);
+}
