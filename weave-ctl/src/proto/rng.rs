@@ -38,6 +38,17 @@ impl Rng {
         self.bits().checked_rem(bound).unwrap_or(0)
     }
 
+    /// Leaves `most` of `all`, chosen at random; true when there were more.
+    pub fn sample<T>(&mut self, all: &mut Vec<T>, most: usize) -> bool {
+        let more = all.len() > most;
+        for at in 0..most.min(all.len()) {
+            let other = at + self.below((all.len() - at) as u64) as usize;
+            all.swap(at, other);
+        }
+        all.truncate(most);
+        more
+    }
+
     /// A duration between half of `mean` and one and a half times it.
     pub fn jitter(&mut self, mean: Duration) -> Duration {
         let micros = u64::try_from(mean.as_micros()).unwrap_or(u64::MAX / 4);

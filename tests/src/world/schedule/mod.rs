@@ -93,7 +93,7 @@ fn index(world: &mut World, len: usize) -> usize {
     usize::try_from(world.pick(len as u64)).unwrap_or(0)
 }
 
-/// Mends everything and gives it time; then all must be well.
+/// Mends everything.
 fn heal(world: &mut World, hosts: HostId) {
     world.heal();
     world.set_faults(Faults::NONE);
@@ -103,6 +103,7 @@ fn heal(world: &mut World, hosts: HostId) {
     }
 }
 
+/// Mends everything and gives it time; then all must be well.
 fn settle(world: &mut World, hosts: HostId) {
     heal(world, hosts);
     come_to_rest(world);

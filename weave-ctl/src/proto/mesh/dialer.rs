@@ -10,8 +10,8 @@
 //! An entry whose peer is linked, by whatever link, rests; so does a target's while there are as many links as may be and
 //! its peer is reached through others. Of the peers heard of, as many are dialled, at random, as links are wanted; beyond
 //! that only those that no path reaches any more, a few at a time.
-//! Bounds: [`DIALS_MAX`] attempts at once; [`LOST_MAX`] peers that no path reaches; pauses from [`PAUSE_MIN`] to [`PAUSE_MAX`], each half as long again as the one
-//! before, with jitter. Peers that were never tried cost nothing here.
+//! Bounds: [`DIALS_MAX`] attempts at once; [`LOST_MAX`] peers that no path reaches; pauses from [`PAUSE_MIN`] to
+//! [`PAUSE_MAX`], each half as long again as the one before, with jitter. Peers that were never tried cost nothing here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -227,9 +227,9 @@ impl Dialer {
             _ => store.names().filter(|peer| !around.topology.is_lost(*peer)).filter(stranger).collect(),
         };
         let tried = self.make_room(around.topology, lost.len());
-        let more_lost = sample(&mut lost, LOST_MAX.saturating_sub(tried), rng);
+        let more_lost = rng.sample(&mut lost, LOST_MAX.saturating_sub(tried));
         // Some of those will refuse or fail.
-        let more = sample(&mut reached, missing, rng) && missing > 0;
+        let more = rng.sample(&mut reached, missing);
         for peer in reached.into_iter().chain(lost) {
             self.entries.insert(Whom::Peer(peer), Entry::new(now));
         }
@@ -370,17 +370,6 @@ impl Entry {
             }
         }
     }
-}
-
-/// Leaves `most` of `peers`, at random; true when there were more.
-fn sample(peers: &mut Vec<PeerName>, most: usize, rng: &mut Rng) -> bool {
-    let more = peers.len() > most;
-    for at in 0..most.min(peers.len()) {
-        let other = at + rng.below((peers.len() - at) as u64) as usize;
-        peers.swap(at, other);
-    }
-    peers.truncate(most);
-    more
 }
 
 #[cfg(test)]

@@ -427,12 +427,7 @@ impl Gossip {
     /// Up to `count` links, at random.
     fn pick(&mut self, count: usize) -> Vec<LinkId> {
         let mut links: Vec<LinkId> = self.links.keys().copied().collect();
-        let count = count.min(links.len());
-        for at in 0..count {
-            let other = at + self.rng.below((links.len() - at) as u64) as usize;
-            links.swap(at, other);
-        }
-        links.truncate(count);
+        self.rng.sample(&mut links, count);
         links
     }
 

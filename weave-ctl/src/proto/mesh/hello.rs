@@ -132,7 +132,8 @@ impl Mesh {
         if self.linked().len() < self.conn_limit {
             return Verdict::Welcome;
         }
-        match self.spare_link().filter(|_| !self.topology.reached(them.name)) {
+        let spare = if self.topology.reached(them.name) { None } else { self.spare_link() };
+        match spare {
             Some(spare) => {
                 Verdict::Instead(vec![spare], "connection limit reached: a peer that nobody else reaches came")
             }

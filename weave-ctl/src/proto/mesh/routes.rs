@@ -90,10 +90,10 @@ fn smaller(a: u32, b: u32) -> u32 {
 /// The next hop of packets to each peer that established links lead to, and to those of `lost` that their last records
 /// lead to; in order of name.
 #[must_use]
-pub fn next_hops(graph: &Graph<'_>, lost: &BTreeSet<PeerName>) -> Vec<(PeerName, Hop)> {
+pub fn next_hops(graph: &Graph<'_>, lost: impl Iterator<Item = PeerName>) -> Vec<(PeerName, Hop)> {
     let near = graph.neighbours();
     let mut hops = graph.hops(|at| near.of(at));
-    let missing = lost.iter().filter_map(|peer| graph.find(*peer)).filter(|at| hops[*at].is_none());
+    let missing = lost.filter_map(|peer| graph.find(peer)).filter(|at| hops[*at].is_none());
     let missing: Vec<usize> = missing.collect();
     if !missing.is_empty() {
         let known = with_last_links(graph, &near, &missing);

@@ -97,7 +97,7 @@ impl Topology {
         for peer in store.names().filter(|p| find(&self.alive, *p).is_none()) {
             self.lost.entry(peer).or_insert(Lost { since: now, counts: false });
         }
-        self.hops = routes::next_hops(&graph, &self.lost.keys().copied().collect());
+        self.hops = routes::next_hops(&graph, self.lost.keys().copied());
         self.find_lost(&before, patience(store.owners()), now, &mut changes);
         for peer in &changes.gone {
             self.lost.remove(peer);

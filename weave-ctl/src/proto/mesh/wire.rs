@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{
-    Deserialize, Serialize,
+    Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_bytes::ByteBuf;
@@ -119,7 +119,11 @@ pub struct List {
 }
 
 /// A control message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Where the kind comes first in a frame, as it is written, the body is read in one go: going by way of values of any shape
+/// costs more than all the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", content = "body", rename_all = "lowercase")]
 pub enum Message {
     /// First, once.
     Hello(Box<Hello>),
@@ -140,10 +144,12 @@ pub enum Message {
     /// The sum of the sender's ring, zero for none. Answered by `Ring` when the receiver's differs.
     RingSum(u64),
     /// Nothing but a sign of life.
+    #[serde(deserialize_with = "ignore")]
     Ping,
     /// Last before the sender closes: why it does not want this link.
     Bye(String),
     /// Of a later version; skipped.
+    #[serde(skip)]
     Unknown(String),
 }
 
@@ -164,27 +170,9 @@ struct Frame<B> {
     body: B,
 }
 
-/// The kinds of [`Known`].
+/// All known kinds.
 const KINDS: [&str; 11] =
     ["hello", "entries", "news", "sum", "buckets", "list", "want", "ring", "ringsum", "ping", "bye"];
-
-/// A frame of a known kind as it is read. Where the kind comes first, as it is written, the body is read in one go: going
-/// by way of values of any shape costs more than all the rest.
-#[derive(Deserialize)]
-#[serde(tag = "kind", content = "body", rename_all = "lowercase")]
-enum Known {
-    Hello(Box<Hello>),
-    Entries(Entries),
-    News(Vec<Told>),
-    Sum(u64),
-    Buckets(Vec<u64>),
-    List(List),
-    Want(Vec<Key>),
-    Ring(RingMessage),
-    RingSum(u64),
-    Ping(IgnoredAny),
-    Bye(String),
-}
 
 impl Message {
     /// The frame of this message.
@@ -214,60 +202,50 @@ impl Message {
         if bytes.len() > FRAME_MAX {
             return Err(WireError::TooLong("a frame"));
         }
-        match read::<Known>(bytes) {
-            Ok(known) => known.checked(),
+        match read::<Self>(bytes) {
+            Ok(message) => message.checked(),
             Err(error) => {
                 let Frame { kind, .. } = read::<Frame<IgnoredAny>>(bytes)?;
                 if KINDS.contains(&kind.as_str()) { Err(error) } else { Ok(Self::Unknown(clean(&kind))) }
             }
         }
     }
-}
 
-impl Known {
-    fn checked(self) -> Result<Message, WireError> {
-        Ok(match self {
-            Self::Hello(hello) => {
-                bound("features", hello.features.len(), FEATURES_MAX)?;
-                Message::Hello(hello)
-            }
-            Self::Entries(entries) => {
-                bound("entries", entries.entries.len(), ENTRIES_MAX)?;
-                Message::Entries(entries)
-            }
+    /// The message, if it keeps all bounds.
+    fn checked(self) -> Result<Self, WireError> {
+        match &self {
+            Self::Hello(hello) => bound("features", hello.features.len(), FEATURES_MAX)?,
+            Self::Entries(entries) => bound("entries", entries.entries.len(), ENTRIES_MAX)?,
             Self::News(told) => {
                 bound("news", told.len(), LIST_MAX)?;
                 told.iter().try_for_each(|(key, ..)| checked_key(key))?;
-                Message::News(told)
             }
-            Self::Sum(sum) => Message::Sum(sum),
-            Self::Buckets(buckets) => {
-                bound("buckets", buckets.len(), BUCKETS)?;
-                Message::Buckets(buckets)
-            }
+            Self::Buckets(buckets) => bound("buckets", buckets.len(), BUCKETS)?,
             Self::List(list) => {
                 bound("buckets", list.buckets.len(), BUCKETS)?;
                 bound("items", list.items.len(), LIST_MAX)?;
                 list.items.iter().try_for_each(|(key, _)| checked_key(key))?;
-                Message::List(list)
             }
             Self::Want(keys) => {
                 bound("keys", keys.len(), LIST_MAX)?;
                 keys.iter().try_for_each(checked_key)?;
-                Message::Want(keys)
             }
             Self::Ring(ring) => {
                 let most = crate::proto::ipam::ring::ENTRIES_MAX;
                 bound("the ring's origin", ring.origin.len(), most)?;
                 bound("the ring's pieces", ring.shares.len(), most)?;
                 bound("removed peers", ring.removed.len(), most)?;
-                Message::Ring(ring)
             }
-            Self::RingSum(sum) => Message::RingSum(sum),
-            Self::Ping(IgnoredAny) => Message::Ping,
-            Self::Bye(reason) => Message::Bye(clean_to(&reason, REASON_MAX)),
-        })
+            Self::Bye(reason) => return Ok(Self::Bye(clean_to(reason, REASON_MAX))),
+            Self::Sum(_) | Self::RingSum(_) | Self::Ping | Self::Unknown(_) => {}
+        }
+        Ok(self)
     }
+}
+
+/// Reads past a body that says nothing.
+fn ignore<'de, D: Deserializer<'de>>(body: D) -> Result<(), D::Error> {
+    IgnoredAny::deserialize(body).map(|IgnoredAny| ())
 }
 
 fn frame<B: Serialize>(kind: &str, body: B) -> Vec<u8> {

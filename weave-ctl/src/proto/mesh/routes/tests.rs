@@ -24,7 +24,7 @@ fn graph(me: u8, mesh: &BTreeMap<PeerName, PeerRecord>) -> Graph<'_> {
 }
 
 fn hops_with(me: u8, mesh: &BTreeMap<PeerName, PeerRecord>, lost: &[u8]) -> BTreeMap<PeerName, Hop> {
-    next_hops(&graph(me, mesh), &lost.iter().map(|n| name(*n)).collect()).into_iter().collect()
+    next_hops(&graph(me, mesh), lost.iter().map(|n| name(*n))).into_iter().collect()
 }
 
 fn hops(mesh: &BTreeMap<PeerName, PeerRecord>, me: u8) -> BTreeMap<PeerName, Hop> {

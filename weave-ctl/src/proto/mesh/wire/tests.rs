@@ -71,6 +71,11 @@ fn every_known_kind_with_another_body_is_an_error() {
 }
 
 #[test]
+fn a_sign_of_life_may_carry_what_a_later_version_says() {
+    assert_eq!(Message::decode(&frame("ping", [Some(true)])), Ok(Message::Ping));
+}
+
+#[test]
 fn unknown_kinds_and_fields_are_skipped() {
     #[derive(Serialize)]
     struct Later {
