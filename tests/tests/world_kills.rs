@@ -104,17 +104,14 @@ fn departures(world: &mut World) {
     world.give_up(3);
     world.run(SECOND * 150);
     let peer = world.peer(3).to_string();
-    let mut answered = false;
     for _ in 0..TRIES {
-        let request = world.ask(1, Command::RemovePeer { peer: peer.clone(), force: false });
+        let _request = world.ask(1, Command::RemovePeer { peer: peer.clone(), force: false });
         world.run(SECOND * 2);
-        // That it owns nothing is an answer, too: an earlier question was carried out and its answer lost.
-        answered = world.answer(request).is_some();
-        if answered {
+        // The answer may be lost, and one that has just been started refuses until it has computed whom it reaches.
+        if !owners(world, 1).contains_key(&peer) {
             break;
         }
     }
-    assert!(answered);
     world.run(SECOND * 20);
     let (one, two) = (owners(world, 1), owners(world, 2));
     assert_eq!((one.values().sum::<u64>(), one.contains_key(&peer)), (256, false), "{one:?}");
