@@ -224,7 +224,7 @@ fn nonsense_in_messages_and_channels_is_kept_apart() {
             frames.push(frame(kind, body));
         }
     }
-    let long = Message::Want(vec![Key { owner: name(2), channel: "c".repeat(999) }]);
+    let long = Message::Want(vec![Key { owner: name(2), channel: "c".repeat(999).into() }]);
     frames.extend([long.encode(), Message::Buckets(vec![0; BUCKETS + 1]).encode()]);
     for frame in frames.into_iter().filter(|f| !f.is_empty()) {
         member.peer.send(link, frame);
@@ -283,7 +283,7 @@ fn a_flood_is_endured() {
             member.say(link, &Message::Sum(round));
             member.say(link, &Message::Buckets(vec![round; BUCKETS]));
         }
-        let keys = (0..LIST_MAX).map(|_| Key { owner: name(2), channel: PEERS.to_owned() });
+        let keys = (0..LIST_MAX).map(|_| Key { owner: name(2), channel: PEERS.into() });
         member.say(link, &Message::Want(keys.collect()));
         // What comes back is read, or the link would end for that.
         while member.peer.next(Duration::ZERO).is_some() {}

@@ -132,7 +132,7 @@ impl Member {
     /// # Errors
     /// When it does not tell.
     pub fn ask(&self, link: LinkId, owner: PeerName) -> Result<Vec<u8>> {
-        self.say(link, &Message::Want(vec![Key { owner, channel: PEERS.to_owned() }]));
+        self.say(link, &Message::Want(vec![Key { owner, channel: PEERS.into() }]));
         let mut found = None;
         // News of others may come in between.
         self.hear(link, SETTLED, |message| {

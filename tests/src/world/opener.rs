@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use foldhash::fast::FixedState;
 use weave_ctl::proto::{
     mesh::{
         entry::{Entry, Opener, Verify},
@@ -27,7 +28,7 @@ pub(super) struct Shared(Mutex<Opened>);
 #[derive(Default)]
 struct Opened {
     /// Looked up by what was received; never walked in an order that matters.
-    entries: HashMap<Arc<[u8]>, Weak<Entry>>,
+    entries: HashMap<Arc<[u8]>, Weak<Entry>, FixedState>,
     prune_at: usize,
 }
 

@@ -32,13 +32,17 @@ const GONE_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub struct Datapath {
     want: Maps,
+    /// Endpoints and routes as they are installed. Of tunnels and senders, of which there are thousands, only those are
+    /// kept that may differ from what is wanted.
     have: Maps,
     /// Addresses outside the range, with the peers whose containers have them.
     exceptions: BTreeMap<Ipv4Addr, PeerName>,
     routed: bool,
     routes_changed: bool,
-    tunnels_changed: BTreeSet<PeerName>,
-    senders_changed: BTreeSet<Ipv4Addr>,
+    /// What is installed of the tunnels that changed.
+    tunnels_changed: BTreeMap<PeerName, Option<TunnelTo>>,
+    /// The same of senders.
+    senders_changed: BTreeMap<Ipv4Addr, Option<PeerName>>,
     /// Who sends from an address: several peers may, behind one.
     claims: BTreeSet<(Ipv4Addr, PeerName)>,
     /// The same by peer.
@@ -89,7 +93,8 @@ impl Datapath {
         for op in installed {
             have.apply(op);
         }
-        let want = Maps { tunnels: have.tunnels.clone(), senders: have.senders.clone(), ..Maps::default() };
+        let (tunnels, senders) = (std::mem::take(&mut have.tunnels), std::mem::take(&mut have.senders));
+        let want = Maps { tunnels, senders, ..Maps::default() };
         let claims = want.senders.iter().map(|(addr, peer)| (*addr, *peer)).collect();
         let claimed = want.senders.iter().map(|(addr, peer)| (*peer, *addr)).collect();
         Self { want, have, claims, claimed, ..Self::default() }
@@ -126,8 +131,8 @@ impl Datapath {
 
     /// Sends to `peer` this way from now on.
     pub fn set_tunnel(&mut self, peer: PeerName, tunnel: TunnelTo) {
-        self.want.tunnels.insert(peer, tunnel);
-        self.tunnels_changed.insert(peer);
+        let before = self.want.tunnels.insert(peer, tunnel);
+        self.tunnels_changed.entry(peer).or_insert(before);
     }
 
     /// Accepts packets from these addresses as those of `peer` from now on, and from no others as its.
@@ -165,11 +170,11 @@ impl Datapath {
     /// Of several peers behind one address the lowest name stands for all.
     fn settle_sender(&mut self, addr: Ipv4Addr) {
         let first = self.claimants(addr).next();
-        match first {
+        let before = match first {
             Some(peer) => self.want.senders.insert(addr, peer),
             None => self.want.senders.remove(&addr),
         };
-        self.senders_changed.insert(addr);
+        self.senders_changed.entry(addr).or_insert(before);
     }
 
     /// Where `peer` is sent to now.
@@ -181,8 +186,8 @@ impl Datapath {
     /// Changes the short id that all tunnels carry.
     pub fn set_short_id(&mut self, short_id: u16) {
         for (peer, tunnel) in self.want.tunnels.iter_mut().filter(|(_, tunnel)| tunnel.short_id != short_id) {
+            self.tunnels_changed.entry(*peer).or_insert(Some(*tunnel));
             tunnel.short_id = short_id;
-            self.tunnels_changed.insert(*peer);
         }
     }
 
@@ -191,8 +196,8 @@ impl Datapath {
     pub fn forget_peer(&mut self, peer: PeerName) -> bool {
         let routed = self.want.routes.values().chain(self.have.routes.values()).any(|to| *to == RouteTo::Peer(peer));
         if !routed {
-            self.want.tunnels.remove(&peer);
-            self.tunnels_changed.insert(peer);
+            let before = self.want.tunnels.remove(&peer);
+            self.tunnels_changed.entry(peer).or_insert(before);
             self.gone.retain(|gone| *gone != peer);
             self.gone.push_back(peer);
             if let Some(first) = self.gone.front().copied().filter(|_| self.gone.len() > GONE_MAX) {
@@ -208,18 +213,13 @@ impl Datapath {
         match *op {
             MapOp::PutEndpoint { addr, .. } => drop(self.have.endpoints.remove(&addr)),
             MapOp::PutRoute { net, .. } => drop(self.have.routes.remove(&net)),
-            MapOp::PutTunnel { peer, .. } => drop(self.have.tunnels.remove(&peer)),
+            MapOp::PutTunnel { peer, .. } => drop(self.tunnels_changed.insert(peer, None)),
             MapOp::DelEndpoint { addr } => drop(self.have.endpoints.insert(addr, (0, Mac([0; 6])))),
             MapOp::DelRoute { net } => drop(self.have.routes.insert(net, RouteTo::Local)),
-            MapOp::PutSender { addr, .. } => drop(self.have.senders.remove(&addr)),
+            MapOp::PutSender { addr, .. } => drop(self.senders_changed.insert(addr, None)),
             MapOp::DelTunnel { .. } | MapOp::DelSender { .. } => {}
         }
-        match *op {
-            MapOp::PutTunnel { peer, .. } | MapOp::DelTunnel { peer } => drop(self.tunnels_changed.insert(peer)),
-            MapOp::PutSender { addr, .. } | MapOp::DelSender { addr } => drop(self.senders_changed.insert(addr)),
-            MapOp::PutRoute { .. } | MapOp::DelRoute { .. } => self.routes_changed = true,
-            MapOp::PutEndpoint { .. } | MapOp::DelEndpoint { .. } => {}
-        }
+        self.routes_changed |= matches!(op, MapOp::PutRoute { .. } | MapOp::DelRoute { .. });
         self.failed.insert(key(op), format!("the kernel refused to change {}: {reason}", key(op)));
         self.retry_at = Some(now + RETRY_EVERY);
     }
@@ -248,17 +248,17 @@ impl Datapath {
         let (want, have) = (&self.want, &self.have);
         let (mut ops, mut removals) = (Vec::new(), Vec::new());
         // Whoever may answer is accepted before it is sent to.
-        for addr in std::mem::take(&mut self.senders_changed) {
-            match want.senders.get(&addr) {
-                Some(peer) if have.senders.get(&addr) != Some(peer) => ops.push(MapOp::PutSender { addr, peer: *peer }),
-                None if have.senders.contains_key(&addr) => removals.push(MapOp::DelSender { addr }),
+        for (addr, have) in std::mem::take(&mut self.senders_changed) {
+            match want.senders.get(&addr).copied() {
+                Some(peer) if have != Some(peer) => ops.push(MapOp::PutSender { addr, peer }),
+                None if have.is_some() => removals.push(MapOp::DelSender { addr }),
                 _ => {}
             }
         }
-        for peer in std::mem::take(&mut self.tunnels_changed) {
-            match want.tunnels.get(&peer) {
-                Some(to) if have.tunnels.get(&peer) != Some(to) => ops.push(MapOp::PutTunnel { peer, tunnel: *to }),
-                None if have.tunnels.contains_key(&peer) => removals.push(MapOp::DelTunnel { peer }),
+        for (peer, have) in std::mem::take(&mut self.tunnels_changed) {
+            match want.tunnels.get(&peer).copied() {
+                Some(tunnel) if have != Some(tunnel) => ops.push(MapOp::PutTunnel { peer, tunnel }),
+                None if have.is_some() => removals.push(MapOp::DelTunnel { peer }),
                 _ => {}
             }
         }
@@ -283,7 +283,19 @@ impl Datapath {
         ops.extend(gone(&have.endpoints, &want.endpoints).map(|addr| MapOp::DelEndpoint { addr }));
         ops.extend(removals);
         for op in &ops {
-            self.have.apply(op);
+            match op {
+                MapOp::PutEndpoint { .. }
+                | MapOp::DelEndpoint { .. }
+                | MapOp::PutRoute { .. }
+                | MapOp::DelRoute { .. } => {
+                    self.have.apply(op);
+                }
+                // As wanted, from now on.
+                MapOp::PutTunnel { .. }
+                | MapOp::DelTunnel { .. }
+                | MapOp::PutSender { .. }
+                | MapOp::DelSender { .. } => {}
+            }
         }
         ops
     }

@@ -37,8 +37,10 @@ const SAMPLES: usize = 8;
 const LIMIT: Duration = Duration::from_secs(200);
 /// Time within which all nodes are launched.
 const LAUNCHES: Duration = Duration::from_secs(10);
-/// Time for the start to calm down.
+/// Shortest time for the start to calm down.
 const CALM: Duration = Duration::from_secs(60);
+/// The same for each node: all others are asked first for their path and then for its MTU, at a bounded rate.
+const CALM_EACH: Duration = Duration::from_millis(20);
 /// Time over which idle traffic is counted.
 const IDLE: Duration = Duration::from_secs(60);
 /// Time over which the cost of a join is counted.
@@ -124,7 +126,7 @@ impl Stage<'_> {
         let all = usize::from(self.nodes) * usize::from(self.nodes - 1);
         self.report.gathered = self.until(STEP, |world| world.meter().tunnels() == all);
         self.tell("all know all");
-        self.world.run(CALM);
+        self.world.run(CALM.max(CALM_EACH * u32::from(self.nodes)));
         self.tell("calm");
     }
 

@@ -22,6 +22,7 @@ mod leaving;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -84,6 +85,25 @@ pub enum KeeperEvent {
     Log(Severity, String),
 }
 
+/// What a peer said last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Heard {
+    uid: PeerUid,
+    /// Nothing where it has nothing to say, as most of thousands have.
+    board: Option<Box<Board>>,
+}
+
+impl Heard {
+    fn new(uid: PeerUid, board: Board) -> Self {
+        Self { uid, board: (board != Board::default()).then(|| Box::new(board)) }
+    }
+
+    fn board(&self) -> &Board {
+        static EMPTY: LazyLock<Board> = LazyLock::new(Board::default);
+        self.board.as_deref().unwrap_or(&EMPTY)
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Keeper {
@@ -103,7 +123,7 @@ pub struct Keeper {
     /// takeover, was heard of, as far as it could be.
     met: bool,
     conflicts: BTreeMap<PeerName, String>,
-    boards: BTreeMap<PeerName, (PeerUid, Board)>,
+    boards: BTreeMap<PeerName, Heard>,
     /// Questions to this peer that are not answered yet, by who asks.
     inbox: BTreeMap<(PeerId, u64), Want>,
     /// Addresses outside the range that peers had when last heard of, who are gone or were not heard of in this run.
@@ -218,10 +238,15 @@ impl Keeper {
 
     /// Addresses outside the range, with the peers that have them.
     pub fn exceptions(&self) -> impl Iterator<Item = (Ipv4Addr, PeerName)> + '_ {
-        let each = self.boards.iter().flat_map(|(peer, (_, board))| board.exceptions.iter().map(|a| (*a, *peer)));
+        let each = self.boards().flat_map(|(of, board)| board.exceptions.iter().map(move |a| (*a, of.name)));
         // What is told now is found last, and wins.
         let remembered = self.remembered.iter().map(|(addr, peer)| (*addr, *peer));
         remembered.chain(each).filter(|(addr, _)| !self.range.contains(addr))
+    }
+
+    /// What each peer said last, in order of name.
+    fn boards(&self) -> impl Iterator<Item = (PeerId, &Board)> {
+        self.boards.iter().map(|(name, heard)| (PeerId { name: *name, uid: heard.uid }, heard.board()))
     }
 
     /// The peer that told of container addresses outside the range, among them `addr`.
@@ -373,16 +398,16 @@ impl Keeper {
         let remembered = self.remembered.len();
         self.remembered.retain(|_, peer| *peer != of.name);
         let exceptions = board.exceptions.clone();
-        let before = self.boards.insert(of.name, (of.uid, board));
-        let same = before.map_or(exceptions.is_empty(), |(_, before)| before.exceptions == exceptions);
+        let before = self.boards.insert(of.name, Heard::new(of.uid, board));
+        let same = before.map_or(exceptions.is_empty(), |before| before.board().exceptions == exceptions);
         Ok(!same || remembered != self.remembered.len())
     }
 
     /// A peer is forgotten; its containers may live, so what they have outside the range is still theirs.
     pub fn peer_gone(&mut self, peer: PeerName) {
-        if let Some((_, board)) = self.boards.remove(&peer) {
+        if let Some(heard) = self.boards.remove(&peer) {
             let room = REMEMBERED_MAX.saturating_sub(self.remembered.len());
-            self.remembered.extend(board.exceptions.into_iter().take(room).map(|addr| (addr, peer)));
+            self.remembered.extend(heard.board().exceptions.iter().take(room).map(|addr| (*addr, peer)));
         }
         self.conflicts.remove(&peer);
         self.granted.remove(&peer);
@@ -425,7 +450,8 @@ impl Keeper {
         let (me, heard) = (self.me, self.has_heard());
         let Some(ring) = self.ring.as_ref().filter(|ring| heard && !ring.removed.contains(&me)) else { return };
         let former = |id: &PeerId| id.name == me.name && *id != me && id.uid != PeerUid(0);
-        let former: Vec<PeerId> = ring.owners().into_iter().filter(former).filter(|id| !(peers.alive)(*id)).collect();
+        let owners = ring.shares.values().map(|share| share.owner);
+        let former: BTreeSet<PeerId> = owners.filter(former).filter(|id| !(peers.alive)(*id)).collect();
         if ring.unclaimed(me.name) {
             self.change(|ring| ring.claim(me));
         }

@@ -9,6 +9,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::wire::{self, Key, Stamp, WireError, bound, clean};
 use crate::proto::{
@@ -67,6 +68,15 @@ pub struct PeerRecord {
     /// in bytes. It relays by these paths too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub narrow: Vec<(PeerName, u32)>,
+}
+
+impl PeerRecord {
+    /// True when this one says the same as `other` of where and how packets for the peer are to be sent, whatever its links.
+    #[must_use]
+    pub fn is_found_like(&self, other: &Self) -> bool {
+        let where_and_how = |r: &Self| (r.uid, r.short_id, r.control_port, r.data_port, r.mtu, r.cookie);
+        where_and_how(self) == where_and_how(other) && self.addrs == other.addrs
+    }
 }
 
 /// One link, as one of its ends tells.
@@ -145,7 +155,7 @@ struct Signed {
 #[derive(Serialize, Deserialize)]
 struct Body {
     #[serde(rename = "c")]
-    channel: String,
+    channel: SmolStr,
     #[serde(rename = "o")]
     owner: PeerName,
     #[serde(rename = "i")]
@@ -234,7 +244,7 @@ fn checked_record(record: PeerRecord) -> Result<PeerRecord, WireError> {
 #[must_use]
 pub fn sign(key: &SecretKey, owner: PeerName, channel: &str, version: (u64, u64), data: Vec<u8>) -> Vec<u8> {
     let (incarnation, version) = version;
-    let body = cbor::write(&Body { channel: channel.to_owned(), owner, incarnation, version, data });
+    let body = cbor::write(&Body { channel: channel.into(), owner, incarnation, version, data });
     let signature = key.sign(&[ENTRY_CONTEXT, &body].concat()).to_vec();
     cbor::write(&Signed { key: key.public(), signature, body })
 }

@@ -85,7 +85,16 @@ pub struct Gossip {
     known: Vec<&'static str>,
     errors: BTreeMap<String, (u64, String)>,
     out: VecDeque<(LinkId, Message)>,
-    news: VecDeque<Arc<Entry>>,
+    news: VecDeque<News>,
+}
+
+/// An entry that is news to this peer.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// What is held now.
+    pub entry: Arc<Entry>,
+    /// What it replaced.
+    pub before: Option<Arc<Entry>>,
 }
 
 /// What a link may still be answered.
@@ -156,7 +165,7 @@ impl Gossip {
     }
 
     /// The next entry that is news to this peer.
-    pub fn poll_news(&mut self) -> Option<Arc<Entry>> {
+    pub fn poll_news(&mut self) -> Option<News> {
         queue::pop(&mut self.news)
     }
 
@@ -183,11 +192,12 @@ impl Gossip {
 
     fn hold(&mut self, entry: Arc<Entry>, from: Option<LinkId>, alive: Alive<'_>, now: Instant) -> Offer {
         let stranger = self.store.of(entry.key.owner).is_empty();
+        let before = self.store.get(&entry.key).cloned();
         let offer = self.store.offer(Arc::clone(&entry), alive);
         if offer == Offer::New && stranger && from.is_some() {
             // What was kept aside of a forgotten peer is held again: news to those who read it.
             let others = self.store.of(entry.key.owner).iter().filter(|other| other.key != entry.key);
-            self.news.extend(others.cloned());
+            self.news.extend(others.map(|entry| News { entry: Arc::clone(entry), before: None }));
         }
         if offer == Offer::New {
             if let Content::Unreadable(why) = &entry.content {
@@ -198,7 +208,7 @@ impl Gossip {
             self.busy_until = now + BUSY;
             self.compare_at = self.compare_at.min(now + COMPARE_BUSY);
             if from.is_some() {
-                self.news.push_back(entry);
+                self.news.push_back(News { entry, before });
             }
         }
         offer
@@ -272,8 +282,8 @@ impl Gossip {
         }
         let mut want = Vec::new();
         for (key, uid, stamp) in told {
-            let asked = self.asked.get(&key) == Some(&(uid, stamp));
-            if asked || key.owner == self.me || !self.store.may_be_news(&key, uid, stamp) {
+            let news = key.owner != self.me && self.store.may_be_news(&key, uid, stamp);
+            if !news || self.asked.get(&key) == Some(&(uid, stamp)) {
                 continue;
             }
             if self.asked.len() < ASKED_MAX {

@@ -1,7 +1,7 @@
 //! The mesh of this peer: its links, and what comes and goes over them.
 //!
 //! An unreadable message is counted and skipped: it closes a link only before the hello. This peer's own record is
-//! signed anew [`PUBLISH_AFTER`] after something in it changed, and once in [`settle_time`].
+//! signed anew [`PUBLISH_AFTER`] after something in it changed, as often as [`super::pace`] allows.
 //! Bounds: `--conn-limit` links past the hello, the shell's limit before; what is sent goes into the shell's bounded
 //! queues; [`NONCES_MAX`] nonces of former links and [`COLLISIONS_MAX`] collisions are remembered.
 
@@ -19,8 +19,9 @@ use super::{
     entry::{ADDRS_MAX, NARROW_MAX, Opener, PeerRecord, RECORD_LINKS_MAX, RecordLink, sign_record},
     gossip::Gossip,
     link::{Link, Need},
+    pace::Pace,
     paths::Paths,
-    topology::{Topology, settle_time},
+    topology::Topology,
     ways::Way,
     wire::{self, Hello, Message, RingMessage},
 };
@@ -92,7 +93,7 @@ pub struct Mesh {
     pub(super) key: SecretKey,
     pub(super) raw: Arc<[u8]>,
     pub(super) publish_at: Option<Instant>,
-    published: Instant,
+    pace: Pace,
     pub(super) links: BTreeMap<LinkId, Link>,
     /// Peers whose links are past the hello.
     linked: BTreeSet<PeerName>,
@@ -166,7 +167,7 @@ impl Mesh {
             key: identity.key,
             raw: Arc::from([]),
             publish_at: None,
-            published: now,
+            pace: Pace::new(now),
             links: BTreeMap::new(),
             linked: BTreeSet::new(),
             topology: Topology::default(),
@@ -252,6 +253,10 @@ impl Mesh {
             self.me.addrs = addrs;
             self.me.mtu = container_mtu;
             self.touch(now);
+            // Where others may be found depends on what this host has itself.
+            for peer in self.others().map(|record| record.name).collect::<Vec<_>>() {
+                self.learn(peer, now);
+            }
         }
         self.settle(now);
     }
@@ -432,17 +437,13 @@ impl Mesh {
         self.publish_at.get_or_insert(at);
     }
 
-    /// Not before: each version goes to all peers, who take changes in at this pace.
     fn may_publish(&self) -> Instant {
-        match self.gossip.store().owners() {
-            0 | 1 => self.published,
-            peers => self.published + settle_time(peers),
-        }
+        self.pace.next(self.gossip.store().owners())
     }
 
     fn publish(&mut self, now: Instant) {
         self.publish_at = None;
-        self.published = now;
+        self.pace.publish(self.gossip.store().owners(), now);
         self.me.version += 1;
         let up = self.links.values().filter_map(|link| link.up.as_ref().map(|up| (link, up)));
         let mut links: BTreeMap<PeerName, RecordLink> = BTreeMap::new();

@@ -25,6 +25,7 @@ pub mod gossip;
 mod hello;
 pub mod link;
 pub mod links;
+mod pace;
 pub mod paths;
 pub mod probe;
 pub mod routes;

@@ -45,8 +45,8 @@ pub enum Offer {
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Store {
-    /// By bucket, then by owner, then in order of channel.
-    buckets: Vec<BTreeMap<PeerName, ThinVec<Arc<Entry>>>>,
+    /// By bucket: each owner in it, in order of name, with its entries in order of channel.
+    buckets: Vec<Vec<(PeerName, ThinVec<Arc<Entry>>)>>,
     sums: Vec<u64>,
     owners: usize,
     bytes: usize,
@@ -55,13 +55,7 @@ pub struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self {
-            buckets: vec![BTreeMap::new(); BUCKETS],
-            sums: vec![0; BUCKETS],
-            owners: 0,
-            bytes: 0,
-            aside: BTreeMap::new(),
-        }
+        Self { buckets: vec![Vec::new(); BUCKETS], sums: vec![0; BUCKETS], owners: 0, bytes: 0, aside: BTreeMap::new() }
     }
 }
 
@@ -69,6 +63,11 @@ impl Default for Store {
 fn bucket(owner: PeerName) -> usize {
     let hash = owner.bytes().iter().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193));
     ((hash ^ (hash >> 8) ^ (hash >> 16)) & 0xff) as usize
+}
+
+/// Where `owner` is in its bucket, or belongs.
+fn place<T>(bucket: &[(PeerName, T)], owner: PeerName) -> Result<usize, usize> {
+    bucket.binary_search_by_key(&owner, |(name, _)| *name)
 }
 
 fn find(entries: &[Arc<Entry>], channel: &str) -> Result<usize, usize> {
@@ -79,7 +78,8 @@ impl Store {
     /// Everything of `owner`, in order of channel.
     #[must_use]
     pub fn of(&self, owner: PeerName) -> &[Arc<Entry>] {
-        self.buckets[bucket(owner)].get(&owner).map_or(&[], ThinVec::as_slice)
+        let bucket = &self.buckets[bucket(owner)];
+        place(bucket, owner).map_or(&[], |at| bucket[at].1.as_slice())
     }
 
     /// One entry.
@@ -98,7 +98,7 @@ impl Store {
 
     /// All owners, in no order that means anything.
     pub fn names(&self) -> impl Iterator<Item = PeerName> {
-        self.buckets.iter().flat_map(BTreeMap::keys).copied()
+        self.buckets.iter().flatten().map(|(name, _)| *name)
     }
 
     /// All records, in no order that means anything.
@@ -114,7 +114,7 @@ impl Store {
 
     /// All entries, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.buckets.iter().flat_map(BTreeMap::values).flatten()
+        self.buckets.iter().flatten().flat_map(|(_, entries)| entries)
     }
 
     /// Owners held.
@@ -137,7 +137,7 @@ impl Store {
 
     /// What is in a bucket.
     pub fn bucket(&self, number: u8) -> impl Iterator<Item = &Arc<Entry>> {
-        self.buckets[usize::from(number)].values().flatten()
+        self.buckets[usize::from(number)].iter().flat_map(|(_, entries)| entries)
     }
 
     /// The bucket that the entries of `owner` are in.
@@ -149,16 +149,21 @@ impl Store {
     /// True when an entry of this store may be news. Stamps of two stores cannot be compared.
     #[must_use]
     pub fn may_be_news(&self, key: &Key, uid: PeerUid, stamp: Stamp) -> bool {
-        let held = self.of(key.owner).first().map(|e| e.uid);
-        if held.is_some_and(|held| held != uid) { key.channel == PEERS } else { self.newer(key, stamp) }
+        let of = self.of(key.owner);
+        let rival = of.first().is_some_and(|held| held.uid != uid);
+        if rival { key.channel == PEERS } else { self.newer_than(of, key, stamp) }
     }
 
     /// True when this stamp is newer than what is held, or kept aside, under `key`.
     #[must_use]
     pub fn newer(&self, key: &Key, stamp: Stamp) -> bool {
-        match self.get(key) {
-            Some(held) => stamp > held.stamp,
-            None => self.aside_stamp(key).is_none_or(|held| stamp > held),
+        self.newer_than(self.of(key.owner), key, stamp)
+    }
+
+    fn newer_than(&self, of: &[Arc<Entry>], key: &Key, stamp: Stamp) -> bool {
+        match find(of, &key.channel) {
+            Ok(at) => stamp > of[at].stamp,
+            Err(_) => self.aside_stamp(key).is_none_or(|held| stamp > held),
         }
     }
 
@@ -210,8 +215,14 @@ impl Store {
             return Offer::Full;
         }
         let (owner, number) = (entry.key.owner, bucket(entry.key.owner));
-        let of = self.buckets[number].entry(owner).or_default();
-        self.owners += usize::from(of.is_empty());
+        let bucket = &mut self.buckets[number];
+        let at = place(bucket, owner).unwrap_or_else(|at| {
+            self.owners += 1;
+            // Most have one entry, and thousands are held.
+            bucket.insert(at, (owner, ThinVec::with_capacity(1)));
+            at
+        });
+        let of = &mut bucket[at].1;
         self.bytes += entry.raw.len();
         self.sums[number] = self.sums[number].wrapping_add(entry.stamp.digest);
         match find(of, &entry.key.channel) {
@@ -228,7 +239,8 @@ impl Store {
     /// Takes out everything of `owner`.
     fn take(&mut self, owner: PeerName) -> ThinVec<Arc<Entry>> {
         let number = bucket(owner);
-        let Some(entries) = self.buckets[number].remove(&owner) else { return ThinVec::new() };
+        let Ok(at) = place(&self.buckets[number], owner) else { return ThinVec::new() };
+        let (_, entries) = self.buckets[number].remove(at);
         self.owners -= 1;
         for entry in &entries {
             self.bytes -= entry.raw.len();

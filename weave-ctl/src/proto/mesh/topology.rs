@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     entry::PeerRecord,
+    pace,
     routes::{self, Graph, Hop, Rivals},
     store::Store,
 };
@@ -27,7 +28,7 @@ pub fn settle_time(peers: usize) -> Duration {
 
 /// Time in which one that was just heard of should be reached: it is heard of before those who are linked to it tell so.
 fn patience(peers: usize) -> Duration {
-    settle_time(peers) * 4
+    pace::longest(peers) + settle_time(peers) * 4
 }
 
 /// See the head of this file.
@@ -90,7 +91,8 @@ impl Topology {
         changes.back.retain(|peer| store.restore(*peer));
         let graph = Graph::new(me, store.records());
         self.me = me.name;
-        let (alive, rivals) = routes::alive(me.uid, &graph);
+        let (mut alive, rivals) = routes::alive(me.uid, &graph);
+        alive.shrink_to_fit();
         let before = std::mem::replace(&mut self.alive, alive);
         self.rivals = rivals;
         self.lost.retain(|peer, _| find(&self.alive, *peer).is_none() && store.holds(*peer));
@@ -98,6 +100,7 @@ impl Topology {
             self.lost.entry(peer).or_insert(Lost { since: now, counts: false });
         }
         self.hops = routes::next_hops(&graph, self.lost.keys().copied());
+        self.hops.shrink_to_fit();
         self.find_lost(&before, patience(store.owners()), now, &mut changes);
         for peer in &changes.gone {
             self.lost.remove(peer);

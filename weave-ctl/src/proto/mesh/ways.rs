@@ -19,6 +19,7 @@ use weave_common::vxlan;
 
 use super::{
     entry::PeerRecord,
+    gossip::News,
     hello::COLLISION_SHOWN,
     links::{Mesh, MeshEvent},
     paths::{PathEvent, PathState, PeerFacts},
@@ -44,9 +45,9 @@ const HEARD_MAX: usize = 4;
 impl Mesh {
     /// Carries news between the parts of the mesh until all are quiet.
     pub(super) fn settle(&mut self, now: Instant) {
-        while let Some(entry) = self.gossip.poll_news() {
-            if entry.record().is_some() {
-                self.learn(entry.key.owner, now);
+        while let Some(News { entry, before }) = self.gossip.poll_news() {
+            if let Some(record) = entry.record() {
+                self.hear_record(record, before.as_ref().and_then(|before| before.record()), now);
             }
             self.heard(&entry);
         }
@@ -62,6 +63,21 @@ impl Mesh {
         }
         while let Some((to, bytes)) = self.paths.poll_probe() {
             self.out.push_back(Output::Probe { to, bytes });
+        }
+    }
+
+    /// A record came, in place of the one `before`.
+    fn hear_record(&mut self, record: &PeerRecord, before: Option<&PeerRecord>, now: Instant) {
+        if before.is_none_or(|before| !before.is_found_like(record)) {
+            return self.learn(record.name, now);
+        }
+        // Most tell of other links alone: what those change is computed for all records together.
+        self.topology.changed(self.gossip.store().owners(), now);
+        if self.discovery {
+            self.dialer.look(now, &mut self.rng);
+        }
+        if self.unsteady.contains(&record.name) {
+            self.refresh_way(record.name);
         }
     }
 

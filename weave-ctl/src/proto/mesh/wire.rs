@@ -12,6 +12,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_bytes::ByteBuf;
+use smol_str::SmolStr;
 
 use crate::proto::{
     cbor,
@@ -79,19 +80,24 @@ pub struct RingMessage {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
     /// Whose entry it is.
+    #[serde(rename = "o")]
     pub owner: PeerName,
     /// In which channel.
-    pub channel: String,
+    #[serde(rename = "c")]
+    pub channel: SmolStr,
 }
 
 /// How new an entry is; the highest wins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Stamp {
     /// Launches of the owner's store.
+    #[serde(rename = "i")]
     pub incarnation: u64,
     /// Changes in this incarnation.
+    #[serde(rename = "v")]
     pub version: u64,
     /// The first bytes of the signature: tells apart what one version should not have told apart, and sums up.
+    #[serde(rename = "d")]
     pub digest: u64,
 }
 

@@ -79,8 +79,8 @@ impl Keeper {
 
     /// What `peer` answered to question `id` of ours.
     pub(super) fn answer_of(&self, peer: PeerName, id: u64) -> Option<Option<String>> {
-        let (_, board) = self.boards.get(&peer)?;
-        let answer = board.answers.iter().find(|answer| answer.to == self.me.name && answer.id == id)?;
+        let answers = &self.boards.get(&peer)?.board().answers;
+        let answer = answers.iter().find(|answer| answer.to == self.me.name && answer.id == id)?;
         Some(answer.no.clone())
     }
 
@@ -116,10 +116,10 @@ impl Keeper {
 
     /// A peer with free space, the more the likelier.
     fn donor(&mut self, tried: &BTreeSet<PeerName>, peers: Peers<'_>) -> Option<PeerName> {
-        let able = self.boards.iter().filter(|(peer, (_, board))| {
-            board.free > 1 && !tried.contains(peer) && **peer != self.me.name && (peers.reached)(**peer)
+        let able = self.boards().filter(|(PeerId { name, .. }, board)| {
+            board.free > 1 && !tried.contains(name) && *name != self.me.name && (peers.reached)(*name)
         });
-        let able: Vec<(PeerName, u64)> = able.map(|(peer, (_, board))| (*peer, 1 << board.free.min(32))).collect();
+        let able: Vec<(PeerName, u64)> = able.map(|(peer, board)| (peer.name, 1 << board.free.min(32))).collect();
         let mut pick = self.rng.below(able.iter().map(|(_, weight)| weight).sum());
         able.into_iter()
             .find(|(_, weight)| {

@@ -70,8 +70,7 @@ impl Keeper {
     fn heirs(&self, peers: Peers<'_>) -> impl Iterator<Item = PeerId> {
         let owners = self.ring.as_ref().map(Ring::owners).unwrap_or_default();
         let stays = |board: &Board| board.asks.iter().all(|ask| !ask.what.is_of_leaving());
-        let others = self.boards.iter().filter(|(_, (_, board))| self.ring.is_some() && stays(board));
-        let others = others.map(|(name, (uid, _))| PeerId { name: *name, uid: *uid });
+        let others = self.boards().filter(|(_, board)| self.ring.is_some() && stays(board)).map(|(id, _)| id);
         let others = others.filter(|id| id.name != self.me.name && (peers.reached)(id.name));
         let able = others.filter(|id| !self.conflicts.contains_key(&id.name) && !self.outcast(*id));
         let mut able: Vec<PeerId> = able.collect();
@@ -84,7 +83,7 @@ impl Keeper {
     #[must_use]
     pub fn successor(&self, peers: Peers<'_>) -> PeerId {
         let owners = self.ring.as_ref().map(Ring::owners).unwrap_or_default();
-        let known = |id: &PeerId| self.boards.get(&id.name).is_some_and(|(uid, _)| *uid == id.uid);
+        let known = |id: &PeerId| self.boards.get(&id.name).is_some_and(|heard| heard.uid == id.uid);
         let able = owners.into_iter().filter(|id| *id == self.me || (known(id) && (peers.reached)(id.name)));
         able.filter(|id| !self.outcast(*id)).min().unwrap_or(self.me)
     }
@@ -114,8 +113,8 @@ impl Keeper {
     /// True while others that leave count on this peer: it said that it was willing, and they were not heard to have what
     /// they wait for; an answer that is under way would be lost with this peer.
     fn is_counted_on(&self, peers: Peers<'_>) -> bool {
-        let boards = self.boards.iter().filter(|(peer, _)| (peers.reached)(**peer));
-        let asks = boards.flat_map(|(peer, (_, board))| board.asks.iter().map(move |ask| (*peer, ask)));
+        let boards = self.boards().filter(|(peer, _)| (peers.reached)(peer.name));
+        let asks = boards.flat_map(|(peer, board)| board.asks.iter().map(move |ask| (peer.name, ask)));
         asks.filter(|(_, ask)| ask.to == self.me.name).any(|(peer, ask)| match ask.what {
             Want::Willing => self.answers.get(&(peer, ask.id)) == Some(&None),
             Want::Heir => true,

@@ -1,7 +1,10 @@
 //! What is told of this peer, and how often.
 
 use super::{
-    super::fixture::{NOW, ip, link, mesh},
+    super::{
+        fixture::{NOW, ip, link, mesh},
+        topology::settle_time,
+    },
     *,
 };
 

@@ -41,6 +41,10 @@ impl Questions {
             self.open.remove(0);
         }
         self.sequence += 1;
+        if self.open.is_empty() {
+            // Most are answered before there is another.
+            self.open.reserve_exact(1);
+        }
         self.open.push(Sent { sequence: self.sequence, at: now, to, size });
         self.sequence
     }

@@ -10,7 +10,7 @@ use super::{
     },
     *,
 };
-use crate::proto::io::{DialId, LinkId};
+use crate::proto::io::{DialId, LinkId, Underlay};
 
 /// The addresses of peer `n` that were told last.
 fn senders(mesh: &mut Mesh, n: u8) -> BTreeSet<Ipv4Addr> {
@@ -76,4 +76,32 @@ fn narrow_paths_are_told_of_peers_without_a_link() {
     one.handle_timeout(NOW + PUBLISH_AFTER + settle_time(2));
     assert_eq!(one.me.narrow, [(name(3), 1400)]);
     assert_eq!(one.record(name(1)).map(|record| &record.narrow), Some(&one.me.narrow));
+}
+
+#[test]
+fn an_address_that_this_host_gets_too_is_no_place_of_another() {
+    let (mut one, mut two, bridge) = (mesh(1), mesh(2), Ipv4Addr::new(172, 17, 0, 1));
+    two.set_underlay(&Underlay { addrs: vec![ip(2), bridge], mtu: 1500 }, 1450, NOW);
+    two.handle_timeout(NOW + PUBLISH_AFTER + settle_time(2));
+    link(&mut two, &mut one, (DialId(0), LinkId(1)), ip(2));
+    assert_eq!(one.paths.addresses(name(2)), BTreeSet::from([ip(2), bridge]));
+    one.set_underlay(&Underlay { addrs: vec![ip(1), bridge], mtu: 1500 }, 1450, NOW);
+    assert_eq!(one.paths.addresses(name(2)), BTreeSet::from([ip(2)]));
+}
+
+#[test]
+fn a_record_that_tells_of_other_links_alone_changes_no_address_and_one_of_another_address_does() {
+    let (mut one, mut two) = (mesh(1), mesh(2));
+    link(&mut two, &mut one, (DialId(0), LinkId(1)), ip(2));
+    while one.poll_event().is_some() {}
+    let mut record = one.record(name(2)).expect("a record").clone();
+    let hear = |one: &mut Mesh, record: &PeerRecord| {
+        let before = one.record(name(2)).cloned();
+        one.hear_record(record, before.as_ref(), NOW);
+        std::iter::from_fn(|| one.poll_event()).filter(|event| matches!(event, MeshEvent::Senders(..))).count()
+    };
+    record.links.clear();
+    assert_eq!(hear(&mut one, &record), 0);
+    record.addrs.push(ip(9));
+    assert_eq!(hear(&mut one, &record), 1);
 }

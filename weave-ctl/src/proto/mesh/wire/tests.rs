@@ -98,9 +98,9 @@ fn bounds_hold() {
     assert_eq!(Message::decode(&news.encode()), Err(WireError::TooLong("news")));
     let list = List { buckets: vec![], items: vec![(key(1), STAMP); LIST_MAX + 1], more: false };
     assert_eq!(Message::decode(&Message::List(list).encode()), Err(WireError::TooLong("items")));
-    let long = Message::Want(vec![Key { channel: "x".repeat(CHANNEL_MAX + 1), ..key(1) }]);
+    let long = Message::Want(vec![Key { channel: "x".repeat(CHANNEL_MAX + 1).into(), ..key(1) }]);
     assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
-    let long = Message::News(vec![(Key { channel: "x".repeat(CHANNEL_MAX + 1), ..key(1) }, PeerUid(7), STAMP)]);
+    let long = Message::News(vec![(Key { channel: "x".repeat(CHANNEL_MAX + 1).into(), ..key(1) }, PeerUid(7), STAMP)]);
     assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
     let deep = [vec![0x81; 100_000], vec![0x00]].concat();
     assert!(matches!(Message::decode(&deep), Err(WireError::Malformed(_))));
