@@ -22,11 +22,14 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
 use serde_bytes::ByteBuf;
 
 use super::{
     entry::{Content, Entry, Opener, PEERS},
     store::{Offer, Store},
+    topology::settle_time,
     wire::{BUCKETS, ENTRIES_MAX, Entries, Key, LIST_MAX, List, Message, Stamp, Told, WireError, clean},
 };
 use crate::proto::{
@@ -42,7 +45,7 @@ use crate::proto::{
 pub const FANOUT: usize = 6;
 /// Time in which news gathers.
 pub const PAUSE: Duration = Duration::from_millis(50);
-/// Time between two comparisons, on average.
+/// Time between two comparisons, on average; in a large mesh two [`settle_time`]s, where that is longer.
 pub const COMPARE: Duration = Duration::from_secs(3);
 /// The same within [`BUSY`] after news.
 pub const COMPARE_BUSY: Duration = Duration::from_secs(1);
@@ -169,10 +172,12 @@ impl Gossip {
         queue::pop(&mut self.news)
     }
 
-    /// A link is past its hello: compare at once.
-    pub fn link_up(&mut self, link: LinkId, now: Instant) {
+    /// A link is past its hello: whoever `dialled` compares at once, which is for both.
+    pub fn link_up(&mut self, link: LinkId, dialled: bool, now: Instant) {
         self.links.insert(link, Budget { left: ANSWERS_MAX, at: now });
-        self.out.push_back((link, Message::Sum(self.store.sum())));
+        if dialled {
+            self.out.push_back((link, Message::Sum(self.store.sum())));
+        }
     }
 
     /// A link is gone.
@@ -206,7 +211,7 @@ impl Gossip {
             self.fresh.insert(entry.key.clone(), from);
             self.flush_at.get_or_insert(now + PAUSE);
             self.busy_until = now + BUSY;
-            self.compare_at = self.compare_at.min(now + COMPARE_BUSY);
+            self.compare_at = self.compare_at.min(now + self.pause(COMPARE_BUSY));
             if from.is_some() {
                 self.news.push_back(News { entry, before });
             }
@@ -352,7 +357,7 @@ impl Gossip {
     }
 
     fn list(&mut self, link: LinkId, list: &List) {
-        let theirs: BTreeMap<&Key, Stamp> = list.items.iter().map(|(key, stamp)| (key, *stamp)).collect();
+        let theirs: IndexMap<&Key, Stamp, FixedState> = list.items.iter().map(|(key, stamp)| (key, *stamp)).collect();
         let listed: BTreeSet<u8> = list.buckets.iter().copied().collect();
         let of_listed = |key: &Key| listed.contains(&Store::bucket_of(key.owner));
         let want = theirs.iter().filter(|(key, stamp)| key.owner != self.me && self.store.newer(key, **stamp));
@@ -395,7 +400,7 @@ impl Gossip {
         }
         if self.compare_at <= now {
             let mean = if now < self.busy_until { COMPARE_BUSY } else { COMPARE };
-            self.compare_at = now + self.rng.jitter(mean);
+            self.compare_at = now + self.rng.jitter(self.pause(mean));
             if let Some(link) = self.pick(1).first() {
                 self.out.push_back((*link, Message::Sum(self.store.sum())));
             }
@@ -407,6 +412,11 @@ impl Gossip {
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
         self.flush_at.map_or(self.compare_at, |at| at.min(self.compare_at))
+    }
+
+    /// Time between two comparisons: in a large mesh much is on its way as news, which takes as long to be told.
+    fn pause(&self, least: Duration) -> Duration {
+        least.max(settle_time(self.store.owners()) * 2)
     }
 
     fn flush(&mut self) {

@@ -190,14 +190,17 @@ impl Mesh {
         let version = hello.max_version.min(wire::VERSIONS.1);
         let order = (nonces.0.min(nonces.1), nonces.0.max(nonces.1));
         let (peer, uid, incarnation) = (record.name, record.uid, record.incarnation);
+        let dialled = link.outbound();
         link.up = Some(Up { peer, uid, incarnation, order, version, data });
+        let due = link.poll_timeout();
+        self.look_at_links(due);
         self.dialer.identified(id, peer, now, &mut self.rng);
         self.collisions.remove(&peer);
         self.ended.remove(&peer);
         self.log(Severity::Info, format!("link to {peer} ({}) at {remote} is up", record.nickname));
         // Whoever stands at the other end lives: another store of that name does not keep it out.
         self.gossip.introduce(id, entry, &|_, _| false, now);
-        self.gossip.link_up(id, now);
+        self.gossip.link_up(id, dialled, now);
         self.learn(peer, now);
         self.paths.observed(peer, data, now);
         self.relink(now);

@@ -16,9 +16,10 @@ use weave_common::vxlan;
 
 use super::{
     dialer::{Around, Dialer},
+    doubts::Doubts,
     entry::{ADDRS_MAX, NARROW_MAX, Opener, PeerRecord, RECORD_LINKS_MAX, RecordLink, sign_record},
     gossip::Gossip,
-    link::{Link, Need},
+    link::Link,
     pace::Pace,
     paths::Paths,
     topology::Topology,
@@ -95,6 +96,8 @@ pub struct Mesh {
     pub(super) publish_at: Option<Instant>,
     pace: Pace,
     pub(super) links: BTreeMap<LinkId, Link>,
+    /// No link needs anything before.
+    pub(super) links_due: Option<Instant>,
     /// Peers whose links are past the hello.
     linked: BTreeSet<PeerName>,
     pub(super) gossip: Gossip,
@@ -107,6 +110,7 @@ pub struct Mesh {
     pub(super) unsteady: BTreeSet<PeerName>,
     /// Peers that ended their last link themselves: when, and the version of their record then.
     pub(super) ended: BTreeMap<PeerName, (Instant, (u64, u64))>,
+    pub(super) doubts: Doubts,
     pub(super) heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>>,
     /// Straight paths on which less passes than both hosts take.
     pub(super) narrow: BTreeMap<PeerName, u32>,
@@ -169,12 +173,14 @@ impl Mesh {
             publish_at: None,
             pace: Pace::new(now),
             links: BTreeMap::new(),
+            links_due: None,
             linked: BTreeSet::new(),
             topology: Topology::default(),
             ways,
             worked: BTreeMap::new(),
             unsteady: BTreeSet::new(),
             ended: BTreeMap::new(),
+            doubts: Doubts::default(),
             heard_from,
             narrow: BTreeMap::new(),
             dialer,
@@ -306,6 +312,7 @@ impl Mesh {
         let (min_version, max_version) = wire::VERSIONS;
         let proof = super::entry::hello_proof(&self.key, &binding, link.outbound());
         let (nonce, entry) = (link.nonce, self.raw.to_vec());
+        self.look_at_links(link.poll_timeout());
         self.links.insert(id, link);
         let hello = Hello { min_version, max_version, features: Vec::new(), nonce, entry, proof };
         self.send(id, &Message::Hello(Box::new(hello)));
@@ -331,6 +338,7 @@ impl Mesh {
         let lost = peer.filter(|p| !self.linked.contains(p));
         self.dialer.closed(id, lost, now.since(link.since), reason, now, &mut self.rng);
         if let Some(peer) = lost {
+            self.doubts.unlinked(peer);
             self.log(Severity::Info, format!("link to {peer} at {} is gone: {reason}", link.remote));
             self.refresh_way(peer);
             if self.discovery {
@@ -353,7 +361,8 @@ impl Mesh {
     pub fn frame(&mut self, id: LinkId, bytes: &[u8], now: Instant) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.heard = now;
-        let up = link.up.is_some();
+        let from = link.up.as_ref().map(|up| up.peer);
+        let up = from.is_some();
         match Message::decode(bytes) {
             Ok(message) => self.message(id, up, message, now),
             Err(error) if up => {
@@ -363,6 +372,9 @@ impl Mesh {
             Err(error) => self.close(id, &format!("the other side sent {error}"), now),
         }
         self.settle(now);
+        if let Some(from) = from {
+            self.relay_spoke(from);
+        }
     }
 
     fn message(&mut self, id: LinkId, up: bool, message: Message, now: Instant) {
@@ -390,37 +402,6 @@ impl Mesh {
         self.settle(now);
     }
 
-    /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        for id in self.links.keys().copied().collect::<Vec<_>>() {
-            match self.links.get_mut(&id).map_or(Need::Nothing, |link| link.need(now)) {
-                Need::Nothing => {}
-                Need::Close(reason) => self.close(id, &reason, now),
-                Need::Ping => self.send(id, &Message::Ping),
-            }
-        }
-        if self.publish_at.is_some_and(|at| at <= now) {
-            self.publish(now);
-        }
-        self.gossip.handle_timeout(now);
-        self.paths.handle_timeout(now);
-        self.settle(now);
-    }
-
-    /// When [`Self::handle_timeout`] has something to do, and what.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        let links = self.links.values().map(|l| (l.poll_timeout(), "link"));
-        let others = [
-            self.dialer.poll_timeout(self.around()).map(|at| (at, "dial")),
-            self.topology.poll_timeout().map(|at| (at, "topology")),
-            self.paths.poll_timeout().map(|at| (at, "probe")),
-            self.publish_at.map(|at| (at, "record")),
-            Some((self.gossip.poll_timeout(), "gossip")),
-        ];
-        links.chain(others.into_iter().flatten()).min()
-    }
-
     pub(super) fn around(&self) -> Around<'_> {
         let others = self.gossip.store().owners().saturating_sub(1);
         Around {
@@ -441,9 +422,9 @@ impl Mesh {
         self.pace.next(self.gossip.store().owners())
     }
 
-    fn publish(&mut self, now: Instant) {
+    pub(super) fn publish(&mut self, now: Instant) {
         self.publish_at = None;
-        self.pace.publish(self.gossip.store().owners(), now);
+        self.pace.step(self.gossip.store().owners(), now);
         self.me.version += 1;
         let up = self.links.values().filter_map(|link| link.up.as_ref().map(|up| (link, up)));
         let mut links: BTreeMap<PeerName, RecordLink> = BTreeMap::new();

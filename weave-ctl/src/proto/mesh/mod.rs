@@ -3,7 +3,7 @@
 //! Rooms: `wire` (control messages), `entry` (what is gossiped, signed), `store` (what is held of it), `gossip` (how it
 //! spreads), `routes` (who reaches whom), `topology` (what the records amount to), `link` and `dialer` (links, and whom to
 //! connect to), `hello` (who may), `probe` and `paths` (whether data ports answer, how fast, up to which size), `ways`
-//! (straight or through others), `boards` (what other rooms say to those of other peers). They meet in [`Mesh`], in `links`.
+//! (straight or through others), `doubts` (whether those may), `boards` (what other rooms say to those of other peers). They meet in [`Mesh`], in `links`.
 //!
 //! Why not a gossip library. foca (SWIM) and chitchat (Scuttlebutt) are kept and free of IO or nearly so, and both assume
 //! that any member can send a datagram to any other: their failure detectors ping members at random, directly or through
@@ -18,6 +18,7 @@
 
 mod boards;
 pub mod dialer;
+mod doubts;
 pub mod entry;
 #[cfg(test)]
 mod fixture;
@@ -32,6 +33,7 @@ pub mod routes;
 mod status;
 pub mod store;
 pub mod topology;
+mod turns;
 mod ways;
 pub mod wire;
 

@@ -1,8 +1,8 @@
-//! How often a peer may tell a new version of its record.
+//! How often a peer tells a new version of its record, and works out who reaches whom.
 //!
-//! Each version goes to all peers, who take changes in once in [`settle_time`]: more often says nothing sooner. While a
-//! record goes on changing the pause is doubled, up to [`DOUBLINGS_MAX`] times, as OSPF's routers are throttled that
-//! originate the same link state again and again; once it rested for two pauses the next change is told at once.
+//! Each version goes to all peers, who take changes in once in [`settle_time`]: more often says nothing sooner. While there
+//! are changes again and again the pause is doubled, up to [`DOUBLINGS_MAX`] times, as OSPF's routers throttle both the
+//! origination of a link state and the computation of shortest paths; after a rest of two pauses the next one is at once.
 
 use std::time::Duration;
 
@@ -12,35 +12,35 @@ use crate::proto::time::Instant;
 /// Most doublings of the pause.
 pub(super) const DOUBLINGS_MAX: u32 = 2;
 
-/// Longest time for which a change may wait to be told.
+/// The longest pause.
 #[must_use]
 pub(super) fn longest(peers: usize) -> Duration {
     settle_time(peers) * (1 << DOUBLINGS_MAX)
 }
 
 /// See the head of this file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pace {
-    published: Instant,
+    last: Instant,
     doublings: u32,
 }
 
 impl Pace {
-    /// Nothing was told yet.
+    /// The last one was now.
     pub(super) fn new(now: Instant) -> Self {
-        Self { published: now, doublings: 0 }
+        Self { last: now, doublings: 0 }
     }
 
-    /// When the next version may be told, in a mesh of `peers`.
+    /// When the next one may be, in a mesh of `peers`.
     pub(super) fn next(&self, peers: usize) -> Instant {
-        self.published + self.pause(peers)
+        self.last + self.pause(peers)
     }
 
-    /// A version is told.
-    pub(super) fn publish(&mut self, peers: usize, now: Instant) {
-        let rested = now >= self.published + self.pause(peers) * 2;
+    /// One is now.
+    pub(super) fn step(&mut self, peers: usize, now: Instant) {
+        let rested = now >= self.last + self.pause(peers) * 2;
         self.doublings = if rested { 0 } else { (self.doublings + 1).min(DOUBLINGS_MAX) };
-        self.published = now;
+        self.last = now;
     }
 
     fn pause(&self, peers: usize) -> Duration {

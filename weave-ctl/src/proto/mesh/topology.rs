@@ -1,6 +1,7 @@
 //! What the records of all peers amount to: who is reached, how packets travel, whose names collide.
 //!
-//! Computed from the records as a whole, a while after they changed: with many peers many change at once.
+//! Computed from the records as a whole, a while after they changed, and less often while they go on changing ([`super::pace`]):
+//! with many peers many change at once.
 //! A peer that no path of links reaches is dropped after [`GRACE`]; what it owns in the ring stays.
 //! Bounds: as many peers as [`super::store`] holds; one computation in [`settle_time`].
 
@@ -8,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     entry::PeerRecord,
-    pace,
+    pace::{self, Pace},
     routes::{self, Graph, Hop, Rivals},
     store::Store,
 };
@@ -28,7 +29,7 @@ pub fn settle_time(peers: usize) -> Duration {
 
 /// Time in which one that was just heard of should be reached: it is heard of before those who are linked to it tell so.
 fn patience(peers: usize) -> Duration {
-    pace::longest(peers) + settle_time(peers) * 4
+    pace::longest(peers) * 2
 }
 
 /// See the head of this file.
@@ -43,6 +44,7 @@ pub struct Topology {
     rivals: Rivals,
     lost: BTreeMap<PeerName, Lost>,
     due: Option<Instant>,
+    pace: Pace,
     /// When the next of those lost counts as such, or is forgotten.
     lost_due: Option<Instant>,
 }
@@ -69,7 +71,7 @@ pub struct Changes {
 impl Topology {
     /// Records changed: compute soon.
     pub fn changed(&mut self, peers: usize, now: Instant) {
-        self.due.get_or_insert(now + settle_time(peers));
+        self.due.get_or_insert((now + settle_time(peers)).max(self.pace.next(peers)));
     }
 
     /// When to compute.
@@ -84,9 +86,17 @@ impl Topology {
         self.poll_timeout().is_some_and(|at| at <= now)
     }
 
+    /// Records changed since the last computation.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.due.is_some()
+    }
+
     /// Computes everything from what is held.
     pub fn compute(&mut self, me: &PeerRecord, store: &mut Store, now: Instant) -> Changes {
-        self.due = None;
+        if self.due.take().is_some() {
+            self.pace.step(store.owners(), now);
+        }
         let mut changes = Changes { back: self.find_back(me, store), ..Changes::default() };
         changes.back.retain(|peer| store.restore(*peer));
         let graph = Graph::new(me, store.records());

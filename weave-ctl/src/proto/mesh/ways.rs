@@ -4,8 +4,8 @@
 //! straight, while the peer's data port answers
 //! else straight as before, where the peer's host ended its last link, and nothing was heard of the peer since: that host
 //!      was there, so its controller is gone alone
-//! else through the first hop of established links, or of the last that a peer told of of which nobody hears any more: its
-//!      controller may be gone alone, and its kernel go on
+//! else through the first hop of established links, unless its word may be old ([`super::doubts`]), or of the last that a
+//!      peer told of of which nobody hears any more: its controller may be gone alone, and its kernel go on
 //! else straight, where that ever worked
 //! else as before
 //! else straight to the first address it tells: better than nowhere
@@ -139,6 +139,10 @@ impl Mesh {
             }
             PathEvent::Up(peer) | PathEvent::Down(peer) | PathEvent::Changed(peer) => peer,
         };
+        match event {
+            PathEvent::Down(_) => self.doubts.fell(peer, now),
+            _ => self.doubts.over(peer),
+        }
         if let (PathEvent::Up(_), Some(direct)) = (&event, self.paths.direct(peer)) {
             self.log(Severity::Info, format!("data port {} of {peer} answers", direct.remote));
         }
@@ -175,6 +179,7 @@ impl Mesh {
             // Packets may come from there still, until the way to it is forgotten too.
             self.heard_from.entry(peer).or_default().extend(self.paths.addresses(peer));
             self.paths.remove_peer(peer);
+            self.doubts.over(peer);
             self.unsteady.remove(&peer);
             self.narrow.remove(&peer);
             self.log(Severity::Info, format!("peer {peer} is forgotten: no path of links reached it"));
@@ -203,6 +208,7 @@ impl Mesh {
     pub(super) fn refresh_way(&mut self, peer: PeerName) {
         let before = self.ways.get(&peer).map(|way| way.tunnel);
         let way = self.way(peer, before);
+        self.ask_relay(peer);
         let works = self.paths.direct(peer).is_some();
         let last = self.last_that_worked(peer);
         // Where nothing else ever was seen to work, what is kept is the first way, whatever links do.
@@ -271,7 +277,7 @@ impl Mesh {
             return Some(straight);
         }
         let hop = self.topology.hop(peer).filter(|_| before.is_none() || self.is_down(peer));
-        if let Some(hop) = hop
+        if let Some(hop) = hop.filter(|hop| !self.is_doubted(hop.via, peer))
             && let Some(first) = self.straight(hop.via, !self.topology.reached(peer))
         {
             let path_mtu = match (hop.path_mtu, first.path_mtu) {

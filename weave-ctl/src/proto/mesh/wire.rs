@@ -77,7 +77,7 @@ pub struct RingMessage {
 }
 
 /// What an entry is filed under.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// Whose entry it is.
     #[serde(rename = "o")]

@@ -45,8 +45,8 @@ impl Mesh {
     fn link(&mut self, a: usize, b: usize) {
         let id = LinkId(self.links.len() as u64);
         self.links.push((a, b));
-        self.peers[a - 1].link_up(id, at(self.now));
-        self.peers[b - 1].link_up(id, at(self.now));
+        self.peers[a - 1].link_up(id, true, at(self.now));
+        self.peers[b - 1].link_up(id, false, at(self.now));
     }
 
     fn run(&mut self, millis: u64) {
@@ -311,7 +311,7 @@ fn comparisons_are_answered_at_a_bounded_rate() {
 #[test]
 fn what_was_kept_aside_of_a_forgotten_peer_is_news_when_it_comes_back() {
     let mut gossip = Gossip::new(name(1), vec!["board"], Arc::new(Verify), Rng::new([1; 32]), at(0));
-    gossip.link_up(LinkId(0), at(0));
+    gossip.link_up(LinkId(0), true, at(0));
     let board = Verify.open(&sign(&key(2, 0), name(2), "board", (1, 1), vec![7])).unwrap();
     gossip.introduce(LinkId(0), entry(&record(2, 1, &[])), ANYBODY, at(0));
     gossip.introduce(LinkId(0), Arc::clone(&board), ANYBODY, at(0));

@@ -1,3 +1,5 @@
+//! How long a changed record waits to be told.
+
 use super::*;
 
 const PEERS: usize = 1000;
@@ -14,7 +16,7 @@ fn a_record_that_goes_on_changing_is_told_less_and_less_often_up_to_a_bound() {
     let mut pauses = Vec::new();
     for _ in 0..5 {
         now = pace.next(PEERS);
-        pace.publish(PEERS, now);
+        pace.step(PEERS, now);
         pauses.push(paused(&pace, now));
     }
     assert_eq!(pauses, [2, 4, 4, 4, 4]);
@@ -25,10 +27,10 @@ fn a_record_that_goes_on_changing_is_told_less_and_less_often_up_to_a_bound() {
 fn one_that_rested_is_told_at_once() {
     let mut pace = Pace::new(Instant::default());
     let now = pace.next(PEERS);
-    pace.publish(PEERS, now);
+    pace.step(PEERS, now);
     let later = now + settle_time(PEERS) * 4;
     assert!(pace.next(PEERS) <= later);
-    pace.publish(PEERS, later);
+    pace.step(PEERS, later);
     assert_eq!(paused(&pace, later), 1);
 }
 
@@ -36,6 +38,6 @@ fn one_that_rested_is_told_at_once() {
 fn alone_nothing_waits() {
     let now = Instant::default();
     let mut pace = Pace::new(now);
-    pace.publish(1, now);
+    pace.step(1, now);
     assert_eq!(pace.next(1), now);
 }

@@ -47,6 +47,8 @@ struct Queue {
     /// Everything granted so far is paid by then. It may lie ahead of now by the slack.
     paid: Instant,
     deadlines: BTreeSet<(Instant, PeerName)>,
+    /// The first deadline: it is asked for at every input, and finding it among thousands costs.
+    next: Option<Instant>,
 }
 
 impl Lane {
@@ -67,12 +69,16 @@ impl Default for Lanes {
 impl Lanes {
     /// Puts `peer` into a lane.
     pub(super) fn insert(&mut self, (lane, at): (Lane, Instant), peer: PeerName) {
-        self.0[lane as usize].deadlines.insert((at, peer));
+        let queue = &mut self.0[lane as usize];
+        queue.deadlines.insert((at, peer));
+        queue.next = Some(queue.next.map_or(at, |next| next.min(at)));
     }
 
     /// Takes `peer` out of a lane again.
     pub(super) fn remove(&mut self, (lane, at): (Lane, Instant), peer: PeerName) {
-        self.0[lane as usize].deadlines.remove(&(at, peer));
+        let queue = &mut self.0[lane as usize];
+        queue.deadlines.remove(&(at, peer));
+        queue.look(at);
     }
 
     /// Takes a peer whose turn it is. Its lane must be charged, whatever the turn did: that ends a loop of turns.
@@ -80,7 +86,9 @@ impl Lanes {
         Lane::ALL.into_iter().find_map(|lane| {
             let queue = &mut self.0[lane as usize];
             queue.ready().filter(|ready| *ready <= now)?;
-            queue.deadlines.pop_first().map(|(_, peer)| (lane, peer))
+            let (at, peer) = queue.deadlines.pop_first()?;
+            queue.look(at);
+            Some((lane, peer))
         })
     }
 
@@ -98,12 +106,19 @@ impl Lanes {
 
 impl Queue {
     fn new(cost: Duration, burst: u32) -> Self {
-        Self { cost, slack: cost * (burst - 1), paid: Instant::default(), deadlines: BTreeSet::new() }
+        Self { cost, slack: cost * (burst - 1), paid: Instant::default(), deadlines: BTreeSet::new(), next: None }
     }
 
     fn ready(&self) -> Option<Instant> {
         let gate = Instant::from_start(self.paid.since_start().saturating_sub(self.slack));
-        self.deadlines.first().map(|(at, _)| gate.max(*at))
+        self.next.map(|at| gate.max(at))
+    }
+
+    /// The deadline `at` is gone.
+    fn look(&mut self, at: Instant) {
+        if self.next == Some(at) {
+            self.next = self.deadlines.first().map(|(at, _)| *at);
+        }
     }
 }
 

@@ -121,3 +121,21 @@ fn stores_that_are_gone_do_not_keep_each_other_alive() {
     }
     assert_eq!(topology.collisions().count(), 0);
 }
+
+#[test]
+fn what_changes_without_end_is_computed_less_and_less_often_up_to_a_bound() {
+    let mut store = holding(&[record(2, 1, &[1, 3]), record(3, 1, &[2])]);
+    let (me, mut topology, peers) = (record(1, 1, &[2]), Topology::default(), store.owners());
+    let (mut now, mut pauses) = (at(10), Vec::new());
+    for _ in 0..5 {
+        topology.changed(peers, now);
+        let due = topology.poll_timeout().expect("it is computed");
+        pauses.push(due.since(now).as_nanos() / settle_time(peers).as_nanos());
+        topology.compute(&me, &mut store, due);
+        now = due;
+    }
+    assert_eq!(pauses, [1, 1, 2, 4, 4]);
+    let rested = at(20);
+    topology.changed(peers, rested);
+    assert_eq!(topology.poll_timeout(), Some(rested + settle_time(peers)));
+}
