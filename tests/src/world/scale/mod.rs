@@ -109,6 +109,14 @@ impl Stage<'_> {
         Some(self.world.now().since(start))
     }
 
+    /// Lets time pass. Each step may take as many events as the World allows: in a minute of thousands of nodes there are more.
+    fn pass(&mut self, time: Duration) {
+        let end = self.world.now() + time;
+        while self.world.now() < end {
+            self.world.run(STEP.min(end.since(self.world.now())));
+        }
+    }
+
     fn launch(&mut self, id: HostId, known: HostId) {
         let others = 2 + self.world.pick(2);
         let mut any = || 1 + HostId::try_from(self.world.pick(u64::from(known))).unwrap_or(0);
@@ -126,13 +134,13 @@ impl Stage<'_> {
         let all = usize::from(self.nodes) * usize::from(self.nodes - 1);
         self.report.gathered = self.until(STEP, |world| world.meter().tunnels() == all);
         self.tell("all know all");
-        self.world.run(CALM.max(CALM_EACH * u32::from(self.nodes)));
+        self.pass(CALM.max(CALM_EACH * u32::from(self.nodes)));
         self.tell("calm");
     }
 
     fn idle(&mut self) {
         self.world.meter.reset();
-        self.world.run(IDLE);
+        self.pass(IDLE);
         self.report.idle = Cost::of(&self.world, IDLE);
         let links = (1..=self.nodes).map(|id| self.world.links(id));
         self.report.links = report::Spread::of(links);
@@ -158,7 +166,7 @@ impl Stage<'_> {
         });
         (self.report.join, self.report.newcomer) = (known, knows);
         let left = WINDOW.saturating_sub(self.world.now().since(start));
-        self.world.run(left);
+        self.pass(left);
         self.report.joined = Cost::of(&self.world, self.world.now().since(start));
         let [known, knows] = [known, knows].map(report::time);
         let what = format!("a node joined: known everywhere after {known}, knows everybody after {knows}");
@@ -209,7 +217,7 @@ impl Stage<'_> {
         self.report.cut = self.until_known(&samples, |id| sides(nodes, id));
         self.tell("a cut of half is known");
         let left = CUT.saturating_sub(self.world.now().since(start));
-        self.world.run(left);
+        self.pass(left);
         self.world.heal();
         self.report.healed = self.until_known(&samples, |_| usize::from(nodes) - 1);
         self.tell("its healing is known");
