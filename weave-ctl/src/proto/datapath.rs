@@ -283,18 +283,10 @@ impl Datapath {
         ops.extend(gone(&have.endpoints, &want.endpoints).map(|addr| MapOp::DelEndpoint { addr }));
         ops.extend(removals);
         for op in &ops {
-            match op {
-                MapOp::PutEndpoint { .. }
-                | MapOp::DelEndpoint { .. }
-                | MapOp::PutRoute { .. }
-                | MapOp::DelRoute { .. } => {
-                    self.have.apply(op);
-                }
-                // As wanted, from now on.
-                MapOp::PutTunnel { .. }
-                | MapOp::DelTunnel { .. }
-                | MapOp::PutSender { .. }
-                | MapOp::DelSender { .. } => {}
+            // Tunnels and senders are as wanted from now on.
+            let tunnel = matches!(op, MapOp::PutTunnel { .. } | MapOp::DelTunnel { .. });
+            if !tunnel && !matches!(op, MapOp::PutSender { .. } | MapOp::DelSender { .. }) {
+                self.have.apply(op);
             }
         }
         ops

@@ -57,10 +57,12 @@ impl Mesh {
 
     /// Asks the neighbour that would relay to `peer` for a sign of life, if its word may be old.
     pub(super) fn ask_relay(&mut self, peer: PeerName) {
-        let Some(relay) = self.topology.hop(peer).map(|hop| hop.via) else { return };
-        if !self.is_doubted(relay, peer) {
+        // Of most peers the path works: their hops need not be looked up.
+        if !self.doubts.fell.contains_key(&peer) {
             return;
         }
+        let relay = self.topology.hop(peer).map(|hop| hop.via).filter(|relay| self.is_doubted(*relay, peer));
+        let Some(relay) = relay else { return };
         let waiting = self.doubts.asked.entry(relay).or_default();
         let first = waiting.is_empty();
         waiting.insert(peer);

@@ -196,8 +196,8 @@ impl Gossip {
     }
 
     fn hold(&mut self, entry: Arc<Entry>, from: Option<LinkId>, alive: Alive<'_>, now: Instant) -> Offer {
-        let stranger = self.store.of(entry.key.owner).is_empty();
-        let before = self.store.get(&entry.key).cloned();
+        let held = self.store.of(entry.key.owner);
+        let (stranger, before) = (held.is_empty(), held.iter().find(|held| held.key == entry.key).cloned());
         let offer = self.store.offer(Arc::clone(&entry), alive);
         if offer == Offer::New && stranger && from.is_some() {
             // What was kept aside of a forgotten peer is held again: news to those who read it.

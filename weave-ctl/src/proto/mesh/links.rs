@@ -341,9 +341,7 @@ impl Mesh {
             self.doubts.unlinked(peer);
             self.log(Severity::Info, format!("link to {peer} at {} is gone: {reason}", link.remote));
             self.refresh_way(peer);
-            if self.discovery {
-                self.dialer.look(now, &mut self.rng);
-            }
+            self.look_for_peers(now);
         }
         if peer.is_some() {
             self.touch(now);
@@ -414,12 +412,8 @@ impl Mesh {
 
     /// This peer's record changed: sign and tell it soon.
     pub(super) fn touch(&mut self, now: Instant) {
-        let at = (now + PUBLISH_AFTER).max(self.may_publish());
+        let at = (now + PUBLISH_AFTER).max(self.pace.next(self.gossip.store().owners()));
         self.publish_at.get_or_insert(at);
-    }
-
-    fn may_publish(&self) -> Instant {
-        self.pace.next(self.gossip.store().owners())
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
@@ -454,6 +448,13 @@ impl Mesh {
     pub(super) fn close(&mut self, id: LinkId, reason: &str, now: Instant) {
         self.out.push_back(Output::Close { link: id, reason: reason.to_owned() });
         self.remove_link(id, reason, now);
+    }
+
+    /// Somebody heard of may be worth an attempt, unless only targets are dialled.
+    pub(super) fn look_for_peers(&mut self, now: Instant) {
+        if self.discovery {
+            self.dialer.look(now, &mut self.rng);
+        }
     }
 
     pub(super) fn dial(&mut self, now: Instant) {

@@ -72,13 +72,16 @@ impl Mesh {
             return self.learn(record.name, now);
         }
         // Most tell of other links alone: what those change is computed for all records together.
-        self.topology.changed(self.gossip.store().owners(), now);
-        if self.discovery {
-            self.dialer.look(now, &mut self.rng);
-        }
+        self.records_changed(now);
         if self.unsteady.contains(&record.name) {
             self.refresh_way(record.name);
         }
+    }
+
+    /// Who reaches whom may be different, and there may be somebody to dial.
+    fn records_changed(&mut self, now: Instant) {
+        self.topology.changed(self.gossip.store().owners(), now);
+        self.look_for_peers(now);
     }
 
     /// The record of `peer` is new or changed.
@@ -91,10 +94,7 @@ impl Mesh {
         self.paths.set_peer(peer, PeerFacts { cookie, candidates, mtu }, now);
         self.tell_senders(peer);
         self.refresh_way(peer);
-        self.topology.changed(self.gossip.store().owners(), now);
-        if self.discovery {
-            self.dialer.look(now, &mut self.rng);
-        }
+        self.records_changed(now);
         if short_id == self.me.short_id && peer < self.me.name {
             self.choose_short_id(now);
         }
@@ -190,8 +190,8 @@ impl Mesh {
             self.heard_again(peer);
         }
         self.dialer.lost(&changes.lost.iter().copied().collect(), now, &mut self.rng);
-        if !changes.lost.is_empty() && self.discovery {
-            self.dialer.look(now, &mut self.rng);
+        if !changes.lost.is_empty() {
+            self.look_for_peers(now);
         }
         self.collisions.retain(|_, (_, at)| now.since(*at) < COLLISION_SHOWN);
         self.refresh_ways();
