@@ -15,6 +15,7 @@ use weave_tests::lab::{
     load::Load,
     traffic::within,
     underlay,
+    view::peer_name,
 };
 
 /// What is in the store's way beside its own schema.
@@ -284,5 +285,15 @@ fn unreachable_peers_are_tried_again_and_shown_with_the_reason() {
     // A launch with nobody to reach succeeds as well.
     lab.launch(3, &[&no_route.to_string()]).expect("launch");
     assert!(reason(lab.host(3), no_route, "unreachable"), "{}", lab.host(3).connections_text());
+    // So does a launch again, with all of them in the store: they are targets still, and shown with the reason.
+    host.kill().expect("kill");
+    let printed = host.weave(&["launch"]).expect("launch again with a target that cannot be resolved");
+    assert!(printed.starts_with(&peer_name(1)), "{printed}");
+    let listed = host.weave(&["status", "targets"]).expect("status");
+    let kept = |target: &str| listed.lines().any(|line| line == target);
+    assert!(kept(name) && targets.iter().all(|target| kept(target)), "{listed}");
+    assert!(eventually(SETTLED, resolved), "{}", shown());
+    let linked = || host.neighbours().is_ok_and(|all| all.contains(&peer_name(2)));
+    assert!(eventually(SETTLED, linked), "{}", shown());
     load.stop_whole().expect("traffic is not disturbed");
 }

@@ -1,4 +1,5 @@
-//! A member of the network that lies, repeats, floods and talks nonsense: nobody else's links, records or traffic change.
+//! A member of the network that lies, repeats, floods, talks nonsense, or is of another version: nobody else's links,
+//! records or traffic change.
 
 use std::{
     fs,
@@ -6,13 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use weave_ctl::proto::{
+    cbor,
+    election::{self, VOTERS_MAX, Vote},
+    io::LinkId,
+    ipam::board::{self, Board, EXCEPTIONS_MAX},
     mesh::{
-        entry::{RecordLink, hello_proof, sign, sign_record},
-        wire::{BUCKETS, Hello, Key, LIST_MAX, Message},
+        entry::{ADDRS_MAX, PeerRecord, RecordLink, hello_proof, sign, sign_record},
+        wire::{BUCKETS, Hello, Key, LIST_MAX, Message, VERSIONS},
     },
-    name::PeerName,
+    name::{PeerId, PeerName},
 };
 use weave_tests::lab::{
     Host, Lab, Plan, SETTLED, eventually,
@@ -66,6 +71,18 @@ impl Scene {
             assert_eq!(peer(host, there)["nickname"], format!("host-{there}"));
         }
         self.load.goes_on().expect("traffic goes on");
+    }
+
+    /// Host `n` tells of this word when asked for peers.
+    fn tells(&self, n: usize, word: &str) -> bool {
+        self.lab.host(n).json(&["status", "peers"]).is_ok_and(|all| all.to_string().contains(word))
+    }
+
+    /// Host 1 has a link to the peer by hand, and answers on it.
+    fn is_linked(&self, link: LinkId) {
+        assert!(self.lab.host(1).neighbours().expect("status").contains(&peer_name(9)));
+        self.member.say(link, &Message::Sum(1));
+        self.member.hear(link, SETTLED, |m| matches!(m, Message::Buckets(_))).expect("it is still answered");
     }
 
     /// The end of a test: nothing was lost, and a newcomer is welcome.
@@ -246,9 +263,135 @@ fn nonsense_in_messages_and_channels_is_kept_apart() {
         assert!(eventually(SETTLED, carried), "host {n} does not carry it along: {:?}", channel(lab.host(n), "future"));
     }
     // After all of that its own link is still there, too.
-    member.say(link, &Message::Sum(1));
-    member.hear(link, SETTLED, |m| matches!(m, Message::Buckets(_))).expect("it is still answered");
-    assert!(lab.host(1).neighbours().expect("status").contains(&peer_name(9)));
+    scene.is_linked(link);
+    scene.all_is_well();
+}
+
+/// Of a channel that every controller reads: what cannot be used of it, and how each is called.
+fn unusable(member: &Member, channel: &str) -> Vec<(Vec<u8>, &'static str)> {
+    let (shape, (long, bound)) = match channel {
+        board::CHANNEL => {
+            let exceptions = (0..=EXCEPTIONS_MAX).map(|_| Ipv4Addr::LOCALHOST).collect();
+            let board = Board { exceptions, ..Board::default() };
+            ("not a board: ", (board.encode(), "a board beyond its bounds"))
+        }
+        election::CHANNEL => {
+            let known = vec![PeerId::of_any_store(name(9)); VOTERS_MAX + 1];
+            let vote = Vote { known, ..Vote::new("10.32.0.0/12".parse().expect("a range"), Some(3)) };
+            ("not a vote: ", (vote.encode(), "a vote beyond its bounds"))
+        }
+        _ => {
+            let addrs = vec![Ipv4Addr::LOCALHOST; ADDRS_MAX + 1];
+            let record = PeerRecord { addrs, ..member.record.clone() };
+            ("a message that cannot be read (", (cbor::write(&record), "a message beyond the bound on addresses"))
+        }
+    };
+    // A number, the end of a list that never began, nothing.
+    let shapes = [&b"\x00"[..], b"\xff\xff", b""].map(|data| (data.to_vec(), shape));
+    shapes.into_iter().chain([(long, bound)]).collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_cannot_be_used_of_a_channel_is_counted_there_on_every_host_and_nowhere_else() {
+    let mut scene = Scene::new("lmbchan");
+    let link = scene.member.join(underlay(1)).expect("a link");
+    // What is said by somebody of whom nothing is known is held by nobody.
+    assert!(eventually(SETTLED, || scene.tells(2, "by-hand")), "host 2 does not hear of the peer by hand");
+    let channels = [board::CHANNEL, election::CHANNEL, PEERS];
+    for channel in channels {
+        for (count, (data, words)) in (1_u64..).zip(unusable(&scene.member, channel)) {
+            let version = scene.member.record.version + count;
+            scene.member.tell(link, vec![scene.member.own_entry(channel, version, data)]);
+            let said = format!("of {}: {words}", peer_name(9));
+            // Each has come everywhere before the next takes its place.
+            for host in [1, 2].map(|n| scene.lab.host(n)) {
+                let shown = || self::channel(host, channel).unwrap_or_default();
+                let counted = |c: &Value| {
+                    c["errors"] == count && c["last_error"].as_str().is_some_and(|last| last.starts_with(&said))
+                };
+                assert!(eventually(SETTLED, || counted(&shown())), "{}: {said}: {}", host.netns(), shown());
+            }
+        }
+    }
+    for host in [1, 2].map(|n| scene.lab.host(n)) {
+        let summary = host.weave(&["status"]).expect("status");
+        for name in channels {
+            let all = unusable(&scene.member, name);
+            let (_, last) = all.last().expect("some");
+            let row = format!("Channel: {name}: {} entries could not be used, the last: of ", all.len());
+            assert!(summary.contains(&format!("{row}{}: {last}", peer_name(9))), "{summary}");
+            let shown = channel(host, name).expect("the channel");
+            assert_eq!([&shown["known"], &shown["errors"]], [&json!(true), &json!(all.len())], "{shown}");
+        }
+        assert_eq!(summary.matches("entries could not be used").count(), channels.len(), "{summary}");
+    }
+    // Nothing is closed or held against the peer: what it says next that can be read is taken.
+    scene.is_linked(link);
+    scene.member.record.version += 100;
+    "mended".clone_into(&mut scene.member.record.nickname);
+    let record = scene.member.next_record();
+    scene.member.tell(link, vec![record]);
+    for n in [1, 2] {
+        assert!(eventually(SETTLED, || scene.tells(n, "mended")), "host {n} does not take what can be read again");
+    }
+    scene.all_is_well();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_field_that_no_version_knows_is_carried_along_and_the_others_are_used() {
+    let mut scene = Scene::new("lmbfield");
+    let near = scene.member.join(underlay(1)).expect("a link");
+    let far = scene.member.join(underlay(2)).expect("a link");
+    scene.member.record.short_id = 0x7abc;
+    "later".clone_into(&mut scene.member.record.nickname);
+    let record = scene.member.next_record_with("colour", &json!({ "deep": [1, "two", null, { "three": -3.5 }] }));
+    // Told to host 1 alone: what host 2 has of this version came by way of it.
+    scene.member.tell(near, vec![record.clone()]);
+    for n in [1, 2] {
+        assert!(eventually(SETTLED, || scene.tells(n, "later")), "host {n} does not take the record");
+        assert_eq!(peer(scene.lab.host(n), 9)["short_id"], 0x7abc);
+    }
+    for (n, link) in [(1, near), (2, far)] {
+        // The version before may be on its way still.
+        let same = || scene.member.ask(link, name(9)).is_ok_and(|held| held == record);
+        assert!(eventually(SETTLED, same), "host {n} holds something else than what was signed");
+    }
+    assert_eq!(channel(scene.lab.host(1), PEERS).expect("the channel")["errors"], 0);
+    scene.all_is_well();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn ranges_of_versions_that_overlap_are_welcome_and_others_are_named_in_the_refusal() {
+    let mut scene = Scene::new("lmbvers");
+    let (min, max) = VERSIONS;
+    for (oldest, newest) in [(0, min - 1), (max + 1, 9)] {
+        let link = scene.member.offer(underlay(1), (oldest, newest)).expect("a link");
+        let refusal = scene.member.refusal(link).expect("a refusal");
+        let both = format!("remote version range [{oldest},{newest}] is incompatible with ours [{min},{max}]");
+        assert_eq!(refusal, format!("{both}: upgrade the older one"));
+        assert!(scene.member.is_closed(link, SETTLED), "[{oldest},{newest}] is refused, and the link stays open");
+        assert!(!scene.tells(1, "by-hand"), "who is refused is held for a peer");
+        scene.nobody_else_is_disturbed();
+    }
+    for (oldest, newest) in [(0, max), (min, 7)] {
+        let nickname = format!("speaks-{oldest}-{newest}");
+        scene.member.record.version += 1;
+        scene.member.record.nickname.clone_from(&nickname);
+        let link = scene.member.offer(underlay(1), (oldest, newest)).expect("a link");
+        scene.member.hear(link, SETTLED, |m| matches!(m, Message::Hello(_))).expect("a hello");
+        for n in [1, 2] {
+            assert!(eventually(SETTLED, || scene.tells(n, &nickname)), "host {n} does not hear of {nickname}");
+        }
+        let linked = || scene.lab.host(1).neighbours().is_ok_and(|all| all.contains(&peer_name(9)));
+        assert!(!eventually(HARMLESS, || !linked()), "{}", scene.lab.host(1).connections_text());
+        scene.is_linked(link);
+        scene.nobody_else_is_disturbed();
+        scene.member.peer.close(link);
+        assert!(eventually(SETTLED, || !linked()), "{}", scene.lab.host(1).connections_text());
+    }
     scene.all_is_well();
 }
 

@@ -106,3 +106,38 @@ fn a_way_that_opens_is_found_and_outlives_the_relay() {
     let flow = flow.stop().expect("a count");
     assert_eq!(flow.duplicates, 0, "{flow:?}");
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_way_that_opens_is_found_also_when_the_relay_has_no_controller() {
+    // Who is forgotten is looked for by those alone whose operator named it: host 3 has both others as targets.
+    let plan = Plan::of("lmorphan", 3).containers(1).targets(|n| (1..n).collect());
+    let lab = Lab::meshed(plan.wires(&[(1, 2), (2, 3)])).expect("a Lab");
+    let all = lab.addresses().expect("addresses");
+    let mut everyone = Everyone::of(&all).expect("sockets");
+    everyone.reach_each_other(SETTLED).expect("everyone");
+    lab.host(1).wait_path(3, SETTLED, |p| p.is_through(2)).expect("a path through host 2");
+    let load = Load::start(&all[0], &all[2]).expect("traffic");
+    lab.host(2).kill().expect("kill");
+    sleep(BEYOND_GRACE);
+    for (here, there) in [(1, 3), (3, 1)] {
+        assert_eq!(lab.host(here).path(there).expect("status"), None, "host {there} is not forgotten by host {here}");
+    }
+    load.goes_on().expect("traffic goes on through the kernel of host 2");
+
+    lab.unblock(1, 3).expect("a wire");
+    for (here, there) in [(1, 3), (3, 1)] {
+        lab.host(here).wait_path(there, SETTLED * 3, Path::is_direct).expect("a direct path");
+    }
+    everyone.reach_each_other(RECOVERED).expect("everyone, host 2 by its kernel alone");
+    load.stop_whole().expect("all of it, once, on both ways");
+
+    // From now on nothing of host 2 is needed.
+    let flow = UdpFlow::start(&all[0].0, &all[2].0, all[2].1, 20, 100).expect("a flow");
+    lab.lose(2).expect("host 2 is gone");
+    everyone.reach_each_other_without(lab.host(2), RECOVERED).expect("hosts 1 and 3");
+    tcp(&all[0].0, &all[2].0, all[2].1, TRANSFER).expect("TCP to host 3");
+    tcp(&all[2].0, &all[0].0, all[0].1, TRANSFER).expect("TCP to host 1");
+    let flow = flow.stop().expect("a count");
+    assert!(flow.is_whole(), "packets between hosts 1 and 3 hang on host 2: {flow:?}");
+}

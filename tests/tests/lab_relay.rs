@@ -206,7 +206,10 @@ impl Network {
 
 fn put_tunnel(at: usize, to: usize, via: usize, remote: SocketAddrV4) -> MapOp {
     let short_id = u16::try_from(at).expect("small");
-    MapOp::PutTunnel { peer: peer(to), tunnel: TunnelTo { remote, short_id, via: peer(via), path_mtu: 0 } }
+    MapOp::PutTunnel {
+        peer: peer(to),
+        tunnel: TunnelTo { remote, short_id, via: peer(via), translated: false, path_mtu: 0 },
+    }
 }
 
 impl Drop for Network {

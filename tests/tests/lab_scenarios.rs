@@ -205,7 +205,21 @@ fn label(host: &Host, label: &str) -> String {
     found.unwrap_or_else(|| panic!("no {label} in\n{shown}")).to_owned()
 }
 
-/// 700_status_and_report: what `status` shows is what `report` holds.
+/// The graph that a host draws of two established peers, each a name and a nickname, in the order of names.
+fn draws(host: &Host, own: &str, peers: [(&str, &str); 2]) {
+    let node = |(name, nickname): (&str, &str)| {
+        let style = if name == own { ", peripheries=2" } else { "" };
+        format!("    \"{name}\" [label=\"{name}\\n{nickname}\"{style}];\n")
+    };
+    let edge = format!("    \"{}\" -- \"{}\" [style=solid];\n}}\n", peers[0].0, peers[1].0);
+    let all = peers.map(node).concat() + &edge;
+    let graph = || host.weave(&["report", "--graph"]).expect("report");
+    assert!(eventually(SETTLED, || graph().ends_with(&all)), "not\n{all}but\n{}", graph());
+    assert!(graph().starts_with("graph weave {\n    // Node: "), "{}", graph());
+    assert_eq!(graph().matches("label=").count(), peers.len(), "{}", graph());
+}
+
+/// 700_status_and_report: what `status` shows is what `report` holds, and what its graph draws.
 ///
 /// Left out: names in DNS and the version check.
 #[test]
@@ -254,4 +268,8 @@ fn wn_700_status_and_report() {
     let established = report(one)["connections"].as_array().cloned().unwrap_or_default();
     let established = established.into_iter().find(|c| c["state"] == "established").expect("a link");
     assert_eq!([&established["mtu"], &established["peer"]["name"]], [&json!(1450), &json!("00:00:00:00:00:02")]);
+    let second = text(&report(two)["nickname"]);
+    let peers = [("00:00:00:00:00:02", second.as_str()), ("8a:3e:3e:3e:3e:3e", "nicknamington")];
+    draws(one, "8a:3e:3e:3e:3e:3e", peers);
+    draws(two, "00:00:00:00:00:02", peers);
 }

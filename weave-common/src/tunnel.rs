@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Tunnel {
-    /// IPv4, UDP and VXLAN headers, ready but for lengths, checksum and source port.
+    /// IPv4, UDP and VXLAN headers, ready but for lengths, checksum and, unless it is set, the source port.
     pub outer: OuterHeader,
     /// Underlay device the packet leaves by.
     pub ifindex: u32,

@@ -27,7 +27,7 @@ pub const OUTER_TTL: u8 = 64;
 
 /// IPv4 (RFC 791), UDP (RFC 768) and VXLAN headers.
 ///
-/// Total length, UDP length and UDP source port are zero; the IPv4 checksum is that of the header with total length
+/// Total length and UDP length are zero, and so is the UDP source port, unless all packets have the same; the IPv4 checksum is that of the header with total length
 /// zero, so the kernel program adds the length to it (RFC 1624). The UDP checksum stays zero, as RFC 7348 asks.
 ///
 /// Aligned so that the programs copy it by words.
@@ -58,6 +58,20 @@ impl OuterHeader {
         let mut udp = [0; UDP_LEN];
         udp[2..4].copy_from_slice(&data_port.to_be_bytes());
         Self { ipv4, udp, vxlan: vxlan::header(vni, short_id) }
+    }
+
+    /// The same headers for packets that all leave from `port`.
+    #[must_use]
+    pub fn leaving_from(mut self, port: u16) -> Self {
+        self.udp[0..2].copy_from_slice(&port.to_be_bytes());
+        self
+    }
+
+    /// The UDP source port that all packets have; zero when each flow has its own.
+    #[must_use]
+    #[inline(always)]
+    pub const fn source_port(&self) -> u16 {
+        u16::from_be_bytes([self.udp[0], self.udp[1]])
     }
 }
 

@@ -27,15 +27,19 @@ pub struct Push {
 
 /// Completes `prepared` for an IP packet of `ip_len` bytes of the flow with `flow_hash`, between two containers.
 ///
-/// Lengths of a super-packet can exceed 16 bits by the headers' length; they are cut off, and set right for each
-/// segment by whoever segments it.
+/// The source port is the prepared one, if there is any, else made from the flow's hash. Lengths of a super-packet can
+/// exceed 16 bits by the headers' length; they are cut off, and set right for each segment by whoever segments it.
 #[must_use]
 #[inline(always)]
 pub fn headers(prepared: &OuterHeader, ip_len: u32, flow_hash: u32, source: Ip4, destination: Ip4) -> Push {
     let mut outer = *prepared;
     let total = (ip_len + (PUSH_LEN as u32)) as u16;
     let udp = total.wrapping_sub(IPV4_LEN as u16);
-    let port = PORT_FIRST + ((flow_hash ^ (flow_hash >> 16)) & PORT_MASK) as u16;
+    let of_flow = PORT_FIRST + ((flow_hash ^ (flow_hash >> 16)) & PORT_MASK) as u16;
+    let port = match outer.source_port() {
+        0 => of_flow,
+        prepared => prepared,
+    };
     let sum = u16::from_be_bytes([outer.ipv4[10], outer.ipv4[11]]);
     [outer.ipv4[2], outer.ipv4[3]] = total.to_be_bytes();
     [outer.ipv4[10], outer.ipv4[11]] = checksum::update(sum, 0, total).to_be_bytes();

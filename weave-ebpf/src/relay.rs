@@ -1,7 +1,7 @@
 //! From a peer to another: the outer header is rewritten towards the next hop, all else stays as it is.
 //!
 //! The packet is never decapsulated: the VXLAN header keeps the short id of the peer that encapsulated it, the UDP source
-//! port keeps the flow. The hop limit of the outer header bounds how far it goes, and no peer sends it back to where it
+//! port keeps the flow, unless the way on asks for another. The hop limit of the outer header bounds how far it goes, and no peer sends it back to where it
 //! came from.
 //!
 //! A packet with a UDP checksum is refused, because no peer makes one.
@@ -64,9 +64,10 @@ pub fn rewritten(header: &[u8; OUTER_UDP_LEN], to: &OuterHeader) -> [u8; REWRITE
         [DF, hop, address(12), address(14), address(16), address(18)],
     );
     let ([f0, f1], [h0, h1], [s0, s1], ip) = (DF.to_be_bytes(), hop.to_be_bytes(), sum.to_be_bytes(), &to.ipv4);
+    let [p0, p1] = if to.source_port() == 0 { [header[34], header[35]] } else { [to.udp[0], to.udp[1]] };
     [
-        f0, f1, h0, h1, s0, s1, ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19], header[34], header[35],
-        to.udp[2], to.udp[3],
+        f0, f1, h0, h1, s0, s1, ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19], p0, p1, to.udp[2],
+        to.udp[3],
     ]
 }
 

@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_bytes::ByteBuf;
+use serde_json::Value;
 use weave_ctl::proto::{
+    cbor,
     io::{Input, LinkId},
     key::SecretKey,
     mesh::{
@@ -98,9 +100,20 @@ impl Member {
     /// # Errors
     /// When it did not.
     pub fn join(&mut self, to: Ipv4Addr) -> Result<LinkId> {
+        let link = self.offer(to, VERSIONS)?;
+        self.hear(link, SETTLED, |m| matches!(m, Message::Hello(_))).context("wait for the other's hello")?;
+        Ok(link)
+    }
+
+    /// Dials a peer and says a hello that offers this range of versions of the protocol. What the other makes of it is
+    /// still to be heard.
+    ///
+    /// # Errors
+    /// When there is no link.
+    pub fn offer(&mut self, to: Ipv4Addr, (min_version, max_version): (u16, u16)) -> Result<LinkId> {
         let opened = self.peer.dial(to, SETTLED)?;
-        self.say(opened.link, &Message::Hello(Box::new(self.hello(&opened))));
-        self.hear(opened.link, SETTLED, |m| matches!(m, Message::Hello(_))).context("wait for the other's hello")?;
+        let hello = Hello { min_version, max_version, ..self.hello(&opened) };
+        self.say(opened.link, &Message::Hello(Box::new(hello)));
         Ok(opened.link)
     }
 
@@ -119,6 +132,21 @@ impl Member {
     pub fn next_record(&mut self) -> Vec<u8> {
         self.record.version += 1;
         sign_record(&self.key, &self.record)
+    }
+
+    /// The same with one more field, as a later version of the program may have it.
+    ///
+    /// # Panics
+    /// When the record has so many fields that its first byte does not count them.
+    pub fn next_record_with(&mut self, field: &str, value: &Value) -> Vec<u8> {
+        self.record.version += 1;
+        let mut data = cbor::write(&self.record);
+        // A map of fewer than 24 fields begins with one byte that counts them (RFC 8949, section 3.1).
+        assert!((0xa0..0xb7).contains(&data[0]), "a record is no small map: it begins with {:#x}", data[0]);
+        data[0] += 1;
+        data.extend(cbor::write(&field));
+        data.extend(cbor::write(value));
+        self.own_entry(PEERS, self.record.version, data)
     }
 
     /// An entry of its own in some channel, signed.

@@ -15,6 +15,12 @@ pub fn peer_name(n: usize) -> String {
     format!("00:00:00:00:00:{n:02x}")
 }
 
+/// How host `n` is shown to people: its name, and its nickname.
+#[must_use]
+pub fn shown_name(n: usize) -> String {
+    format!("{}(host-{n})", peer_name(n))
+}
+
 /// How packets of containers reach a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
@@ -79,6 +85,16 @@ impl Host {
                 self.weave(&["status", "peers"]).unwrap_or_else(|e| e.to_string())
             ),
         }
+    }
+
+    /// The link to host `n`, or the attempt at one, as `status connections` shows it; nothing while there is none.
+    ///
+    /// # Errors
+    /// When `status` fails.
+    pub fn connection(&self, n: usize) -> Result<Option<Value>> {
+        let all = self.json(&["status", "connections"])?;
+        let all = all.as_array().context("`status connections` is no list")?;
+        Ok(all.iter().find(|c| c["peer"]["name"] == peer_name(n).as_str()).cloned())
     }
 
     /// Packets that the kernel counted under this name.

@@ -8,6 +8,7 @@ use weave_common::{
     map::PROG_CONTAINER,
     route::Route,
 };
+use weave_ctl::shell::datapath::abi::Abi;
 
 use super::{
     Rig, Row, Verdict,
@@ -15,6 +16,7 @@ use super::{
         self, ANY_MAC, INNER_MTU, LOCAL_NET, LONG, LOST, NEIGHBOUR, NOWHERE, OVERHEAD, OWN, OWN_SECOND, PEER_UNDERLAY,
         REMOTE, SHORTEST, SHORTEST_IPV4, VACANT, arp, arp_reply, from_container,
     },
+    relay::of_one_port,
     same,
 };
 
@@ -27,6 +29,7 @@ pub(super) const CASES: &[Row] = &[
     ("container: ARP cut off at any length is malformed", arp_truncated),
     ("container: to a neighbour on this host", local),
     ("container: to a peer, every byte of it", encapsulated),
+    ("container: from one port to a peer, where the way asks for that", from_one_port),
     ("container: the largest packet fits, one byte more does not", too_big),
     ("container: a super-packet is measured by its segments", too_big_segments),
     ("container: a source that is not its own is refused", source_address),
@@ -44,7 +47,7 @@ fn run(rig: &Rig, frame: &[u8]) -> Result<super::Ran, String> {
 fn not_configured(rig: &mut Rig) -> Result<(), String> {
     for schema in [0, frames::CONFIG.schema + 1] {
         let config = weave_common::config::Config { schema, ..frames::CONFIG };
-        rig.config.set(0, weave_ctl::shell::datapath::abi::Abi(config), 0).map_err(|e| e.to_string())?;
+        rig.config.set(0, Abi(config), 0).map_err(|e| e.to_string())?;
         for frame in [from_container(OWN, REMOTE, 60), arp(1, OWN, REMOTE)] {
             run(rig, &frame)?.dropped_for(DropReason::NotConfigured)?;
         }
@@ -109,6 +112,15 @@ fn local(rig: &mut Rig) -> Result<(), String> {
     let sent = from_container(OWN, OWN_SECOND, 60);
     let frame = run(rig, &sent)?.redirected_as(Counter::Local, sent.len())?;
     same("to", &frame[..6], &Mac::of_container(OWN.0).0[..])
+}
+
+fn from_one_port(rig: &mut Rig) -> Result<(), String> {
+    let sent = from_container(OWN, REMOTE, 100);
+    let mut expected = run(rig, &sent)?.redirected_as(Counter::Encap, sent.len())?;
+    let tunnel = of_one_port(frames::tunnel());
+    rig.tunnels.insert(Abi(frames::PEER), Abi(tunnel), 0).map_err(|e| e.to_string())?;
+    expected[34..36].copy_from_slice(&frames::PROBE_PORT.to_be_bytes());
+    same("frame", &run(rig, &sent)?.redirected_as(Counter::Encap, sent.len())?, &expected)
 }
 
 fn encapsulated(rig: &mut Rig) -> Result<(), String> {

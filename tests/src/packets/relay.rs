@@ -23,6 +23,7 @@ use super::{
 pub(super) const CASES: &[Row] = &[
     ("relay: on to the next peer, every byte of it", relayed),
     ("relay: also what came to the controller's port", from_probe_port),
+    ("relay: from one port, where the way asks for that", from_one_port),
     ("relay: a fragment may not be made of it", df_is_set),
     ("relay: a stranger is refused", unknown_sender),
     ("relay: a packet that came for the last time is not sent on", ttl_end),
@@ -76,6 +77,21 @@ fn from_probe_port(rig: &mut Rig) -> Result<(), String> {
     let sent = packet.frame();
     let frame = run(rig, &sent)?.redirected_as(Counter::Relay, packet.inner.len())?;
     same("frame", &frame, &readdressed(&sent, 63))
+}
+
+/// `tunnel` for packets that all leave from the probes' port.
+pub(super) fn of_one_port(tunnel: Tunnel) -> Tunnel {
+    Tunnel { outer: tunnel.outer.leaving_from(PROBE_PORT), ..tunnel }
+}
+
+fn from_one_port(rig: &mut Rig) -> Result<(), String> {
+    put(rig, of_one_port(frames::far_tunnel()))?;
+    let packet = Underlay::data(FAR);
+    let sent = packet.frame();
+    let frame = run(rig, &sent)?.redirected_as(Counter::Relay, packet.inner.len())?;
+    let mut expected = readdressed(&sent, 63);
+    expected[34..36].copy_from_slice(&PROBE_PORT.to_be_bytes());
+    same("frame", &frame, &expected)
 }
 
 fn df_is_set(rig: &mut Rig) -> Result<(), String> {

@@ -23,7 +23,7 @@ use super::{
         self, ANY_MAC, FAR, FAR_PEER, FAR_PORT, INNER_MTU, NEIGHBOUR, NOWHERE, OWN, PROBE_PORT, REMOTE,
         STRANGER_UNDERLAY, Underlay, VACANT,
     },
-    relay::readdressed_to,
+    relay::{of_one_port, readdressed_to},
     same,
 };
 
@@ -38,6 +38,7 @@ pub(super) const CASES: &[Row] = &[
     ("xdp: lengths must agree", malformed),
     ("xdp: what no relay may send on is refused", refused),
     ("xdp: back out of the same device, every byte of it", transmitted),
+    ("xdp: from one port, where the way asks for that", from_one_port),
     ("xdp: out of another device, every byte of it", redirected),
     ("xdp: what the stack can do better passes untouched", left_to_the_stack),
     ("xdp: a tunnel that carried a packet says so", used),
@@ -316,6 +317,17 @@ fn transmitted(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
         put_tunnel(rig, FIRST.tunnel(place.first))?;
         sent_on(rig, place, &FIRST, Verdict::Transmit)
+    })
+}
+
+fn from_one_port(rig: &mut Rig) -> Result<(), String> {
+    inside(rig, |rig, place| {
+        put_tunnel(rig, of_one_port(FIRST.tunnel(place.first)))?;
+        let packet = Underlay::data(FAR);
+        let frame = run(rig, place, &packet)?.sent_as(Verdict::Transmit, Counter::Relay, packet.inner.len())?;
+        let mut expected = FIRST.left(&framed(&packet));
+        expected[34..36].copy_from_slice(&PROBE_PORT.to_be_bytes());
+        same("frame", &frame, &expected)
     })
 }
 

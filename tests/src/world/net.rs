@@ -3,13 +3,18 @@
 //! TCP (control) and UDP (data) are cut apart from each other, data one way at a time. A cut of TCP in either direction
 //! stalls a connection both ways, so it is kept for the pair. A host behind NAT can dial out and nobody can dial it. Its
 //! packets come from the router's address; those of its probes' port from a mapped port there, which leads back to that
-//! port. The data port is reached only where the router forwards it, under its own number.
+//! port for those to whom the host has sent from it within [`OPEN_FOR`]: from the very address and port that it sent to
+//! (RFC 4787 calls that address and port-dependent filtering). The data port is reached only where the router forwards
+//! it, under its own number.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
 };
+
+use weave_ctl::proto::time::Instant;
 
 use super::HostId;
 
@@ -23,6 +28,10 @@ pub const PROBE_PORT: u16 = CONTROL_PORT;
 pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 /// MTU in bytes of hosts and paths without a limit.
 pub const MTU: u32 = 1500;
+/// A port that flows of containers' packets leave from.
+pub const FLOW_PORT: u16 = 49152;
+/// How long NAT lets answers in: Linux's time for an exchange of a few packets, `nf_conntrack_udp_timeout`.
+pub const OPEN_FOR: Duration = Duration::from_secs(30);
 /// First of the ports that NAT maps probes' ports to.
 const MAPPED_FIRST: u16 = 30000;
 
@@ -53,7 +62,7 @@ pub enum Nat {
     None,
     /// Behind a router that forwards its data port.
     Forwarding,
-    /// Behind a router that forwards nothing: packets reach it only where its probes come from.
+    /// Behind a router that forwards nothing: packets reach it only where its probes come from, as answers.
     Closed,
 }
 
@@ -64,7 +73,7 @@ pub(super) struct Passed {
     pub(super) host: HostId,
     /// On which of its own ports.
     pub(super) port: u16,
-    /// Whom it comes from, as the receiver sees it, if it is a probe; the address is the same for others.
+    /// Whom it comes from, as the receiver sees it.
     pub(super) source: SocketAddrV4,
 }
 
@@ -92,6 +101,8 @@ pub enum Stop {
     NoHost,
     /// The host is there, but takes no such packets on that port.
     NoPort,
+    /// Its NAT lets in only answers to what its probes' port sent to lately.
+    Shut,
 }
 
 impl fmt::Display for Stop {
@@ -102,6 +113,7 @@ impl fmt::Display for Stop {
             Self::TooBig => "larger than the path",
             Self::NoHost => "nobody has that address there",
             Self::NoPort => "nobody listens on that port",
+            Self::Shut => "its NAT lets in answers only",
         })
     }
 }
@@ -118,6 +130,8 @@ pub(super) struct Net {
     control_filtered: BTreeSet<HostId>,
     limits: BTreeMap<(HostId, HostId), u32>,
     natted: BTreeMap<HostId, Nat>,
+    /// To which addresses the probes' port of a host behind NAT sent, and when last.
+    opened: BTreeMap<(HostId, SocketAddrV4), Instant>,
     mtus: BTreeMap<HostId, u32>,
 }
 
@@ -178,8 +192,8 @@ impl Net {
 
     /// Ends everything but NAT.
     pub(super) fn heal(&mut self) {
-        *self =
-            Self { natted: std::mem::take(&mut self.natted), mtus: std::mem::take(&mut self.mtus), ..Self::default() };
+        let Self { natted, opened, mtus, .. } = std::mem::take(self);
+        *self = Self { natted, opened, mtus, ..Self::default() };
     }
 
     fn apart(&self, a: HostId, b: HostId) -> bool {
@@ -204,7 +218,12 @@ impl Net {
     /// Whether packets pass to where the other takes those of containers.
     fn data(&self, from: HostId, to: HostId) -> Result<(), Stop> {
         self.udp(from, to)?;
-        if self.data_filtered.contains(&to) { Err(Stop::Filtered) } else { Ok(()) }
+        if self.data_filtered.contains(&to) {
+            return Err(Stop::Filtered);
+        }
+        // Neither can be asked by the other, which would open the way.
+        let both_behind = self.nat(to) == Nat::Closed && self.nat(from) != Nat::None;
+        if both_behind { Err(Stop::NoPort) } else { Ok(()) }
     }
 
     fn udp(&self, from: HostId, to: HostId) -> Result<(), Stop> {
@@ -231,15 +250,41 @@ impl Net {
         }
     }
 
-    /// Sends a packet of `len` bytes, outer IP header included: what became of it.
-    pub(super) fn packet(&self, from: HostId, to: SocketAddrV4, len: u32) -> Result<Passed, Stop> {
+    /// The probes' port of a host sends there now, which the NAT that it may be behind remembers.
+    pub(super) fn open(&mut self, from: HostId, to: SocketAddrV4, now: Instant) {
+        if self.natted.contains_key(&from) {
+            self.opened.retain(|_, at| now.since(*at) < OPEN_FOR);
+            self.opened.insert((from, to), now);
+        }
+    }
+
+    /// Whom a packet from a port of its own comes from, as others see it.
+    fn source(&self, from: HostId, port: u16) -> SocketAddrV4 {
+        match self.nat(from) {
+            Nat::None => SocketAddrV4::new(underlay(from), port),
+            _ if port == PROBE_PORT => SocketAddrV4::new(router(from), MAPPED_FIRST + from),
+            Nat::Forwarding | Nat::Closed => SocketAddrV4::new(router(from), port),
+        }
+    }
+
+    /// Sends a packet of `len` bytes, outer IP header included, from `port` at `now`: what became of it.
+    pub(super) fn packet(
+        &self,
+        (from, port): (HostId, u16),
+        to: SocketAddrV4,
+        len: u32,
+        now: Instant,
+    ) -> Result<Passed, Stop> {
         if len > self.mtu(from) {
             return Err(Stop::TooBig);
         }
         let host = self.host_at(from, *to.ip()).ok_or(Stop::NoHost)?;
+        let source = if host == from { SocketAddrV4::new(*to.ip(), port) } else { self.source(from, port) };
+        let is_open = || self.opened.get(&(host, source)).is_some_and(|at| now.since(*at) < OPEN_FOR);
         let port = match to.port() {
             port if *to.ip() != router(host) => port,
-            port if port == MAPPED_FIRST + host => PROBE_PORT,
+            port if port == MAPPED_FIRST + host && is_open() => PROBE_PORT,
+            port if port == MAPPED_FIRST + host => return Err(Stop::Shut),
             DATA_PORT if self.nat(host) == Nat::Forwarding => DATA_PORT,
             _ => return Err(Stop::NoPort),
         };
@@ -255,11 +300,6 @@ impl Net {
         if port != DATA_PORT && port != PROBE_PORT {
             return Err(Stop::NoPort);
         }
-        let source = match self.nat(from) {
-            _ if host == from => SocketAddrV4::new(*to.ip(), PROBE_PORT),
-            Nat::None => SocketAddrV4::new(underlay(from), PROBE_PORT),
-            Nat::Forwarding | Nat::Closed => SocketAddrV4::new(router(from), MAPPED_FIRST + from),
-        };
         Ok(Passed { host, port, source })
     }
 }

@@ -1,7 +1,8 @@
 //! What the kernels' maps do to a packet: a walk from host to host, deciding at each as the kernel programs do.
 //!
-//! The programs take packets on the data port and on that of the probes, where hosts behind NAT can be reached. At the sender: the source must be a local endpoint; a local destination is delivered; else longest-prefix route, tunnel
-//! of that peer, size. At each receiver: the outer source must be a peer's; a local destination is delivered; else the
+//! The programs take packets on the data port and on that of the probes, where hosts behind NAT can be reached. At the
+//! sender: the source must be a local endpoint; a local destination is delivered; else longest-prefix route, tunnel of that
+//! peer, size. At each receiver: the outer source must be a peer's; a local destination is delivered; else the
 //! packet goes on by route and tunnel as at the sender, but never back to where it came from. No controller is asked.
 //! Bounds: [`TTL`] hops.
 //!
@@ -16,7 +17,7 @@ use weave_ctl::proto::{datapath::Maps, io::RouteTo, name::PeerName};
 use super::{
     HostId, World,
     host::Kernel,
-    net::{Passed, Stop},
+    net::{FLOW_PORT, PROBE_PORT, Passed, Stop},
 };
 
 /// Hops that a packet may take.
@@ -169,7 +170,9 @@ impl World {
             if outer > self.net.mtu(at).min(path_mtu) {
                 return lost(Why::TooBig);
             }
-            let Passed { host: receiver, source, .. } = match self.net.packet(at, tunnel.remote, outer) {
+            let port = if tunnel.translated { PROBE_PORT } else { FLOW_PORT };
+            let passed = self.net.packet((at, port), tunnel.remote, outer, self.now);
+            let Passed { host: receiver, source, .. } = match passed {
                 Ok(passed) => passed,
                 Err(why) => return lost(Why::Underlay(why)),
             };

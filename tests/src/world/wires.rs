@@ -12,7 +12,7 @@ use super::{
     conns::{Parcel, Side},
     host::Host,
     journal::Detail,
-    net::{self, CONTROL_PORT, Nat, Passed, underlay},
+    net::{self, CONTROL_PORT, Nat, PROBE_PORT, Passed, underlay},
     packets::PROBE_OVERHEAD,
 };
 
@@ -141,7 +141,8 @@ impl World {
     pub(super) fn send_probe(&mut self, from: HostId, to: SocketAddrV4, bytes: Vec<u8>) {
         let len = PROBE_OVERHEAD + u32::try_from(bytes.len()).unwrap_or(u32::MAX / 2);
         self.meter.probe(from, len);
-        let Passed { host, source, .. } = match self.net.packet(from, to, len) {
+        self.net.open(from, to, self.now);
+        let Passed { host, source, .. } = match self.net.packet((from, PROBE_PORT), to, len, self.now) {
             Ok(passed) => passed,
             Err(why) => {
                 return self.journal.note(Detail::Frames, self.now, || format!("h{from} probe to {to} lost: {why}"));

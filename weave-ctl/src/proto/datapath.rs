@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
 
@@ -28,6 +28,15 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Peers that are gone and may send still, because their kernels go on relaying for others.
 const GONE_MAX: usize = 256;
 
+/// What the kernel did not let go of.
+const UNKNOWN: TunnelTo = TunnelTo {
+    remote: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+    short_id: 0,
+    via: PeerName::from_bytes([0; 6]),
+    translated: false,
+    path_mtu: 0,
+};
+
 /// Desired and installed content of the maps.
 #[derive(Debug, Default)]
 pub struct Datapath {
@@ -39,6 +48,8 @@ pub struct Datapath {
     exceptions: BTreeMap<Ipv4Addr, PeerName>,
     routed: bool,
     routes_changed: bool,
+    /// Some peer may own nothing any more.
+    owners_changed: bool,
     /// What is installed of the tunnels that changed.
     tunnels_changed: BTreeMap<PeerName, Option<TunnelTo>>,
     /// The same of senders.
@@ -113,7 +124,7 @@ impl Datapath {
             .routes
             .extend(self.exceptions.iter().map(|(addr, peer)| (Ipv4Net::from(*addr), RouteTo::Peer(*peer))));
         self.routed = true;
-        self.routes_changed = true;
+        (self.routes_changed, self.owners_changed) = (true, true);
     }
 
     /// Replaces the addresses outside the range that peers have.
@@ -126,7 +137,7 @@ impl Datapath {
         }
         self.want.routes.extend(exceptions.iter().map(|(addr, peer)| (Ipv4Net::from(*addr), RouteTo::Peer(*peer))));
         self.exceptions = exceptions;
-        self.routes_changed = true;
+        (self.routes_changed, self.owners_changed) = (true, true);
     }
 
     /// Sends to `peer` this way from now on.
@@ -207,6 +218,16 @@ impl Datapath {
         !routed
     }
 
+    /// Peers that are sent to and own nothing any more: none but once after each change of who owns what.
+    pub fn take_unrouted(&mut self) -> Vec<PeerName> {
+        // What the kernel still has is removed by the next difference.
+        if self.routes_changed || !std::mem::take(&mut self.owners_changed) {
+            return Vec::new();
+        }
+        let routed: BTreeSet<PeerName> = self.want.routes.values().filter_map(RouteTo::peer).collect();
+        self.want.tunnels.keys().filter(|peer| !routed.contains(peer)).copied().collect()
+    }
+
     /// The kernel refused `op`: what it holds under that key is as before the attempt.
     pub fn failed(&mut self, op: &MapOp, reason: &str, now: Instant) {
         // Forgetting that it was written makes the next difference contain it again.
@@ -217,7 +238,8 @@ impl Datapath {
             MapOp::DelEndpoint { addr } => drop(self.have.endpoints.insert(addr, (0, Mac([0; 6])))),
             MapOp::DelRoute { net } => drop(self.have.routes.insert(net, RouteTo::Local)),
             MapOp::PutSender { addr, .. } => drop(self.senders_changed.insert(addr, None)),
-            MapOp::DelTunnel { .. } | MapOp::DelSender { .. } => {}
+            MapOp::DelTunnel { peer } => drop(self.tunnels_changed.insert(peer, Some(UNKNOWN))),
+            MapOp::DelSender { addr } => drop(self.senders_changed.insert(addr, Some(UNKNOWN.via))),
         }
         self.routes_changed |= matches!(op, MapOp::PutRoute { .. } | MapOp::DelRoute { .. });
         self.failed.insert(key(op), format!("the kernel refused to change {}: {reason}", key(op)));

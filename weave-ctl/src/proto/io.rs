@@ -317,6 +317,14 @@ pub enum RouteTo {
     Peer(PeerName),
 }
 
+impl RouteTo {
+    /// The peer, when it is one.
+    #[must_use]
+    pub fn peer(&self) -> Option<PeerName> {
+        if let Self::Peer(peer) = self { Some(*peer) } else { None }
+    }
+}
+
 /// How packets for a peer leave this host: to the peer itself, or to another that relays them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TunnelTo {
@@ -326,6 +334,9 @@ pub struct TunnelTo {
     pub short_id: u16,
     /// Who receives at `remote`: the peer itself, or the one that relays.
     pub via: PeerName,
+    /// Packets leave from the port that probes leave from: something on the way translates addresses, and lets in only
+    /// answers to what the probes of the host behind it opened. Else each flow has a port of its own.
+    pub translated: bool,
     /// Largest outer IP packet, in bytes, that the whole path to the peer takes; zero while that is not known. What the
     /// host's own route allows is a bound as well, known to the shell.
     pub path_mtu: u32,

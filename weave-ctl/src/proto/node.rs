@@ -276,10 +276,23 @@ impl Node {
             self.out.push_back(output);
         }
         self.datapath.set_endpoints(self.endpoints.installed());
+        // Some that were gone before may own nothing only now.
+        for peer in self.datapath.take_unrouted() {
+            if self.mesh.record(peer).is_none() {
+                self.forget_peer(peer);
+            }
+        }
         // Endpoints are in the maps before a caller is told that its container is attached.
         self.out.extend(self.datapath.diff(now).into_iter().map(Output::Map));
         while let Some(output) = self.endpoints.poll_output() {
             self.out.push_back(output);
+        }
+    }
+
+    /// Nothing is sent any more to a peer that is gone and owns nothing.
+    fn forget_peer(&mut self, peer: PeerName) {
+        if self.datapath.forget_peer(peer) {
+            self.mesh.forget_way(peer);
         }
     }
 
@@ -291,9 +304,7 @@ impl Node {
             MeshEvent::PeerGone(peer) => {
                 self.keeper.peer_gone(peer);
                 self.refresh_exceptions();
-                if self.datapath.forget_peer(peer) {
-                    self.mesh.forget_way(peer);
-                }
+                self.forget_peer(peer);
             }
             MeshEvent::Ring(link, from, message) => self.heard_ring(link, from, message, now),
             MeshEvent::RingSum(link, sum) => self.keeper.heard_sum(link, sum),

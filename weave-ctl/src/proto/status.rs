@@ -18,7 +18,7 @@ impl Node {
     /// See [`Status`].
     pub(super) fn status(&self, now: Instant) -> Status {
         let me = self.mesh.me();
-        let mut warnings = self.mesh.warnings();
+        let mut warnings = self.mesh.warnings(now);
         warnings.extend(self.keeper.conflicts().cloned());
         warnings.extend(self.keeper.removed().then(|| REMOVED.to_owned()));
         warnings.extend(self.datapath.warnings().cloned());

@@ -45,6 +45,16 @@ fn source_port_is_dynamic_and_follows_the_flow() {
 }
 
 #[test]
+fn a_prepared_source_port_is_that_of_all_flows() {
+    let prepared = prepared().leaving_from(6783);
+    for hash in [0, 1, 0xdead_beef] {
+        let outer = headers(&prepared, 84, hash, Ip4([10, 32, 0, 1]), Ip4([10, 40, 0, 2])).outer;
+        assert_eq!(outer.source_port(), 6783);
+        assert_eq!(outer.udp[2..8], pushed(84, hash).outer.udp[2..8], "all else is as ever");
+    }
+}
+
+#[test]
 fn what_was_prepared_stays() {
     let push = pushed(84, 7);
     let before = prepared();

@@ -93,6 +93,11 @@ fn the_header_is_readdressed_and_nothing_else() {
             ip.copy_from_slice(&expected[14..34]);
             expected[24..26].copy_from_slice(&checksum::ipv4_header(&ip).to_be_bytes());
             assert_eq!(after, expected, "hop limit {ttl}, flags {flags:#x}");
+            // The flow's port is kept but where the way asks for one.
+            let again = rewritten(&before, &to.leaving_from(6783));
+            after[REWRITE_AT..REWRITE_AT + REWRITE_LEN].copy_from_slice(&again);
+            expected[34..36].copy_from_slice(&6783_u16.to_be_bytes());
+            assert_eq!(after, expected);
         }
     }
 }

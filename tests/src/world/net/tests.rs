@@ -2,6 +2,13 @@
 
 use super::*;
 
+const NOW: Instant = Instant::from_start(Duration::from_secs(100));
+
+/// A probe.
+fn packet(net: &Net, from: HostId, to: SocketAddrV4, len: u32) -> Result<Passed, Stop> {
+    net.packet((from, PROBE_PORT), to, len, NOW)
+}
+
 fn to(host: HostId) -> SocketAddrV4 {
     SocketAddrV4::new(underlay(host), DATA_PORT)
 }
@@ -10,9 +17,9 @@ fn to(host: HostId) -> SocketAddrV4 {
 fn data_is_cut_one_way_and_control_for_the_pair() {
     let mut net = Net::default();
     net.cut(1, 2, What::Data);
-    assert_eq!(net.packet(1, to(2), 100), Err(Stop::Cut));
+    assert_eq!(packet(&net, 1, to(2), 100), Err(Stop::Cut));
     let source = SocketAddrV4::new(underlay(2), PROBE_PORT);
-    assert_eq!(net.packet(2, to(1), 100), Ok(Passed { host: 1, port: DATA_PORT, source }));
+    assert_eq!(packet(&net, 2, to(1), 100), Ok(Passed { host: 1, port: DATA_PORT, source }));
     assert!(net.control(1, 2) && !net.data_both_ways(2, 1));
     net.cut(2, 1, What::Control);
     assert!(!net.control(1, 2) && !net.dialable(1, 2) && net.dialable(3, 2));
@@ -26,7 +33,7 @@ fn a_partition_divides_everything_and_heals() {
     net.divide(BTreeMap::from([(1, 1), (3, 2)]));
     for (a, b, passes) in [(1, 2, false), (2, 4, true), (1, 3, false), (1, 1, true)] {
         assert_eq!(net.control(a, b), passes, "{a} {b}");
-        assert_eq!(net.packet(a, to(b), 100).is_ok(), passes, "{a} {b}");
+        assert_eq!(packet(&net, a, to(b), 100).is_ok(), passes, "{a} {b}");
     }
     net.heal();
     assert!(net.data_both_ways(1, 3));
@@ -37,10 +44,10 @@ fn a_packet_beyond_the_path_is_lost() {
     let mut net = Net::default();
     net.place(4, Nat::None, 1400);
     net.limit(2, 1, 1450);
-    assert_eq!(net.packet(1, to(2), 1451), Err(Stop::TooBig));
-    assert!(net.packet(2, to(1), 1450).is_ok());
-    assert_eq!(net.packet(1, to(3), 1501), Err(Stop::TooBig));
-    assert_eq!(net.packet(1, to(4), 1401), Err(Stop::TooBig));
+    assert_eq!(packet(&net, 1, to(2), 1451), Err(Stop::TooBig));
+    assert!(packet(&net, 2, to(1), 1450).is_ok());
+    assert_eq!(packet(&net, 1, to(3), 1501), Err(Stop::TooBig));
+    assert_eq!(packet(&net, 1, to(4), 1401), Err(Stop::TooBig));
 }
 
 #[test]
@@ -49,16 +56,21 @@ fn behind_nat_a_host_answers_and_is_never_dialled() {
     net.place(3, Nat::Forwarding, MTU);
     net.place(4, Nat::Closed, MTU);
     for host in [3, 4] {
-        let sent = net.packet(host, to(1), 100).unwrap();
+        let sent = packet(&net, host, to(1), 100).unwrap();
         assert_eq!((sent.host, *sent.source.ip()), (1, router(host)));
-        let back = net.packet(1, sent.source, 100).unwrap();
-        assert_eq!((back.host, back.port), (host, PROBE_PORT));
-        assert_eq!(net.packet(1, to(host), 100), Err(Stop::NoHost), "a private address");
+        let back = |net: &Net, from, at| net.packet((1, from), sent.source, 100, at).map(|b| (b.host, b.port));
+        net.open(host, to(1), NOW);
+        assert_eq!(back(&net, PROBE_PORT, NOW), Err(Stop::Shut), "it asked another port");
+        net.open(host, SocketAddrV4::new(underlay(1), PROBE_PORT), NOW);
+        assert_eq!(back(&net, PROBE_PORT, NOW), Ok((host, PROBE_PORT)));
+        assert_eq!(back(&net, FLOW_PORT, NOW), Err(Stop::Shut), "from another port");
+        assert_eq!(back(&net, PROBE_PORT, NOW + OPEN_FOR), Err(Stop::Shut), "too late");
+        assert_eq!(packet(&net, 1, to(host), 100), Err(Stop::NoHost), "a private address");
         assert!(net.dialable(host, 1) && !net.dialable(1, host));
     }
-    let data = |host| net.packet(1, SocketAddrV4::new(router(host), DATA_PORT), 100).map(|p| (p.host, p.port));
+    let data = |host| packet(&net, 1, SocketAddrV4::new(router(host), DATA_PORT), 100).map(|p| (p.host, p.port));
     assert_eq!((data(3), data(4)), (Ok((3, DATA_PORT)), Err(Stop::NoPort)));
-    assert!(net.data_both_ways(1, 3) && net.data_both_ways(1, 4));
+    assert!(net.data_both_ways(1, 3) && net.data_both_ways(1, 4) && !net.data_both_ways(3, 4));
     net.heal();
     assert!(!net.dialable(1, 3), "no fault");
 }
@@ -67,8 +79,8 @@ fn behind_nat_a_host_answers_and_is_never_dialled() {
 fn a_filter_stops_what_comes_in() {
     let mut net = Net::default();
     net.filter(2, What::Data);
-    assert_eq!(net.packet(1, to(2), 100), Err(Stop::Filtered));
-    assert!(net.packet(2, to(1), 100).is_ok() && net.dialable(1, 2));
+    assert_eq!(packet(&net, 1, to(2), 100), Err(Stop::Filtered));
+    assert!(packet(&net, 2, to(1), 100).is_ok() && net.dialable(1, 2));
     net.filter(2, What::Control);
     assert!(!net.dialable(1, 2) && net.dialable(2, 1) && net.control(1, 2), "connections that are open stay");
 }
@@ -76,5 +88,5 @@ fn a_filter_stops_what_comes_in() {
 #[test]
 fn the_bridge_of_every_host_is_its_own() {
     let net = Net::default();
-    assert_eq!(net.packet(1, SocketAddrV4::new(BRIDGE, DATA_PORT), 100).map(|p| p.host), Ok(1));
+    assert_eq!(packet(&net, 1, SocketAddrV4::new(BRIDGE, DATA_PORT), 100).map(|p| p.host), Ok(1));
 }

@@ -16,6 +16,7 @@ use weave_ctl::proto::{
 use super::SETTLE;
 use crate::world::{
     HostId, World,
+    net::Stop,
     packets::{Fate, SMALL, Why},
 };
 
@@ -115,7 +116,10 @@ impl World {
             let fate = self.forward(*from, *src, *dst, SMALL);
             let here = self.hosts.get(from).is_some_and(|h| h.kernel.maps.endpoints.contains_key(src));
             let there = self.hosts.values().any(|h| h.kernel.maps.endpoints.contains_key(dst));
-            if fate.is_delivered() || !here || !there {
+            // NAT that forwards nothing shuts when nobody asks any more: a host behind it whose controller stands still, or
+            // hears of nobody, is found only while it sends itself.
+            let shut = matches!(fate, Fate::Lost { why: Why::Underlay(Stop::Shut), .. });
+            if fate.is_delivered() || !here || !there || shut {
                 continue;
             }
             let since = self.oracle.paths.broken.get(pair).copied().unwrap_or(self.now);

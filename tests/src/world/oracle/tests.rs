@@ -7,7 +7,7 @@ use weave_ctl::proto::{
     time::Instant,
 };
 
-use super::{REPAIR, paths};
+use super::{REPAIR, paths, settled};
 use crate::world::{Faults, HostId, World, name, net::What};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -136,6 +136,20 @@ fn what_is_not_settled_is_told() {
         assert!(wrong.contains(part), "{part} in {wrong}");
     }
     assert_eq!(world.crowded().len(), 0);
+}
+
+#[test]
+fn packets_under_another_short_id_and_one_that_two_have_are_found() {
+    let mut world = world();
+    let tunnels = &mut world.hosts.get_mut(&1).unwrap().kernel.maps.tunnels;
+    tunnels.get_mut(&name(2)).unwrap().short_id = 9;
+    assert_eq!(world.unsettled(), ["h1 has short id 1 and sends to 00:00:00:00:00:02 as 9"]);
+    let mut told: Vec<_> = (1..=3).map(|id| (id, world.status(id).unwrap())).collect();
+    assert_eq!(settled::same_short_ids(&told), Vec::<String>::new());
+    told[1].1.short_id = 1;
+    assert_eq!(settled::same_short_ids(&told), ["h1 and h2 have the short id 1"]);
+    told[1].1.peers.retain(|peer| peer.name != name(1));
+    assert_eq!(settled::same_short_ids(&told), Vec::<String>::new(), "one does not know of the other");
 }
 
 #[test]

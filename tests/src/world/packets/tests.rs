@@ -10,7 +10,7 @@ use crate::world::{
     Faults, Spec,
     host::Host,
     name,
-    net::{DATA_PORT, Nat, What, router, underlay},
+    net::{DATA_PORT, Nat, PROBE_PORT, What, router, underlay},
 };
 
 fn net(host: HostId) -> Ipv4Net {
@@ -22,7 +22,7 @@ fn container(host: HostId) -> Ipv4Addr {
 }
 
 fn tunnel(to: SocketAddrV4, via: HostId) -> TunnelTo {
-    TunnelTo { remote: to, short_id: 1, via: name(via), path_mtu: 0 }
+    TunnelTo { remote: to, short_id: 1, via: name(via), translated: false, path_mtu: 0 }
 }
 
 fn straight(host: HostId) -> TunnelTo {
@@ -138,9 +138,14 @@ fn behind_nat_a_host_is_sent_to_where_its_router_lets_packets_in() {
     assert!(world.small(1, 2).is_delivered());
     world.net.place(2, Nat::Closed, 1500);
     assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::NoPort)));
-    let probes = world.net.packet(2, straight(1).remote, 100).unwrap().source;
-    world.via(1, 2, tunnel(probes, 2));
+    let asked = SocketAddrV4::new(underlay(1), PROBE_PORT);
+    let probes = world.net.packet((2, PROBE_PORT), asked, 100, world.now).unwrap().source;
+    world.via(1, 2, TunnelTo { translated: true, ..tunnel(probes, 2) });
+    assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::Shut)), "nothing was asked");
+    world.net.open(2, asked, world.now);
     assert!(world.small(1, 2).is_delivered(), "where its probes come from");
+    world.via(1, 2, tunnel(probes, 2));
+    assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::Shut)), "from the port that was asked alone");
 }
 
 #[test]

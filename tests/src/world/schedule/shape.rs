@@ -49,7 +49,7 @@ fn network(world: &mut World, hosts: HostId) -> Network {
     let discovery = world.pick(4) != 0;
     let conn_limit = if MESH && discovery && world.pick(4) == 0 { 2 + world.pick(3) } else { 200 };
     let nat = MESH && world.pick(4) == 0;
-    let kind = |world: &mut World| [Nat::None, Nat::Forwarding][index(world, 2)];
+    let kind = |world: &mut World| [Nat::None, Nat::Forwarding, Nat::Closed][index(world, 3)];
     let nats: Vec<Nat> = (1..=hosts).map(|id| if nat && id > 1 { kind(world) } else { Nat::None }).collect();
     let conn_limit = conn_limit.max(links_needed(&nats) as u64);
     let uneven = MESH && world.pick(4) == 0;

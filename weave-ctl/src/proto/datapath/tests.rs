@@ -15,7 +15,7 @@ fn name(n: u8) -> PeerName {
 
 fn tunnel(n: u8) -> TunnelTo {
     let remote = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, n), 6784);
-    TunnelTo { remote, short_id: 1, via: PeerName::from_bytes([0, 0, 0, 0, 0, n]), path_mtu: 0 }
+    TunnelTo { remote, short_id: 1, via: PeerName::from_bytes([0, 0, 0, 0, 0, n]), translated: false, path_mtu: 0 }
 }
 
 fn endpoint(n: u8) -> (Ipv4Addr, (u32, Mac)) {
@@ -61,9 +61,43 @@ fn a_refused_write_comes_again_after_a_pause() {
 fn a_refused_removal_comes_again() {
     let (addr, (ifindex, mac)) = endpoint(5);
     let mut datapath = Datapath::new(&[MapOp::PutEndpoint { addr, ifindex, mac }]);
+    datapath.set_tunnel(name(2), tunnel(2));
+    datapath.set_senders(name(2), &BTreeSet::from([addr]));
+    datapath.diff(NOW);
+    assert!(datapath.forget_peer(name(2)));
+    datapath.set_senders(name(2), &BTreeSet::new());
     let ops = datapath.diff(NOW);
-    datapath.failed(&ops[0], "busy", NOW);
+    ops.iter().for_each(|op| datapath.failed(op, "busy", NOW));
     assert_eq!(datapath.diff(datapath.poll_timeout().unwrap()), ops);
+}
+
+#[test]
+fn a_peer_that_owns_nothing_any_more_is_told_once() {
+    let range = "10.0.0.0/24".parse().unwrap();
+    let ids = [1, 2].map(|n| PeerId { name: name(n), uid: PeerUid(1) });
+    let mut ring = Ring::from_origin(range, &ids).unwrap();
+    let mut datapath = Datapath::default();
+    datapath.set_ring(&ring, name(1));
+    datapath.set_exceptions(BTreeMap::from([(Ipv4Addr::new(192, 0, 2, 1), name(3))]));
+    for n in [2, 3, 4] {
+        datapath.set_tunnel(name(n), tunnel(n));
+    }
+    assert_eq!(datapath.take_unrouted(), [], "the kernel has none of that");
+    datapath.diff(NOW);
+    assert_eq!(datapath.take_unrouted(), [name(4)]);
+    assert_eq!(datapath.take_unrouted(), []);
+    datapath.set_exceptions(BTreeMap::new());
+    while datapath.diff(NOW) != [] {}
+    assert_eq!(datapath.take_unrouted(), [name(3), name(4)]);
+    assert!(!datapath.forget_peer(name(2)) && datapath.forget_peer(name(3)));
+    let owned = ring.routes().filter(|(_, owner)| *owner == ids[1]).map(|(net, _)| net).collect::<Vec<_>>();
+    for net in owned {
+        ring.give(net.network(), net.broadcast(), ids[1], ids[0]);
+    }
+    datapath.set_ring(&ring, name(1));
+    while datapath.diff(NOW) != [] {}
+    assert_eq!(datapath.take_unrouted(), [name(2), name(4)]);
+    assert!(datapath.forget_peer(name(2)));
 }
 
 #[test]

@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! Waiting -> Dialing -> Linked -> Waiting (back-off)
-//!                   \-> Waiting (back-off)      any -> Refused (ourselves: for good)
+//!                   \-> Waiting (back-off)      any -> Refused (an address of ours: for good)
 //! ```
 //! An entry whose peer is linked, by whatever link, rests; so does a target's while there are as many links as may be and
 //! its peer is reached through others. Of the peers heard of, as many are dialled, at random, as links are wanted; beyond
 //! that only those that no path reaches any more, a few at a time.
 //! Bounds: [`DIALS_MAX`] attempts at once; [`LOST_MAX`] peers that no path reaches; pauses from [`PAUSE_MIN`] to
-//! [`PAUSE_MAX`], each half as long again as the one before, with jitter. Peers that were never tried cost nothing here.
+//! [`PAUSE_MAX`], or to [`REACHED_PAUSE_MAX`] while other links lead there, each half as long again as the one before,
+//! with jitter. Peers that were never tried cost nothing here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +34,9 @@ pub const DIALS_MAX: usize = 64;
 pub const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause.
 pub const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The same where each link soon ends again and its peer is reached through others: most likely it has as many links as
+/// it may, and thousands may have been told to connect to the same few.
+pub const REACHED_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// A link that lived this long was good: the next pause starts from the shortest again.
 const GOOD_AFTER: Duration = Duration::from_secs(20);
 /// Peers heard of are dialled within this time, spread, because they hear of us too.
@@ -92,6 +96,17 @@ pub struct Dialer {
     /// When to look for peers heard of that are worth an attempt.
     look_at: Option<Instant>,
     next_id: u64,
+}
+
+/// How a link ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// How long there was one.
+    pub lived: Duration,
+    /// Other links lead to the peer.
+    pub reached: bool,
+    /// Why.
+    pub reason: &'a str,
 }
 
 /// What must be known of the mesh to decide whom to dial.
@@ -280,7 +295,7 @@ impl Dialer {
     /// An attempt failed.
     pub fn failed(&mut self, dial: DialId, reason: &str, now: Instant, rng: &mut Rng) {
         if let Some(entry) = self.entries.values_mut().find(|e| e.state == State::Dialing(dial)) {
-            entry.wait(reason, now, rng);
+            entry.wait(reason, PAUSE_MAX, now, rng);
         }
     }
 
@@ -288,36 +303,29 @@ impl Dialer {
     pub fn identified(&mut self, link: LinkId, peer: PeerName, now: Instant, rng: &mut Rng) {
         let Some((whom, entry)) = self.entries.iter_mut().find(|(_, e)| e.state == State::Linked(link)) else { return };
         if matches!(whom, Whom::Peer(wanted) if *wanted != peer) {
-            return entry.wait(&format!("{peer} answered there"), now, rng);
+            return entry.wait(&format!("{peer} answered there"), PAUSE_MAX, now, rng);
         }
         entry.peer = Some(peer);
         entry.info.clear();
     }
 
-    /// `link` leads to ourselves: a target is given up, a peer is looked for at its next address.
+    /// `link` leads to ourselves: a peer is looked for at its next address, a name may lead to others too or some day, and
+    /// an address is given up.
     pub fn ourselves(&mut self, link: LinkId, reason: &str, now: Instant, rng: &mut Rng) {
         let Some((whom, entry)) = self.entries.iter_mut().find(|(_, e)| e.state == State::Linked(link)) else { return };
         match whom {
-            Whom::Peer(_) => entry.wait(reason, now, rng),
-            Whom::Target(_) => {
+            Whom::Target(target) if target.host.parse::<Ipv4Addr>().is_ok() => {
                 entry.state = State::Refused;
                 reason.clone_into(&mut entry.info);
             }
+            Whom::Target(_) | Whom::Peer(_) => entry.wait(reason, PAUSE_MAX, now, rng),
         }
     }
 
-    /// `link`, which lived for `lived`, is gone. Its entry, and others that rested because it led to the same `peer`, wait
-    /// again.
-    pub fn closed(
-        &mut self,
-        link: LinkId,
-        peer: Option<PeerName>,
-        lived: Duration,
-        reason: &str,
-        now: Instant,
-        rng: &mut Rng,
-    ) {
-        let good = lived >= GOOD_AFTER;
+    /// `link` is gone. Its entry, and others that rested because it led to the same `peer`, wait again.
+    pub fn closed(&mut self, link: LinkId, peer: Option<PeerName>, end: &End<'_>, now: Instant, rng: &mut Rng) {
+        let good = end.lived >= GOOD_AFTER;
+        let longest = if end.reached { REACHED_PAUSE_MAX } else { PAUSE_MAX };
         for entry in self.entries.values_mut() {
             let ours = entry.state == State::Linked(link);
             let leads = peer.is_some() && entry.peer == peer;
@@ -330,7 +338,7 @@ impl Dialer {
             if good {
                 entry.pause = PAUSE_MIN;
             }
-            entry.wait(reason, now, rng);
+            entry.wait(end.reason, longest, now, rng);
         }
     }
 }
@@ -353,9 +361,10 @@ impl Entry {
         }
     }
 
-    fn wait(&mut self, reason: &str, now: Instant, rng: &mut Rng) {
+    fn wait(&mut self, reason: &str, longest: Duration, now: Instant, rng: &mut Rng) {
+        self.pause = self.pause.min(longest);
         self.state = State::Waiting(now + rng.jitter(self.pause));
-        self.pause = (self.pause * 3 / 2).min(PAUSE_MAX);
+        self.pause = (self.pause * 3 / 2).min(longest);
         reason.clone_into(&mut self.info);
     }
 

@@ -114,9 +114,14 @@ pub(super) fn link(from: &mut Mesh, to: &mut Mesh, (dial, id): (DialId, LinkId),
     let at = (to.me().addrs[0], 6783).into();
     from.link_opened(id, at, Direction::Outbound(dial), [0; 32], NOW);
     to.link_opened(id, (seen, 40000).into(), Direction::Inbound, [0; 32], NOW);
+    pass(from, to, id);
+}
+
+/// Takes what waits on link `id` to the other end of it, and what follows from that, until nothing waits.
+pub(super) fn pass(one: &mut Mesh, other: &mut Mesh, id: LinkId) {
     loop {
-        let there = exchange(from, to, id);
-        if !exchange(to, from, id) && !there {
+        let there = exchange(one, other, id);
+        if !exchange(other, one, id) && !there {
             return;
         }
     }

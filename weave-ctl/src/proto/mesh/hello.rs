@@ -66,6 +66,7 @@ impl Mesh {
                 self.close(id, reason, now);
             }
             Verdict::Collision(text) => {
+                self.collisions.retain(|_, (_, at)| now.since(*at) < COLLISION_SHOWN);
                 if self.collisions.len() < COLLISIONS_MAX || self.collisions.contains_key(&record.name) {
                     self.collisions.insert(record.name, (text.clone(), now));
                 }
@@ -79,7 +80,11 @@ impl Mesh {
                 self.send(id, &sample);
                 self.refuse(id, &format!("connection limit reached ({})", self.conn_limit), now);
             }
-            Verdict::Refuse(reason) => self.refuse(id, &reason, now),
+            Verdict::Refuse(reason) => {
+                // Whoever was dialled is found, if by another link: its entry rests.
+                self.dialer.identified(id, record.name, now, &mut self.rng);
+                self.refuse(id, &reason, now);
+            }
         }
     }
 
@@ -201,8 +206,9 @@ impl Mesh {
         // Whoever stands at the other end lives: another store of that name does not keep it out.
         self.gossip.introduce(id, entry, &|_, _| false, now);
         self.gossip.link_up(id, dialled, now);
-        self.learn(peer, now);
+        // Packets from there are the peer's too.
         self.paths.observed(peer, data, now);
+        self.learn(peer, now);
         self.relink(now);
         self.touch(now);
         self.events.push_back(MeshEvent::LinkUp(id));

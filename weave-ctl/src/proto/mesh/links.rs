@@ -15,7 +15,7 @@ use std::{
 use weave_common::vxlan;
 
 use super::{
-    dialer::{Around, Dialer},
+    dialer::{Around, Dialer, End},
     doubts::Doubts,
     entry::{ADDRS_MAX, NARROW_MAX, Opener, PeerRecord, RECORD_LINKS_MAX, RecordLink, sign_record},
     gossip::Gossip,
@@ -112,6 +112,8 @@ pub struct Mesh {
     pub(super) ended: BTreeMap<PeerName, (Instant, (u64, u64))>,
     pub(super) doubts: Doubts,
     pub(super) heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>>,
+    /// Peers that see this host at an address that is not its own.
+    pub(super) translated_for: BTreeSet<PeerName>,
     /// Straight paths on which less passes than both hosts take.
     pub(super) narrow: BTreeMap<PeerName, u32>,
     pub(super) dialer: Dialer,
@@ -160,8 +162,10 @@ impl Mesh {
         dialer.set_targets(targets, now);
         let mut fork = || Rng::new(std::array::from_fn(|_| rng.bits() as u8));
         // A straight way that an earlier run left is the best that is known of it.
-        let ways =
-            tunnels.into_iter().map(|(peer, tunnel)| (peer, Way { tunnel, worked: tunnel.via == peer })).collect();
+        let ways = tunnels
+            .into_iter()
+            .map(|(peer, tunnel)| (peer, Way { tunnel, worked: tunnel.via == peer, adjacent: false }))
+            .collect();
         let mut heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>> = BTreeMap::new();
         senders.into_iter().for_each(|(addr, peer)| heard_from.entry(peer).or_default().push(addr));
         let mut mesh = Self {
@@ -182,6 +186,7 @@ impl Mesh {
             ended: BTreeMap::new(),
             doubts: Doubts::default(),
             heard_from,
+            translated_for: BTreeSet::new(),
             narrow: BTreeMap::new(),
             dialer,
             discovery,
@@ -336,7 +341,9 @@ impl Mesh {
         self.relink(now);
         // A duplicate that went changes nothing for the peer: another link to it stays.
         let lost = peer.filter(|p| !self.linked.contains(p));
-        self.dialer.closed(id, lost, now.since(link.since), reason, now, &mut self.rng);
+        let (dialer, rng) = (&mut self.dialer, &mut self.rng);
+        let end = End { lived: now.since(link.since), reached: peer.is_some_and(|p| self.topology.reached(p)), reason };
+        dialer.closed(id, lost, &end, now, rng);
         if let Some(peer) = lost {
             self.doubts.unlinked(peer);
             self.log(Severity::Info, format!("link to {peer} at {} is gone: {reason}", link.remote));
@@ -418,8 +425,24 @@ impl Mesh {
 
     pub(super) fn publish(&mut self, now: Instant) {
         self.publish_at = None;
+        self.look_at_own_links();
+        // A link that came and went, or a change that was taken back, is nothing to tell all peers of.
+        let told = self.gossip.store().record(self.me.name);
+        if told.is_some_and(|told| *told == self.me) {
+            return;
+        }
         self.pace.step(self.gossip.store().owners(), now);
         self.me.version += 1;
+        self.raw = sign_record(&self.key, &self.me).into();
+        match self.gossip.open(&self.raw) {
+            Ok(entry) => self.gossip.publish(entry, now),
+            Err(error) => self.log(Severity::Warn, format!("this peer's own record cannot be told: {error}")),
+        }
+        self.topology.changed(self.gossip.store().owners(), now);
+    }
+
+    /// Puts into this peer's record what links it has.
+    fn look_at_own_links(&mut self) {
         let up = self.links.values().filter_map(|link| link.up.as_ref().map(|up| (link, up)));
         let mut links: BTreeMap<PeerName, RecordLink> = BTreeMap::new();
         for (link, up) in up {
@@ -437,12 +460,6 @@ impl Mesh {
         let narrow = self.narrow.iter().filter(|(peer, _)| !links.contains_key(peer));
         self.me.narrow = narrow.map(|(peer, mtu)| (*peer, *mtu)).take(NARROW_MAX).collect();
         self.me.links = links.into_values().take(RECORD_LINKS_MAX).collect();
-        self.raw = sign_record(&self.key, &self.me).into();
-        match self.gossip.open(&self.raw) {
-            Ok(entry) => self.gossip.publish(entry, now),
-            Err(error) => self.log(Severity::Warn, format!("this peer's own record cannot be told: {error}")),
-        }
-        self.topology.changed(self.gossip.store().owners(), now);
     }
 
     pub(super) fn close(&mut self, id: LinkId, reason: &str, now: Instant) {

@@ -1,7 +1,7 @@
 //! Which peers' data ports answer from here, at which address, how fast, and how large a packet may be.
 //!
 //! Every peer is asked directly, with or without a link: `peer` is the state of one path, `addresses` where it may be
-//! found, `mtu` the search for its size, `lanes` the order of turns and their rates. Paths with traffic are asked each
+//! found, `mtu` the search for its size, `pauses` how often it is asked, `lanes` the order of turns and their rates. Paths with traffic are asked each
 //! second, peers with a link every few seconds, all others share four probes a second. So what this host sends does not
 //! grow with the number of peers, and neither does the work of a call, except for [`Paths::set_mtu`].
 //!
@@ -18,6 +18,7 @@
 mod addresses;
 mod lanes;
 pub mod mtu;
+mod pauses;
 mod peer;
 mod sent;
 
@@ -28,13 +29,14 @@ use std::{
 };
 
 pub use addresses::{HEAR_EVERY, HEARD_MAX, TOLD_MAX};
-pub use peer::{
+pub use pauses::{
     ACTIVE_EVERY, ACTIVE_FOR, ACTIVE_RETRY, DOWN_EVERY_MAX, FAST_EVERY, FAST_ROUNDS, IDLE_EVERY, LINKED_EVERY,
     LOST_AFTER, NUDGE_AFTER, RETRY_MAX, VERIFY_ACTIVE, VERIFY_LINKED,
 };
 pub use sent::{SENT_FOR, SENT_MAX};
 
 use self::{
+    addresses::Heard,
     lanes::Lanes,
     mtu::PathMtu,
     peer::{Outbox, Peer, Status},
@@ -56,8 +58,12 @@ pub const SPREAD: Duration = Duration::from_millis(500);
 pub struct PeerFacts {
     /// What probes to it must carry.
     pub cookie: u64,
-    /// Where it may be found, most likely first; the first [`TOLD_MAX`] are used.
+    /// Where its record tells that it is found, most likely first; the first [`TOLD_MAX`] are used.
     pub candidates: Vec<SocketAddrV4>,
+    /// Where packets for it went before.
+    pub before: Option<SocketAddrV4>,
+    /// The port that its probes leave from; zero when unknown.
+    pub probe_port: u16,
     /// The largest outer IP packet in bytes that its host takes; zero when unknown.
     pub mtu: u32,
 }
@@ -67,6 +73,8 @@ pub struct PeerFacts {
 pub struct Direct {
     /// The address that answers.
     pub remote: SocketAddrV4,
+    /// That is an opening of a translator: only what leaves from the port that probes leave from passes.
+    pub translated: bool,
     /// Round-trip time of the last unpadded probe that was answered.
     pub rtt: Option<Duration>,
     /// Largest outer IP packet in bytes that passes; zero while that is not measured.
@@ -109,6 +117,8 @@ pub struct Paths {
     cookie: u64,
     rng: Rng,
     mtu: u32,
+    /// This host is behind a translator of addresses.
+    translated: bool,
     /// Most of what a mesh of thousands remembers.
     peers: BTreeMap<PeerName, Box<Peer>>,
     linked: BTreeSet<PeerName>,
@@ -129,6 +139,7 @@ impl Paths {
             cookie,
             rng,
             mtu: 0,
+            translated: false,
             peers: BTreeMap::new(),
             linked: BTreeSet::new(),
             lanes: Lanes::default(),
@@ -149,7 +160,7 @@ impl Paths {
         peer.told_mtu = facts.mtu;
         peer.set_mtu_bound(own, now);
         peer.set_cookie(facts.cookie, now);
-        if peer.addresses.tell(&facts.candidates) {
+        if peer.addresses.tell(&facts) {
             peer.hurry();
         }
         if let Some(at) = self.strangers.iter().position(|(stranger, _)| *stranger == name)
@@ -205,6 +216,11 @@ impl Paths {
         }
     }
 
+    /// Others see this host at an address that is not its own, or none does any more.
+    pub fn set_translated(&mut self, translated: bool) {
+        self.translated = translated;
+    }
+
     /// These peers are being sent to.
     pub fn traffic(&mut self, peers: &[PeerName], now: Instant) {
         for name in peers {
@@ -242,9 +258,9 @@ impl Paths {
     /// Does what is due, as far as the rates allow: a bounded number of turns.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((lane, name)) = self.lanes.pop(now) {
-            let Self { me, peers, probes, .. } = self;
+            let Self { me, peers, probes, translated, .. } = self;
             let mut send = |to, bytes| push(probes, (to, bytes));
-            let mut out = Outbox { me: *me, now, send: &mut send };
+            let mut out = Outbox { me: *me, translated: *translated, now, send: &mut send };
             let cost = peers.get_mut(&name).map_or(0, |peer| {
                 peer.slot = None;
                 peer.turn(&mut out)
@@ -284,8 +300,7 @@ impl Paths {
     /// The path to a peer, only while it works.
     #[must_use]
     pub fn direct(&self, name: PeerName) -> Option<Direct> {
-        let peer = self.peers.get(&name)?;
-        Some(peer.up()?.direct(peer.path_mtu()))
+        self.peers.get(&name)?.direct()
     }
 
     /// The largest outer IP packet in bytes on the path to a peer, where both hosts would take more.
@@ -338,7 +353,7 @@ impl Paths {
 
     /// Answers also a peer whose record has not come yet.
     fn reply(&mut self, from: SocketAddrV4, request: &Probe, length: u16) {
-        let to = self.peers.get(&request.sender).map_or(from, |peer| peer.addresses.answer_to(from));
+        let to = self.peers.get(&request.sender).map_or(from, |peer| peer.answer_to(from, self.translated));
         let reply = Probe {
             kind: Kind::Reply,
             flags: 0,
@@ -361,10 +376,15 @@ impl Paths {
             }
             return;
         };
-        if self.heard.len() < HEARD_EVENTS_MAX && peer.addresses.hear(*from.ip(), now) {
-            self.heard.push_back((name, *from.ip()));
-            peer.hurry();
+        if self.heard.len() >= HEARD_EVENTS_MAX {
+            return;
         }
+        match peer.addresses.hear(from, now) {
+            Heard::Known => return,
+            Heard::Port => {}
+            Heard::Address => self.heard.push_back((name, *from.ip())),
+        }
+        peer.hurry();
     }
 }
 

@@ -77,9 +77,13 @@ impl Mesh {
             (Some(_), Some(_)) => ConnectionState::Established,
             (Some(_), None) => ConnectionState::Pending,
         };
-        let info = up
-            .filter(|_| direct.is_none())
-            .map_or_else(String::new, |up| format!("{}{}", self.silence(up.peer, now), self.way_text(up.peer)));
+        let info = match (up, &direct) {
+            (Some(_), Some(direct)) if direct.translated => {
+                "behind address translation: packets go between the ports of the probes".to_owned()
+            }
+            (None, _) | (_, Some(_)) => String::new(),
+            (Some(up), None) => format!("{}{}", self.silence(up.peer, now), self.way_text(up.peer)),
+        };
         Connection {
             outbound: link.outbound(),
             address: link.remote.to_string(),

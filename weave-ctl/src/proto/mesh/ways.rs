@@ -6,6 +6,7 @@
 //!      was there, so its controller is gone alone
 //! else through the first hop of established links, unless its word may be old ([`super::doubts`]), or of the last that a
 //!      peer told of of which nobody hears any more: its controller may be gone alone, and its kernel go on
+//! else through the relay in use, while that one answers, if it lost its link to the peer and nothing else for all it tells
 //! else straight, where that ever worked
 //! else as before
 //! else straight to the first address it tells: better than nowhere
@@ -18,11 +19,11 @@ use std::{collections::BTreeSet, net::SocketAddrV4};
 use weave_common::vxlan;
 
 use super::{
-    entry::PeerRecord,
+    entry::{PeerRecord, RecordLink},
     gossip::News,
     hello::COLLISION_SHOWN,
     links::{Mesh, MeshEvent},
-    paths::{PathEvent, PathState, PeerFacts},
+    paths::{Direct, PathEvent, PathState, PeerFacts},
 };
 use crate::proto::{
     io::{Output, Severity, TunnelTo},
@@ -37,6 +38,8 @@ pub(super) struct Way {
     pub(super) tunnel: TunnelTo,
     /// It is the last straight way that worked.
     pub(super) worked: bool,
+    /// It leads through a relay that told of a link to the peer over which data passes, and never that it does not.
+    pub(super) adjacent: bool,
 }
 
 /// Addresses that a peer was last heard from, beside those that it tells.
@@ -71,11 +74,25 @@ impl Mesh {
         if before.is_none_or(|before| !before.is_found_like(record)) {
             return self.learn(record.name, now);
         }
+        self.hear_own_address(record.name);
         // Most tell of other links alone: what those change is computed for all records together.
         self.records_changed(now);
         if self.unsteady.contains(&record.name) {
             self.refresh_way(record.name);
         }
+    }
+
+    /// At which address `peer` sees this host: one that is not its own is a translator's.
+    fn hear_own_address(&mut self, peer: PeerName) {
+        let inbound = |link: &&RecordLink| link.peer == self.me.name && !link.outbound;
+        let links = self.record(peer).and_then(|record| record.links.iter().find(inbound));
+        let seen = links.and_then(|link| link.address.parse::<SocketAddrV4>().ok());
+        if seen.is_some_and(|seen| !self.me.addrs.is_empty() && !self.me.addrs.contains(seen.ip())) {
+            self.translated_for.insert(peer);
+        } else {
+            self.translated_for.remove(&peer);
+        }
+        self.paths.set_translated(!self.translated_for.is_empty());
     }
 
     /// Who reaches whom may be different, and there may be somebody to dial.
@@ -87,11 +104,17 @@ impl Mesh {
     /// The record of `peer` is new or changed.
     pub(super) fn learn(&mut self, peer: PeerName, now: Instant) {
         let Some(record) = self.gossip.store().record(peer) else { return };
-        let (short_id, mtu) = (record.short_id, record.mtu);
-        let candidates = self.candidates(record);
-        let cookie = record.cookie;
-        let mtu = if mtu == 0 { 0 } else { mtu.saturating_add(vxlan::OVERHEAD) };
-        self.paths.set_peer(peer, PeerFacts { cookie, candidates, mtu }, now);
+        let short_id = record.short_id;
+        let before = self.ways.get(&peer).map(|way| way.tunnel).filter(|way| way.via == peer && !way.translated);
+        let facts = PeerFacts {
+            cookie: record.cookie,
+            candidates: self.told_by(record).collect(),
+            before: before.map(|way| way.remote),
+            probe_port: record.control_port,
+            mtu: if record.mtu == 0 { 0 } else { record.mtu.saturating_add(vxlan::OVERHEAD) },
+        };
+        self.paths.set_peer(peer, facts, now);
+        self.hear_own_address(peer);
         self.tell_senders(peer);
         self.refresh_way(peer);
         self.records_changed(now);
@@ -100,22 +123,17 @@ impl Mesh {
         }
     }
 
-    /// Where a peer's data port may be, the most likely place first.
-    fn candidates(&self, record: &PeerRecord) -> Vec<SocketAddrV4> {
-        let ups = self.links.values().filter_map(|link| link.up.as_ref());
-        let seen = ups.filter(|up| up.peer == record.name).map(|up| up.data);
+    /// Where a peer's data port is as its record tells.
+    fn told_by(&self, record: &PeerRecord) -> impl Iterator<Item = SocketAddrV4> {
         // Every host may have the same bridge of its container engine.
-        let told = record.addrs.iter().filter(|addr| !self.me.addrs.contains(addr));
-        let told = told.map(|addr| SocketAddrV4::new(*addr, record.data_port));
-        let mut candidates: Vec<SocketAddrV4> = Vec::new();
-        let before = self.ways.get(&record.name).map(|way| way.tunnel);
-        let before = before.filter(|way| way.via == record.name).map(|way| way.remote);
-        for at in seen.chain(told).chain(before) {
-            if !candidates.contains(&at) {
-                candidates.push(at);
-            }
-        }
-        candidates
+        let addrs = record.addrs.iter().filter(|addr| !self.me.addrs.contains(addr));
+        addrs.map(|addr| SocketAddrV4::new(*addr, record.data_port))
+    }
+
+    /// Where a link shows that the data port of `peer` should be.
+    fn shown_by_link(&self, peer: PeerName) -> Option<SocketAddrV4> {
+        let mut ups = self.links.values().filter_map(|link| link.up.as_ref());
+        ups.find(|up| up.peer == peer).map(|up| up.data)
     }
 
     fn tell_senders(&mut self, peer: PeerName) {
@@ -182,6 +200,7 @@ impl Mesh {
             self.doubts.over(peer);
             self.unsteady.remove(&peer);
             self.narrow.remove(&peer);
+            self.hear_own_address(peer);
             self.log(Severity::Info, format!("peer {peer} is forgotten: no path of links reached it"));
             self.events.push_back(MeshEvent::PeerGone(peer));
         }
@@ -193,7 +212,6 @@ impl Mesh {
         if !changes.lost.is_empty() {
             self.look_for_peers(now);
         }
-        self.collisions.retain(|_, (_, at)| now.since(*at) < COLLISION_SHOWN);
         self.refresh_ways();
     }
 
@@ -224,7 +242,8 @@ impl Mesh {
             Some(last) => self.worked.insert(peer, last),
             None => self.worked.remove(&peer),
         };
-        self.ways.insert(peer, Way { tunnel: way, worked });
+        let adjacent = way.via != peer && self.is_adjacent(way.via, peer);
+        self.ways.insert(peer, Way { tunnel: way, worked, adjacent });
         if before == Some(way) {
             return;
         }
@@ -287,21 +306,36 @@ impl Mesh {
             return Some(TunnelTo { path_mtu, ..first });
         }
         // Its data port answers nobody: most likely its controller stands still, and its kernel goes on.
+        let relay = before.map(|before| before.via).filter(|relay| *relay != peer);
         if self.topology.hop(peer).is_none()
+            && !relay.is_some_and(|relay| self.is_adjacent(relay, peer) && self.paths.direct(relay).is_some())
             && let Some(straight) = self.straight(peer, true)
         {
             return Some(straight);
         }
-        let first = || self.candidates(self.record(peer)?).first().copied();
-        let first = || first().map(|remote| TunnelTo { remote, short_id, via: peer, path_mtu: 0 });
+        let first = || self.shown_by_link(peer).or_else(|| self.told_by(self.record(peer)?).next());
+        let first = || first().map(|remote| TunnelTo { remote, short_id, via: peer, translated: false, path_mtu: 0 });
         before.or_else(first).map(|way| TunnelTo { short_id, ..way })
+    }
+
+    /// True when `relay` had a link to `peer` over which data passed, and has not told that data does not: it may have lost
+    /// no more than the link.
+    fn is_adjacent(&self, relay: PeerName, peer: PeerName) -> bool {
+        let mut links = self.record(relay).into_iter().flat_map(|record| &record.links);
+        let before = self.ways.get(&peer).is_some_and(|way| way.tunnel.via == relay && way.adjacent);
+        links.find(|link| link.peer == peer).map_or(before, |link| link.established)
     }
 
     /// The straight way to `peer`, while it works; or the last that did, where there is nothing better to go by.
     fn straight(&self, peer: PeerName, last: bool) -> Option<TunnelTo> {
         let now = self.paths.direct(peer);
-        let way = |remote, path_mtu| TunnelTo { remote, short_id: self.me.short_id, via: peer, path_mtu };
-        let works = now.map(|direct| way(direct.remote, direct.path_mtu));
+        let works = now.map(|Direct { remote, translated, path_mtu, .. }| TunnelTo {
+            remote,
+            short_id: self.me.short_id,
+            via: peer,
+            translated,
+            path_mtu,
+        });
         works.or_else(|| {
             let last = self.last_that_worked(peer).filter(|_| last)?;
             Some(TunnelTo { short_id: self.me.short_id, ..last })
@@ -336,8 +370,9 @@ impl Mesh {
 
     /// Troubles to show.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self.collisions.values().map(|(text, _)| text.clone()).collect();
+    pub fn warnings(&self, now: Instant) -> Vec<String> {
+        let shown = self.collisions.values().filter(|(_, at)| now.since(*at) < COLLISION_SHOWN);
+        let mut warnings: Vec<String> = shown.map(|(text, _)| text.clone()).collect();
         let (me, uid) = (self.me.name, self.me.uid);
         if let Some(at) = self.topology.rival(me, uid) {
             let text =

@@ -205,7 +205,7 @@ impl Datapath {
         let found = self.maps.tunnel(peer)?;
         // When it was last used is the programs' to say, and stays said when the peer is reached by another way.
         let used_ns = found.map_or(0, |found| found.used_ns);
-        let tunnel = Tunnel { used_ns, ..entry(to, route, self.config.vni) };
+        let tunnel = Tunnel { used_ns, ..entry(to, route, &self.config) };
         if found == Some(tunnel) {
             return Ok(false);
         }

@@ -60,13 +60,19 @@ fn peer(last: u8) -> PeerName {
 
 fn tunnel(last: u8, remote: Ipv4Addr) -> MapOp {
     let remote = std::net::SocketAddrV4::new(remote, 6784);
-    MapOp::PutTunnel { peer: peer(last), tunnel: TunnelTo { remote, short_id: 5, via: peer(last), path_mtu: 0 } }
+    MapOp::PutTunnel {
+        peer: peer(last),
+        tunnel: TunnelTo { remote, short_id: 5, via: peer(last), translated: false, path_mtu: 0 },
+    }
 }
 
 /// To a peer that another one relays for, over a path of its own size, to a port of its own.
 fn relayed_tunnel() -> MapOp {
     let remote = std::net::SocketAddrV4::new(REMOTE, 7001);
-    MapOp::PutTunnel { peer: peer(2), tunnel: TunnelTo { remote, short_id: 5, via: peer(1), path_mtu: 1400 } }
+    MapOp::PutTunnel {
+        peer: peer(2),
+        tunnel: TunnelTo { remote, short_id: 5, via: peer(1), translated: false, path_mtu: 1400 },
+    }
 }
 
 fn net(text: &str) -> Ipv4Net {

@@ -6,7 +6,7 @@ use std::{
     ops::Bound,
 };
 
-use weave_common::{addr::PeerKey, tunnel::Tunnel, vxlan, wire::OuterHeader};
+use weave_common::{addr::PeerKey, config::Config, tunnel::Tunnel, vxlan, wire::OuterHeader};
 
 use super::UnderlayRoute;
 use crate::proto::{io::TunnelTo, name::PeerName};
@@ -73,10 +73,11 @@ impl Traffic {
 }
 
 /// The kernel's entry for a tunnel over `route`.
-pub(super) fn entry(to: TunnelTo, route: UnderlayRoute, vni: u32) -> Tunnel {
+pub(super) fn entry(to: TunnelTo, route: UnderlayRoute, config: &Config) -> Tunnel {
     let path_mtu = if to.path_mtu == 0 { u32::MAX } else { to.path_mtu };
+    let outer = OuterHeader::prepare(route.source, *to.remote.ip(), to.remote.port(), config.vni, to.short_id);
     Tunnel {
-        outer: OuterHeader::prepare(route.source, *to.remote.ip(), to.remote.port(), vni, to.short_id),
+        outer: if to.translated { outer.leaving_from(config.probe_port) } else { outer },
         ifindex: route.ifindex,
         next_hop: route.next_hop.octets(),
         inner_mtu: route.mtu.min(path_mtu).saturating_sub(vxlan::OVERHEAD),
@@ -96,6 +97,7 @@ pub(super) fn wanted_by(tunnel: &Tunnel) -> TunnelTo {
         remote: SocketAddrV4::new(remote, port),
         short_id: u16::from_be_bytes([vxlan[2], vxlan[3]]),
         via: PeerName::from_bytes(tunnel.via.name),
+        translated: tunnel.outer.source_port() != 0,
         path_mtu: tunnel.path_mtu,
     }
 }

@@ -1,11 +1,12 @@
 //! Opening a link.
 //!
-//! Bounds: a name is given [`RESOLVE_TIME`], at most [`ADDRS_MAX`] of its addresses are tried, each with
-//! [`CONNECT_TIME`] and the time of a handshake.
+//! Bounds: a name is given [`RESOLVE_TIME`], at most [`ADDRS_MAX`] of its addresses are tried, from a random one on, each
+//! with [`CONNECT_TIME`] and the time of a handshake.
 //!
 //! Does not: try again; the core does.
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
@@ -39,7 +40,10 @@ pub(super) async fn run(dial: DialId, target: Target, shared: Arc<Shared>) {
 
 /// Tries the target's addresses until one is a peer, and serves it. The reason is that of the last address.
 async fn try_all(dial: DialId, target: &Target, shared: &Shared) -> Result<(), String> {
-    let addrs = resolve(target, shared.control_port).await?;
+    let mut addrs = resolve(target, shared.control_port).await?;
+    // One that is no peer, or this host itself, must not stand before the others at each attempt.
+    let first = (RandomState::new().hash_one(dial.0) as usize).checked_rem(addrs.len());
+    addrs.rotate_left(first.unwrap_or(0));
     let mut reason = format!("{} has no IPv4 address", target.host);
     for addr in addrs.into_iter().take(ADDRS_MAX) {
         let mut stream = match connect(addr).await {

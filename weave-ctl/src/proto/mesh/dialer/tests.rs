@@ -66,6 +66,10 @@ impl Rig {
     }
 }
 
+fn end(lived: Duration, reason: &str) -> End<'_> {
+    End { lived, reached: false, reason }
+}
+
 #[test]
 fn a_new_target_is_dialled_at_once_and_only_once() {
     let mut rig = Rig::new(&["a"]);
@@ -100,12 +104,12 @@ fn a_target_rests_while_its_peer_is_linked_by_any_link() {
     rig.dialer.identified(LinkId(1), name(2), at(0), &mut rig.rng);
     // The link was the duplicate of another one that stays.
     rig.linked.insert(name(2));
-    rig.dialer.closed(LinkId(1), None, Duration::ZERO, "duplicate", at(10), &mut rig.rng);
+    rig.dialer.closed(LinkId(1), None, &end(Duration::ZERO, "duplicate"), at(10), &mut rig.rng);
     assert_eq!(rig.due(at(1_000_000)), []);
     assert_eq!(rig.next(), None);
     // The other one goes too.
     rig.linked.clear();
-    rig.dialer.closed(LinkId(7), Some(name(2)), GOOD_AFTER, "gone", at(1_000_000), &mut rig.rng);
+    rig.dialer.closed(LinkId(7), Some(name(2)), &end(GOOD_AFTER, "gone"), at(1_000_000), &mut rig.rng);
     assert_eq!(rig.due(at(1_001_000)).len(), 1);
 }
 
@@ -121,7 +125,7 @@ fn a_peer_that_is_also_a_target_and_refuses_is_left_alone_for_longer_and_longer(
             let link = LinkId(dial.0);
             rig.dialer.opened(dial, link);
             rig.dialer.identified(link, name(3), now, &mut rig.rng);
-            rig.dialer.closed(link, Some(name(3)), Duration::from_millis(2), "no room", now, &mut rig.rng);
+            rig.dialer.closed(link, Some(name(3)), &end(Duration::from_millis(2), "no room"), now, &mut rig.rng);
             attempts.push(now);
         }
     }
@@ -139,7 +143,7 @@ fn a_peer_that_nobody_reaches_any_more_is_dialled_soon_however_often_it_refused(
             let link = LinkId(dial.0);
             rig.dialer.opened(dial, link);
             rig.dialer.identified(link, name(if target.host == "a" { 2 } else { 3 }), now, &mut rig.rng);
-            rig.dialer.closed(link, None, Duration::ZERO, "no room", now, &mut rig.rng);
+            rig.dialer.closed(link, None, &end(Duration::ZERO, "no room"), now, &mut rig.rng);
         }
     }
     let soon = now + PAUSE_MIN * 3 / 2;
@@ -150,13 +154,38 @@ fn a_peer_that_nobody_reaches_any_more_is_dialled_soon_however_often_it_refused(
 }
 
 #[test]
-fn ourselves_is_never_dialled_again() {
-    let mut rig = Rig::new(&["me"]);
-    let (dial, _) = rig.due(at(0))[0].clone();
-    rig.dialer.opened(dial, LinkId(1));
-    rig.dialer.ourselves(LinkId(1), "cannot connect to ourself", at(0), &mut rig.rng);
-    rig.dialer.closed(LinkId(1), None, Duration::ZERO, "closed", at(1), &mut rig.rng);
-    assert_eq!(rig.due(at(10_000_000)), []);
+fn an_address_of_ours_is_never_dialled_again_and_a_name_is() {
+    for (host, again) in [("192.0.2.1", 0), ("all.example", 1)] {
+        let mut rig = Rig::new(&[host]);
+        let (dial, _) = rig.due(at(0))[0].clone();
+        rig.dialer.opened(dial, LinkId(1));
+        rig.dialer.ourselves(LinkId(1), "cannot connect to ourself", at(0), &mut rig.rng);
+        rig.dialer.closed(LinkId(1), None, &end(Duration::ZERO, "closed"), at(1), &mut rig.rng);
+        assert_eq!(rig.due(at(100)), [], "{host}");
+        assert_eq!(rig.due(at(1_000_000)).len(), again, "{host}");
+    }
+}
+
+#[test]
+fn a_target_that_soon_ends_each_link_is_dialled_rarely_while_others_lead_there() {
+    let mut rig = Rig::new(&["a"]);
+    let mut attempts = Vec::new();
+    while let Some(now) = rig.next().filter(|now| *now < at(10_000_000)) {
+        for (dial, _) in rig.due(now) {
+            let link = LinkId(dial.0);
+            rig.dialer.opened(dial, link);
+            rig.dialer.identified(link, name(3), now, &mut rig.rng);
+            let full = End { reached: true, ..end(Duration::from_millis(2), "no room") };
+            rig.dialer.closed(link, Some(name(3)), &full, now, &mut rig.rng);
+            attempts.push(now);
+        }
+    }
+    let late = attempts.iter().filter(|now| **now >= at(4_000_000)).count();
+    assert!((6..=20).contains(&late), "{late} attempts in 6000 s");
+    // Nobody leads there any more.
+    let now = at(10_000_000);
+    rig.dialer.lost(&BTreeSet::from([name(3)]), now, &mut rig.rng);
+    assert!(rig.next().is_some_and(|at| at <= now + PAUSE_MIN * 3 / 2));
 }
 
 #[test]
@@ -233,7 +262,13 @@ fn a_target_that_is_reached_through_others_rests_while_there_is_no_room() {
     let (dial, _) = rig.due(at(0)).remove(0);
     rig.dialer.opened(dial, LinkId(1));
     rig.dialer.identified(LinkId(1), name(3), at(0), &mut rig.rng);
-    rig.dialer.closed(LinkId(1), Some(name(3)), Duration::ZERO, "connection limit reached (1)", at(1), &mut rig.rng);
+    rig.dialer.closed(
+        LinkId(1),
+        Some(name(3)),
+        &end(Duration::ZERO, "connection limit reached (1)"),
+        at(1),
+        &mut rig.rng,
+    );
     rig.wanted = (1, 1);
     assert_eq!(rig.next(), None);
     rig.wanted = (1, 2);

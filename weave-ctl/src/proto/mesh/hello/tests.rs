@@ -1,16 +1,19 @@
-//! Who is let in when there is no room.
+//! Who is let in: with which version, by which of two links, and when there is no room.
+
+mod duplicates;
 
 use std::collections::BTreeSet;
 
 use super::{
     super::{
-        fixture::{NOW, entry, ip, link, mesh, name, record},
+        entry::hello_proof,
+        fixture::{NOW, entry, ip, key, link, mesh, name, raw, record},
         links::PUBLISH_AFTER,
         topology::settle_time,
     },
     *,
 };
-use crate::proto::io::{DialId, Output, Target};
+use crate::proto::io::{DialId, Direction, Output, Target};
 
 /// Peer 1 with room for two links, both taken, of which it was told to dial the one to `named`; peer 3 is behind peer 2
 /// as well.
@@ -64,4 +67,58 @@ fn a_peer_for_which_there_is_no_room_is_made_known() {
     link(&mut self::mesh(4), &mut mesh, (DialId(0), LinkId(4)), ip(4));
     assert_eq!(*mesh.linked(), BTreeSet::from([2, 3].map(name)));
     assert!(mesh.record(name(4)).is_some(), "peers with room may dial it");
+}
+
+/// What peer 1 makes of a hello of peer 2 that offers these versions: that of the link, or why there is none.
+fn negotiated((min_version, max_version): (u16, u16)) -> Result<u16, String> {
+    let (mut mesh, id, binding) = (self::mesh(1), LinkId(1), [7; 32]);
+    mesh.link_opened(id, (ip(2), 40000).into(), Direction::Inbound, binding, NOW);
+    while mesh.poll_output().is_some() {}
+    let (entry, proof) = (raw(&record(2, 1, &[])), hello_proof(&key(2, 0), &binding, true));
+    let hello = Hello { min_version, max_version, features: Vec::new(), nonce: 5, entry, proof };
+    mesh.frame(id, &Message::Hello(Box::new(hello)).encode(), NOW);
+    if let Some(up) = mesh.links.get(&id).and_then(|link| link.up.as_ref()) {
+        return Ok(up.version);
+    }
+    assert!(!mesh.links.contains_key(&id) && mesh.record(name(2)).is_none(), "nothing of it is kept");
+    let (mut told, mut closed) = (None, None);
+    while let Some(output) = mesh.poll_output() {
+        match output {
+            Output::Send { bytes, .. } => told = Message::decode(&bytes).ok(),
+            Output::Close { reason, .. } => closed = Some(reason),
+            _ => {}
+        }
+    }
+    let reason = closed.expect("it is closed");
+    assert_eq!(told, Some(Message::Bye(reason.clone())), "the other side is told why");
+    Err(reason)
+}
+
+#[test]
+fn the_newest_version_that_both_speak_is_taken_and_a_refusal_names_both_ranges() {
+    assert_eq!(wire::VERSIONS, (1, 1), "what is expected below");
+    for theirs in [(0, 1), (1, 1), (1, 7), (0, u16::MAX)] {
+        assert_eq!(negotiated(theirs), Ok(1), "{theirs:?}");
+    }
+    // The last one is upside down.
+    for (min, max) in [(0, 0), (2, 9), (3, 1)] {
+        let text = format!("remote version range [{min},{max}] is incompatible with ours [1,1]: upgrade the older one");
+        assert_eq!(negotiated((min, max)), Err(text));
+    }
+}
+
+#[test]
+fn of_two_links_to_a_peer_its_later_launch_decides_and_then_the_lower_nonces() {
+    let mut mesh = self::mesh(1);
+    link(&mut mesh, &mut self::mesh(2), (DialId(0), LinkId(2)), ip(1));
+    let judged = |incarnation, nonce| {
+        let them = PeerRecord { incarnation, ..record(2, 1, &[]) };
+        mesh.judge((ip(2), 40000).into(), (nonce, nonce), &them)
+    };
+    let instead = Verdict::Instead(vec![LinkId(2)], "superseded by another link to the same peer");
+    let refused = Verdict::Refuse(format!("another link to {} is kept", name(2)));
+    let cases = [(1, 0, &instead), (1, u64::MAX, &refused), (2, u64::MAX, &instead), (0, 0, &refused)];
+    for (incarnation, nonce, verdict) in cases {
+        assert_eq!(judged(incarnation, nonce), *verdict, "launch {incarnation}, nonces {nonce}");
+    }
 }

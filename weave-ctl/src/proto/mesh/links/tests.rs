@@ -48,3 +48,22 @@ fn a_link_in_whose_place_another_may_come_is_not_told_to_be_gone_by_a_hello() {
     one.handle_timeout(later + PUBLISH_AFTER);
     assert_eq!(one.me.links.len(), 0);
 }
+
+#[test]
+fn a_link_that_came_and_went_is_not_told_to_all() {
+    let mut one = mesh(1);
+    link(&mut one, &mut mesh(2), (DialId(1), LinkId(1)), ip(1));
+    let mut now = NOW + Duration::from_secs(2);
+    one.handle_timeout(now);
+    let before = one.me.version;
+    // Its second target has no room, and says so at each attempt.
+    for n in 2..=20 {
+        now = now + Duration::from_millis(500);
+        let mut full = mesh(3);
+        full.conn_limit = 0;
+        link(&mut one, &mut full, (DialId(n), LinkId(n)), ip(1));
+        now = now + PUBLISH_AFTER;
+        one.handle_timeout(now);
+    }
+    assert_eq!((one.me.version, one.me.links.len()), (before, 1));
+}

@@ -11,10 +11,14 @@
 use std::{net::SocketAddrV4, time::Duration};
 
 use super::{
-    PathState,
+    Direct, PathState,
     addresses::Addresses,
     lanes::Lane,
     mtu::{self, PathMtu},
+    pauses::{
+        ACTIVE_FOR, ACTIVE_RETRY, FAST_ROUNDS, LOST_AFTER, NUDGE_AFTER, RETRY_MAX, VERIFY_ACTIVE, VERIFY_LINKED, Watch,
+        every, pause,
+    },
     sent::{Questions, Sent},
 };
 use crate::proto::{
@@ -22,43 +26,6 @@ use crate::proto::{
     name::PeerName,
     time::Instant,
 };
-
-/// Pause between probes of a path with traffic.
-pub const ACTIVE_EVERY: Duration = Duration::from_secs(1);
-/// Pause between probes of a peer with a link and without traffic.
-pub const LINKED_EVERY: Duration = Duration::from_secs(5);
-/// Shortest pause between probes of any other peer.
-pub const IDLE_EVERY: Duration = Duration::from_secs(30);
-/// A probe that is not answered by then is sent again, on a path with traffic.
-pub const ACTIVE_RETRY: Duration = Duration::from_millis(500);
-/// The same on other paths, and the longest on a slow one: twice its round-trip time is waited otherwise.
-pub const RETRY_MAX: Duration = Duration::from_secs(2);
-/// A path is down after so many unanswered probes in a row: with traffic 1.5 to 2.5 s after it broke, with a link 6 to
-/// 11 s.
-pub const LOST_AFTER: u32 = 3;
-/// Pause between the first rounds to a peer that does not answer.
-pub const FAST_EVERY: Duration = Duration::from_millis(250);
-/// So many of them; then it is down.
-pub const FAST_ROUNDS: u32 = 4;
-/// Longest pause between rounds to a watched peer that is down. The first is the double of [`FAST_EVERY`], each further
-/// the double of the one before.
-pub const DOWN_EVERY_MAX: Duration = Duration::from_secs(5);
-/// A peer that is down and asks us is asked in turn, if it was not within this time.
-pub const NUDGE_AFTER: Duration = Duration::from_secs(1);
-/// Traffic makes a path active for this long.
-pub const ACTIVE_FOR: Duration = Duration::from_secs(10);
-/// Pause between checks of the measured MTU, with traffic.
-pub const VERIFY_ACTIVE: Duration = Duration::from_secs(10);
-/// The same without traffic, with a link.
-pub const VERIFY_LINKED: Duration = Duration::from_secs(60);
-
-/// How closely a peer is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watch {
-    Active,
-    Linked,
-    Idle,
-}
 
 /// What others are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +105,8 @@ pub(super) struct Peer {
 /// Where probes go, who sends them, and when.
 pub(super) struct Outbox<'a> {
     pub(super) me: PeerName,
+    /// This host is behind a translator of addresses.
+    pub(super) translated: bool,
     pub(super) now: Instant,
     /// Takes a probe.
     pub(super) send: &'a mut dyn FnMut(SocketAddrV4, Vec<u8>),
@@ -173,6 +142,13 @@ impl Peer {
             Path::Up(up) => Some(up),
             Path::Trying { .. } => None,
         }
+    }
+
+    /// The path as others see it, while it works.
+    pub(super) fn direct(&self) -> Option<Direct> {
+        let Up { remote, rtt, .. } = *self.up()?;
+        let translated = !self.addresses.is_plain(remote);
+        Some(Direct { remote, translated, rtt: Some(rtt.into()), path_mtu: self.path_mtu() })
     }
 
     /// The measured MTU of the path; zero while unknown.
@@ -212,6 +188,7 @@ impl Peer {
             self.not_before = self.not_before.min(now);
         }
         self.linked = linked;
+        self.leave_opening(now);
     }
 
     /// It has traffic. True when it had none for a while.
@@ -258,6 +235,7 @@ impl Peer {
 
     /// Its turn: does what is due. Returns how many probes that took.
     pub(super) fn turn(&mut self, out: &mut Outbox<'_>) -> u32 {
+        self.leave_opening(out.now);
         let due = self.path_due(out.now).is_some_and(|at| at <= out.now);
         let sent = if due { self.round(out) } else { 0 };
         sent + self.measure(out)
@@ -272,8 +250,13 @@ impl Peer {
         self.quiet_since = Some(now);
         match &mut self.path {
             Path::Trying { .. } => self.come_up(asked.to, rtt, now),
+            // What goes through an opening costs more, and holds no longer than the translator remembers.
+            Path::Up(up) if up.remote != asked.to && self.addresses.is_better(asked.to, up.remote) => {
+                self.come_up(asked.to, rtt, now);
+            }
             Path::Up(up) if up.remote != asked.to => {
-                if up.missed > 0 {
+                let better = up.other.is_none_or(|(other, _)| !self.addresses.is_better(other, asked.to));
+                if up.missed > 0 && better {
                     up.other = Some((asked.to, rtt.into()));
                 }
             }
@@ -289,10 +272,19 @@ impl Peer {
         true
     }
 
+    /// Where the answer to a probe from `from` goes: to the data port, which firewalls let through, where the peer tells
+    /// that address or answers there itself. Else back through whatever translated it; so does a host that is behind a
+    /// translator, which keeps open what it opened.
+    pub(super) fn answer_to(&self, from: SocketAddrV4, translated: bool) -> SocketAddrV4 {
+        let works = self.up().map(|up| up.remote).filter(|at| at.ip() == from.ip() && self.addresses.is_plain(*at));
+        let data_port = self.addresses.told_at(from).or(works);
+        data_port.filter(|_| !translated).unwrap_or(from)
+    }
+
     /// What to show.
     pub(super) fn state(&self, now: Instant) -> PathState {
-        match (self.status(), self.up()) {
-            (Status::Up(..), Some(up)) => PathState::Up(up.direct(self.path_mtu())),
+        match (self.status(), self.direct()) {
+            (Status::Up(..), Some(direct)) => PathState::Up(direct),
             (Status::Down, _) => {
                 let silent = self.quiet_since.map_or(Duration::ZERO, |since| now.since(since));
                 PathState::Down { tried: self.tried, silent }
@@ -359,6 +351,13 @@ impl Peer {
         Some(self.last_round.map_or(self.not_before, |at| at + pause))
     }
 
+    /// An opening is not kept open without traffic or a link, and what closes unseen must not be sent to.
+    fn leave_opening(&mut self, now: Instant) {
+        if self.watch(now) == Watch::Idle && self.up().is_some_and(|up| !self.addresses.is_plain(up.remote)) {
+            self.path = Path::Trying { rounds: FAST_ROUNDS, down: true };
+        }
+    }
+
     fn round(&mut self, out: &mut Outbox<'_>) -> u32 {
         match self.path {
             Path::Trying { rounds, down: false } if rounds >= FAST_ROUNDS => {
@@ -386,22 +385,32 @@ impl Peer {
         self.path = Path::Up(up);
         self.last_round = Some(out.now);
         let mut sent = self.ask(up.remote, mtu::SMALLEST, out);
+        let mut others = Vec::new();
+        if up.missed > 0 || !self.addresses.is_plain(up.remote) {
+            others.append(&mut self.addresses.candidates());
+        }
         if up.missed > 0 {
-            for candidate in self.addresses.candidates().into_iter().filter(|c| *c != up.remote) {
-                sent += self.ask(candidate, mtu::SMALLEST, out);
-            }
+            others.append(&mut self.addresses.openings(out.translated));
+        }
+        for other in others.into_iter().filter(|other| *other != up.remote) {
+            sent += self.ask(other, mtu::SMALLEST, out);
         }
         sent
     }
 
     fn ask_all(&mut self, out: &mut Outbox<'_>) -> u32 {
+        let mut again = false;
         if let Path::Trying { rounds, .. } = &mut self.path {
+            again = *rounds > 0;
             *rounds = rounds.saturating_add(1);
         }
         self.last_round = Some(out.now);
         self.quiet_since.get_or_insert(out.now);
-        let candidates = self.addresses.candidates();
+        let mut candidates = self.addresses.candidates();
         self.tried = candidates.first().copied();
+        if again && self.watch(out.now) != Watch::Idle {
+            candidates.append(&mut self.addresses.openings(out.translated));
+        }
         candidates.into_iter().map(|to| self.ask(to, mtu::SMALLEST, out)).sum()
     }
 
@@ -450,32 +459,10 @@ impl Peer {
 }
 
 impl Up {
-    /// As others see it.
-    pub(super) fn direct(&self, path_mtu: u32) -> super::Direct {
-        super::Direct { remote: self.remote, rtt: Some(self.rtt.into()), path_mtu }
-    }
-
     fn retry(&self, watch: Watch) -> Duration {
         match watch {
             Watch::Active => (Duration::from(self.rtt) * 2).clamp(ACTIVE_RETRY, RETRY_MAX),
             Watch::Linked | Watch::Idle => RETRY_MAX,
         }
     }
-}
-
-fn every(watch: Watch) -> Duration {
-    match watch {
-        Watch::Active => ACTIVE_EVERY,
-        Watch::Linked => LINKED_EVERY,
-        Watch::Idle => IDLE_EVERY,
-    }
-}
-
-/// Pause after so many rounds that were not answered.
-fn pause(rounds: u32, down: bool, watch: Watch) -> Duration {
-    let Some(slow) = rounds.checked_sub(FAST_ROUNDS) else { return FAST_EVERY };
-    if down && watch == Watch::Idle {
-        return IDLE_EVERY;
-    }
-    (FAST_EVERY * 2).saturating_mul(1 << slow.min(8)).min(DOWN_EVERY_MAX)
 }

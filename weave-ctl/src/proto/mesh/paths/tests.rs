@@ -39,7 +39,7 @@ pub(super) fn cookie(n: u8) -> u64 {
 }
 
 pub(super) fn facts(n: u8) -> PeerFacts {
-    PeerFacts { cookie: cookie(n), candidates: vec![data(n)], mtu: 1500 }
+    PeerFacts { cookie: cookie(n), candidates: vec![data(n)], before: None, probe_port: CONTROL, mtu: 1500 }
 }
 
 pub(super) fn paths(n: u8, cookie: u64, seed: u8) -> Paths {
@@ -55,7 +55,8 @@ pub(super) struct Packet {
     pub(super) bytes: Vec<u8>,
 }
 
-/// A host behind a translator: all it sends leaves from `public`, the data port is forwarded.
+/// A host behind a translator: all it sends leaves from `public`, where only answers come in; a port is forwarded to its
+/// data port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Nat {
     pub(super) public: SocketAddrV4,
@@ -69,6 +70,8 @@ pub(super) struct Net {
     pub(super) also: BTreeMap<Ipv4Addr, u8>,
     pub(super) dead: BTreeSet<Ipv4Addr>,
     pub(super) nat: BTreeMap<u8, Nat>,
+    /// Whom hosts behind translators sent to.
+    opened: BTreeSet<(u8, SocketAddrV4)>,
     /// Nothing goes from the first to the second.
     pub(super) cut: BTreeSet<(u8, u8)>,
     /// The same for the data port of the second alone.
@@ -96,6 +99,7 @@ impl Net {
             also: BTreeMap::new(),
             dead: BTreeSet::new(),
             nat: BTreeMap::new(),
+            opened: BTreeSet::new(),
             cut: BTreeSet::new(),
             closed: BTreeSet::new(),
             loss: 0,
@@ -223,7 +227,12 @@ impl Net {
     }
 
     fn arrive(&mut self, packet: Packet) {
-        let Some((to, port)) = self.find(packet.to).filter(|_| !self.dead.contains(packet.to.ip())) else { return };
+        if self.nat.contains_key(&packet.sender) {
+            self.opened.insert((packet.sender, packet.to));
+        }
+        let Some((to, port)) = self.find(packet.from, packet.to).filter(|_| !self.dead.contains(packet.to.ip())) else {
+            return;
+        };
         let way = (packet.sender, to);
         if self.cut.contains(&way) || (port == DATA && self.closed.contains(&way)) {
             return;
@@ -235,11 +244,11 @@ impl Net {
     }
 
     /// Who is reached at `addr`, and on which port of its own.
-    fn find(&self, addr: SocketAddrV4) -> Option<(u8, u16)> {
+    fn find(&self, from: SocketAddrV4, addr: SocketAddrV4) -> Option<(u8, u16)> {
         if let Some((n, nat)) = self.nat.iter().find(|(_, nat)| nat.public.ip() == addr.ip()) {
             return match addr.port() {
                 port if port == nat.forwarded => Some((*n, DATA)),
-                port if port == nat.public.port() => Some((*n, CONTROL)),
+                port if port == nat.public.port() => self.opened.contains(&(*n, from)).then_some((*n, CONTROL)),
                 _ => None,
             };
         }

@@ -1,10 +1,12 @@
 //! Whom packets are accepted from, and which way they leave, after news of several kinds.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+mod short_ids;
+
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use super::{
     super::{
-        fixture::{NOW, ip, link, mesh, name, relaunched},
+        fixture::{NOW, entry, ip, link, mesh, name, record, relaunched},
         links::PUBLISH_AFTER,
         topology::settle_time,
     },
@@ -29,8 +31,9 @@ fn a_translated_address_is_accepted_when_the_link_that_showed_it_is_gone() {
     assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
     open.link_closed(LinkId(1), "reset", NOW);
     // Nor are packets for it sent there any more.
-    let through = TunnelTo { remote: SocketAddrV4::new(ip(3), 6784), short_id: 1, via: name(3), path_mtu: 0 };
-    open.ways.insert(name(2), Way { tunnel: through, worked: false });
+    let through =
+        TunnelTo { remote: SocketAddrV4::new(ip(3), 6784), short_id: 1, via: name(3), translated: false, path_mtu: 0 };
+    open.ways.insert(name(2), Way { tunnel: through, worked: false, adjacent: false });
     open.learn(name(2), NOW);
     assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
 }
@@ -61,7 +64,7 @@ fn where_a_forgotten_peer_was_found_is_remembered_until_the_way_to_it_is_forgott
             open.forget_way(name(2));
         }
         behind.link_closed(LinkId(1), "reset", NOW);
-        behind.handle_timeout(NOW + PUBLISH_AFTER + settle_time(2));
+        behind.set_underlay(&Underlay { addrs: vec![ip(2)], mtu: 1400 }, 1350, NOW);
         link(&mut behind, &mut open, (DialId(1), LinkId(2)), ip(2));
         assert_eq!(senders(&mut open, 2).contains(&public), !way_too);
     }
@@ -104,4 +107,36 @@ fn a_record_that_tells_of_other_links_alone_changes_no_address_and_one_of_anothe
     assert_eq!(hear(&mut one, &record), 0);
     record.addrs.push(ip(9));
     assert_eq!(hear(&mut one, &record), 1);
+}
+
+#[test]
+fn a_refused_name_is_shown_for_a_while_although_nothing_else_happens() {
+    let mut one = mesh(1);
+    one.collisions.insert(name(2), ("two peers are called ::2".to_owned(), NOW));
+    let soon = NOW + (COLLISION_SHOWN - Duration::from_millis(1));
+    assert_eq!(one.warnings(soon), ["two peers are called ::2"]);
+    assert_eq!(one.warnings(NOW + COLLISION_SHOWN), Vec::<String>::new());
+}
+
+#[test]
+fn a_relay_that_lost_its_link_alone_relays_still_and_one_that_tells_of_silence_does_not() {
+    let (mut one, relay) = (mesh(1), name(2));
+    let tell = |one: &mut Mesh, version, established| {
+        let links: &[u8] = if established == Some(true) { &[1, 3] } else { &[1] };
+        let mut told = record(2, version, links);
+        if established == Some(false) {
+            told = record(2, version, &[1, 3]);
+            told.links[1].established = false;
+        }
+        one.gossip.store_mut().offer(entry(&told), &|_, _| true);
+    };
+    let through =
+        TunnelTo { remote: SocketAddrV4::new(ip(2), 6784), short_id: 1, via: relay, translated: false, path_mtu: 0 };
+    for (says, adjacent) in [(None, false), (Some(true), true), (None, true), (Some(false), false), (None, false)] {
+        let version = one.gossip.store().record(relay).map_or(1, |told| told.version + 1);
+        tell(&mut one, version, says);
+        let adjacent_now = one.is_adjacent(relay, name(3));
+        one.ways.insert(name(3), Way { tunnel: through, worked: false, adjacent: adjacent_now });
+        assert_eq!(adjacent_now, adjacent, "it says {says:?}");
+    }
 }

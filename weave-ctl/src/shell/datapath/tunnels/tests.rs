@@ -1,10 +1,12 @@
 //! The kernel's entry, and what is read back from it.
 
+use weave_common::config::SCHEMA;
+
 use super::*;
 
 fn to(last: u8, port: u16) -> TunnelTo {
     let remote = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, last), port);
-    TunnelTo { remote, short_id: 0xbeef, via: PeerName::from_bytes([2, 0, 0, 0, 0, last]), path_mtu: 0 }
+    TunnelTo { remote, short_id: 0xbeef, via: peer(last), translated: false, path_mtu: 0 }
 }
 
 const ROUTE: UnderlayRoute = UnderlayRoute {
@@ -14,9 +16,11 @@ const ROUTE: UnderlayRoute = UnderlayRoute {
     mtu: 1500,
 };
 
+const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783 };
+
 #[test]
 fn entry_carries_the_route_and_reads_back() {
-    let tunnel = entry(to(9, 6784), ROUTE, vxlan::VNI);
+    let tunnel = entry(to(9, 6784), ROUTE, &CONFIG);
     assert_eq!((tunnel.ifindex, tunnel.inner_mtu), (7, 1450));
     assert_eq!(Ipv4Addr::from(tunnel.next_hop), ROUTE.next_hop);
     assert_eq!(tunnel.outer.ipv4[12..16], [192, 0, 2, 1]);
@@ -25,13 +29,23 @@ fn entry_carries_the_route_and_reads_back() {
 }
 
 #[test]
+fn behind_translation_packets_leave_from_one_port() {
+    let of_flows = entry(to(9, 6784), ROUTE, &CONFIG);
+    assert_eq!(of_flows.outer.source_port(), 0);
+    let translated = TunnelTo { translated: true, ..to(9, 31_005) };
+    let tunnel = entry(translated, ROUTE, &CONFIG);
+    assert_eq!(tunnel.outer.udp[0..4], [26, 127, 121, 29], "6783 to 31005");
+    assert_eq!(wanted_by(&tunnel), translated);
+}
+
+#[test]
 fn a_path_smaller_than_the_headers_carries_nothing() {
-    assert_eq!(entry(to(9, 6784), UnderlayRoute { mtu: 20, ..ROUTE }, vxlan::VNI).inner_mtu, 0);
+    assert_eq!(entry(to(9, 6784), UnderlayRoute { mtu: 20, ..ROUTE }, &CONFIG).inner_mtu, 0);
 }
 
 #[test]
 fn what_the_path_takes_bounds_what_the_route_takes() {
-    let path = |path_mtu| entry(TunnelTo { path_mtu, ..to(9, 6784) }, ROUTE, vxlan::VNI);
+    let path = |path_mtu| entry(TunnelTo { path_mtu, ..to(9, 6784) }, ROUTE, &CONFIG);
     assert_eq!(path(1400).inner_mtu, 1350);
     assert_eq!(path(9000).inner_mtu, 1450);
     assert_eq!(wanted_by(&path(9000)).path_mtu, 9000);

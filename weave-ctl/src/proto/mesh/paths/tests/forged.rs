@@ -249,7 +249,11 @@ fn open_questions_are_bounded() {
     let many: Vec<_> = (0..16).map(|n| SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, n), DATA)).collect();
     for round in 0..100_u64 {
         // A changed record is a reason to try at once, each time.
-        one.set_peer(name(2), PeerFacts { cookie: round, candidates: many.clone(), mtu: 0 }, now);
+        one.set_peer(
+            name(2),
+            PeerFacts { cookie: round, candidates: many.clone(), before: None, probe_port: 0, mtu: 0 },
+            now,
+        );
         one.traffic(&[name(2)], now);
         now = now + FAST_EVERY;
         one.handle_timeout(now);
@@ -296,7 +300,7 @@ fn take(one: &mut Paths, step: Step, asked: &[Probe], now: Instant) {
     match step {
         Step::Peer(n, cookie, at, mtu) => {
             let candidates = at.into_iter().map(data).collect();
-            one.set_peer(name(n), PeerFacts { cookie, candidates, mtu }, now);
+            one.set_peer(name(n), PeerFacts { cookie, candidates, before: None, probe_port: 0, mtu }, now);
         }
         Step::Remove(n) => one.remove_peer(name(n)),
         Step::Observed(n, at) => one.observed(name(n), data(at), now),

@@ -11,7 +11,7 @@ fn two_hosts_find_each_other_and_measure() {
     assert_eq!(net.hosts[&1].state(name(2), net.now), PathState::Untested);
     net.run(secs(2));
     for (n, other) in [(1, 2), (2, 1)] {
-        let direct = Direct { remote: data(other), rtt: Some(DELAY * 2), path_mtu: 1500 };
+        let direct = Direct { remote: data(other), translated: false, rtt: Some(DELAY * 2), path_mtu: 1500 };
         assert_eq!(net.direct(n, other), Some(direct));
         assert_eq!(net.hosts[&n].state(name(other), net.now), PathState::Up(direct));
         assert_eq!(net.changes(n), [Up(name(other)), Changed(name(other))]);
@@ -206,7 +206,10 @@ fn another_address_takes_over_without_a_gap() {
     net.changes(1);
     net.dead.insert(*first.ip());
     net.run_active(secs(4));
-    assert_eq!(net.direct(1, 2), Some(Direct { remote: second, rtt: Some(DELAY * 2), path_mtu: 1500 }));
+    assert_eq!(
+        net.direct(1, 2),
+        Some(Direct { remote: second, translated: false, rtt: Some(DELAY * 2), path_mtu: 1500 })
+    );
     // It is another path: its size is measured anew.
     assert_eq!(net.changes(1), [Changed(name(2)), Changed(name(2))]);
     net.dead.clear();
@@ -236,11 +239,61 @@ fn a_forwarded_port_is_found_where_a_link_shows_it() {
     let public = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 40_000);
     net.nat.insert(2, Nat { public, forwarded: 7000 });
     net.run(secs(5));
-    assert_eq!(net.direct(1, 2), None);
+    assert_eq!((net.direct(1, 2), net.direct(2, 1)), (None, None));
     let (at, now) = (SocketAddrV4::new(*public.ip(), 7000), net.now);
     net.host(1).observed(name(2), at, now);
     net.run(secs(1));
     assert_eq!(net.direct(1, 2).map(|d| d.remote), Some(at));
+    net.run_active(secs(9));
+    assert_eq!(net.direct(2, 1).map(|d| d.remote), Some(data(1)), "answers go where questions find it");
+}
+
+#[test]
+fn through_a_translator_that_forwards_nothing_paths_use_what_it_opened() {
+    let mut net = Net::pair(14);
+    let public = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 40_000);
+    net.nat.insert(2, Nat { public, forwarded: 0 });
+    net.run(secs(5));
+    assert_eq!((net.direct(1, 2), net.direct(2, 1)), (None, None), "nobody keeps an opening open");
+    let now = net.now;
+    net.host(1).observed(name(2), SocketAddrV4::new(*public.ip(), DATA), now);
+    net.host(2).set_translated(true);
+    net.link_pair();
+    net.run(secs(4));
+    let opening = |remote| Some((remote, true));
+    let found = |net: &Net, n, other| net.direct(n, other).map(|d| (d.remote, d.translated));
+    assert_eq!(found(&net, 1, 2), opening(public));
+    assert_eq!(found(&net, 2, 1), Some((data(1), false)), "answers come in where it opened");
+    // The translator gives it another port.
+    let moved = SocketAddrV4::new(*public.ip(), 40_001);
+    net.nat.insert(2, Nat { public: moved, forwarded: 0 });
+    net.run_active(secs(10));
+    assert_eq!(found(&net, 1, 2), opening(moved));
+    // The port is forwarded from now on: better than any opening.
+    net.nat.insert(2, Nat { public: moved, forwarded: DATA });
+    net.run_active(secs(3));
+    assert_eq!(found(&net, 1, 2), Some((SocketAddrV4::new(*public.ip(), DATA), false)));
+    assert_eq!(found(&net, 2, 1), Some((data(1), false)), "and answers come back");
+}
+
+#[test]
+fn an_opening_is_left_with_the_last_reason_to_keep_it_open() {
+    let mut net = Net::pair(15);
+    let public = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 40_000);
+    net.nat.insert(2, Nat { public, forwarded: 0 });
+    net.host(2).set_translated(true);
+    net.run_active(secs(5));
+    assert!(net.direct(1, 2).is_some_and(|d| d.translated) && net.direct(2, 1).is_some());
+    net.changes(1);
+    net.run(ACTIVE_FOR + secs(2));
+    assert_eq!(net.direct(1, 2), None);
+    assert_eq!(net.changes(1), [Down(name(2))]);
+    net.link_pair();
+    net.run(secs(3));
+    assert!(net.direct(1, 2).is_some() && net.direct(2, 1).is_some());
+    let now = net.now;
+    net.host(1).set_linked(&BTreeSet::new(), now);
+    assert_eq!(net.direct(1, 2), None);
 }
 
 #[test]
@@ -322,6 +375,9 @@ fn a_slow_path_stays_up() {
         // No answer is on its way when the traffic begins.
         net.run_active(secs(120));
         assert_eq!(net.changes(1), []);
-        assert_eq!(net.direct(1, 2), Some(Direct { remote: data(2), rtt: Some(net.delay * 2), path_mtu: 1500 }));
+        assert_eq!(
+            net.direct(1, 2),
+            Some(Direct { remote: data(2), translated: false, rtt: Some(net.delay * 2), path_mtu: 1500 })
+        );
     }
 }

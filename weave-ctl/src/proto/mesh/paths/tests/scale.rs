@@ -31,7 +31,11 @@ impl Crowd {
         one.set_mtu(1500, now);
         for n in 0..PEERS {
             let candidates = (0..addresses).map(|which| addr(n, which)).collect();
-            one.set_peer(peer(n), PeerFacts { cookie: u64::from(n), candidates, mtu: 1500 }, now);
+            one.set_peer(
+                peer(n),
+                PeerFacts { cookie: u64::from(n), candidates, before: None, probe_port: CONTROL, mtu: 1500 },
+                now,
+            );
         }
         Self { one, now, asked: Vec::new(), alive: true, most_a_call: 0 }
     }
