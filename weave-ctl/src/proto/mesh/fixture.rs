@@ -110,31 +110,36 @@ pub(super) fn relaunched(n: u8, senders: Vec<(Ipv4Addr, PeerName)>) -> Mesh {
 }
 
 /// Opens a link from `from`, by that attempt, to `to`, which sees it come from `seen`; both ends call it `id`.
-pub(super) fn link(from: &mut Mesh, to: &mut Mesh, (dial, id): (DialId, LinkId), seen: Ipv4Addr) {
+pub(super) fn link(from: &mut Mesh, to: &mut Mesh, ids: (DialId, LinkId), seen: Ipv4Addr) {
+    link_at(from, to, ids, seen, NOW);
+}
+
+/// The same at `now`.
+pub(super) fn link_at(from: &mut Mesh, to: &mut Mesh, (dial, id): (DialId, LinkId), seen: Ipv4Addr, now: Instant) {
     let at = (to.me().addrs[0], 6783).into();
-    from.link_opened(id, at, Direction::Outbound(dial), [0; 32], NOW);
-    to.link_opened(id, (seen, 40000).into(), Direction::Inbound, [0; 32], NOW);
-    pass(from, to, id);
+    from.link_opened(id, at, Direction::Outbound(dial), [0; 32], now);
+    to.link_opened(id, (seen, 40000).into(), Direction::Inbound, [0; 32], now);
+    pass(from, to, id, now);
 }
 
 /// Takes what waits on link `id` to the other end of it, and what follows from that, until nothing waits.
-pub(super) fn pass(one: &mut Mesh, other: &mut Mesh, id: LinkId) {
+pub(super) fn pass(one: &mut Mesh, other: &mut Mesh, id: LinkId, now: Instant) {
     loop {
-        let there = exchange(one, other, id);
-        if !exchange(other, one, id) && !there {
+        let there = exchange(one, other, id, now);
+        if !exchange(other, one, id, now) && !there {
             return;
         }
     }
 }
 
 /// Takes the frames of a link, and probes, from one to the other; false when there were none.
-fn exchange(from: &mut Mesh, to: &mut Mesh, id: LinkId) -> bool {
+fn exchange(from: &mut Mesh, to: &mut Mesh, id: LinkId, now: Instant) -> bool {
     let source = to.links.get(&id).map(|link| link.remote.ip());
     let mut any = false;
     while let Some(output) = from.poll_output() {
         match (output, source) {
-            (Output::Send { bytes, link }, _) if link == id => to.frame(id, &bytes, NOW),
-            (Output::Probe { bytes, .. }, Some(IpAddr::V4(at))) => to.probe(SocketAddrV4::new(at, 6783), &bytes, NOW),
+            (Output::Send { bytes, link }, _) if link == id => to.frame(id, &bytes, now),
+            (Output::Probe { bytes, .. }, Some(IpAddr::V4(at))) => to.probe(SocketAddrV4::new(at, 6783), &bytes, now),
             _ => continue,
         }
         any = true;

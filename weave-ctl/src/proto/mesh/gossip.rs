@@ -16,6 +16,8 @@
 //! Bounds: [`PAGE_BYTES`] a message; [`ASKED_MAX`] entries asked for; [`ANSWERS_MAX`] answers at once a link,
 //! [`ANSWERS_RATE`] a second; what was not verified is not passed on.
 
+mod budget;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -26,6 +28,8 @@ use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use serde_bytes::ByteBuf;
 
+use self::budget::Budget;
+pub use self::budget::{ANSWERS_MAX, ANSWERS_RATE};
 use super::{
     entry::{Content, Entry, Opener, PEERS},
     store::{Offer, Store},
@@ -59,10 +63,6 @@ pub const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub const ASKED_MAX: usize = 8192;
 /// Most bytes of entries in a message.
 pub const PAGE_BYTES: usize = 256 * 1024;
-/// Most answers to comparisons that one link can have at once.
-pub const ANSWERS_MAX: u32 = 64;
-/// Answers that a link is granted a second.
-pub const ANSWERS_RATE: u32 = 20;
 /// Most channels whose errors are told apart.
 const CHANNELS_SHOWN: usize = 64;
 
@@ -87,6 +87,8 @@ pub struct Gossip {
     /// Channels that others in this peer read.
     known: Vec<&'static str>,
     errors: BTreeMap<String, (u64, String)>,
+    /// The newest stamp of this peer's own store that it did not make in this run.
+    outbid: Option<Stamp>,
     out: VecDeque<(LinkId, Message)>,
     news: VecDeque<News>,
 }
@@ -98,26 +100,6 @@ pub struct News {
     pub entry: Arc<Entry>,
     /// What it replaced.
     pub before: Option<Arc<Entry>>,
-}
-
-/// What a link may still be answered.
-#[derive(Clone, Copy, Debug)]
-struct Budget {
-    left: u32,
-    at: Instant,
-}
-
-impl Budget {
-    fn take(&mut self, now: Instant) -> bool {
-        let gained = now.since(self.at).as_millis() * u128::from(ANSWERS_RATE) / 1000;
-        if gained > 0 {
-            self.left = self.left.saturating_add(u32::try_from(gained).unwrap_or(ANSWERS_MAX)).min(ANSWERS_MAX);
-            self.at = now;
-        }
-        let granted = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        granted
-    }
 }
 
 impl Gossip {
@@ -138,6 +120,7 @@ impl Gossip {
             rng,
             known,
             errors: BTreeMap::new(),
+            outbid: None,
             out: VecDeque::new(),
             news: VecDeque::new(),
         }
@@ -174,7 +157,7 @@ impl Gossip {
 
     /// A link is past its hello: whoever `dialled` compares at once, which is for both.
     pub fn link_up(&mut self, link: LinkId, dialled: bool, now: Instant) {
-        self.links.insert(link, Budget { left: ANSWERS_MAX, at: now });
+        self.links.insert(link, Budget::full(now));
         if dialled {
             self.out.push_back((link, Message::Sum(self.store.sum())));
         }
@@ -261,10 +244,11 @@ impl Gossip {
         all.sort_by_key(|((key, _), _)| (key.channel != PEERS, key.owner));
         let mut gained = false;
         for ((key, uid), (stamp, raw)) in all {
-            if key.owner == self.me || !self.store.may_be_news(&key, uid, stamp) {
+            if !self.may_be_news(&key, uid, stamp) {
                 continue;
             }
             match self.opener.open(raw) {
+                Ok(entry) if key.owner == self.me => self.outbid = self.outbid.max(Some(entry.stamp)),
                 Ok(entry) => match self.hold(entry, Some(link), alive, now) {
                     Offer::New => gained = true,
                     Offer::Rival => self.answer_rival(link, &key, stamp, now),
@@ -279,6 +263,25 @@ impl Gossip {
         }
     }
 
+    fn may_be_news(&self, key: &Key, uid: PeerUid, stamp: Stamp) -> bool {
+        // Another store of this peer's name is none of its business; it is for others to find the collision.
+        let own = self.store.of(self.me).first();
+        let foreign = key.owner == self.me && own.is_none_or(|own| own.uid != uid);
+        !foreign && !self.is_former(key, stamp) && self.store.may_be_news(key, uid, stamp)
+    }
+
+    /// What this peer itself said in an earlier launch, and may not have said in this one.
+    fn is_former(&self, key: &Key, stamp: Stamp) -> bool {
+        let own = self.store.of(self.me).first();
+        key.owner == self.me && own.is_none_or(|own| stamp.incarnation < own.stamp.incarnation)
+    }
+
+    /// The newest stamp under this peer's own name and key that others hold, if it is none of this run: its store was
+    /// set back to what it was before, or somebody runs with a copy of it.
+    pub fn take_outbid(&mut self) -> Option<Stamp> {
+        self.outbid.take()
+    }
+
     /// The other side holds these: asks for what is news, unless another one was asked for just that.
     fn told(&mut self, link: LinkId, told: Vec<Told>, now: Instant) {
         if self.asked_until <= now {
@@ -287,8 +290,7 @@ impl Gossip {
         }
         let mut want = Vec::new();
         for (key, uid, stamp) in told {
-            let news = key.owner != self.me && self.store.may_be_news(&key, uid, stamp);
-            if !news || self.asked.get(&key) == Some(&(uid, stamp)) {
+            if !self.may_be_news(&key, uid, stamp) || self.asked.get(&key) == Some(&(uid, stamp)) {
                 continue;
             }
             if self.asked.len() < ASKED_MAX {
@@ -360,7 +362,7 @@ impl Gossip {
         let theirs: IndexMap<&Key, Stamp, FixedState> = list.items.iter().map(|(key, stamp)| (key, *stamp)).collect();
         let listed: BTreeSet<u8> = list.buckets.iter().copied().collect();
         let of_listed = |key: &Key| listed.contains(&Store::bucket_of(key.owner));
-        let want = theirs.iter().filter(|(key, stamp)| key.owner != self.me && self.store.newer(key, **stamp));
+        let want = theirs.iter().filter(|(key, stamp)| self.store.newer(key, **stamp) && !self.is_former(key, **stamp));
         let want: Vec<Key> = want.filter(|(key, _)| of_listed(key)).map(|(key, _)| (*key).clone()).collect();
         let held = listed.iter().flat_map(|number| self.store.bucket(*number));
         let newer = held.filter(|e| theirs.get(&e.key).is_none_or(|stamp| e.stamp > *stamp));

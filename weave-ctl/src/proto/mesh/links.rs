@@ -20,6 +20,7 @@ use super::{
     entry::{ADDRS_MAX, NARROW_MAX, Opener, PeerRecord, RECORD_LINKS_MAX, RecordLink, sign_record},
     gossip::Gossip,
     link::Link,
+    outbid::Outbid,
     pace::Pace,
     paths::Paths,
     topology::Topology,
@@ -111,6 +112,7 @@ pub struct Mesh {
     /// Peers that ended their last link themselves: when, and the version of their record then.
     pub(super) ended: BTreeMap<PeerName, (Instant, (u64, u64))>,
     pub(super) doubts: Doubts,
+    pub(super) outbid: Outbid,
     pub(super) heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>>,
     /// Peers that see this host at an address that is not its own.
     pub(super) translated_for: BTreeSet<PeerName>,
@@ -185,6 +187,7 @@ impl Mesh {
             unsteady: BTreeSet::new(),
             ended: BTreeMap::new(),
             doubts: Doubts::default(),
+            outbid: Outbid::default(),
             heard_from,
             translated_for: BTreeSet::new(),
             narrow: BTreeMap::new(),
@@ -439,6 +442,7 @@ impl Mesh {
             Err(error) => self.log(Severity::Warn, format!("this peer's own record cannot be told: {error}")),
         }
         self.topology.changed(self.gossip.store().owners(), now);
+        self.say_again(now);
     }
 
     /// Puts into this peer's record what links it has.

@@ -54,6 +54,9 @@ impl Mesh {
             }
             self.heard(&entry);
         }
+        if let Some(stamp) = self.gossip.take_outbid() {
+            self.go_on_from(stamp, now);
+        }
         while let Some(event) = self.paths.poll_event() {
             self.path_event(event, now);
         }
@@ -229,8 +232,10 @@ impl Mesh {
         self.ask_relay(peer);
         let works = self.paths.direct(peer).is_some();
         let last = self.last_that_worked(peer);
-        // Where nothing else ever was seen to work, what is kept is the first way, whatever links do.
-        let steady = works || (way.is_some() && last.is_none() && !self.is_down(peer));
+        // Where nothing else ever was seen to work, what is kept is the first way, whatever links do. One through a relay
+        // follows links: there may be no address at which the peer could ever be tried.
+        let straight = way.is_some_and(|way| way.via == peer);
+        let steady = works || (straight && last.is_none() && !self.is_down(peer));
         if steady {
             self.unsteady.remove(&peer);
         } else {
@@ -295,7 +300,8 @@ impl Mesh {
         {
             return Some(straight);
         }
-        let hop = self.topology.hop(peer).filter(|_| before.is_none() || self.is_down(peer));
+        let relay = before.map(|before| before.via).filter(|relay| *relay != peer);
+        let hop = self.topology.hop(peer).filter(|_| before.is_none() || relay.is_some() || self.is_down(peer));
         if let Some(hop) = hop.filter(|hop| !self.is_doubted(hop.via, peer))
             && let Some(first) = self.straight(hop.via, !self.topology.reached(peer))
         {
@@ -306,7 +312,6 @@ impl Mesh {
             return Some(TunnelTo { path_mtu, ..first });
         }
         // Its data port answers nobody: most likely its controller stands still, and its kernel goes on.
-        let relay = before.map(|before| before.via).filter(|relay| *relay != peer);
         if self.topology.hop(peer).is_none()
             && !relay.is_some_and(|relay| self.is_adjacent(relay, peer) && self.paths.direct(relay).is_some())
             && let Some(straight) = self.straight(peer, true)
@@ -384,6 +389,7 @@ impl Mesh {
             warnings
                 .push(format!("several peers are called {name}, at {at}: relaunch all but one with another --name"));
         }
+        warnings.extend(self.copied(now));
         if self.unreadable > 0 {
             warnings.push(format!("{} unreadable messages from peers were skipped", self.unreadable));
         }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use super::{
     super::{
-        fixture::{NOW, entry, ip, link, mesh, name, record, relaunched},
+        fixture::{NOW, entry, ip, link, link_at, mesh, name, pass, raw, record, relaunched},
         links::PUBLISH_AFTER,
         topology::settle_time,
     },
@@ -139,4 +139,36 @@ fn a_relay_that_lost_its_link_alone_relays_still_and_one_that_tells_of_silence_d
         one.ways.insert(name(3), Way { tunnel: through, worked: false, adjacent: adjacent_now });
         assert_eq!(adjacent_now, adjacent, "it says {says:?}");
     }
+}
+
+/// A peer that tells nothing but an address that this host has itself cannot be tried at all.
+#[test]
+fn a_peer_that_cannot_be_tried_goes_through_whoever_is_linked_to_it() {
+    let mut one = mesh(1);
+    let mut relays = [mesh(2), mesh(4)];
+    for (relay, n) in relays.iter_mut().zip([2, 4]) {
+        let start = NOW + Duration::from_millis(500 * n);
+        link_at(&mut one, relay, (DialId(n), LinkId(n)), ip(1), start);
+        for now in (1..=5).map(|n| start + Duration::from_millis(100) * n) {
+            one.handle_timeout(now);
+            relay.handle_timeout(now);
+            pass(&mut one, relay, LinkId(n), now);
+        }
+    }
+    let cookies = relays.map(|relay| relay.me().cookie);
+    let tell = |one: &mut Mesh, version, links: [&[u8]; 3]| {
+        let mut records = [(2, 2, links[0]), (4, 4, links[1]), (3, 2, links[2])]
+            .map(|(n, from, links)| (record(n, version, links), from));
+        (records[0].0.cookie, records[1].0.cookie, records[2].0.addrs) = (cookies[0], cookies[1], vec![ip(1)]);
+        for (record, from) in records {
+            let entry = one.gossip.open(&raw(&record)).expect("an entry");
+            one.gossip.introduce(LinkId(from), entry, &|_, _| true, NOW);
+        }
+        for n in 1..=10 {
+            one.handle_timeout(NOW + Duration::from_secs(version - 997) + Duration::from_millis(100) * n);
+        }
+        one.ways.get(&name(3)).map(|way| way.tunnel.via)
+    };
+    assert_eq!(tell(&mut one, 1000, [&[1, 3], &[1], &[2]]), Some(name(2)));
+    assert_eq!(tell(&mut one, 1001, [&[1], &[1, 3], &[4]]), Some(name(4)));
 }

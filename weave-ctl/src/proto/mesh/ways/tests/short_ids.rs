@@ -66,7 +66,7 @@ fn of_two_peers_with_one_short_id_the_one_with_the_higher_name_takes_another() {
         let later = NOW + PUBLISH_AFTER + settle_time(4);
         high.handle_timeout(later);
         high.handle_timeout(later + PAUSE);
-        pass(&mut high, &mut low, LinkId(1));
+        pass(&mut high, &mut low, LinkId(1), later);
         assert_eq!(told(&low), Some(chosen));
         let (changed, tunnels) = written(&mut low);
         assert_eq!((low.me.short_id, changed), (7, vec![]), "the other changes nothing");
