@@ -4,9 +4,7 @@
 //! Each node is told of two or three random others and may find the rest by itself. Times are virtual and are those at
 //! which it was noticed, in steps of [`STEP`]. Who knows of a join is read from all kernels' maps; who knows of a leave or
 //! a cut from the status of [`SAMPLES`] nodes: over links that both ends tell, who reaches whom.
-//! Bounds: a phase that does not end within [`LIMIT`] is told as such.
-//!
-//! Does not: judge; the figures are compared with their limits by whoever reads them.
+//! Bounds: a phase that does not end within [`LIMIT`] is told as such. What the figures must be is in `report`.
 
 mod knowledge;
 mod report;

@@ -1,8 +1,15 @@
-//! The figures of a network of many nodes, as text.
+//! The figures of a network of many nodes, as text, and whether they are what they must be.
 
 use std::{fmt, fs, time::Duration};
 
 use crate::world::{HostId, World};
+
+/// Most bits a second that an idle node may send, links and probes together.
+const IDLE_MAX: f64 = 100e3;
+/// Within this time all must know a new node.
+const JOIN_MAX: Duration = Duration::from_secs(5);
+/// Most bytes of a node's memory for each thousand nodes, or part of it.
+const THOUSAND_MAX: u64 = 20 << 20;
 
 /// Least, mean and most.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -116,11 +123,36 @@ impl Report {
             wall: Duration::ZERO,
         }
     }
+
+    /// What is not as it must be; nothing when all is well.
+    #[must_use]
+    pub fn wrong(&self) -> Vec<String> {
+        let times = [
+            ("all know all", self.gathered, super::LIMIT),
+            ("a join is known everywhere", self.join, JOIN_MAX),
+            ("the newcomer knows everybody", self.newcomer, JOIN_MAX),
+            ("a leave is known", self.leave, super::LIMIT),
+            ("who left is forgotten everywhere", self.forgotten, super::LIMIT),
+            ("a cut of half is known", self.cut, super::LIMIT),
+            ("its healing is known", self.healed, super::LIMIT),
+        ];
+        let late = times.into_iter().filter(|(_, took, limit)| took.is_none_or(|took| took > *limit));
+        let mut wrong: Vec<String> =
+            late.map(|(what, took, limit)| format!("{what}: {}, must be {} s", time(took), limit.as_secs())).collect();
+        let idle = self.idle.frame_bits + self.idle.probe_bits;
+        if idle > IDLE_MAX {
+            wrong.push(format!("an idle node sends {:.1} kbit/s, may {:.1}", idle / 1e3, IDLE_MAX / 1e3));
+        }
+        let most = THOUSAND_MAX * u64::from(self.nodes).div_ceil(1000);
+        if self.memory.node > most {
+            wrong.push(format!("a node needs {:.1} MiB, may {:.1}", mib(self.memory.node), mib(most)));
+        }
+        wrong
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let memory = format!(
             "{:.2} MiB a core; the process {:.1} MiB, {:.2} MiB a node",
             mib(self.memory.node),
@@ -146,6 +178,10 @@ impl fmt::Display for Report {
     }
 }
 
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// A time that was measured, unless it was over the limit.
 pub(super) fn time(time: Option<Duration>) -> String {
     let over = || format!("not within {} s", super::LIMIT.as_secs());
@@ -159,3 +195,6 @@ pub(super) fn resident() -> u64 {
     let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
+
+#[cfg(test)]
+mod tests;
