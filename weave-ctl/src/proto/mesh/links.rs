@@ -171,7 +171,7 @@ impl Mesh {
         let mut heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>> = BTreeMap::new();
         senders.into_iter().for_each(|(addr, peer)| heard_from.entry(peer).or_default().push(addr));
         let mut mesh = Self {
-            paths: Paths::new(me.name, me.cookie, fork()),
+            paths: Paths::new(me.name, me.cookie, identity.key.clone(), fork()),
             gossip: Gossip::new(me.name, channels, opener, fork(), now),
             me,
             key: identity.key,
@@ -406,7 +406,11 @@ impl Mesh {
 
     /// A probe came on the data port.
     pub fn probe(&mut self, from: SocketAddrV4, bytes: &[u8], now: Instant) {
-        self.paths.probe(from, bytes, now);
+        if let Some(claim) = self.paths.probe(from, bytes, now)
+            && self.is_true(&claim)
+        {
+            self.paths.proven(&claim, now);
+        }
         self.settle(now);
     }
 

@@ -6,8 +6,8 @@
 //! grow with the number of peers, and neither does the work of a call, except for [`Paths::set_mtu`].
 //!
 //! Who knows this host's cookie can make it send short answers and ask an address once a second; strangers get nothing.
-//! An answer counts only with the nonce that its question carried. Peers trust each other that far: one that sends
-//! requests in another's name, from an address of its own, is asked there and could answer.
+//! An answer counts only with the nonce that its question carried. One that sends requests in another's name, from an
+//! address of its own, is asked there, and must prove that it is that peer.
 //!
 //! Bounds: a peer's addresses, open questions and padded probes as in the rooms; [`PROBES_MAX`] probes and
 //! [`HEARD_EVENTS_MAX`] addresses heard wait to be taken, further ones are lost; [`STRANGERS_MAX`] peers without a record;
@@ -39,13 +39,15 @@ use self::{
     addresses::Heard,
     lanes::Lanes,
     mtu::PathMtu,
-    peer::{Outbox, Peer, Status},
+    peer::{Answer, Outbox, Peer, Status},
 };
-use super::probe::{self, Kind, Probe};
-use crate::proto::{name::PeerName, queue, rng::Rng, time::Instant};
+use super::probe::{self, Kind, Probe, Proof};
+use crate::proto::{key::SecretKey, name::PeerName, queue, rng::Rng, time::Instant};
 
 /// Probes that wait to be taken.
 pub const PROBES_MAX: usize = 1024;
+/// Most proofs given in a second.
+pub const PROOFS_MAX: u32 = 64;
 /// [`PathEvent::Heard`] that wait to be taken.
 pub const HEARD_EVENTS_MAX: usize = 256;
 /// Peers without a record whose address is remembered.
@@ -66,6 +68,17 @@ pub struct PeerFacts {
     pub probe_port: u16,
     /// The largest outer IP packet in bytes that its host takes; zero when unknown.
     pub mtu: u32,
+}
+
+/// A reply that counts if it was signed by its sender, and if its question came from this host as the sender saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Where it came from.
+    pub from: SocketAddrV4,
+    /// What came.
+    pub reply: Probe,
+    /// Its proof.
+    pub proof: Proof,
 }
 
 /// A path that works.
@@ -119,6 +132,9 @@ pub struct Paths {
     mtu: u32,
     /// This host is behind a translator of addresses.
     translated: bool,
+    key: SecretKey,
+    /// Proofs given in the second since then.
+    proofs: (Instant, u32),
     /// Most of what a mesh of thousands remembers.
     peers: BTreeMap<PeerName, Box<Peer>>,
     linked: BTreeSet<PeerName>,
@@ -131,15 +147,17 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// No paths yet. `cookie` is what probes to this peer carry.
+    /// No paths yet. `cookie` is what probes to this peer carry, `key` proves that answers are its own.
     #[must_use]
-    pub fn new(me: PeerName, cookie: u64, rng: Rng) -> Self {
+    pub fn new(me: PeerName, cookie: u64, key: SecretKey, rng: Rng) -> Self {
         Self {
             me,
             cookie,
             rng,
             mtu: 0,
             translated: false,
+            key,
+            proofs: (Instant::default(), 0),
             peers: BTreeMap::new(),
             linked: BTreeSet::new(),
             lanes: Lanes::default(),
@@ -230,16 +248,16 @@ impl Paths {
         }
     }
 
-    /// A datagram came on the data port, maybe a probe.
-    pub fn probe(&mut self, from: SocketAddrV4, bytes: &[u8], now: Instant) {
-        let Some(probe) = Probe::decode(bytes).filter(|p| p.receiver == self.me && p.sender != self.me) else { return };
+    /// A datagram came on the data port, maybe a probe. What it claims is to be verified, and then told to [`Self::proven`].
+    pub fn probe(&mut self, from: SocketAddrV4, bytes: &[u8], now: Instant) -> Option<Claim> {
+        let probe = Probe::decode(bytes).filter(|p| p.receiver == self.me && p.sender != self.me)?;
         let name = probe.sender;
         match probe.kind {
             Kind::Request => {
                 if probe.cookie != self.cookie {
-                    return;
+                    return None;
                 }
-                self.reply(from, &probe, probe::outer_len(bytes));
+                self.reply(from, &probe, bytes, now);
                 self.hear(name, from, now);
                 if let Some(peer) = self.peers.get_mut(&name) {
                     peer.nudge(now);
@@ -247,11 +265,28 @@ impl Paths {
                 }
             }
             Kind::Reply => {
-                if self.peers.get_mut(&name).is_some_and(|peer| peer.answer(&probe, now)) {
-                    self.hear(name, from, now);
-                    self.settle(name, now);
+                let answer = self.peers.get_mut(&name)?.answer(&probe, from, false, now);
+                if answer == Answer::Unproven {
+                    return Some(Claim { from, reply: probe, proof: probe.proof(bytes)? });
                 }
+                self.answered(name, from, answer, now);
             }
+        }
+        None
+    }
+
+    /// `claim` was found to be true.
+    pub fn proven(&mut self, claim: &Claim, now: Instant) {
+        let Claim { from, reply, .. } = claim;
+        let Some(peer) = self.peers.get_mut(&reply.sender) else { return };
+        let answer = peer.answer(reply, *from, true, now);
+        self.answered(reply.sender, *from, answer, now);
+    }
+
+    fn answered(&mut self, name: PeerName, from: SocketAddrV4, answer: Answer, now: Instant) {
+        if answer == Answer::Taken {
+            self.hear(name, from, now);
+            self.settle(name, now);
         }
     }
 
@@ -352,18 +387,29 @@ impl Paths {
     }
 
     /// Answers also a peer whose record has not come yet.
-    fn reply(&mut self, from: SocketAddrV4, request: &Probe, length: u16) {
+    fn reply(&mut self, from: SocketAddrV4, request: &Probe, bytes: &[u8], now: Instant) {
         let to = self.peers.get(&request.sender).map_or(from, |peer| peer.answer_to(from, self.translated));
         let reply = Probe {
             kind: Kind::Reply,
             flags: 0,
-            length,
+            length: probe::outer_len(bytes),
             cookie: 0,
             sender: self.me,
             receiver: request.sender,
             ..*request
         };
-        push(&mut self.probes, (to, reply.encode()));
+        let proves = request.flags & probe::PROVE != 0 && bytes.len() >= probe::PROVEN_LEN && self.may_prove(now);
+        let bytes = if proves { reply.encode_proven(*from.ip(), &self.key) } else { reply.encode() };
+        push(&mut self.probes, (to, bytes));
+    }
+
+    /// A signature takes many times what an answer takes.
+    fn may_prove(&mut self, now: Instant) -> bool {
+        if now.since(self.proofs.0) >= Duration::from_secs(1) {
+            self.proofs = (now, 0);
+        }
+        self.proofs.1 += 1;
+        self.proofs.1 <= PROOFS_MAX
     }
 
     fn hear(&mut self, name: PeerName, from: SocketAddrV4, now: Instant) {

@@ -7,19 +7,27 @@
 //! ```
 //! A request carries its receiver's cookie, which only those know who have its record, so strangers get no answer. A
 //! reply carries back what the request said (sequence, time, nonce) and tells in `length` how large the request arrived;
-//! the nonce is known to the two of them only, so nobody off the path can forge an answer. Flags are zero; a receiver
-//! ignores those it does not know.
+//! the nonce is known to the two of them only, so nobody off the path can forge an answer. A receiver ignores flags that it
+//! does not know.
+//!
+//! Who is asked at an address that nothing signed told of may be anybody: such a request has the flag [`PROVE`], and the
+//! reply to it has a proof after the first [`LEN`] bytes: the address that the request came from (4) and a signature (64)
+//! of that and of the reply. So it cannot be had by passing the request on.
 //!
 //! Bounds: [`LEN`] to [`MAX`] bytes. Whatever follows the first [`LEN`] is padding. A reply is never padded, so it is
-//! never longer than its request.
+//! never longer than its request; neither is a proof given to a request that is shorter.
 //!
 //! Does not: decide when to send one, or what an answer means (`paths`).
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use weave_common::vxlan::HEADER_LEN;
 
-use crate::proto::{name::PeerName, time::Instant};
+use crate::proto::{
+    key::{PublicKey, SIGNATURE_LEN, SecretKey},
+    name::PeerName,
+    time::Instant,
+};
 
 /// Length in bytes of a probe after the VXLAN header, without padding.
 pub const LEN: usize = 4 + 1 + 1 + 2 + 2 + 8 + 6 + 6 + 8 + 8 + 8;
@@ -29,6 +37,22 @@ pub const MAX: usize = 9600;
 pub const OUTER: usize = 20 + 8 + HEADER_LEN;
 const MAGIC: [u8; 4] = *b"WVPB";
 const VERSION: u8 = 2;
+
+/// Flag of a request: the reply is to prove who it comes from. Flag of a reply: it does.
+pub const PROVE: u16 = 1;
+/// Length in bytes of a probe with a proof.
+pub const PROVEN_LEN: usize = LEN + 4 + SIGNATURE_LEN;
+/// Set before what is signed, so that a signature of one kind is none of the other.
+const CONTEXT: &[u8] = b"weave-ctl answer 1\0";
+
+/// What a reply proves itself with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Where the question came from, as whoever answers saw it.
+    pub seen: Ipv4Addr,
+    /// Of the reply and of that.
+    pub signature: [u8; SIGNATURE_LEN],
+}
 
 /// A question or its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +68,7 @@ pub enum Kind {
 pub struct Probe {
     /// Question or answer.
     pub kind: Kind,
-    /// Zero.
+    /// [`PROVE`], or nothing.
     pub flags: u16,
     /// In a reply: bytes of the outer IP packet that brought the question. In a request: zero.
     pub length: u16,
@@ -92,6 +116,30 @@ impl Probe {
         let mut bytes = self.encode();
         bytes.resize(length.clamp(LEN, MAX), 0);
         bytes
+    }
+
+    /// The bytes of this reply with a proof by `key`, to a question that came from `seen`.
+    #[must_use]
+    pub fn encode_proven(&self, seen: Ipv4Addr, key: &SecretKey) -> Vec<u8> {
+        let reply = Self { flags: self.flags | PROVE, ..*self };
+        [reply.encode(), seen.octets().to_vec(), key.sign(&reply.text(seen)).to_vec()].concat()
+    }
+
+    /// True when `proof` is that of whoever has `key`.
+    #[must_use]
+    pub fn is_proven(&self, proof: &Proof, key: &PublicKey) -> bool {
+        key.verifies(&self.text(proof.seen), &proof.signature)
+    }
+
+    fn text(&self, seen: Ipv4Addr) -> Vec<u8> {
+        [CONTEXT, &self.encode(), &seen.octets()].concat()
+    }
+
+    /// The proof that follows this probe in `bytes`, if it has one.
+    #[must_use]
+    pub fn proof(&self, bytes: &[u8]) -> Option<Proof> {
+        let mut rest = bytes.get(LEN..).filter(|_| self.flags & PROVE != 0)?;
+        Some(Proof { seen: Ipv4Addr::from(take::<4>(&mut rest)?), signature: take(&mut rest)? })
     }
 
     /// The probe in `bytes`, or `None` when there is none. Longer input is padding.

@@ -19,11 +19,12 @@ use std::{collections::BTreeSet, net::SocketAddrV4};
 use weave_common::vxlan;
 
 use super::{
-    entry::{PeerRecord, RecordLink},
+    entry::{PEERS, PeerRecord, RecordLink, signer},
     gossip::News,
     hello::COLLISION_SHOWN,
     links::{Mesh, MeshEvent},
-    paths::{Direct, PathEvent, PathState, PeerFacts},
+    paths::{Claim, Direct, PathEvent, PathState, PeerFacts},
+    wire::Key,
 };
 use crate::proto::{
     io::{Output, Severity, TunnelTo},
@@ -124,6 +125,15 @@ impl Mesh {
         if short_id == self.me.short_id && peer < self.me.name {
             self.choose_short_id(now);
         }
+    }
+
+    /// True when that reply was signed with the key of the peer that it names, and the question was not passed on to it by
+    /// somebody else.
+    pub(super) fn is_true(&self, claim: &Claim) -> bool {
+        let key = Key { owner: claim.reply.sender, channel: PEERS.into() };
+        let signer = self.gossip.store().get(&key).and_then(|held| signer(&held.raw));
+        let ours = self.me.addrs.contains(&claim.proof.seen);
+        ours && signer.is_some_and(|signer| claim.reply.is_proven(&claim.proof, &signer))
     }
 
     /// Where a peer's data port is as its record tells.

@@ -134,6 +134,11 @@ impl Addresses {
         [self.linked, self.before].contains(&Some(at)) || self.told.contains(&at) || is_heard()
     }
 
+    /// True when something signed told of this place: the peer's record, or the hello of a link.
+    pub(super) fn vouches(&self, at: SocketAddrV4) -> bool {
+        [self.linked, self.before].contains(&Some(at)) || self.told.iter().any(|told| told.ip() == at.ip())
+    }
+
     /// True when `one` is where a data port may be, and `other` an opening.
     pub(super) fn is_better(&self, one: SocketAddrV4, other: SocketAddrV4) -> bool {
         self.is_plain(one) && !self.is_plain(other)

@@ -102,6 +102,17 @@ pub(super) struct Peer {
     told: Status,
 }
 
+/// What a reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// To nothing that was asked.
+    None,
+    /// To a question to a place that nothing signed told of: whoever is there may not be the peer.
+    Unproven,
+    /// Taken in.
+    Taken,
+}
+
 /// Where probes go, who sends them, and when.
 pub(super) struct Outbox<'a> {
     pub(super) me: PeerName,
@@ -241,11 +252,15 @@ impl Peer {
         sent + self.measure(out)
     }
 
-    /// An answer came. True when it is one.
-    pub(super) fn answer(&mut self, reply: &Probe, now: Instant) -> bool {
+    /// A reply came from `from`, which is `proven` to be the peer's or not.
+    pub(super) fn answer(&mut self, reply: &Probe, from: SocketAddrV4, proven: bool, now: Instant) -> Answer {
         let asked = self.questions.get(reply.sequence, now).filter(|_| reply.nonce == self.nonce);
-        let Some(asked) = asked.filter(|asked| probe::micros(asked.at) == reply.sent_micros) else { return false };
-        let Some(rtt) = probe::elapsed(reply.sent_micros, now) else { return false };
+        let asked = asked.filter(|asked| probe::micros(asked.at) == reply.sent_micros);
+        let elapsed = probe::elapsed(reply.sent_micros, now);
+        let Some((asked, rtt)) = asked.zip(elapsed) else { return Answer::None };
+        if !proven && !self.addresses.vouches(asked.to) {
+            return if asked.to.ip() == from.ip() { Answer::Unproven } else { Answer::None };
+        }
         self.questions.close(reply.sequence);
         self.quiet_since = Some(now);
         match &mut self.path {
@@ -269,7 +284,7 @@ impl Peer {
             }
         }
         self.answered_size(asked, reply, now);
-        true
+        Answer::Taken
     }
 
     /// Where the answer to a probe from `from` goes: to the data port, which firewalls let through, where the peer tells
@@ -424,9 +439,11 @@ impl Peer {
 
     fn ask(&mut self, to: SocketAddrV4, size: u32, out: &mut Outbox<'_>) -> u32 {
         let Some(cookie) = self.cookie else { return 0 };
+        let vouched = self.addresses.vouches(to);
+        let least = if vouched { 0 } else { (probe::OUTER + probe::PROVEN_LEN) as u32 };
         let request = Probe {
             kind: Kind::Request,
-            flags: 0,
+            flags: if vouched { 0 } else { probe::PROVE },
             length: 0,
             cookie,
             sender: out.me,
@@ -435,7 +452,7 @@ impl Peer {
             sent_micros: probe::micros(out.now),
             nonce: self.nonce,
         };
-        (out.send)(to, request.encode_padded(size));
+        (out.send)(to, request.encode_padded(size.max(least)));
         1
     }
 

@@ -38,12 +38,16 @@ pub(super) fn cookie(n: u8) -> u64 {
     0xc000 + u64::from(n)
 }
 
+pub(super) fn key(n: u8) -> SecretKey {
+    SecretKey::new(&mut Rng::new([n; 32]))
+}
+
 pub(super) fn facts(n: u8) -> PeerFacts {
     PeerFacts { cookie: cookie(n), candidates: vec![data(n)], before: None, probe_port: CONTROL, mtu: 1500 }
 }
 
 pub(super) fn paths(n: u8, cookie: u64, seed: u8) -> Paths {
-    Paths::new(name(n), cookie, Rng::new([seed; 32]))
+    Paths::new(name(n), cookie, key(n), Rng::new([seed; 32]))
 }
 
 /// A datagram on its way.
@@ -239,7 +243,14 @@ impl Net {
         }
         let now = self.now;
         if let Some(host) = self.hosts.get_mut(&to) {
-            host.probe(packet.from, &packet.bytes, now);
+            let claim = host.probe(packet.from, &packet.bytes, now);
+            let proven = |claim: &Claim| {
+                let [.., sender] = claim.reply.sender.bytes();
+                claim.proof.seen == ip(to) && claim.reply.is_proven(&claim.proof, &key(sender).public())
+            };
+            if let Some(claim) = claim.filter(proven) {
+                host.proven(&claim, now);
+            }
         }
     }
 

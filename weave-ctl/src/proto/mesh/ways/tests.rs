@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use super::{
     super::{
-        fixture::{NOW, entry, ip, link, link_at, mesh, name, pass, raw, record, relaunched},
+        fixture::{NOW, entry, ip, key, link, link_at, mesh, name, pass, raw, record, relaunched},
         links::PUBLISH_AFTER,
+        probe::{Kind, Probe},
         topology::settle_time,
     },
     *,
@@ -171,4 +172,33 @@ fn a_peer_that_cannot_be_tried_goes_through_whoever_is_linked_to_it() {
     };
     assert_eq!(tell(&mut one, 1000, [&[1, 3], &[1], &[2]]), Some(name(2)));
     assert_eq!(tell(&mut one, 1001, [&[1], &[1, 3], &[4]]), Some(name(4)));
+}
+
+#[test]
+fn a_claim_is_true_when_its_peer_signed_it_and_was_asked_from_here() {
+    let mut one = mesh(1);
+    one.gossip.store_mut().offer(entry(&record(2, 1, &[])), &|_, _| true);
+    let reply = Probe {
+        kind: Kind::Reply,
+        flags: 0,
+        length: 160,
+        cookie: 0,
+        sender: name(2),
+        receiver: name(1),
+        sequence: 7,
+        sent_micros: 8,
+        nonce: 9,
+    };
+    let claim = |seen, signed_by: u8, sender| {
+        let bytes = Probe { sender, ..reply }.encode_proven(seen, &key(signed_by, 0));
+        let reply = Probe::decode(&bytes).expect("a probe");
+        Claim { from: SocketAddrV4::new(ip(9), 6783), reply, proof: reply.proof(&bytes).expect("a proof") }
+    };
+    assert!(one.is_true(&claim(ip(1), 2, name(2))));
+    assert!(!one.is_true(&claim(ip(3), 2, name(2))), "asked by another");
+    assert!(!one.is_true(&claim(ip(1), 3, name(2))), "signed by another");
+    assert!(!one.is_true(&claim(ip(1), 4, name(4))), "of nobody known");
+    let honest = claim(ip(1), 2, name(2));
+    let other = Claim { reply: Probe { sequence: 8, ..honest.reply }, ..honest };
+    assert!(!one.is_true(&other), "for another question");
 }

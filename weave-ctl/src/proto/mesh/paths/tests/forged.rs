@@ -158,6 +158,62 @@ fn a_peer_cannot_answer_for_another() {
     assert_eq!((one.direct(name(2)), one.direct(name(3))), (None, None));
 }
 
+/// Peer 3 asks in the name of peer 2, from an address of its own, and so is asked there.
+#[test]
+fn who_asks_in_anothers_name_must_prove_to_be_it() {
+    let mut now = at(secs(5));
+    let mut one = paths(1, cookie(1), 1);
+    one.set_linked(&BTreeSet::from([name(2)]), now);
+    one.set_peer(name(2), facts(2), now);
+    one.probe(data(3), &request(1, 2).encode(), now);
+    let mut asked = Vec::new();
+    for _ in 0..20 {
+        one.handle_timeout(now);
+        let probes = std::iter::from_fn(|| one.poll_probe()).filter(|(to, _)| *to == data(3));
+        asked.extend(probes.filter_map(|(_, bytes)| {
+            Probe::decode(&bytes).filter(|p| p.kind == Kind::Request).map(|p| (p, bytes, now))
+        }));
+        now = now + millis(100);
+    }
+    assert!(asked.len() > 3 && asked.iter().all(|(probe, ..)| probe.flags == probe::PROVE), "{asked:?}");
+    let (question, bytes, when) = asked.pop().unwrap();
+    let answer = |question: &Probe| Probe { flags: probe::PROVE, ..reply(question) };
+    let when = when + millis(5);
+    assert_eq!(one.probe(data(3), &reply(&question).encode(), when), None, "no proof");
+    assert_eq!(one.probe(data(9), &answer(&question).encode_proven(ip(1), &key(3)), when), None, "from somewhere else");
+    let claim = one.probe(data(3), &answer(&question).encode_proven(ip(1), &key(3)), when).expect("a claim");
+    assert!(!claim.reply.is_proven(&claim.proof, &key(2).public()), "signed by another");
+    // Peer 2 itself answers what is passed on to it, and tells where that came from.
+    let mut two = paths(2, cookie(2), 2);
+    two.probe(data(3), &bytes, when);
+    let (to, bytes) = two.poll_probe().expect("an answer");
+    assert_eq!(to, data(3));
+    let claim = one.probe(data(3), &bytes, when).expect("a claim");
+    assert!(claim.reply.is_proven(&claim.proof, &key(2).public()) && claim.proof.seen == ip(3));
+    assert_eq!(one.direct(name(2)), None);
+    one.proven(&claim, when);
+    assert!(one.direct(name(2)).is_some(), "that it was peer 2 who was asked is for the caller to find");
+}
+
+#[test]
+fn proofs_are_given_at_a_bounded_rate_and_only_for_what_is_as_long() {
+    let mut one = paths(1, cookie(1), 1);
+    let ask = Probe { flags: probe::PROVE, ..request(1, 2) };
+    let lengths = |one: &mut Paths| std::iter::from_fn(|| one.poll_probe()).map(|(_, b)| b.len()).collect::<Vec<_>>();
+    let now = at(secs(9));
+    one.probe(data(2), &ask.encode(), now);
+    assert_eq!(lengths(&mut one), [probe::LEN]);
+    let padded = ask.encode_padded((probe::OUTER + probe::PROVEN_LEN) as u32);
+    let many = 2 * PROOFS_MAX as usize;
+    for _ in 0..many {
+        one.probe(data(2), &padded, now);
+    }
+    let proven = lengths(&mut one).into_iter().filter(|len| *len == probe::PROVEN_LEN).count();
+    assert_eq!(proven, PROOFS_MAX as usize);
+    one.probe(data(2), &padded, now + secs(1));
+    assert_eq!(lengths(&mut one), [probe::PROVEN_LEN]);
+}
+
 #[test]
 fn a_size_is_not_believed_when_it_arrived_smaller() {
     let mut net = Net::pair(1);
@@ -307,7 +363,7 @@ fn take(one: &mut Paths, step: Step, asked: &[Probe], now: Instant) {
         Step::Linked(peers) => one.set_linked(&peers.into_iter().map(name).collect(), now),
         Step::Mtu(mtu) => one.set_mtu(mtu, now),
         Step::Traffic(peers) => one.traffic(&peers.into_iter().map(name).collect::<Vec<_>>(), now),
-        Step::Garbage(bytes) => one.probe(data(7), &bytes, now),
+        Step::Garbage(bytes) => drop(one.probe(data(7), &bytes, now)),
         Step::Request(n, from, right) => {
             let cookie = cookie(1) + u64::from(!right);
             one.probe(data(from), &Probe { cookie, ..request(1, n) }.encode(), now);
