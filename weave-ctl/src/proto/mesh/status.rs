@@ -65,7 +65,7 @@ impl Mesh {
             Whom::Target(_) => entry.leads_to(whom).is_none_or(|peer| !linked.contains(&peer)),
             Whom::Peer(_) => !around.rests(whom, entry),
         });
-        all.extend(attempts.filter_map(|(whom, entry)| self.attempt(whom, entry, now)));
+        all.extend(attempts.filter_map(|(whom, entry)| self.attempt(whom, entry, around.rests(whom, entry), now)));
         all
     }
 
@@ -93,7 +93,8 @@ impl Mesh {
             info,
             retry_in: None,
             mtu: up.and_then(|up| self.record(up.peer)).map(|r| {
-                let measured = direct.as_ref().and_then(|direct| inner_mtu(direct.path_mtu));
+                let way = || self.ways.get(&r.name).map(|way| way.tunnel.path_mtu);
+                let measured = direct.as_ref().map(|direct| direct.path_mtu).or_else(way).and_then(inner_mtu);
                 r.mtu.min(self.me.mtu).min(measured.unwrap_or(u32::MAX))
             }),
             rtt: direct.and_then(|direct| direct.rtt),
@@ -120,10 +121,11 @@ impl Mesh {
         }
     }
 
-    fn attempt(&self, whom: &Whom, entry: &Entry, now: Instant) -> Option<Connection> {
+    fn attempt(&self, whom: &Whom, entry: &Entry, rests: bool, now: Instant) -> Option<Connection> {
         let (state, retry_in) = match entry.state {
             State::Linked(_) => return None,
             State::Dialing(_) => (ConnectionState::Connecting, None),
+            State::Waiting(_) if rests => (ConnectionState::Retrying, None),
             State::Waiting(at) if entry.info.is_empty() => (ConnectionState::Connecting, Some(at.since(now))),
             State::Waiting(at) => (ConnectionState::Retrying, Some(at.since(now))),
             State::Refused => (ConnectionState::Failed, None),
@@ -140,6 +142,8 @@ impl Mesh {
             (None, Some(peer)) if !entry.info.is_empty() => format!("{}{}", entry.info, self.way_text(peer)),
             _ => entry.info.clone(),
         };
+        let rest = "not tried again while there is no room for a link and others lead there";
+        let info = if rests { [info.as_str(), rest].join(if info.is_empty() { "" } else { "; " }) } else { info };
         Some(Connection {
             outbound: true,
             address,
@@ -195,3 +199,6 @@ impl Mesh {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
