@@ -293,7 +293,7 @@ fn unreachable_peers_are_tried_again_and_shown_with_the_reason() {
     let kept = |target: &str| listed.lines().any(|line| line == target);
     assert!(kept(name) && targets.iter().all(|target| kept(target)), "{listed}");
     assert!(eventually(SETTLED, resolved), "{}", shown());
-    let linked = || host.neighbours().is_ok_and(|all| all.contains(&peer_name(2)));
+    let linked = || host.is_linked(2);
     assert!(eventually(SETTLED, linked), "{}", shown());
     load.stop_whole().expect("traffic is not disturbed");
 }

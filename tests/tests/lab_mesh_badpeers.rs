@@ -90,7 +90,7 @@ impl Scene {
         self.nobody_else_is_disturbed();
         let (lab, newcomer) = (&self.lab, self.lab.host(4));
         lab.launch(4, &[&underlay(1).to_string()]).expect("launch");
-        let linked = || lab.host(1).neighbours().is_ok_and(|all| all.contains(&peer_name(4)));
+        let linked = || lab.host(1).is_linked(4);
         assert!(eventually(SETTLED, linked), "{}", newcomer.connections_text());
         let container = newcomer.container(1);
         newcomer.attach(&container).expect("attach");
@@ -151,8 +151,7 @@ fn nobody_speaks_for_another() {
     let own = scene.member.next_record();
     scene.member.tell(link, vec![own]);
     assert!(!eventually(HARMLESS, || peer(lab.host(1), 2)["uid"] != honest["uid"]), "{}", peer(lab.host(1), 2));
-    let heard = || lab.host(2).json(&["status", "peers"]).is_ok_and(|all| all.to_string().contains("by-hand"));
-    assert!(eventually(SETTLED, heard), "host 2 does not hear of the peer by hand");
+    assert!(eventually(SETTLED, || scene.tells(2, "by-hand")), "host 2 does not hear of the peer by hand");
     for n in [1, 2] {
         let shown = lab.host(n).json(&["status", "peers"]).expect("status").to_string();
         assert!(!shown.contains("forged"), "{shown}");
@@ -222,7 +221,7 @@ fn old_records_do_not_come_back() {
     host.kill().expect("kill");
     host.weave(&["launch", "--nickname", "host-2"]).expect("launch again");
     assert!(eventually(SETTLED, || peer(lab.host(1), 2)["nickname"] == "host-2"), "the newest record is not taken");
-    let linked = || lab.host(1).neighbours().is_ok_and(|all| all.contains(&peer_name(2)));
+    let linked = || lab.host(1).is_linked(2);
     assert!(eventually(SETTLED, linked), "{}", lab.host(1).connections_text());
     scene.all_is_well();
 }
@@ -385,7 +384,7 @@ fn ranges_of_versions_that_overlap_are_welcome_and_others_are_named_in_the_refus
         for n in [1, 2] {
             assert!(eventually(SETTLED, || scene.tells(n, &nickname)), "host {n} does not hear of {nickname}");
         }
-        let linked = || scene.lab.host(1).neighbours().is_ok_and(|all| all.contains(&peer_name(9)));
+        let linked = || scene.lab.host(1).is_linked(9);
         assert!(!eventually(HARMLESS, || !linked()), "{}", scene.lab.host(1).connections_text());
         scene.is_linked(link);
         scene.nobody_else_is_disturbed();

@@ -2,9 +2,8 @@
 
 use std::{thread::sleep, time::Duration};
 
-use weave_ctl::proto::mesh::topology::GRACE;
 use weave_tests::lab::{
-    Everyone, Lab, Plan, SETTLED, eventually,
+    BEYOND_GRACE, Everyone, Lab, Plan, SETTLED, eventually,
     load::Load,
     traffic::{UdpFlow, tcp},
     view::{Path, peer_name},
@@ -12,8 +11,6 @@ use weave_tests::lab::{
 
 /// From a failure to traffic by another way.
 const RECOVERED: Duration = Duration::from_secs(10);
-/// Longer than a peer is remembered that no path of links reaches.
-const BEYOND_GRACE: Duration = GRACE.saturating_add(Duration::from_secs(10));
 /// Bytes of a TCP transfer of which every one is checked.
 const TRANSFER: u64 = 1 << 20;
 

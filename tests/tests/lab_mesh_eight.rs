@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weave_ctl::proto::{mesh::topology::GRACE, rng::Rng};
+use weave_ctl::proto::rng::Rng;
 use weave_tests::lab::{
-    Everyone, Host, Lab, Plan, SETTLED, eventually,
+    BEYOND_GRACE, Everyone, Host, Lab, Plan, SETTLED, eventually,
     traffic::{TcpFlow, tcp},
     view::Path,
 };
@@ -20,8 +20,6 @@ const HOSTS: usize = 8;
 const RECOVERED: Duration = Duration::from_secs(10);
 /// Longer than a dead controller stays unnoticed by the others: what they then decide must not hurt either.
 const NOTICED: Duration = Duration::from_secs(8);
-/// Longer than a peer is remembered that no path of links reaches.
-const BEYOND_GRACE: Duration = GRACE.saturating_add(Duration::from_secs(10));
 /// Between two rounds while a controller is dead, and between two chunks of a connection: room for all others.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of a TCP transfer of which every one is checked.

@@ -9,7 +9,7 @@ use weave_tests::lab::{
     load::Load,
     traffic::{UdpFlow, tcp},
     underlay,
-    view::{Path, peer_name, shown_name},
+    view::{Path, shown_name},
 };
 
 /// From a failure to traffic by another way.
@@ -38,10 +38,6 @@ fn nothing_came_twice(flows: [UdpFlow; 2]) {
         let flow = flow.stop().expect("a count");
         assert!(flow.received > 0 && flow.duplicates == 0, "{flow:?}");
     }
-}
-
-fn is_linked(lab: &Lab, (here, there): (usize, usize)) -> bool {
-    lab.host(here).neighbours().is_ok_and(|all| all.contains(&peer_name(there)))
 }
 
 /// The text with an N in place of the seconds for which something is silent.
@@ -162,7 +158,7 @@ fn a_blocked_control_port_is_explained_by_both_hosts() {
     for ways in BLOCKED {
         // The first one is there before any link; each other one cuts a link.
         block(&lab, ways, Traffic::Control);
-        let cut = || PAIR.iter().all(|pair| !is_linked(&lab, *pair));
+        let cut = || PAIR.iter().all(|pair| !lab.host(pair.0).is_linked(pair.1));
         assert!(eventually(SETTLED * 2, cut), "blocked {ways:?}: {}", lab.host(1).connections_text());
         PAIR.into_iter().for_each(|pair| lack_of_a_link_is_told(&lab, pair));
         load.goes_on().expect("traffic goes on");
@@ -177,7 +173,7 @@ fn a_blocked_control_port_is_explained_by_both_hosts() {
 /// While the data port is blocked between hosts 1 and 3, and the control port between those of `cut`, each trouble is
 /// told as what it is, host 2 relays, and everybody reaches everybody.
 fn both_are_told(lab: &Lab, all: &[(String, Ipv4Addr)], everyone: &mut Everyone, cut: [(usize, usize); 2]) {
-    let unlinked = || cut.iter().all(|pair| !is_linked(lab, *pair));
+    let unlinked = || cut.iter().all(|pair| !lab.host(pair.0).is_linked(pair.1));
     assert!(eventually(SETTLED * 2, unlinked), "{}", lab.host(cut[0].0).connections_text());
     PAIR.into_iter().for_each(|pair| detour_is_told(lab, pair, 2));
     cut.into_iter().for_each(|pair| lack_of_a_link_is_told(lab, pair));

@@ -27,8 +27,9 @@ pub const OUTER_TTL: u8 = 64;
 
 /// IPv4 (RFC 791), UDP (RFC 768) and VXLAN headers.
 ///
-/// Total length and UDP length are zero, and so is the UDP source port, unless all packets have the same; the IPv4 checksum is that of the header with total length
-/// zero, so the kernel program adds the length to it (RFC 1624). The UDP checksum stays zero, as RFC 7348 asks.
+/// Total length and UDP length are zero, and so is the UDP source port, unless all packets have the same; the IPv4
+/// checksum is that of the header with total length zero, so the kernel program adds the length to it (RFC 1624). The UDP
+/// checksum stays zero, as RFC 7348 asks.
 ///
 /// Aligned so that the programs copy it by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]

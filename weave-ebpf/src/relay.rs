@@ -1,8 +1,8 @@
 //! From a peer to another: the outer header is rewritten towards the next hop, all else stays as it is.
 //!
 //! The packet is never decapsulated: the VXLAN header keeps the short id of the peer that encapsulated it, the UDP source
-//! port keeps the flow, unless the way on asks for another. The hop limit of the outer header bounds how far it goes, and no peer sends it back to where it
-//! came from.
+//! port keeps the flow, unless the way on asks for another. The hop limit of the outer header bounds how far it goes, and no
+//! peer sends it back to where it came from.
 //!
 //! A packet with a UDP checksum is refused, because no peer makes one.
 //!

@@ -41,6 +41,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use weave_ctl::proto::mesh::topology::GRACE;
 
 use self::{
     cmd::{run, run_always},
@@ -61,6 +62,8 @@ const PREFIX_MAX: usize = 12;
 const POLL: Duration = Duration::from_millis(20);
 /// Longest wait for all links, or for what follows from them.
 pub const SETTLED: Duration = Duration::from_secs(30);
+/// Longer than a peer is remembered that no path of links reaches.
+pub const BEYOND_GRACE: Duration = GRACE.saturating_add(Duration::from_secs(10));
 
 /// See the head of this file.
 pub struct Lab {

@@ -122,6 +122,12 @@ impl Host {
         Ok(names)
     }
 
+    /// True when a link to host `n` is up.
+    #[must_use]
+    pub fn is_linked(&self, n: usize) -> bool {
+        self.neighbours().is_ok_and(|all| all.contains(&peer_name(n)))
+    }
+
     /// Number of peers known, this one included.
     ///
     /// # Errors

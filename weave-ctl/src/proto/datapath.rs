@@ -306,9 +306,12 @@ impl Datapath {
         ops.extend(removals);
         for op in &ops {
             // Tunnels and senders are as wanted from now on.
-            let tunnel = matches!(op, MapOp::PutTunnel { .. } | MapOp::DelTunnel { .. });
-            if !tunnel && !matches!(op, MapOp::PutSender { .. } | MapOp::DelSender { .. }) {
-                self.have.apply(op);
+            match op {
+                MapOp::PutTunnel { .. }
+                | MapOp::DelTunnel { .. }
+                | MapOp::PutSender { .. }
+                | MapOp::DelSender { .. } => {}
+                _ => self.have.apply(op),
             }
         }
         ops

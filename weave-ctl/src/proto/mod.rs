@@ -7,6 +7,7 @@
 //! only, so that one seed gives one trace (`cargo xtask tidy` and the World check it).
 
 pub mod boot;
+pub mod budget;
 pub mod cbor;
 pub mod command;
 pub mod datapath;

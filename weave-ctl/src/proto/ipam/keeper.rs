@@ -35,6 +35,7 @@ use super::{
     ring::{Part, Ring},
 };
 use crate::proto::{
+    budget::Budget,
     io::{LinkId, Severity},
     name::{PeerId, PeerName, PeerUid},
     rng::Rng,
@@ -131,8 +132,8 @@ pub struct Keeper {
     needs: BTreeSet<Need>,
     asked: BTreeMap<Want, Asked>,
     answers: BTreeMap<(PeerName, u64), Option<String>>,
-    /// Rings that each neighbour may still tell, and since when.
-    granted: BTreeMap<PeerName, (u32, Instant)>,
+    /// Rings that each neighbour may still tell.
+    granted: BTreeMap<PeerName, Budget>,
     leaving: Option<Leaving>,
     /// Everything was handed over, and no heir has said yet that it has it.
     unconfirmed: bool,
@@ -309,12 +310,8 @@ impl Keeper {
     /// Whether what `from` tells of its ring is looked at now: each change costs a commit, so a neighbour that tells many
     /// is heard [`RINGS_RATE`] times a second. What is missed then, the comparison finds.
     pub fn grants(&mut self, from: PeerName, now: Instant) -> bool {
-        let (left, since) = self.granted.get(&from).copied().unwrap_or((RINGS_MAX, now));
-        let gained = u32::try_from(now.since(since).as_millis() * u128::from(RINGS_RATE) / 1000).unwrap_or(RINGS_MAX);
-        let left = left.saturating_add(gained).min(RINGS_MAX);
-        let since = if gained > 0 { now } else { since };
-        self.granted.insert(from, (left.saturating_sub(1), since));
-        left > 0
+        let full = || Budget::full(RINGS_MAX, RINGS_RATE, now);
+        self.granted.entry(from).or_insert_with(full).take(now)
     }
 
     /// A neighbour told its ring, or what changed of it.

@@ -16,8 +16,6 @@
 //! Bounds: [`PAGE_BYTES`] a message; [`ASKED_MAX`] entries asked for; [`ANSWERS_MAX`] answers at once a link,
 //! [`ANSWERS_RATE`] a second; what was not verified is not passed on.
 
-mod budget;
-
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -28,8 +26,6 @@ use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use serde_bytes::ByteBuf;
 
-use self::budget::Budget;
-pub use self::budget::{ANSWERS_MAX, ANSWERS_RATE};
 use super::{
     entry::{Content, Entry, Opener, PEERS},
     store::{Offer, Store},
@@ -37,6 +33,7 @@ use super::{
     wire::{BUCKETS, ENTRIES_MAX, Entries, Key, LIST_MAX, List, Message, Stamp, Told, WireError, clean},
 };
 use crate::proto::{
+    budget::Budget,
     command::ChannelStatus,
     io::LinkId,
     name::{PeerName, PeerUid},
@@ -63,6 +60,10 @@ pub const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub const ASKED_MAX: usize = 8192;
 /// Most bytes of entries in a message.
 pub const PAGE_BYTES: usize = 256 * 1024;
+/// Most answers to comparisons that one link can have at once.
+pub const ANSWERS_MAX: u32 = 64;
+/// Answers that a link is granted a second.
+pub const ANSWERS_RATE: u32 = 20;
 /// Most channels whose errors are told apart.
 const CHANNELS_SHOWN: usize = 64;
 
@@ -157,7 +158,7 @@ impl Gossip {
 
     /// A link is past its hello: whoever `dialled` compares at once, which is for both.
     pub fn link_up(&mut self, link: LinkId, dialled: bool, now: Instant) {
-        self.links.insert(link, Budget::full(now));
+        self.links.insert(link, Budget::full(ANSWERS_MAX, ANSWERS_RATE, now));
         if dialled {
             self.out.push_back((link, Message::Sum(self.store.sum())));
         }
@@ -265,15 +266,14 @@ impl Gossip {
 
     fn may_be_news(&self, key: &Key, uid: PeerUid, stamp: Stamp) -> bool {
         // Another store of this peer's name is none of its business; it is for others to find the collision.
-        let own = self.store.of(self.me).first();
-        let foreign = key.owner == self.me && own.is_none_or(|own| own.uid != uid);
+        let foreign = key.owner == self.me && self.store.of(self.me).first().is_none_or(|own| own.uid != uid);
         !foreign && !self.is_former(key, stamp) && self.store.may_be_news(key, uid, stamp)
     }
 
     /// What this peer itself said in an earlier launch, and may not have said in this one.
     fn is_former(&self, key: &Key, stamp: Stamp) -> bool {
-        let own = self.store.of(self.me).first();
-        key.owner == self.me && own.is_none_or(|own| stamp.incarnation < own.stamp.incarnation)
+        let this = self.store.of(self.me).first().map(|own| own.stamp.incarnation);
+        key.owner == self.me && this.is_none_or(|this| stamp.incarnation < this)
     }
 
     /// The newest stamp under this peer's own name and key that others hold, if it is none of this run: its store was

@@ -344,9 +344,8 @@ impl Mesh {
         self.relink(now);
         // A duplicate that went changes nothing for the peer: another link to it stays.
         let lost = peer.filter(|p| !self.linked.contains(p));
-        let (dialer, rng) = (&mut self.dialer, &mut self.rng);
         let end = End { lived: now.since(link.since), reached: peer.is_some_and(|p| self.topology.reached(p)), reason };
-        dialer.closed(id, lost, &end, now, rng);
+        self.dialer.closed(id, lost, &end, now, &mut self.rng);
         if let Some(peer) = lost {
             self.doubts.unlinked(peer);
             self.log(Severity::Info, format!("link to {peer} at {} is gone: {reason}", link.remote));

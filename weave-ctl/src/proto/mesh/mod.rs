@@ -4,7 +4,8 @@
 //! spreads), `routes` (who reaches whom), `topology` (what the records amount to), `pace` (how often), `link` and `dialer`
 //! (links, and whom to connect to), `hello` (who may), `probe` and `paths` (whether data ports answer, how fast, up to
 //! which size), `turns` (what goes on by itself), `ways` (straight or through others), `doubts` (whether those may),
-//! `boards` (what other rooms say to those of other peers), `outbid` (a store that was set back). They meet in [`Mesh`], in `links`.
+//! `boards` (what other rooms say to those of other peers), `outbid` (a store that was set back). They meet in [`Mesh`], in
+//! `links`.
 //!
 //! Why not a gossip library. foca (SWIM) and chitchat (Scuttlebutt) are kept and free of IO or nearly so, and both assume
 //! that any member can send a datagram to any other: their failure detectors ping members at random, directly or through

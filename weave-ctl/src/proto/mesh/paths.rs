@@ -1,9 +1,10 @@
 //! Which peers' data ports answer from here, at which address, how fast, and how large a packet may be.
 //!
 //! Every peer is asked directly, with or without a link: `peer` is the state of one path, `addresses` where it may be
-//! found, `mtu` the search for its size, `pauses` how often it is asked, `lanes` the order of turns and their rates. Paths with traffic are asked each
-//! second, peers with a link every few seconds, all others share four probes a second. So what this host sends does not
-//! grow with the number of peers, and neither does the work of a call, except for [`Paths::set_mtu`].
+//! found, `mtu` the search for its size, `pauses` how often it is asked, `lanes` the order of turns and their rates. Paths
+//! with traffic are asked each second, peers with a link every few seconds, all others share four probes a second. So what
+//! this host sends does not grow with the number of peers, and neither does the work of a call, except for
+//! [`Paths::set_mtu`].
 //!
 //! Who knows this host's cookie can make it send short answers and ask an address once a second; strangers get nothing.
 //! An answer counts only with the nonce that its question carried. One that sends requests in another's name, from an
@@ -42,11 +43,11 @@ use self::{
     peer::{Answer, Outbox, Peer, Status},
 };
 use super::probe::{self, Kind, Probe, Proof};
-use crate::proto::{key::SecretKey, name::PeerName, queue, rng::Rng, time::Instant};
+use crate::proto::{budget::Budget, key::SecretKey, name::PeerName, queue, rng::Rng, time::Instant};
 
 /// Probes that wait to be taken.
 pub const PROBES_MAX: usize = 1024;
-/// Most proofs given in a second.
+/// Most proofs given at once, and in a second.
 pub const PROOFS_MAX: u32 = 64;
 /// [`PathEvent::Heard`] that wait to be taken.
 pub const HEARD_EVENTS_MAX: usize = 256;
@@ -133,8 +134,8 @@ pub struct Paths {
     /// This host is behind a translator of addresses.
     translated: bool,
     key: SecretKey,
-    /// Proofs given in the second since then.
-    proofs: (Instant, u32),
+    /// A signature takes many times what an answer takes.
+    proofs: Budget,
     /// Most of what a mesh of thousands remembers.
     peers: BTreeMap<PeerName, Box<Peer>>,
     linked: BTreeSet<PeerName>,
@@ -157,7 +158,7 @@ impl Paths {
             mtu: 0,
             translated: false,
             key,
-            proofs: (Instant::default(), 0),
+            proofs: Budget::full(PROOFS_MAX, PROOFS_MAX, Instant::default()),
             peers: BTreeMap::new(),
             linked: BTreeSet::new(),
             lanes: Lanes::default(),
@@ -398,18 +399,9 @@ impl Paths {
             receiver: request.sender,
             ..*request
         };
-        let proves = request.flags & probe::PROVE != 0 && bytes.len() >= probe::PROVEN_LEN && self.may_prove(now);
+        let proves = request.flags & probe::PROVE != 0 && bytes.len() >= probe::PROVEN_LEN && self.proofs.take(now);
         let bytes = if proves { reply.encode_proven(*from.ip(), &self.key) } else { reply.encode() };
         push(&mut self.probes, (to, bytes));
-    }
-
-    /// A signature takes many times what an answer takes.
-    fn may_prove(&mut self, now: Instant) -> bool {
-        if now.since(self.proofs.0) >= Duration::from_secs(1) {
-            self.proofs = (now, 0);
-        }
-        self.proofs.1 += 1;
-        self.proofs.1 <= PROOFS_MAX
     }
 
     fn hear(&mut self, name: PeerName, from: SocketAddrV4, now: Instant) {

@@ -143,7 +143,13 @@ impl Mesh {
             _ => entry.info.clone(),
         };
         let rest = "not tried again while there is no room for a link and others lead there";
-        let info = if rests { [info.as_str(), rest].join(if info.is_empty() { "" } else { "; " }) } else { info };
+        let info = if rests && info.is_empty() {
+            rest.to_owned()
+        } else if rests {
+            format!("{info}; {rest}")
+        } else {
+            info
+        };
         Some(Connection {
             outbound: true,
             address,

@@ -64,6 +64,15 @@ impl Rig {
     fn next(&self) -> Option<Instant> {
         self.dialer.poll_timeout(self.around())
     }
+
+    /// Number 3 answers, and then says that it has no room; others lead there, or none do.
+    fn no_room(&mut self, dial: DialId, reached: bool, now: Instant) {
+        let link = LinkId(dial.0);
+        self.dialer.opened(dial, link);
+        self.dialer.identified(link, name(3), now, &mut self.rng);
+        let full = End { reached, ..end(Duration::from_millis(2), "no room") };
+        self.dialer.closed(link, Some(name(3)), &full, now, &mut self.rng);
+    }
 }
 
 fn end(lived: Duration, reason: &str) -> End<'_> {
@@ -121,11 +130,7 @@ fn a_peer_that_is_also_a_target_and_refuses_is_left_alone_for_longer_and_longer(
     let mut attempts = Vec::new();
     while let Some(now) = rig.next().filter(|now| *now < at(600_000)) {
         for (dial, _) in rig.due(now) {
-            // It answers as number 3, and then says that it has no room.
-            let link = LinkId(dial.0);
-            rig.dialer.opened(dial, link);
-            rig.dialer.identified(link, name(3), now, &mut rig.rng);
-            rig.dialer.closed(link, Some(name(3)), &end(Duration::from_millis(2), "no room"), now, &mut rig.rng);
+            rig.no_room(dial, false, now);
             attempts.push(now);
         }
     }
@@ -172,11 +177,7 @@ fn a_target_that_soon_ends_each_link_is_dialled_rarely_while_others_lead_there()
     let mut attempts = Vec::new();
     while let Some(now) = rig.next().filter(|now| *now < at(10_000_000)) {
         for (dial, _) in rig.due(now) {
-            let link = LinkId(dial.0);
-            rig.dialer.opened(dial, link);
-            rig.dialer.identified(link, name(3), now, &mut rig.rng);
-            let full = End { reached: true, ..end(Duration::from_millis(2), "no room") };
-            rig.dialer.closed(link, Some(name(3)), &full, now, &mut rig.rng);
+            rig.no_room(dial, true, now);
             attempts.push(now);
         }
     }

@@ -100,9 +100,14 @@ impl Addresses {
         self.heard.iter().rev().map(|(from, _)| *from)
     }
 
+    /// The number of the data port, wherever it is.
+    fn data_port(&self) -> Option<u16> {
+        self.told.iter().chain(&self.linked).map(SocketAddrV4::port).next()
+    }
+
     /// Where the data port may be, most likely first, each once.
     pub(super) fn candidates(&self) -> Vec<SocketAddrV4> {
-        let port = self.told.iter().chain(&self.linked).map(SocketAddrV4::port).next();
+        let port = self.data_port();
         let heard = self.heard().filter_map(|at| Some(SocketAddrV4::new(*at.ip(), port?)));
         let mut all = Vec::with_capacity(self.told.len() + 2 + HEARD_MAX);
         for candidate in self.linked.into_iter().chain(self.told.iter().copied()).chain(self.before).chain(heard) {
@@ -129,8 +134,7 @@ impl Addresses {
 
     /// True when this is where a data port may be, and no opening.
     pub(super) fn is_plain(&self, at: SocketAddrV4) -> bool {
-        let port = self.told.iter().chain(&self.linked).map(SocketAddrV4::port).next();
-        let is_heard = || port == Some(at.port()) && self.heard().any(|heard| heard.ip() == at.ip());
+        let is_heard = || self.data_port() == Some(at.port()) && self.heard().any(|heard| heard.ip() == at.ip());
         [self.linked, self.before].contains(&Some(at)) || self.told.contains(&at) || is_heard()
     }
 

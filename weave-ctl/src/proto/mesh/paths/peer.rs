@@ -298,9 +298,9 @@ impl Peer {
 
     /// What to show.
     pub(super) fn state(&self, now: Instant) -> PathState {
-        match (self.status(), self.direct()) {
-            (Status::Up(..), Some(direct)) => PathState::Up(direct),
-            (Status::Down, _) => {
+        match (self.direct(), self.status()) {
+            (Some(direct), _) => PathState::Up(direct),
+            (None, Status::Down) => {
                 let silent = self.quiet_since.map_or(Duration::ZERO, |since| now.since(since));
                 PathState::Down { tried: self.tried, silent }
             }

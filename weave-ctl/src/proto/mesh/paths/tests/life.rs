@@ -217,11 +217,17 @@ fn another_address_takes_over_without_a_gap() {
     assert_eq!(net.direct(1, 2).map(|d| d.remote), Some(second), "it sticks to what works");
 }
 
+/// Two hosts, the second behind a translator that forwards that port; where it shows.
+fn translated(seed: u8, forwarded: u16) -> (Net, SocketAddrV4) {
+    let mut net = Net::pair(seed);
+    let public = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 40_000);
+    net.nat.insert(2, Nat { public, forwarded });
+    (net, public)
+}
+
 #[test]
 fn a_peer_behind_a_translator_is_found_where_it_was_heard() {
-    let mut net = Net::pair(10);
-    let public = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 40_000);
-    net.nat.insert(2, Nat { public, forwarded: DATA });
+    let (mut net, public) = translated(10, DATA);
     net.run(secs(2));
     let found = SocketAddrV4::new(*public.ip(), DATA);
     assert_eq!(net.direct(1, 2).map(|d| d.remote), Some(found), "the port is the one it tells");
@@ -235,9 +241,7 @@ fn a_peer_behind_a_translator_is_found_where_it_was_heard() {
 
 #[test]
 fn a_forwarded_port_is_found_where_a_link_shows_it() {
-    let mut net = Net::pair(11);
-    let public = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 40_000);
-    net.nat.insert(2, Nat { public, forwarded: 7000 });
+    let (mut net, public) = translated(11, 7000);
     net.run(secs(5));
     assert_eq!((net.direct(1, 2), net.direct(2, 1)), (None, None));
     let (at, now) = (SocketAddrV4::new(*public.ip(), 7000), net.now);
@@ -250,9 +254,7 @@ fn a_forwarded_port_is_found_where_a_link_shows_it() {
 
 #[test]
 fn through_a_translator_that_forwards_nothing_paths_use_what_it_opened() {
-    let mut net = Net::pair(14);
-    let public = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 40_000);
-    net.nat.insert(2, Nat { public, forwarded: 0 });
+    let (mut net, public) = translated(14, 0);
     net.run(secs(5));
     assert_eq!((net.direct(1, 2), net.direct(2, 1)), (None, None), "nobody keeps an opening open");
     let now = net.now;
@@ -278,9 +280,7 @@ fn through_a_translator_that_forwards_nothing_paths_use_what_it_opened() {
 
 #[test]
 fn an_opening_is_left_with_the_last_reason_to_keep_it_open() {
-    let mut net = Net::pair(15);
-    let public = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 40_000);
-    net.nat.insert(2, Nat { public, forwarded: 0 });
+    let (mut net, _) = translated(15, 0);
     net.host(2).set_translated(true);
     net.run_active(secs(5));
     assert!(net.direct(1, 2).is_some_and(|d| d.translated) && net.direct(2, 1).is_some());

@@ -2,11 +2,14 @@
 
 use super::*;
 
+const MOST: u32 = 64;
+const RATE: u32 = 20;
+
 #[test]
 fn what_is_gained_in_part_is_kept() {
     let start = Instant::from_start(Duration::from_secs(1));
     for step in [1, 7, 49, 51, 1000] {
-        let mut budget = Budget::full(start);
+        let mut budget = Budget::full(MOST, RATE, start);
         let mut granted = 0;
         let mut now = start;
         while now < start + Duration::from_secs(20) {
@@ -16,7 +19,7 @@ fn what_is_gained_in_part_is_kept() {
             }
             now = now + Duration::from_millis(step);
         }
-        let most = ANSWERS_MAX + 20 * ANSWERS_RATE;
-        assert!((most - ANSWERS_RATE..=most).contains(&granted), "{granted} at a pause of {step} ms");
+        let most = MOST + 20 * RATE;
+        assert!((most - RATE..=most).contains(&granted), "{granted} at a pause of {step} ms");
     }
 }
