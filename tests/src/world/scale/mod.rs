@@ -37,8 +37,8 @@ const LIMIT: Duration = Duration::from_secs(200);
 const LAUNCHES: Duration = Duration::from_secs(10);
 /// Shortest time for the start to calm down.
 const CALM: Duration = Duration::from_secs(60);
-/// The same for each node: all others are asked first for their path and then for its MTU, at a bounded rate.
-const CALM_EACH: Duration = Duration::from_millis(20);
+/// The same for each node: all others are asked first, at a bounded rate, for their path and its MTU.
+const CALM_EACH: Duration = Duration::from_millis(12);
 /// Time over which idle traffic is counted.
 const IDLE: Duration = Duration::from_secs(60);
 /// Time over which the cost of a join is counted.

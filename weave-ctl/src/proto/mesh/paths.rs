@@ -89,7 +89,7 @@ pub struct Direct {
     pub remote: SocketAddrV4,
     /// That is an opening of a translator: only what leaves from the port that probes leave from passes.
     pub translated: bool,
-    /// Round-trip time of the last unpadded probe that was answered.
+    /// Round-trip time of the last unpadded probe that was answered; at first of the one that found the path.
     pub rtt: Option<Duration>,
     /// Largest outer IP packet in bytes that passes; zero while that is not measured.
     pub path_mtu: u32,

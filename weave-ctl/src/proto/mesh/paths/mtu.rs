@@ -104,6 +104,11 @@ impl PathMtu {
         self.good
     }
 
+    /// The size that is tried first.
+    pub(super) fn first(&self) -> u32 {
+        self.bound
+    }
+
     /// It is measured, and is less than the hosts would take.
     pub(super) fn narrow(&self) -> bool {
         self.good > 0 && self.good < self.bound
@@ -190,8 +195,11 @@ impl PathMtu {
     /// A probe of `size` was answered, as received in full.
     pub(super) fn passed(&mut self, size: u32, now: Instant) {
         let Some(mut run) = self.run.take() else {
-            // The answer to a size that counted as too big came late.
-            if size > self.good && size <= self.bound && self.good > 0 {
+            if self.good == 0 && size == self.bound {
+                // The question that found the path was of this size.
+                (self.good, self.checked, self.raised) = (size, Some(now), Some(now));
+            } else if self.good > 0 && size > self.good && size <= self.bound {
+                // The answer to a size that counted as too big came late.
                 (self.raised, self.wanted) = (None, now);
             }
             return;

@@ -419,14 +419,18 @@ impl Peer {
             again = *rounds > 0;
             *rounds = rounds.saturating_add(1);
         }
+        let watched = self.watch(out.now) != Watch::Idle;
+        // Nobody waits for an idle peer's path: one answer tells it and its size together, where no size limit is hidden.
+        let first = self.last_round.is_none() && !watched;
+        let size = if first { self.mtu.first() } else { mtu::SMALLEST };
         self.last_round = Some(out.now);
         self.quiet_since.get_or_insert(out.now);
         let mut candidates = self.addresses.candidates();
         self.tried = candidates.first().copied();
-        if again && self.watch(out.now) != Watch::Idle {
+        if again && watched {
             candidates.append(&mut self.addresses.openings(out.translated));
         }
-        candidates.into_iter().map(|to| self.ask(to, mtu::SMALLEST, out)).sum()
+        candidates.into_iter().map(|to| self.ask(to, size, out)).sum()
     }
 
     fn measure(&mut self, out: &mut Outbox<'_>) -> u32 {

@@ -22,6 +22,47 @@ fn a_hidden_limit_is_found_to_the_byte() {
     }
 }
 
+/// Sizes of the questions of host 1.
+fn asked(net: &Net) -> Vec<u32> {
+    let mine = net.log.iter().filter(|(_, packet)| packet.sender == 1);
+    let asked = mine.filter(|(_, packet)| Probe::decode(&packet.bytes).is_some_and(|p| p.kind == Kind::Request));
+    asked.map(|(_, packet)| u32::from(probe::outer_len(&packet.bytes))).collect()
+}
+
+#[test]
+fn an_idle_peer_is_asked_for_path_and_size_at_once() {
+    let mut net = Net::pair(1);
+    net.run(secs(20));
+    assert_eq!(asked(&net), [1500]);
+    assert_eq!(net.direct(1, 2).unwrap().path_mtu, 1500);
+}
+
+#[test]
+fn a_hidden_limit_keeps_an_idle_peer_no_longer_than_a_lost_question() {
+    let mut net = Net::pair(1);
+    net.limit = 1400;
+    net.run(SPREAD + FAST_EVERY + DELAY * 2);
+    assert_eq!(asked(&net)[..2], [1500, mtu::SMALLEST]);
+    assert_eq!(net.direct(1, 2).map(|direct| direct.path_mtu), Some(0));
+    net.run(secs(20));
+    assert_eq!(net.direct(1, 2).unwrap().path_mtu, 1400);
+}
+
+#[test]
+fn where_somebody_waits_for_the_path_it_is_asked_for_alone() {
+    for linked in [true, false] {
+        let mut net = Net::pair(1);
+        if linked {
+            net.link_pair();
+            net.run(secs(2));
+        } else {
+            net.run_active(secs(2));
+        }
+        assert_eq!(asked(&net)[..2], [mtu::SMALLEST, 1500]);
+        assert_eq!(net.changes(1), [Up(name(2)), Changed(name(2))]);
+    }
+}
+
 #[test]
 fn nothing_is_published_before_it_is_measured() {
     let mut net = Net::pair(1);
