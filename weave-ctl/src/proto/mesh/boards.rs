@@ -37,7 +37,7 @@ impl Mesh {
 
     /// Passes everything on that `peer` said.
     pub(super) fn heard_again(&mut self, peer: PeerName) {
-        for entry in self.gossip.store().of(peer).to_vec() {
+        for entry in self.gossip.store().of(peer).cloned().collect::<Vec<_>>() {
             self.heard(&entry);
         }
     }

@@ -180,12 +180,11 @@ impl Gossip {
     }
 
     fn hold(&mut self, entry: Arc<Entry>, from: Option<LinkId>, alive: Alive<'_>, now: Instant) -> Offer {
-        let held = self.store.of(entry.key.owner);
-        let (stranger, before) = (held.is_empty(), held.iter().find(|held| held.key == entry.key).cloned());
+        let (stranger, before) = (!self.store.holds(entry.key.owner), self.store.get(&entry.key).cloned());
         let offer = self.store.offer(Arc::clone(&entry), alive);
         if offer == Offer::New && stranger && from.is_some() {
             // What was kept aside of a forgotten peer is held again: news to those who read it.
-            let others = self.store.of(entry.key.owner).iter().filter(|other| other.key != entry.key);
+            let others = self.store.of(entry.key.owner).filter(|other| other.key != entry.key);
             self.news.extend(others.map(|entry| News { entry: Arc::clone(entry), before: None }));
         }
         if offer == Offer::New {
@@ -266,14 +265,13 @@ impl Gossip {
 
     fn may_be_news(&self, key: &Key, uid: PeerUid, stamp: Stamp) -> bool {
         // Another store of this peer's name is none of its business; it is for others to find the collision.
-        let foreign = key.owner == self.me && self.store.of(self.me).first().is_none_or(|own| own.uid != uid);
+        let foreign = key.owner == self.me && self.store.version(self.me).is_none_or(|(own, _)| own != uid);
         !foreign && !self.is_former(key, stamp) && self.store.may_be_news(key, uid, stamp)
     }
 
     /// What this peer itself said in an earlier launch, and may not have said in this one.
     fn is_former(&self, key: &Key, stamp: Stamp) -> bool {
-        let this = self.store.of(self.me).first().map(|own| own.stamp.incarnation);
-        key.owner == self.me && this.is_none_or(|this| stamp.incarnation < this)
+        key.owner == self.me && self.store.version(self.me).is_none_or(|(_, own)| stamp.incarnation < own.incarnation)
     }
 
     /// The newest stamp under this peer's own name and key that others hold, if it is none of this run: its store was
@@ -347,7 +345,9 @@ impl Gossip {
         let start = self.rng.below(differ.len() as u64) as usize;
         let mut list = List { buckets: Vec::new(), items: Vec::new(), more: false };
         for number in differ[start..].iter().chain(&differ[..start]) {
-            let items: Vec<_> = self.store.bucket(*number).map(|e| (e.key.clone(), e.stamp)).collect();
+            let items = self.store.bucket(*number);
+            let items = items.map(|(owner, channel, stamp, _)| (Key { owner, channel: channel.into() }, stamp));
+            let items: Vec<_> = items.collect();
             if list.items.len() + items.len() > LIST_MAX {
                 list.more = true;
                 break;
@@ -359,20 +359,22 @@ impl Gossip {
     }
 
     fn list(&mut self, link: LinkId, list: &List) {
-        let theirs: IndexMap<&Key, Stamp, FixedState> = list.items.iter().map(|(key, stamp)| (key, *stamp)).collect();
+        let theirs = list.items.iter().map(|(key, stamp)| ((key.owner, key.channel.as_str()), *stamp));
+        let theirs: IndexMap<_, _, FixedState> = theirs.collect();
         let listed: BTreeSet<u8> = list.buckets.iter().copied().collect();
         let of_listed = |key: &Key| listed.contains(&Store::bucket_of(key.owner));
-        let want = theirs.iter().filter(|(key, stamp)| self.store.newer(key, **stamp) && !self.is_former(key, **stamp));
-        let want: Vec<Key> = want.filter(|(key, _)| of_listed(key)).map(|(key, _)| (*key).clone()).collect();
+        let want =
+            list.items.iter().filter(|(key, stamp)| self.store.newer(key, *stamp) && !self.is_former(key, *stamp));
+        let want: Vec<Key> = want.filter(|(key, _)| of_listed(key)).map(|(key, _)| key.clone()).collect();
         let held = listed.iter().flat_map(|number| self.store.bucket(*number));
-        let newer = held.filter(|e| theirs.get(&e.key).is_none_or(|stamp| e.stamp > *stamp));
-        let newer: Vec<_> = newer.cloned().collect();
+        let newer = held.filter(|(owner, channel, stamp, _)| theirs.get(&(*owner, *channel)).is_none_or(|t| stamp > t));
+        let newer = page(newer.map(|(.., entry)| entry));
         let gains = !want.is_empty();
         if gains {
             self.out.push_back((link, Message::Want(want)));
         }
-        if !newer.is_empty() {
-            self.send(link, &newer);
+        if !newer.entries.is_empty() {
+            self.out.push_back((link, Message::Entries(newer)));
         } else if list.more && gains {
             self.out.push_back((link, Message::Sum(self.store.sum())));
         }
@@ -381,7 +383,7 @@ impl Gossip {
     /// Sends as many of `entries` as fit a page.
     fn send(&mut self, link: LinkId, entries: &[Arc<Entry>]) {
         if !entries.is_empty() {
-            self.out.push_back((link, Message::Entries(page(entries))));
+            self.out.push_back((link, Message::Entries(page(entries.iter()))));
         }
     }
 
@@ -438,7 +440,7 @@ impl Gossip {
             }
             let mut rest = whole.as_slice();
             while !rest.is_empty() {
-                let page = page(rest);
+                let page = page(rest.iter());
                 rest = &rest[page.entries.len()..];
                 self.out.push_back((link, Message::Entries(Entries { more: false, ..page })));
             }
@@ -469,7 +471,7 @@ impl Gossip {
 }
 
 /// As many of `entries` as fit a message, at least one.
-fn page(entries: &[Arc<Entry>]) -> Entries {
+fn page<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Entries {
     let mut page = Entries::default();
     let mut bytes = 0;
     for entry in entries {

@@ -52,7 +52,7 @@ impl Mesh {
         if !std::mem::take(&mut self.outbid.pending) {
             return;
         }
-        for entry in self.gossip.store().of(self.me.name).to_vec() {
+        for entry in self.gossip.store().of(self.me.name).cloned().collect::<Vec<_>>() {
             if let (Some(channel), Some(data)) = (self.gossip.reader(&entry.key.channel), entry.data()) {
                 self.say(channel, data, now);
             }

@@ -5,7 +5,7 @@
 //! healed partition does.
 //! Bounds: [`OWNERS_MAX`] owners, as many aside; [`CHANNELS_MAX`] entries an owner; [`BYTES_MAX`] bytes in all.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, iter, mem, sync::Arc, time::Duration};
 
 use thin_vec::ThinVec;
 
@@ -42,20 +42,77 @@ pub enum Offer {
     Full,
 }
 
+/// What is held of one owner.
+#[derive(Debug)]
+struct Held {
+    uid: PeerUid,
+    /// Of the record. Most of what is told of thousands of owners is known already: this says so by itself, without a look
+    /// at entries that lie all over the memory.
+    stamp: Stamp,
+    record: Arc<Entry>,
+    /// Of other channels, in order of channel.
+    others: ThinVec<Arc<Entry>>,
+}
+
+impl Held {
+    fn new(record: Arc<Entry>) -> Self {
+        Self { uid: record.uid, stamp: record.stamp, record, others: ThinVec::new() }
+    }
+
+    /// The record, and then what is in other channels.
+    fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        iter::once(&self.record).chain(&self.others)
+    }
+
+    fn stamp(&self, channel: &str) -> Option<Stamp> {
+        if channel == PEERS { Some(self.stamp) } else { self.get(channel).map(|entry| entry.stamp) }
+    }
+
+    fn get(&self, channel: &str) -> Option<&Arc<Entry>> {
+        if channel == PEERS { Some(&self.record) } else { self.find(channel).ok().map(|at| &self.others[at]) }
+    }
+
+    fn find(&self, channel: &str) -> Result<usize, usize> {
+        self.others.binary_search_by(|e| e.key.channel.as_str().cmp(channel))
+    }
+
+    /// Puts `entry` in the place of what it replaces, and returns that.
+    fn put(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        if entry.key.channel == PEERS {
+            (self.uid, self.stamp) = (entry.uid, entry.stamp);
+            return Some(mem::replace(&mut self.record, entry));
+        }
+        match self.find(&entry.key.channel) {
+            Ok(at) => Some(mem::replace(&mut self.others[at], entry)),
+            Err(at) => {
+                self.others.insert(at, entry);
+                None
+            }
+        }
+    }
+}
+
+/// Owners in order of name, and what is held of each.
+#[derive(Debug, Default)]
+struct Bucket {
+    names: Vec<PeerName>,
+    held: Vec<Held>,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Store {
-    /// By bucket: each owner in it, in order of name, with its entries in order of channel.
-    buckets: Vec<Vec<(PeerName, ThinVec<Arc<Entry>>)>>,
+    buckets: Vec<Bucket>,
     sums: Vec<u64>,
     owners: usize,
     bytes: usize,
-    aside: BTreeMap<PeerName, (ThinVec<Arc<Entry>>, Instant)>,
+    aside: BTreeMap<PeerName, (Held, Instant)>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { buckets: vec![Vec::new(); BUCKETS], sums: vec![0; BUCKETS], owners: 0, bytes: 0, aside: BTreeMap::new() }
+        let buckets = iter::repeat_with(Bucket::default).take(BUCKETS).collect();
+        Self { buckets, sums: vec![0; BUCKETS], owners: 0, bytes: 0, aside: BTreeMap::new() }
     }
 }
 
@@ -65,56 +122,54 @@ fn bucket(owner: PeerName) -> usize {
     ((hash ^ (hash >> 8) ^ (hash >> 16)) & 0xff) as usize
 }
 
-/// Where `owner` is in its bucket, or belongs.
-fn place<T>(bucket: &[(PeerName, T)], owner: PeerName) -> Result<usize, usize> {
-    bucket.binary_search_by_key(&owner, |(name, _)| *name)
-}
-
-fn find(entries: &[Arc<Entry>], channel: &str) -> Result<usize, usize> {
-    entries.binary_search_by(|e| e.key.channel.as_str().cmp(channel))
-}
-
 impl Store {
-    /// Everything of `owner`, in order of channel.
-    #[must_use]
-    pub fn of(&self, owner: PeerName) -> &[Arc<Entry>] {
+    fn held(&self, owner: PeerName) -> Option<&Held> {
         let bucket = &self.buckets[bucket(owner)];
-        place(bucket, owner).map_or(&[], |at| bucket[at].1.as_slice())
+        bucket.names.binary_search(&owner).ok().map(|at| &bucket.held[at])
+    }
+
+    /// Everything of `owner`: its record, and then the rest in order of channel.
+    pub fn of(&self, owner: PeerName) -> impl Iterator<Item = &Arc<Entry>> {
+        self.held(owner).into_iter().flat_map(Held::iter)
+    }
+
+    /// The store of that name, and how new its record is.
+    #[must_use]
+    pub fn version(&self, owner: PeerName) -> Option<(PeerUid, Stamp)> {
+        self.held(owner).map(|held| (held.uid, held.stamp))
     }
 
     /// One entry.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
-        let of = self.of(key.owner);
-        find(of, &key.channel).ok().map(|at| &of[at])
+        self.held(key.owner)?.get(&key.channel)
     }
 
     /// The record of `peer`.
     #[must_use]
     pub fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
-        let of = self.of(peer);
-        find(of, PEERS).ok().and_then(|at| of[at].record())
+        self.held(peer)?.record.record()
     }
 
     /// All owners, in no order that means anything.
     pub fn names(&self) -> impl Iterator<Item = PeerName> {
-        self.buckets.iter().flatten().map(|(name, _)| *name)
+        self.buckets.iter().flat_map(|bucket| bucket.names.iter().copied())
     }
 
     /// All records, in no order that means anything.
     pub fn records(&self) -> impl Iterator<Item = &PeerRecord> {
-        self.iter().filter_map(|entry| entry.record())
+        self.buckets.iter().flat_map(|bucket| &bucket.held).filter_map(|held| held.record.record())
     }
 
     /// True when there is anything of `owner`.
     #[must_use]
     pub fn holds(&self, owner: PeerName) -> bool {
-        !self.of(owner).is_empty()
+        self.held(owner).is_some()
     }
 
     /// All entries, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.buckets.iter().flatten().flat_map(|(_, entries)| entries)
+        self.buckets.iter().flat_map(|bucket| &bucket.held).flat_map(Held::iter)
     }
 
     /// Owners held.
@@ -135,9 +190,13 @@ impl Store {
         self.sums.iter().fold(0, |all: u64, sum| all.rotate_left(1) ^ sum)
     }
 
-    /// What is in a bucket.
-    pub fn bucket(&self, number: u8) -> impl Iterator<Item = &Arc<Entry>> {
-        self.buckets[usize::from(number)].iter().flat_map(|(_, entries)| entries)
+    /// What is in a bucket, and how new each is.
+    pub fn bucket(&self, number: u8) -> impl Iterator<Item = (PeerName, &str, Stamp, &Arc<Entry>)> {
+        let Bucket { names, held } = &self.buckets[usize::from(number)];
+        names.iter().zip(held).flat_map(|(name, held)| {
+            let others = held.others.iter().map(|entry| (*name, entry.key.channel.as_str(), entry.stamp, entry));
+            iter::once((*name, PEERS, held.stamp, &held.record)).chain(others)
+        })
     }
 
     /// The bucket that the entries of `owner` are in.
@@ -149,27 +208,21 @@ impl Store {
     /// True when an entry of this store may be news. Stamps of two stores cannot be compared.
     #[must_use]
     pub fn may_be_news(&self, key: &Key, uid: PeerUid, stamp: Stamp) -> bool {
-        let of = self.of(key.owner);
-        let rival = of.first().is_some_and(|held| held.uid != uid);
-        if rival { key.channel == PEERS } else { self.newer_than(of, key, stamp) }
+        let held = self.held(key.owner);
+        let rival = held.is_some_and(|held| held.uid != uid);
+        if rival { key.channel == PEERS } else { self.newer_than(held, key, stamp) }
     }
 
     /// True when this stamp is newer than what is held, or kept aside, under `key`.
     #[must_use]
     pub fn newer(&self, key: &Key, stamp: Stamp) -> bool {
-        self.newer_than(self.of(key.owner), key, stamp)
+        self.newer_than(self.held(key.owner), key, stamp)
     }
 
-    fn newer_than(&self, of: &[Arc<Entry>], key: &Key, stamp: Stamp) -> bool {
-        match find(of, &key.channel) {
-            Ok(at) => stamp > of[at].stamp,
-            Err(_) => self.aside_stamp(key).is_none_or(|held| stamp > held),
-        }
-    }
-
-    fn aside_stamp(&self, key: &Key) -> Option<Stamp> {
-        let (entries, _) = self.aside.get(&key.owner)?;
-        find(entries, &key.channel).ok().map(|at| entries[at].stamp)
+    fn newer_than(&self, held: Option<&Held>, key: &Key, stamp: Stamp) -> bool {
+        let held = held.and_then(|held| held.stamp(&key.channel));
+        let aside = || self.aside.get(&key.owner).and_then(|(held, _)| held.stamp(&key.channel));
+        held.or_else(aside).is_none_or(|held| stamp > held)
     }
 
     /// Holds `entry` if it is newer. `alive` tells whether a store of some name is known to be alive: another one then
@@ -177,30 +230,30 @@ impl Store {
     pub fn offer(&mut self, entry: Arc<Entry>, alive: &dyn Fn(PeerName, PeerUid) -> bool) -> Offer {
         let owner = entry.key.owner;
         let peers = entry.key.channel == PEERS;
-        let Some(uid) = self.of(owner).first().map(|e| e.uid) else {
+        let Some(held) = self.held(owner) else {
             return if peers { self.offer_stranger(entry) } else { Offer::Orphan };
         };
-        if uid != entry.uid {
-            if !peers || alive(owner, uid) {
+        if held.uid != entry.uid {
+            if !peers || alive(owner, held.uid) {
                 return Offer::Rival;
             }
             self.take(owner);
             return self.insert(entry);
         }
-        match self.get(&entry.key) {
-            Some(held) if entry.stamp <= held.stamp => Offer::Old,
-            None if self.of(owner).len() >= CHANNELS_MAX => Offer::Full,
+        match held.stamp(&entry.key.channel) {
+            Some(stamp) if entry.stamp <= stamp => Offer::Old,
+            None if held.iter().count() >= CHANNELS_MAX => Offer::Full,
             _ => self.insert(entry),
         }
     }
 
     fn offer_stranger(&mut self, entry: Arc<Entry>) -> Offer {
-        if let Some((aside, _)) = self.aside.get(&entry.key.owner) {
-            let same = aside.first().is_some_and(|e| e.uid == entry.uid);
-            if same && !self.newer(&entry.key, entry.stamp) {
+        let owner = entry.key.owner;
+        if let Some((aside, _)) = self.aside.get(&owner) {
+            let same = aside.uid == entry.uid;
+            if same && entry.stamp <= aside.stamp {
                 return Offer::Old;
             }
-            let owner = entry.key.owner;
             if same {
                 self.restore(owner);
             } else {
@@ -210,62 +263,66 @@ impl Store {
         if self.owners >= OWNERS_MAX { Offer::Full } else { self.insert(entry) }
     }
 
+    /// Holds `entry`, which is a record where nothing is held of its owner yet.
     fn insert(&mut self, entry: Arc<Entry>) -> Offer {
         if self.bytes + entry.raw.len() > BYTES_MAX {
             return Offer::Full;
         }
         let (owner, number) = (entry.key.owner, bucket(entry.key.owner));
-        let bucket = &mut self.buckets[number];
-        let at = place(bucket, owner).unwrap_or_else(|at| {
-            self.owners += 1;
-            // Most have one entry, and thousands are held.
-            bucket.insert(at, (owner, ThinVec::with_capacity(1)));
-            at
-        });
-        let of = &mut bucket[at].1;
         self.bytes += entry.raw.len();
         self.sums[number] = self.sums[number].wrapping_add(entry.stamp.digest);
-        match find(of, &entry.key.channel) {
-            Ok(at) => {
-                let old = std::mem::replace(&mut of[at], entry);
-                self.bytes -= old.raw.len();
-                self.sums[number] = self.sums[number].wrapping_sub(old.stamp.digest);
+        let bucket = &mut self.buckets[number];
+        let old = match bucket.names.binary_search(&owner) {
+            Ok(at) => bucket.held[at].put(entry),
+            Err(at) => {
+                self.owners += 1;
+                // Rooms twice as large as needed would be the larger part of what thousands of owners take.
+                bucket.names.reserve_exact(1);
+                bucket.held.reserve_exact(1);
+                bucket.names.insert(at, owner);
+                bucket.held.insert(at, Held::new(entry));
+                None
             }
-            Err(at) => of.insert(at, entry),
+        };
+        if let Some(old) = old {
+            self.bytes -= old.raw.len();
+            self.sums[number] = self.sums[number].wrapping_sub(old.stamp.digest);
         }
         Offer::New
     }
 
     /// Takes out everything of `owner`.
-    fn take(&mut self, owner: PeerName) -> ThinVec<Arc<Entry>> {
+    fn take(&mut self, owner: PeerName) -> Option<Held> {
         let number = bucket(owner);
-        let Ok(at) = place(&self.buckets[number], owner) else { return ThinVec::new() };
-        let (_, entries) = self.buckets[number].remove(at);
+        let bucket = &mut self.buckets[number];
+        let at = bucket.names.binary_search(&owner).ok()?;
+        bucket.names.remove(at);
+        let held = bucket.held.remove(at);
         self.owners -= 1;
-        for entry in &entries {
+        for entry in held.iter() {
             self.bytes -= entry.raw.len();
             self.sums[number] = self.sums[number].wrapping_sub(entry.stamp.digest);
         }
-        entries
+        Some(held)
     }
 
     /// Puts everything of `owner` aside.
     pub fn forget(&mut self, owner: PeerName, now: Instant) {
-        let entries = self.take(owner);
-        if self.aside.len() < OWNERS_MAX && !entries.is_empty() {
-            self.aside.insert(owner, (entries, now));
+        let held = self.take(owner);
+        if let Some(held) = held.filter(|_| self.aside.len() < OWNERS_MAX) {
+            self.aside.insert(owner, (held, now));
         }
     }
 
     /// Holds again what was put aside of `owner`; false when there is nothing.
     pub fn restore(&mut self, owner: PeerName) -> bool {
-        let Some((entries, _)) = self.aside.remove(&owner) else { return false };
-        entries.into_iter().all(|entry| self.insert(entry) == Offer::New)
+        let Some((held, _)) = self.aside.remove(&owner) else { return false };
+        iter::once(held.record).chain(held.others).all(|entry| self.insert(entry) == Offer::New)
     }
 
     /// The records that were put aside.
     pub fn records_aside(&self) -> impl Iterator<Item = &PeerRecord> {
-        self.aside.values().flat_map(|(entries, _)| entries).filter_map(|entry| entry.record())
+        self.aside.values().filter_map(|(held, _)| held.record.record())
     }
 
     /// Drops what was put aside long ago.

@@ -69,7 +69,7 @@ fn what_an_earlier_launch_said_and_this_one_did_not_is_no_copy() {
     former.say("ipam", vec![1], NOW);
     link(&mut former, &mut one, (DialId(1), LinkId(1)), ip(2));
     run(&mut former, &mut one, 1, NOW, Duration::from_secs(1));
-    assert_eq!(one.gossip.store().of(name(2)).len(), 2);
+    assert_eq!(one.gossip.store().of(name(2)).count(), 2);
     one.link_closed(LinkId(1), "reset", NOW);
     let mut two = mesh(2);
     two.me.incarnation = 2;

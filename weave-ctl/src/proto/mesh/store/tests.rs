@@ -52,13 +52,13 @@ fn what_an_owner_tells_in_other_channels_follows_its_record() {
     assert_eq!(store.offer(later(1, "later", 1), ALL), Offer::Orphan);
     store.offer(entry(&record(1, 1, &[])), ALL);
     assert_eq!(store.offer(later(1, "later", 1), ALL), Offer::New);
-    assert_eq!(store.of(name(1)).len(), 2);
+    assert_eq!(store.of(name(1)).count(), 2);
     for n in 2..CHANNELS_MAX {
         assert_eq!(store.offer(later(1, &format!("channel {n}"), 1), ALL), Offer::New);
     }
     assert_eq!(store.offer(later(1, "one more", 1), ALL), Offer::Full);
     store.offer(other_store(1, 1), NOBODY);
-    assert_eq!(store.of(name(1)).len(), 1, "what the former store told went with it");
+    assert_eq!(store.of(name(1)).count(), 1, "what the former store told went with it");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn the_forgotten_comes_back_with_news_or_when_it_is_reached_but_not_as_it_was() 
     assert_eq!((store.owners(), store.sum()), (1, before));
     store.forget(name(1), Instant::default());
     assert_eq!(store.offer(entry(&record(1, 6, &[])), ALL), Offer::New);
-    assert_eq!(store.of(name(1)).len(), 2);
+    assert_eq!(store.of(name(1)).count(), 2);
     store.forget(name(1), Instant::default());
     store.expire(Instant::from_start(ASIDE));
     assert!(!store.restore(name(1)));
