@@ -44,7 +44,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Time over which the cost of a join is counted.
 const WINDOW: Duration = Duration::from_secs(20);
 /// Shortest time of a cut.
-const CUT: Duration = Duration::from_secs(60);
+const CUT: Duration = Duration::from_secs(40);
 /// Nodes among which the range is divided.
 const SEEDS: HostId = 16;
 
@@ -167,7 +167,8 @@ impl Stage<'_> {
         self.pass(left);
         self.report.joined = Cost::of(&self.world, self.world.now().since(start));
         let [known, knows] = [known, knows].map(report::time);
-        let what = format!("a node joined: known everywhere after {known}, knows everybody after {knows}");
+        let cost = self.report.joined;
+        let what = format!("a node joined: known everywhere after {known}, knows everybody after {knows}: {cost}");
         self.tell(&what);
     }
 
@@ -202,7 +203,8 @@ impl Stage<'_> {
         let since = self.world.now().since(start);
         let forgotten = self.until(STEP, |world| world.meter().tunnels_to(name(gone)) == 0);
         self.report.forgotten = forgotten.map(|more| since + more);
-        self.tell("a node that left is forgotten");
+        let what = format!("a node that left is forgotten after {}", report::time(self.report.forgotten));
+        self.tell(&what);
     }
 
     fn cut(&mut self) {
@@ -213,12 +215,14 @@ impl Stage<'_> {
         let start = self.world.now();
         self.world.partition(&[&side]);
         self.report.cut = self.until_known(&samples, |id| sides(nodes, id));
-        self.tell("a cut of half is known");
+        let what = format!("a cut of half is known after {}", report::time(self.report.cut));
+        self.tell(&what);
         let left = CUT.saturating_sub(self.world.now().since(start));
         self.pass(left);
         self.world.heal();
         self.report.healed = self.until_known(&samples, |_| usize::from(nodes) - 1);
-        self.tell("its healing is known");
+        let what = format!("its healing is known after {}", report::time(self.report.healed));
+        self.tell(&what);
     }
 
     /// Weighs one node: what is freed when the last one goes, with all that it shared with others.
