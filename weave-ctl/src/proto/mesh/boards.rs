@@ -44,7 +44,7 @@ impl Mesh {
 
     /// Peers of whom something is known.
     pub fn known(&self) -> impl Iterator<Item = PeerName> + '_ {
-        self.gossip.store().iter().filter_map(|entry| entry.record()).map(|record| record.name)
+        self.gossip.store().records().map(|record| record.name)
     }
 
     /// True when this store is known to be alive.

@@ -18,6 +18,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    iter,
     sync::Arc,
     time::Duration,
 };
@@ -218,8 +219,8 @@ impl Gossip {
             Message::Buckets(theirs) => self.buckets(link, &theirs),
             Message::List(list) => self.list(link, &list),
             Message::Want(keys) => {
-                let entries: Vec<_> = keys.iter().filter_map(|key| self.store.get(key).cloned()).collect();
-                self.send(link, &entries);
+                let page = page(keys.iter().filter_map(|key| self.store.get(key)));
+                self.send(link, page);
             }
             _ => {}
         }
@@ -306,7 +307,7 @@ impl Gossip {
     fn answer_rival(&mut self, link: LinkId, key: &Key, stamp: Stamp, now: Instant) {
         let Some(held) = self.store.get(key).filter(|held| stamp > held.stamp).cloned() else { return };
         if self.links.get_mut(&link).is_some_and(|budget| budget.take(now)) {
-            self.send(link, &[held]);
+            self.send(link, page(iter::once(&held)));
         }
     }
 
@@ -359,31 +360,30 @@ impl Gossip {
     }
 
     fn list(&mut self, link: LinkId, list: &List) {
-        let theirs = list.items.iter().map(|(key, stamp)| ((key.owner, key.channel.as_str()), *stamp));
+        let theirs = list.items.iter().map(|item| ((item.0.owner, item.0.channel.as_str()), item));
         let theirs: IndexMap<_, _, FixedState> = theirs.collect();
         let listed: BTreeSet<u8> = list.buckets.iter().copied().collect();
         let of_listed = |key: &Key| listed.contains(&Store::bucket_of(key.owner));
-        let want =
-            list.items.iter().filter(|(key, stamp)| self.store.newer(key, *stamp) && !self.is_former(key, *stamp));
+        let want = theirs.values().filter(|(key, stamp)| self.store.newer(key, *stamp) && !self.is_former(key, *stamp));
         let want: Vec<Key> = want.filter(|(key, _)| of_listed(key)).map(|(key, _)| key.clone()).collect();
         let held = listed.iter().flat_map(|number| self.store.bucket(*number));
-        let newer = held.filter(|(owner, channel, stamp, _)| theirs.get(&(*owner, *channel)).is_none_or(|t| stamp > t));
+        let newer =
+            held.filter(|(owner, channel, stamp, _)| theirs.get(&(*owner, *channel)).is_none_or(|t| *stamp > t.1));
         let newer = page(newer.map(|(.., entry)| entry));
         let gains = !want.is_empty();
         if gains {
             self.out.push_back((link, Message::Want(want)));
         }
-        if !newer.entries.is_empty() {
-            self.out.push_back((link, Message::Entries(newer)));
-        } else if list.more && gains {
+        if newer.entries.is_empty() && list.more && gains {
             self.out.push_back((link, Message::Sum(self.store.sum())));
         }
+        self.send(link, newer);
     }
 
-    /// Sends as many of `entries` as fit a page.
-    fn send(&mut self, link: LinkId, entries: &[Arc<Entry>]) {
-        if !entries.is_empty() {
-            self.out.push_back((link, Message::Entries(page(entries.iter()))));
+    /// Sends `page`, unless there is nothing on it.
+    fn send(&mut self, link: LinkId, page: Entries) {
+        if !page.entries.is_empty() {
+            self.out.push_back((link, Message::Entries(page)));
         }
     }
 

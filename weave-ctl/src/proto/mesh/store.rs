@@ -85,6 +85,8 @@ impl Held {
         match self.find(&entry.key.channel) {
             Ok(at) => Some(mem::replace(&mut self.others[at], entry)),
             Err(at) => {
+                // Most have one, and thousands of owners are held.
+                self.others.reserve_exact(1);
                 self.others.insert(at, entry);
                 None
             }
@@ -276,7 +278,7 @@ impl Store {
             Ok(at) => bucket.held[at].put(entry),
             Err(at) => {
                 self.owners += 1;
-                // Rooms twice as large as needed would be the larger part of what thousands of owners take.
+                // Room for twice as many would be much of what thousands of owners take.
                 bucket.names.reserve_exact(1);
                 bucket.held.reserve_exact(1);
                 bucket.names.insert(at, owner);

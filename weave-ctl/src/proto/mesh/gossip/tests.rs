@@ -177,6 +177,19 @@ fn one_is_asked_for_what_several_tell_of_and_what_is_asked_for_is_bounded() {
 }
 
 #[test]
+fn what_a_list_names_twice_is_asked_for_once() {
+    let mut mesh = Mesh::new(2, &[(1, 2)]);
+    mesh.run(3000);
+    let one = &mut mesh.peers[0];
+    let new = entry(&record(2, 9, &[]));
+    let bucket = Store::bucket_of(name(2));
+    let list = List { buckets: vec![bucket], items: vec![(new.key.clone(), new.stamp); 2], more: false };
+    one.message(LinkId(0), Message::List(list), ANYBODY, at(4000));
+    let sent: Vec<_> = std::iter::from_fn(|| one.poll_send()).map(|(_, message)| message).collect();
+    assert_eq!(sent.first(), Some(&Message::Want(vec![new.key.clone()])));
+}
+
+#[test]
 fn comparison_finds_what_rumour_missed() {
     let mut mesh = Mesh::new(5, &chain(5));
     mesh.run(3000);
