@@ -7,7 +7,11 @@ use weave_ctl::proto::{
     name::PeerName,
 };
 use weave_tests::world::{
-    Faults, HostId, Spec, World, name, net::CONTROL_PORT, packets::SMALL, schedule::SETTLE, underlay,
+    Faults, HostId, Spec, World, name,
+    net::{CONTROL_PORT, What},
+    packets::SMALL,
+    schedule::SETTLE,
+    underlay,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -163,5 +167,30 @@ fn a_peer_that_was_found_by_discovery_alone_is_not_remembered_over_a_restart() {
         world.run(SETTLE);
         assert_eq!(links(&world), [2, 2, 2], "reboot: {reboot}\n{}", world.tail(40));
         assert_eq!(world.unsettled(), Vec::<String>::new(), "reboot: {reboot}\n{}", world.tail(40));
+    }
+}
+
+/// Data takes the links 1-2, 2-3, 3-4 and no others, though straight ways worked before; of host 4 the others hear on.
+#[test]
+fn a_controller_that_ends_two_relays_away_does_not_end_a_way_through_its_kernel() {
+    let mut world = World::new(1, Faults::NONE);
+    for id in 1..=4 {
+        let seeds = (1..=4).map(name).collect();
+        world.launch_as(id, Spec { seeds, targets: vec![1], ..Spec::default() });
+    }
+    world.run(SECOND * 10);
+    for (one, other) in [(1, 3), (1, 4), (2, 4)] {
+        world.cut_what(one, other, What::Data);
+    }
+    world.run(SETTLE);
+    assert!(world.reach(1, 4, SMALL).is_delivered(), "{}", world.explain(1, 4, SMALL));
+    world.crash(3);
+    // Until it is forgotten, and when it is.
+    for second in 1..=120 {
+        world.run(SECOND);
+        for (from, to) in [(1, 4), (4, 1), (2, 4), (4, 2)] {
+            let way = world.explain(from, to, SMALL);
+            assert!(world.reach(from, to, SMALL).is_delivered(), "after {second} s: {way}\n{}", world.tail(40));
+        }
     }
 }

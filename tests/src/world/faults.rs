@@ -3,7 +3,10 @@
 //! Bounds: while a controller is paused at most [`HELD_MAX`] probes and other small inputs wait for it, more are lost as
 //! they would be in a socket's buffer; frames wait in their connection, which has a bound of its own.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use weave_ctl::proto::{
     boot::Stored,
@@ -16,6 +19,7 @@ use super::{
     conns::{Parcel, Side},
     host::{Host, Kernel},
     net::{Nat, What},
+    oracle::islands,
 };
 
 /// Inputs that wait for a paused controller.
@@ -106,6 +110,21 @@ impl World {
         self.release();
     }
 
+    /// Some traffic never passes from `from` to `to`, whatever is healed. TCP makes no progress either way.
+    pub fn never(&mut self, from: HostId, to: HostId, what: What) {
+        self.note(|| format!("h{from} -> h{to} never carries {what:?}"));
+        self.net.never(from, to, what);
+    }
+
+    /// True when these hosts can be joined by links over which data passes, while nothing is cut or filtered.
+    #[must_use]
+    pub fn joinable(&self, among: &BTreeSet<HostId>) -> bool {
+        let pairs = among.iter().flat_map(|a| among.iter().map(|b| (*a, *b)));
+        let islands =
+            islands(&pairs.filter(|(a, b)| a <= b && (a == b || self.net.joinable(*a, *b))).collect::<Vec<_>>());
+        islands.values().collect::<BTreeSet<_>>().len() <= 1
+    }
+
     /// Lets nothing pass between hosts on different sides; those that are not named are together on one more.
     pub fn partition(&mut self, sides: &[&[HostId]]) {
         self.note(|| format!("partition {sides:?} and the rest"));
@@ -129,7 +148,7 @@ impl World {
         self.net.limit(a, b, mtu);
     }
 
-    /// Ends all cuts, partitions, filters and limits; disks have room again.
+    /// Ends all cuts, partitions, filters and limits, but not what the underlay never carries; disks have room again.
     pub fn heal(&mut self) {
         self.note(|| "heal".to_owned());
         self.troubled();

@@ -1,11 +1,11 @@
 //! The simulated underlay: who has which address, and what passes between two hosts.
 //!
 //! TCP (control) and UDP (data) are cut apart from each other, data one way at a time. A cut of TCP in either direction
-//! stalls a connection both ways, so it is kept for the pair. A host behind NAT can dial out and nobody can dial it. Its
-//! packets come from the router's address; those of its probes' port from a mapped port there, which leads back to that
-//! port for those to whom the host has sent from it within [`OPEN_FOR`]: from the very address and port that it sent to
-//! (RFC 4787 calls that address and port-dependent filtering). The data port is reached only where the router forwards
-//! it, under its own number.
+//! stalls a connection both ways, so it is kept for the pair. What an underlay never carries is kept apart from what is
+//! cut for a while. A host behind NAT can dial out and nobody can dial it. Its packets come from the router's address;
+//! those of its probes' port from a mapped port there, which leads back to that port for those to whom the host has sent
+//! from it within [`OPEN_FOR`]: from the very address and port that it sent to (RFC 4787 calls that address and
+//! port-dependent filtering). The data port is reached only where the router forwards it, under its own number.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -118,12 +118,39 @@ impl fmt::Display for Stop {
     }
 }
 
+/// Pairs of hosts between which something does not pass.
+#[derive(Default)]
+struct Cuts {
+    /// From, to.
+    data: BTreeSet<(HostId, HostId)>,
+    /// Pairs in order.
+    control: BTreeSet<(HostId, HostId)>,
+}
+
+impl Cuts {
+    fn add(&mut self, from: HostId, to: HostId, what: What) {
+        if what != What::Control {
+            self.data.insert((from, to));
+        }
+        if what != What::Data {
+            self.control.insert(pair(from, to));
+        }
+    }
+
+    fn remove(&mut self, a: HostId, b: HostId) {
+        self.data.remove(&(a, b));
+        self.data.remove(&(b, a));
+        self.control.remove(&pair(a, b));
+    }
+}
+
 /// See the head of this file.
 #[derive(Default)]
 pub(super) struct Net {
-    /// From, to.
-    data: BTreeSet<(HostId, HostId)>,
-    control: BTreeSet<(HostId, HostId)>,
+    /// What is broken until it is mended.
+    cuts: Cuts,
+    /// What this underlay never carries.
+    gaps: Cuts,
     /// Sides of a partition; hosts that are not named are together on one more.
     sides: BTreeMap<HostId, u32>,
     data_filtered: BTreeSet<HostId>,
@@ -156,19 +183,24 @@ impl Net {
     }
 
     pub(super) fn cut(&mut self, from: HostId, to: HostId, what: What) {
-        if what != What::Control {
-            self.data.insert((from, to));
-        }
-        if what != What::Data {
-            self.control.insert(pair(from, to));
-        }
+        self.cuts.add(from, to, what);
+    }
+
+    /// As [`Self::cut`], for good: nothing mends it.
+    pub(super) fn never(&mut self, from: HostId, to: HostId, what: What) {
+        self.gaps.add(from, to, what);
     }
 
     /// Ends the cuts between two hosts.
     pub(super) fn mend(&mut self, a: HostId, b: HostId) {
-        self.data.remove(&(a, b));
-        self.data.remove(&(b, a));
-        self.control.remove(&pair(a, b));
+        self.cuts.remove(a, b);
+    }
+
+    /// True when two hosts can have a link over which data passes both ways, while nothing is cut or filtered.
+    pub(super) fn joinable(&self, a: HostId, b: HostId) -> bool {
+        let gaps = self.gaps.data.contains(&(a, b)) || self.gaps.data.contains(&(b, a));
+        let behind = self.natted.contains_key(&a) && self.natted.contains_key(&b);
+        !gaps && !behind && !self.gaps.control.contains(&pair(a, b))
     }
 
     /// Puts hosts on sides between which nothing passes.
@@ -190,10 +222,10 @@ impl Net {
         self.limits.insert(pair(a, b), mtu);
     }
 
-    /// Ends everything but NAT.
+    /// Ends everything but gaps and NAT.
     pub(super) fn heal(&mut self) {
-        let Self { natted, opened, mtus, .. } = std::mem::take(self);
-        *self = Self { natted, opened, mtus, ..Self::default() };
+        let Self { gaps, natted, opened, mtus, .. } = std::mem::take(self);
+        *self = Self { gaps, natted, opened, mtus, ..Self::default() };
     }
 
     fn apart(&self, a: HostId, b: HostId) -> bool {
@@ -202,7 +234,7 @@ impl Net {
 
     /// True when segments of a TCP connection between two hosts pass both ways.
     pub(super) fn control(&self, a: HostId, b: HostId) -> bool {
-        !self.apart(a, b) && !self.control.contains(&pair(a, b))
+        !self.apart(a, b) && ![&self.cuts, &self.gaps].iter().any(|cuts| cuts.control.contains(&pair(a, b)))
     }
 
     /// True when a connection from one to the other can come about.
@@ -227,7 +259,7 @@ impl Net {
     }
 
     fn udp(&self, from: HostId, to: HostId) -> Result<(), Stop> {
-        if self.apart(from, to) || self.data.contains(&(from, to)) {
+        if self.apart(from, to) || [&self.cuts, &self.gaps].iter().any(|cuts| cuts.data.contains(&(from, to))) {
             return Err(Stop::Cut);
         }
         Ok(())

@@ -40,6 +40,21 @@ fn a_partition_divides_everything_and_heals() {
 }
 
 #[test]
+fn what_never_passes_is_not_healed() {
+    let mut net = Net::default();
+    net.never(1, 2, What::Data);
+    net.never(1, 3, What::Control);
+    assert!(net.joinable(2, 3) && !net.joinable(2, 1) && !net.joinable(3, 1));
+    net.cut(2, 3, What::All);
+    net.mend(1, 2);
+    net.heal();
+    assert!(net.data_both_ways(2, 3) && net.control(2, 3));
+    assert_eq!(packet(&net, 1, to(2), 100), Err(Stop::Cut));
+    assert!(packet(&net, 2, to(1), 100).is_ok() && net.control(1, 2));
+    assert!(!net.dialable(1, 3) && net.data_both_ways(1, 3));
+}
+
+#[test]
 fn a_packet_beyond_the_path_is_lost() {
     let mut net = Net::default();
     net.place(4, Nat::None, 1400);

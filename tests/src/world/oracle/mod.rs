@@ -10,6 +10,7 @@ mod paths;
 mod settled;
 
 pub use paths::REPAIR;
+pub(super) use paths::islands;
 pub use settled::SETTLE;
 
 /// What callers were told, and what was seen to work once.

@@ -173,7 +173,7 @@ impl World {
 }
 
 /// For each host in a pair the lowest number of those that pairs lead to from it.
-pub(super) fn islands(pairs: &[(HostId, HostId)]) -> BTreeMap<HostId, HostId> {
+pub(in crate::world) fn islands(pairs: &[(HostId, HostId)]) -> BTreeMap<HostId, HostId> {
     let mut lowest: BTreeMap<HostId, HostId> = pairs.iter().flat_map(|(a, b)| [(*a, *a), (*b, *b)]).collect();
     loop {
         let before = lowest.clone();

@@ -166,7 +166,7 @@ fn split(world: &mut World, hosts: HostId) {
 fn holds_together(world: &World, among: &BTreeSet<HostId>) -> bool {
     let nats: Vec<Nat> = among.iter().map(|id| world.nat(*id)).collect();
     let needed = shape::links_needed(&nats);
-    among.iter().all(|id| world.discovers(*id) && world.conn_limit(*id) >= needed)
+    world.joinable(among) && among.iter().all(|id| world.discovers(*id) && world.conn_limit(*id) >= needed)
 }
 
 /// Packets lose their ways while all controllers run: those that are being sent find others.

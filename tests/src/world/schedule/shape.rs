@@ -1,4 +1,4 @@
-//! The network of a seed: who knows whom, who is behind NAT, who may have how many links.
+//! The network of a seed: who knows whom, who is behind NAT, who may have how many links, what never passes.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -6,13 +6,22 @@ use ipnet::Ipv4Net;
 use weave_ctl::proto::{boot::Init, name::PeerName};
 
 use super::{MESH, index};
-use crate::world::{HostId, Spec, World, name, net::Nat};
+use crate::world::{
+    HostId, Spec, World, name,
+    net::{Nat, What},
+};
 
 /// Launches `hosts` hosts, within some seconds of each other, such that targets alone join them all.
 pub(super) fn launch(world: &mut World, hosts: HostId) {
     let network = network(world, hosts);
     for id in 1..=hosts {
-        let spec = spec(world, &network, id, hosts);
+        let open: Vec<HostId> = (1..=hosts).filter(|h| network.nats[usize::from(h - 1)] == Nat::None).collect();
+        let earlier: Vec<HostId> = open.iter().copied().filter(|h| *h < id).collect();
+        let known = pick(world, &earlier);
+        if network.sparse {
+            gaps(world, id, known);
+        }
+        let spec = spec(world, &network, id, &open, known);
         world.launch_as(id, spec);
         if world.pick(2) == 0 {
             let pause = Duration::from_millis(world.pick(3000));
@@ -33,6 +42,8 @@ struct Network {
     nats: Vec<Nat>,
     bridge: bool,
     mtus: Vec<u32>,
+    /// Some pairs of hosts never reach each other, or in part.
+    sparse: bool,
 }
 
 fn network(world: &mut World, hosts: HostId) -> Network {
@@ -65,6 +76,22 @@ fn network(world: &mut World, hosts: HostId) -> Network {
         nats,
         bridge: world.pick(3) == 0,
         mtus,
+        // With few links each, those that join all could be the ones that there is no room for.
+        sparse: MESH && conn_limit == 200 && world.pick(4) == 0,
+    }
+}
+
+/// What the underlay never carries between `id` and those before it, but for the one that it knows.
+fn gaps(world: &mut World, id: HostId, known: Option<HostId>) {
+    for other in (1..id).filter(|other| Some(*other) != known) {
+        match world.pick(8) {
+            0 => world.never(id, other, What::Data),
+            1 => world.never(other, id, What::Data),
+            2 => world.never(id, other, What::Control),
+            3 => [(id, other), (other, id)].iter().for_each(|(from, to)| world.never(*from, *to, What::Data)),
+            4 | 5 => [(id, other), (other, id)].iter().for_each(|(from, to)| world.never(*from, *to, What::All)),
+            _ => {}
+        }
     }
 }
 
@@ -76,16 +103,18 @@ pub(super) fn links_needed(nats: &[Nat]) -> usize {
     ends.checked_div(open).map_or(usize::MAX, |_| ends.div_ceil(open))
 }
 
-fn spec(world: &mut World, network: &Network, id: HostId, hosts: HostId) -> Spec {
+fn pick(world: &mut World, of: &[HostId]) -> Option<HostId> {
+    of.get(index(world, of.len())).copied()
+}
+
+/// `known` is one of those before.
+fn spec(world: &mut World, network: &Network, id: HostId, open: &[HostId], known: Option<HostId>) -> Spec {
     let at = usize::from(id - 1);
-    let open: Vec<HostId> = (1..=hosts).filter(|h| network.nats[usize::from(h - 1)] == Nat::None).collect();
-    let earlier: Vec<HostId> = open.iter().copied().filter(|h| *h < id).collect();
-    let pick = |world: &mut World, of: &[HostId]| of.get(index(world, of.len())).copied();
     // Everybody knows one of those before; some know everybody, themselves included; some know any other.
-    let mut targets: Vec<HostId> = pick(world, &earlier).into_iter().collect();
+    let mut targets: Vec<HostId> = known.into_iter().collect();
     match world.pick(4) {
-        0 => targets.clone_from(&open),
-        1 => targets.extend(pick(world, &open)),
+        0 => targets = open.to_vec(),
+        1 => targets.extend(pick(world, open)),
         _ => {}
     }
     Spec {

@@ -72,12 +72,12 @@ impl Mesh {
     }
 
     /// Something was heard from `neighbour`.
-    pub(super) fn relay_spoke(&mut self, neighbour: PeerName) {
+    pub(super) fn relay_spoke(&mut self, neighbour: PeerName, now: Instant) {
         let waiting = self.doubts.asked.remove(&neighbour).unwrap_or_default();
         // What it told may have changed who reaches whom: then all that is decided anew once that is computed.
         if !self.topology.is_changed() {
             for peer in waiting {
-                self.refresh_way(peer);
+                self.refresh_way(peer, now);
             }
         }
     }

@@ -107,6 +107,8 @@ pub struct Mesh {
     pub(super) ways: BTreeMap<PeerName, Way>,
     /// The last straight ways that worked, of peers that are sent to another way now.
     pub(super) worked: BTreeMap<PeerName, TunnelTo>,
+    /// Since when packets for peers that are heard of go over established links, while they do.
+    pub(super) relayed: BTreeMap<PeerName, Instant>,
     /// Peers whose ways may depend on other peers.
     pub(super) unsteady: BTreeSet<PeerName>,
     /// Peers that ended their last link themselves: when, and the version of their record then.
@@ -184,6 +186,7 @@ impl Mesh {
             topology: Topology::default(),
             ways,
             worked: BTreeMap::new(),
+            relayed: BTreeMap::new(),
             unsteady: BTreeSet::new(),
             ended: BTreeMap::new(),
             doubts: Doubts::default(),
@@ -349,7 +352,7 @@ impl Mesh {
         if let Some(peer) = lost {
             self.doubts.unlinked(peer);
             self.log(Severity::Info, format!("link to {peer} at {} is gone: {reason}", link.remote));
-            self.refresh_way(peer);
+            self.refresh_way(peer, now);
             self.look_for_peers(now);
         }
         if peer.is_some() {
@@ -380,7 +383,7 @@ impl Mesh {
         }
         self.settle(now);
         if let Some(from) = from {
-            self.relay_spoke(from);
+            self.relay_spoke(from, now);
         }
     }
 

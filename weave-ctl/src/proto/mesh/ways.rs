@@ -7,14 +7,14 @@
 //! else through the first hop of established links, unless its word may be old ([`super::doubts`]), or of the last that a
 //!      peer told of of which nobody hears any more: its controller may be gone alone, and its kernel go on
 //! else through the relay in use, while that one answers, if it lost its link to the peer and nothing else for all it tells
-//! else straight, where that ever worked
+//! else straight, where that ever worked, and was not disproved ([`DISPROVED_AFTER`])
 //! else as before
 //! else straight to the first address it tells: better than nowhere
 //! ```
 //! So trouble of control never takes a way away: only one that is known to work replaces it.
 //! Bounds: [`HEARD_MAX`] addresses a peer beside those that it tells.
 
-use std::{collections::BTreeSet, net::SocketAddrV4};
+use std::{collections::BTreeSet, net::SocketAddrV4, time::Duration};
 
 use weave_common::vxlan;
 
@@ -42,6 +42,11 @@ pub(super) struct Way {
     /// It leads through a relay that told of a link to the peer over which data passes, and never that it does not.
     pub(super) adjacent: bool,
 }
+
+/// Time after which a way over established links disproves an older straight one: the peer answers others, so its
+/// controller does not stand still. Of one that does, those with a link to it know within 11 s, and others some seconds
+/// later.
+pub(super) const DISPROVED_AFTER: Duration = Duration::from_secs(30);
 
 /// Addresses that a peer was last heard from, beside those that it tells.
 const HEARD_MAX: usize = 4;
@@ -82,7 +87,7 @@ impl Mesh {
         // Most tell of other links alone: what those change is computed for all records together.
         self.records_changed(now);
         if self.unsteady.contains(&record.name) {
-            self.refresh_way(record.name);
+            self.refresh_way(record.name, now);
         }
     }
 
@@ -120,7 +125,7 @@ impl Mesh {
         self.paths.set_peer(peer, facts, now);
         self.hear_own_address(peer);
         self.tell_senders(peer);
-        self.refresh_way(peer);
+        self.refresh_way(peer, now);
         self.records_changed(now);
         if short_id == self.me.short_id && peer < self.me.name {
             self.choose_short_id(now);
@@ -192,11 +197,11 @@ impl Mesh {
             Some(mtu) => self.narrow.insert(peer, mtu),
             None => self.narrow.remove(&peer),
         };
-        self.refresh_way(peer);
+        self.refresh_way(peer, now);
         if self.linked().contains(&peer) {
             // Others may be reached through it, and must be told.
             self.touch(now);
-            self.refresh_ways();
+            self.refresh_ways(now);
         } else if narrow != before {
             // Those who send through here to it must not send more.
             self.touch(now);
@@ -225,20 +230,29 @@ impl Mesh {
         if !changes.lost.is_empty() {
             self.look_for_peers(now);
         }
-        self.refresh_ways();
+        self.refresh_ways(now);
     }
 
     /// Decides anew how packets leave for those whose way may depend on others.
-    fn refresh_ways(&mut self) {
+    fn refresh_ways(&mut self, now: Instant) {
         for peer in self.unsteady.iter().copied().collect::<Vec<_>>() {
-            self.refresh_way(peer);
+            self.refresh_way(peer, now);
         }
     }
 
     /// Decides anew how packets for `peer` leave.
-    pub(super) fn refresh_way(&mut self, peer: PeerName) {
+    pub(super) fn refresh_way(&mut self, peer: PeerName, now: Instant) {
         let before = self.ways.get(&peer).map(|way| way.tunnel);
+        if self.relayed.get(&peer).is_some_and(|since| now.since(*since) >= DISPROVED_AFTER) {
+            self.worked.remove(&peer);
+        }
         let way = self.way(peer, before);
+        let hop = self.topology.hop(peer).filter(|_| self.topology.reached(peer)).map(|hop| hop.via);
+        if way.is_some_and(|way| way.via != peer && Some(way.via) == hop) {
+            self.relayed.entry(peer).or_insert(now);
+        } else {
+            self.relayed.remove(&peer);
+        }
         self.ask_relay(peer);
         let works = self.paths.direct(peer).is_some();
         let last = self.last_that_worked(peer);
@@ -277,6 +291,7 @@ impl Mesh {
     pub fn forget_way(&mut self, peer: PeerName) {
         self.ways.remove(&peer);
         self.worked.remove(&peer);
+        self.relayed.remove(&peer);
         self.unsteady.remove(&peer);
         self.ended.remove(&peer);
         self.heard_from.remove(&peer);
@@ -378,7 +393,7 @@ impl Mesh {
             self.events.push_back(MeshEvent::ShortId(id));
             self.touch(now);
             for peer in self.others().map(|record| record.name).collect::<Vec<_>>() {
-                self.refresh_way(peer);
+                self.refresh_way(peer, now);
             }
         }
     }

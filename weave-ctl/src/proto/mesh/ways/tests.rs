@@ -174,6 +174,51 @@ fn a_peer_that_cannot_be_tried_goes_through_whoever_is_linked_to_it() {
     assert_eq!(tell(&mut one, 1001, [&[1], &[1, 3], &[4]]), Some(name(4)));
 }
 
+/// 2 sends on to 4, which has a link to 3; then nobody hears of 4 any more, and its kernel may go on.
+#[test]
+fn a_straight_way_that_worked_once_is_disproved_by_time_in_which_others_reach_the_peer() {
+    for (relayed, via) in [(Duration::from_secs(20), 3), (DISPROVED_AFTER, 2)] {
+        let (mut one, mut two, start) = (mesh(1), mesh(2), NOW + DISPROVED_AFTER);
+        link_at(&mut one, &mut two, (DialId(2), LinkId(2)), ip(1), start);
+        for now in (1..=5).map(|n| start + Duration::from_millis(100) * n) {
+            one.handle_timeout(now);
+            two.handle_timeout(now);
+            pass(&mut one, &mut two, LinkId(2), now);
+        }
+        let cookie = two.me().cookie;
+        let tell = |one: &mut Mesh, version, links: [&[u8]; 3], now| {
+            let mut records = [(2, links[0]), (3, links[1]), (4, links[2])].map(|(n, told)| record(n, version, told));
+            records[0].cookie = cookie;
+            // Data does not pass between 2 and 3.
+            let links = records[..2].iter_mut().flat_map(|told| &mut told.links);
+            links.filter(|link| [2, 3].map(name).contains(&link.peer)).for_each(|link| link.established = false);
+            for record in records {
+                let entry = one.gossip.open(&raw(&record)).expect("an entry");
+                one.gossip.introduce(LinkId(2), entry, &|_, _| true, now);
+            }
+            for n in 1..=10 {
+                one.handle_timeout(now + Duration::from_millis(100) * n);
+            }
+            one.ways.get(&name(3)).map(|way| way.tunnel.via)
+        };
+        let straight = |n| TunnelTo {
+            remote: SocketAddrV4::new(ip(n), 6784),
+            short_id: 1,
+            via: name(n),
+            translated: false,
+            path_mtu: 0,
+        };
+        let (now, later) = (start + Duration::from_secs(1), start + Duration::from_secs(2));
+        tell(&mut one, 1000, [&[1, 3, 4], &[2, 4], &[2, 3]], now);
+        one.ways.insert(name(3), Way { tunnel: straight(2), worked: false, adjacent: false });
+        one.worked.insert(name(3), straight(3));
+        one.refresh_way(name(3), later);
+        let since = one.relayed.get_mut(&name(3)).expect("it is relayed");
+        *since = later.since_start().checked_sub(relayed).map(Instant::from_start).expect("that much time");
+        assert_eq!(tell(&mut one, 1001, [&[1, 3], &[2], &[2, 3]], later), Some(name(via)), "{relayed:?}");
+    }
+}
+
 #[test]
 fn a_claim_is_true_when_its_peer_signed_it_and_was_asked_from_here() {
     let mut one = mesh(1);
