@@ -62,6 +62,13 @@ impl Faults {
     };
 }
 
+/// True when those of the pairs that are among these join them all.
+fn are_one(among: &BTreeSet<HostId>, pairs: impl Iterator<Item = (HostId, HostId)>) -> bool {
+    let pairs = pairs.filter(|(a, b)| among.contains(a) && among.contains(b));
+    let all: Vec<(HostId, HostId)> = pairs.chain(among.iter().map(|id| (*id, *id))).collect();
+    islands(&all).values().collect::<BTreeSet<_>>().len() <= 1
+}
+
 /// The underlay.
 impl World {
     /// Changes the faults from now on.
@@ -120,9 +127,13 @@ impl World {
     #[must_use]
     pub fn joinable(&self, among: &BTreeSet<HostId>) -> bool {
         let pairs = among.iter().flat_map(|a| among.iter().map(|b| (*a, *b)));
-        let islands =
-            islands(&pairs.filter(|(a, b)| a <= b && (a == b || self.net.joinable(*a, *b))).collect::<Vec<_>>());
-        islands.values().collect::<BTreeSet<_>>().len() <= 1
+        are_one(among, pairs.filter(|(a, b)| a < b && self.net.joinable(*a, *b)))
+    }
+
+    /// True when links join these hosts.
+    #[must_use]
+    pub fn linked(&self, among: &BTreeSet<HostId>) -> bool {
+        are_one(among, self.conns.pairs().map(|(pair, _)| pair))
     }
 
     /// Lets nothing pass between hosts on different sides; those that are not named are together on one more.

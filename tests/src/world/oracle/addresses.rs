@@ -95,7 +95,16 @@ impl Oracle {
         match (this.asked.remove(&request), answer) {
             (Some(Asked::Attach(host, id)), Ok(Answer::Attached(status))) => {
                 this.open.remove(&(host, id.clone(), request));
-                this.attached.insert((host, id), status.addrs.clone());
+                let key = (host, id);
+                let mut later = this.asked.range_mut(request..).filter_map(|(_, asked)| match asked {
+                    Asked::Detach(of, promise) if *of == key => Some(promise),
+                    _ => None,
+                });
+                // Whoever asked since that it be detached is not promised that it stays, unless that is refused.
+                match later.next() {
+                    Some(promise) => *promise = Some(status.addrs.clone()),
+                    None => drop(this.attached.insert(key, status.addrs.clone())),
+                }
             }
             (Some(Asked::Attach(host, id)), _) => drop(this.open.remove(&(host, id, request))),
             (Some(Asked::Detach(key, Some(promise))), Err(_)) => drop(this.attached.insert(key, promise)),

@@ -32,6 +32,8 @@ pub(in crate::world) struct Paths {
     broken: BTreeMap<(HostId, Ipv4Addr, Ipv4Addr), Instant>,
     /// Pairs of hosts that a link joins over which data passes both ways, and since when.
     joined: BTreeMap<(HostId, HostId), Instant>,
+    /// Pairs of hosts between which packets found no way, though there was one, when that was looked at last.
+    wayless: BTreeSet<(HostId, HostId)>,
 }
 
 #[cfg(test)]
@@ -132,27 +134,34 @@ impl World {
         self.oracle.paths.guarded = Some(guarded);
     }
 
-    /// Once a second: packets that are being sent arrive, if there was time to find a way and there is one.
+    /// Once a second: packets that are being sent arrive, if there was time to find a way and there is one; but for a moment
+    /// in which hosts hear at different times of a link that makes another way better.
     pub(in crate::world) fn check_flows(&mut self) {
         self.extend_guard();
         self.check_guarded();
         self.look_who_is_joined();
         let quiet = self.now.since(self.troubled);
+        let before = std::mem::take(&mut self.oracle.paths.wayless);
         if self.faults.loss > 0 || quiet < REPAIR {
             return;
         }
         let islands = self.islands();
+        let mut wayless = BTreeSet::new();
         for ((from, to), flow) in &self.traffic.flows {
             let fate = self.forward(*from, flow.src, flow.dst, SMALL);
             let joined = islands.get(from).is_some_and(|island| islands.get(to) == Some(island));
             if joined && !fate.is_delivered() && self.now.since(flow.since) >= REPAIR {
-                let wrong = format!("no way for {quiet:?}: {}", self.explain(*from, *to, SMALL));
-                self.fail("packets find another way", &wrong);
+                if before.contains(&(*from, *to)) {
+                    let wrong = format!("no way for {quiet:?}: {}", self.explain(*from, *to, SMALL));
+                    self.fail("packets find another way", &wrong);
+                }
+                wayless.insert((*from, *to));
             }
             if quiet >= SETTLE && matches!(fate, Fate::Lost { why: Why::Ttl, .. }) {
                 self.fail("no loop", &self.explain(*from, *to, SMALL));
             }
         }
+        self.oracle.paths.wayless = wayless;
     }
 
     fn look_who_is_joined(&mut self) {

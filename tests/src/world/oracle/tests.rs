@@ -3,6 +3,7 @@
 use std::{panic, time::Duration};
 
 use weave_ctl::proto::{
+    command::{Command, Container, Refusal},
     io::{LinkOp, MapOp, RouteTo},
     time::Instant,
 };
@@ -76,6 +77,26 @@ fn a_broken_promise_and_another_ring_are_found() {
 }
 
 #[test]
+fn who_is_asked_to_be_detached_before_the_attachment_is_told_is_promised_nothing_until_that_is_refused() {
+    let refused = broken(|w| {
+        let request = w.attach(1, "c1");
+        w.run(SECOND);
+        let attached = w.answer(request).expect("an answer").clone();
+        let container = Container { id: "c1".to_owned(), netns: "/run/netns/c1".to_owned() };
+        w.oracle.asked(1000, 1, &Command::Attach { container, addrs: vec![] });
+        w.oracle.asked(1001, 1, &Command::Detach { id: "c1".to_owned(), addrs: vec![] });
+        w.oracle.answered(1000, &attached);
+        w.hosts.get_mut(&1).unwrap().disk.allocations.clear();
+        let quiet = panic::catch_unwind(panic::AssertUnwindSafe(|| w.check_disk(1))).is_ok();
+        w.oracle.answered(1001, &Err(Refusal("no".to_owned())));
+        if quiet {
+            w.check_disk(1);
+        }
+    });
+    assert_eq!(refused, "promises are kept");
+}
+
+#[test]
 fn paths_that_end_for_no_reason_are_found() {
     let ops: [fn(&World) -> MapOp; 3] = [
         |w| MapOp::DelRoute { net: *w.hosts[&1].kernel.maps.routes.keys().next().unwrap() },
@@ -98,11 +119,12 @@ fn paths_that_end_for_no_reason_are_found() {
 
 #[test]
 fn packets_that_find_no_other_way_are_found() {
-    // Joined through the third host, but nobody is told to go that way.
+    // Joined, but the kernel of one is told to send elsewhere.
     let stuck = broken(|w| {
         w.talk(1000);
         w.run(REPAIR + SECOND);
-        w.net.cut(1, 2, What::Data);
+        let maps = &mut w.hosts.get_mut(&1).unwrap().kernel.maps;
+        maps.tunnels.get_mut(&name(2)).unwrap().remote.set_port(1);
         w.run(SECOND * 2);
     });
     assert_eq!(stuck, "packets find another way");

@@ -1,6 +1,6 @@
 //! Acts in which peers leave for good, are taken over from, and come back as others; and fixed addresses.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use weave_ctl::proto::command::{AddrRequest, Answer, Command, Container};
 
@@ -43,8 +43,13 @@ pub(super) fn takeover(world: &mut World, hosts: HostId) {
         return;
     }
     world.power_off(dead);
-    world.give_up(dead);
     world.run(FORGOTTEN);
+    let rest: BTreeSet<HostId> = (1..=hosts).filter(|id| *id != dead).collect();
+    if !world.linked(&rest) {
+        // Of parts that do not hear of each other one may take over, and the other take in who was taken over from.
+        return settle(world, hosts);
+    }
+    world.give_up(dead);
     let peer = world.peer(dead).to_string();
     let removed = world.ask(heir, Command::RemovePeer { peer: peer.clone(), force: false });
     let other = host(world, hosts);

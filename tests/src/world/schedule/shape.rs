@@ -62,7 +62,8 @@ fn network(world: &mut World, hosts: HostId) -> Network {
     let nat = MESH && world.pick(4) == 0;
     let kind = |world: &mut World| [Nat::None, Nat::Forwarding, Nat::Closed][index(world, 3)];
     let nats: Vec<Nat> = (1..=hosts).map(|id| if nat && id > 1 { kind(world) } else { Nat::None }).collect();
-    let conn_limit = conn_limit.max(links_needed(&nats) as u64);
+    // Of hosts behind NAT any may be linked with any open one: that all fit in a bound without a link to spare is chance.
+    let conn_limit = conn_limit.max(links_needed(&nats) as u64 + u64::from(nat));
     let uneven = MESH && world.pick(4) == 0;
     let mut mtu = || if uneven { [1500, 1400, 9000][index(world, 3)] } else { 1500 };
     let mtus = (1..=hosts).map(|_| mtu()).collect();

@@ -4,9 +4,9 @@
 //! links that both ends call established: breadth-first from here, neighbours in order of name, so next hops never form
 //! a loop where all know the same. Broadcasts of a source follow the breadth-first tree from it, in which a peer hangs on
 //! the lowest name of those before it: each is reached once.
-//! A peer of which nobody hears any more may have lost its controller alone: packets for it go to those that it told of
-//! last, and on from there, so that all who hold its last record agree, by way of those who still speak where there is one;
-//! nothing else goes by such links.
+//! A peer that data does not reach over established links may have lost its controller alone: packets for it go to those
+//! that it told of last, and on from there, so that all who hold its last record agree, by way of as few as can be of those
+//! who do not speak. By such links goes nothing else that has another way.
 //! Bounds: a few passes over all links, whose ends are looked up once ([`Graph`]).
 
 mod graph;
@@ -87,32 +87,36 @@ fn smaller(a: u32, b: u32) -> u32 {
     if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
 }
 
-/// The next hop of packets to each peer that established links lead to, and to those of `lost` that their last records
-/// lead to; in order of name.
-#[must_use]
-pub fn next_hops(graph: &Graph<'_>, lost: impl Iterator<Item = PeerName>) -> Vec<(PeerName, Hop)> {
-    let near = graph.neighbours();
-    let mut hops = graph.hops(|at| near.of(at));
-    let missing = lost.filter_map(|peer| graph.find(peer)).filter(|at| hops[*at].is_none());
-    let missing: Vec<usize> = missing.collect();
-    if !missing.is_empty() {
-        let known = with_last_links(graph, &near, &missing);
-        let mut silent = vec![false; graph.numbers().len()];
-        missing.iter().for_each(|at| silent[*at] = true);
-        // Who still speaks knows where to send to; where one that does not sends to was decided before it fell silent.
-        let by_live = graph.hops(|at| if silent[at] { &[] } else { &known[at] });
-        let by_any = graph.hops(|at| &known[at]);
-        for at in missing {
-            hops[at] = by_live[at].or(by_any[at]);
-        }
-    }
-    graph.names().filter_map(|(name, at)| Some((name, hops[at]?))).collect()
+/// Next hops of packets, in order of name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NextHops {
+    /// To each peer that established links lead to.
+    pub hops: Vec<(PeerName, Hop)>,
+    /// To others, over links too that were told of last by those to whom no established ones lead.
+    pub last: Vec<(PeerName, Hop)>,
 }
 
-/// The neighbours of each peer in order of name, with those to which the `missing` told of established links last.
-fn with_last_links(graph: &Graph<'_>, near: &Lists<Next>, missing: &[usize]) -> Vec<Vec<Next>> {
+/// The next hops of packets.
+#[must_use]
+pub fn next_hops(graph: &Graph<'_>) -> NextHops {
+    let near = graph.neighbours();
+    let hops = graph.hops(|at| near.of(at), |_| false);
+    let silent: Vec<bool> = graph.numbers().map(|at| at != Graph::ME && hops[at].is_none()).collect();
+    let mut last = Vec::new();
+    if silent.contains(&true) {
+        let known = with_last_links(graph, &near, &silent);
+        // Who still speaks knows where to send to; where one that does not sends to was decided before it fell silent.
+        let by_last = graph.hops(|at| &known[at], |at| silent[at]);
+        let others = graph.names().filter(|(_, at)| silent[*at]);
+        last = others.filter_map(|(name, at)| Some((name, by_last[at]?))).collect();
+    }
+    NextHops { hops: graph.names().filter_map(|(name, at)| Some((name, hops[at]?))).collect(), last }
+}
+
+/// The neighbours of each peer in order of name, with those to which the `silent` told of established links last.
+fn with_last_links(graph: &Graph<'_>, near: &Lists<Next>, silent: &[bool]) -> Vec<Vec<Next>> {
     let mut known: Vec<Vec<Next>> = graph.numbers().map(|at| near.of(at).to_vec()).collect();
-    for at in missing.iter().copied() {
+    for at in graph.numbers().filter(|at| silent[*at]) {
         for (to, link) in graph.ends(at).filter(|(_, link)| link.established) {
             known[at].push(Next { to, mtu: link.path_mtu });
             known[to].push(Next { to: at, mtu: link.path_mtu });

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     entry::PeerRecord,
     pace::{self, Pace},
-    routes::{self, Graph, Hop, Rivals},
+    routes::{self, Graph, Hop, NextHops, Rivals},
     store::Store,
 };
 use crate::proto::{
@@ -36,8 +36,7 @@ fn patience(peers: usize) -> Duration {
 #[derive(Debug, Default)]
 pub struct Topology {
     me: PeerName,
-    /// In order of name.
-    hops: Vec<(PeerName, Hop)>,
+    hops: NextHops,
     /// Stores that this one and those which paths of links lead to are linked to, one a name, in order of name.
     alive: Vec<(PeerName, PeerUid)>,
     /// Where there are several of one name: all of them.
@@ -109,8 +108,9 @@ impl Topology {
         for peer in store.names().filter(|p| find(&self.alive, *p).is_none()) {
             self.lost.entry(peer).or_insert(Lost { since: now, counts: false });
         }
-        self.hops = routes::next_hops(&graph, self.lost.keys().copied());
-        self.hops.shrink_to_fit();
+        self.hops = routes::next_hops(&graph);
+        self.hops.hops.shrink_to_fit();
+        self.hops.last.shrink_to_fit();
         self.find_lost(&before, patience(store.owners()), now, &mut changes);
         for peer in &changes.gone {
             self.lost.remove(peer);
@@ -167,7 +167,13 @@ impl Topology {
     /// The first hop towards `peer` over established links.
     #[must_use]
     pub fn hop(&self, peer: PeerName) -> Option<Hop> {
-        find(&self.hops, peer)
+        find(&self.hops.hops, peer)
+    }
+
+    /// The first hop towards a peer that no established links lead to: over links that were told of last.
+    #[must_use]
+    pub fn last_hop(&self, peer: PeerName) -> Option<Hop> {
+        find(&self.hops.last, peer)
     }
 
     /// True while a reached peer tells of a link to this store.

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! straight, while the peer's data port answers
-//! else straight as before, where the peer's host ended its last link, and nothing was heard of the peer since: that host
-//!      was there, so its controller is gone alone
-//! else through the first hop of established links, unless its word may be old ([`super::doubts`]), or of the last that a
-//!      peer told of of which nobody hears any more: its controller may be gone alone, and its kernel go on
+//! else straight as before, where that worked, and no path of links reaches the peer, or its host ended its last link and
+//!      nothing was heard of it since: that host was there, so its controller is gone alone
+//! else through the first hop of established links, unless its word may be old ([`super::doubts`])
 //! else through the relay in use, while that one answers, if it lost its link to the peer and nothing else for all it tells
-//! else straight, where that ever worked, and was not disproved ([`DISPROVED_AFTER`])
+//! else straight, where that ever worked and was not disproved ([`DISPROVED_AFTER`]), or through the first hop of links that
+//!      those who answer nobody told of last: controllers may be gone alone, and their kernels go on. First straight to
+//!      whom others hear of, as it may only stand still; first through the hop to whom nobody hears of
 //! else as before
 //! else straight to the first address it tells: better than nowhere
 //! ```
@@ -24,6 +25,7 @@ use super::{
     hello::COLLISION_SHOWN,
     links::{Mesh, MeshEvent},
     paths::{Claim, Direct, PathEvent, PathState, PeerFacts},
+    routes::Hop,
     wire::Key,
 };
 use crate::proto::{
@@ -315,37 +317,47 @@ impl Mesh {
         if peer == self.me.name {
             return None;
         }
-        let short_id = self.me.short_id;
+        let (short_id, reached) = (self.me.short_id, self.topology.reached(peer));
         if let Some(direct) = self.straight(peer, false) {
             return Some(direct);
         }
         if before.is_some_and(|before| before.via == peer)
-            && self.is_without_controller(peer)
+            && (!reached || self.is_without_controller(peer))
             && let Some(straight) = self.straight(peer, true)
         {
             return Some(straight);
         }
         let relay = before.map(|before| before.via).filter(|relay| *relay != peer);
-        let hop = self.topology.hop(peer).filter(|_| before.is_none() || relay.is_some() || self.is_down(peer));
-        if let Some(hop) = hop.filter(|hop| !self.is_doubted(hop.via, peer))
-            && let Some(first) = self.straight(hop.via, !self.topology.reached(peer))
-        {
-            let path_mtu = match (hop.path_mtu, first.path_mtu) {
-                (0, known) | (known, 0) => known,
-                (a, b) => a.min(b),
-            };
-            return Some(TunnelTo { path_mtu, ..first });
+        let relays = before.is_none() || relay.is_some() || self.is_down(peer);
+        let serves = relay.is_some_and(|relay| self.is_adjacent(relay, peer) && self.paths.direct(relay).is_some());
+        let hop = self.topology.hop(peer);
+        let through =
+            hop.filter(|hop| relays && !self.is_doubted(hop.via, peer)).and_then(|hop| self.through(hop, false));
+        if through.is_some() {
+            return through;
         }
-        // Its data port answers nobody: most likely its controller stands still, and its kernel goes on.
-        if self.topology.hop(peer).is_none()
-            && !relay.is_some_and(|relay| self.is_adjacent(relay, peer) && self.paths.direct(relay).is_some())
-            && let Some(straight) = self.straight(peer, true)
-        {
-            return Some(straight);
+        if hop.is_none() && !serves {
+            let straight = || self.straight(peer, true);
+            let last = || self.topology.last_hop(peer).filter(|_| relays).and_then(|hop| self.through(hop, true));
+            // Who is heard of and answers nobody most likely stands still, and its kernel goes on.
+            let likely = if reached { straight().or_else(last) } else { last().or_else(straight) };
+            if likely.is_some() {
+                return likely;
+            }
         }
         let first = || self.shown_by_link(peer).or_else(|| self.told_by(self.record(peer)?).next());
         let first = || first().map(|remote| TunnelTo { remote, short_id, via: peer, translated: false, path_mtu: 0 });
         before.or_else(first).map(|way| TunnelTo { short_id, ..way })
+    }
+
+    /// The way through a first hop, straight to which leads a way that works, or the `last` that did.
+    fn through(&self, hop: Hop, last: bool) -> Option<TunnelTo> {
+        let first = self.straight(hop.via, last)?;
+        let path_mtu = match (hop.path_mtu, first.path_mtu) {
+            (0, known) | (known, 0) => known,
+            (a, b) => a.min(b),
+        };
+        Some(TunnelTo { path_mtu, ..first })
     }
 
     /// True when `relay` had a link to `peer` over which data passed, and has not told that data does not: it may have lost

@@ -1,7 +1,7 @@
 //! Peers and the links that they tell, by numbers: with thousands of peers looking names up is most of the work, so each end
 //! of a link is looked up once, and what is asked of a graph costs a few passes over arrays.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
@@ -192,14 +192,21 @@ impl<'a> Graph<'a> {
         asked
     }
 
-    /// The first hop to each number that `next` leads to from this one.
-    pub(super) fn hops<'n>(&self, next: impl Fn(usize) -> &'n [Next]) -> Vec<Option<Hop>> {
+    /// The first hop to each number that `next` leads to from this one, past as few `silent` ones as can be, over as few
+    /// links as can be.
+    pub(super) fn hops<'n>(
+        &self,
+        next: impl Fn(usize) -> &'n [Next],
+        silent: impl Fn(usize) -> bool,
+    ) -> Vec<Option<Hop>> {
         let mut hops: Vec<Option<Hop>> = vec![None; self.nodes.len()];
         // For each peer the one before it, and the MTU of the links up to it.
         let mut before: Vec<(usize, u32)> = vec![(0, 0); self.nodes.len()];
-        let mut queue = VecDeque::from([Self::ME]);
-        while let Some(at) = queue.pop_front() {
-            for Next { to, mtu } in next(at).iter().copied() {
+        // Whose neighbours are to be looked at, by how many silent ones and links are on the way to them.
+        let mut frontier = BTreeMap::from([((0, 0), vec![Self::ME])]);
+        while let Some(((passed, far), found)) = frontier.pop_first() {
+            let ends = found.into_iter().flat_map(|at| next(at).iter().map(move |next| (at, *next)));
+            for (at, Next { to, mtu }) in ends {
                 if to == Self::ME || hops[to].is_some() {
                     continue;
                 }
@@ -210,7 +217,7 @@ impl<'a> Graph<'a> {
                     Some(Hop { via, hops, .. }) => Hop { via, hops: hops + 1, path_mtu },
                     None => Hop { via: self.name(to), hops: 1, path_mtu },
                 });
-                queue.push_back(to);
+                frontier.entry((passed + u32::from(silent(to)), far + 1)).or_default().push(to);
             }
         }
         hops

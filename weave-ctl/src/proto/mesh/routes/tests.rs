@@ -23,12 +23,14 @@ fn graph(me: u8, mesh: &BTreeMap<PeerName, PeerRecord>) -> Graph<'_> {
     Graph::new(&mesh[&name(me)], mesh.values())
 }
 
-fn hops_with(me: u8, mesh: &BTreeMap<PeerName, PeerRecord>, lost: &[u8]) -> BTreeMap<PeerName, Hop> {
-    next_hops(&graph(me, mesh), lost.iter().map(|n| name(*n))).into_iter().collect()
+fn hops(mesh: &BTreeMap<PeerName, PeerRecord>, me: u8) -> BTreeMap<PeerName, Hop> {
+    next_hops(&graph(me, mesh)).hops.into_iter().collect()
 }
 
-fn hops(mesh: &BTreeMap<PeerName, PeerRecord>, me: u8) -> BTreeMap<PeerName, Hop> {
-    hops_with(me, mesh, &[])
+/// As what is told leads to them, or was told last.
+fn all_hops(me: u8, mesh: &BTreeMap<PeerName, PeerRecord>) -> BTreeMap<PeerName, Hop> {
+    let NextHops { hops, last } = next_hops(&graph(me, mesh));
+    hops.into_iter().chain(last).collect()
 }
 
 fn children_of(source: PeerName, me: &PeerRecord, mesh: &BTreeMap<PeerName, PeerRecord>) -> Vec<PeerName> {
@@ -94,10 +96,41 @@ fn a_lost_peer_is_sent_to_by_those_that_it_told_of_last_and_nothing_else_goes_th
     // Peer 3 was between 2 and 4, and beside 5; nobody hears of it any more, but 1 to 2 to 5 to 4 holds together.
     let mut mesh = mesh(5, &[(1, 2), (2, 5), (5, 4)]);
     mesh.insert(name(3), record(3, 7, &[2, 4]));
-    let all = |me| hops_with(me, &mesh, &[3]);
+    let all = |me| all_hops(me, &mesh);
     assert_eq!([1, 5].map(|me| all(me)[&name(3)].via), [name(2), name(2)]);
     assert_eq!([2, 4].map(|me| all(me)[&name(3)].via), [name(3), name(3)]);
     assert_eq!(all(2)[&name(4)].via, name(5), "what lives is not sought through what is lost");
+}
+
+#[test]
+fn who_speaks_is_sent_to_by_way_of_who_is_lost_where_there_is_no_other() {
+    // Peer 4 is heard of over links on which data does not pass.
+    let mut mesh = mesh(4, &[(1, 2), (2, 3), (3, 4)]);
+    let last = |mesh: &BTreeMap<PeerName, PeerRecord>, me| {
+        let last = next_hops(&graph(me, mesh)).last;
+        last.into_iter().map(|(peer, hop)| (peer, hop.via)).collect::<Vec<_>>()
+    };
+    assert_eq!(last(&mesh, 1), [], "there is another");
+    for n in [2, 4] {
+        mesh.get_mut(&name(n)).expect("a record").links.retain(|link| link.peer != name(3));
+    }
+    assert_eq!(last(&mesh, 1), [3, 4].map(|n| (name(n), name(2))));
+    assert_eq!(last(&mesh, 2), [3, 4].map(|n| (name(n), name(3))));
+    assert_eq!(last(&mesh, 4), [1, 2, 3].map(|n| (name(n), name(3))));
+}
+
+#[test]
+fn few_who_do_not_speak_are_passed_rather_than_few_links() {
+    // To 6 by way of 2 and 3, of whom nobody hears any more, or by way of 4, 5 and then 7, of whom nobody hears either.
+    let mut mesh = mesh(7, &[(1, 4), (4, 5)]);
+    for (n, links) in [(2, vec![1, 3]), (3, vec![2, 6]), (7, vec![5, 6]), (6, vec![3, 7])] {
+        mesh.insert(name(n), record(n, 1, &links));
+    }
+    let via = |me, mesh: &BTreeMap<PeerName, PeerRecord>| all_hops(me, mesh)[&name(6)].via;
+    assert_eq!([1, 4, 5].map(|me| via(me, &mesh)), [4, 5, 7].map(name));
+    mesh.get_mut(&name(7)).expect("a record").links.clear();
+    mesh.insert(name(6), record(6, 1, &[3]));
+    assert_eq!([1, 4, 5].map(|me| via(me, &mesh)), [2, 1, 4].map(name));
 }
 
 #[test]
@@ -105,7 +138,7 @@ fn two_lost_peers_in_a_row_are_still_sent_to() {
     let mut mesh = mesh(1, &[]);
     mesh.insert(name(2), record(2, 1, &[1, 3]));
     mesh.insert(name(3), record(3, 1, &[2]));
-    let hops = hops_with(1, &mesh, &[2, 3]);
+    let hops = all_hops(1, &mesh);
     assert_eq!(hops.values().map(|hop| (hop.via, hop.hops)).collect::<Vec<_>>(), [(name(2), 1), (name(2), 2)]);
 }
 
@@ -115,7 +148,7 @@ fn a_lost_peer_is_sent_to_by_way_of_those_who_still_speak() {
     let mut mesh = mesh(4, &[(1, 3), (2, 4), (3, 4)]);
     mesh.insert(name(2), record(2, 1, &[1, 4]));
     mesh.get_mut(&name(3)).unwrap().links.retain(|link| link.peer == name(1));
-    let hops = hops_with(1, &mesh, &[2, 4]);
+    let hops = all_hops(1, &mesh);
     assert_eq!(hops[&name(4)], Hop { via: name(3), hops: 2, path_mtu: 0 });
 }
 

@@ -174,48 +174,97 @@ fn a_peer_that_cannot_be_tried_goes_through_whoever_is_linked_to_it() {
     assert_eq!(tell(&mut one, 1001, [&[1], &[1, 3], &[4]]), Some(name(4)));
 }
 
+/// A peer with a link to 2 whose data port answers; the cookie of 2, and when that is so.
+fn linked_to_2(start: Instant) -> (Mesh, u64, Instant) {
+    let (mut one, mut two) = (mesh(1), mesh(2));
+    link_at(&mut one, &mut two, (DialId(2), LinkId(2)), ip(1), start);
+    let mut now = start;
+    for _ in 1..=5 {
+        now = now + Duration::from_millis(100);
+        one.handle_timeout(now);
+        two.handle_timeout(now);
+        pass(&mut one, &mut two, LinkId(2), now);
+    }
+    (one, two.me().cookie, now)
+}
+
+/// 2 tells these records, and a second passes; over whom packets for 3 go then.
+fn tell(one: &mut Mesh, records: impl IntoIterator<Item = PeerRecord>, now: Instant) -> Option<PeerName> {
+    for record in records {
+        let entry = one.gossip.open(&raw(&record)).expect("an entry");
+        one.gossip.introduce(LinkId(2), entry, &|_, _| true, now);
+    }
+    for n in 1..=10 {
+        one.handle_timeout(now + Duration::from_millis(100) * n);
+    }
+    one.ways.get(&name(3)).map(|way| way.tunnel.via)
+}
+
+fn straight(n: u8) -> TunnelTo {
+    TunnelTo { remote: SocketAddrV4::new(ip(n), 6784), short_id: 1, via: name(n), translated: false, path_mtu: 0 }
+}
+
 /// 2 sends on to 4, which has a link to 3; then nobody hears of 4 any more, and its kernel may go on.
 #[test]
 fn a_straight_way_that_worked_once_is_disproved_by_time_in_which_others_reach_the_peer() {
     for (relayed, via) in [(Duration::from_secs(20), 3), (DISPROVED_AFTER, 2)] {
-        let (mut one, mut two, start) = (mesh(1), mesh(2), NOW + DISPROVED_AFTER);
-        link_at(&mut one, &mut two, (DialId(2), LinkId(2)), ip(1), start);
-        for now in (1..=5).map(|n| start + Duration::from_millis(100) * n) {
-            one.handle_timeout(now);
-            two.handle_timeout(now);
-            pass(&mut one, &mut two, LinkId(2), now);
-        }
-        let cookie = two.me().cookie;
-        let tell = |one: &mut Mesh, version, links: [&[u8]; 3], now| {
+        let (mut one, cookie, now) = linked_to_2(NOW + DISPROVED_AFTER);
+        let records = |version, links: [&[u8]; 3]| {
             let mut records = [(2, links[0]), (3, links[1]), (4, links[2])].map(|(n, told)| record(n, version, told));
             records[0].cookie = cookie;
             // Data does not pass between 2 and 3.
             let links = records[..2].iter_mut().flat_map(|told| &mut told.links);
             links.filter(|link| [2, 3].map(name).contains(&link.peer)).for_each(|link| link.established = false);
-            for record in records {
-                let entry = one.gossip.open(&raw(&record)).expect("an entry");
-                one.gossip.introduce(LinkId(2), entry, &|_, _| true, now);
-            }
-            for n in 1..=10 {
-                one.handle_timeout(now + Duration::from_millis(100) * n);
-            }
-            one.ways.get(&name(3)).map(|way| way.tunnel.via)
+            records
         };
-        let straight = |n| TunnelTo {
-            remote: SocketAddrV4::new(ip(n), 6784),
-            short_id: 1,
-            via: name(n),
-            translated: false,
-            path_mtu: 0,
-        };
-        let (now, later) = (start + Duration::from_secs(1), start + Duration::from_secs(2));
-        tell(&mut one, 1000, [&[1, 3, 4], &[2, 4], &[2, 3]], now);
+        tell(&mut one, records(1000, [&[1, 3, 4], &[2, 4], &[2, 3]]), now);
+        let later = now + Duration::from_secs(1);
         one.ways.insert(name(3), Way { tunnel: straight(2), worked: false, adjacent: false });
         one.worked.insert(name(3), straight(3));
         one.refresh_way(name(3), later);
         let since = one.relayed.get_mut(&name(3)).expect("it is relayed");
         *since = later.since_start().checked_sub(relayed).map(Instant::from_start).expect("that much time");
-        assert_eq!(tell(&mut one, 1001, [&[1, 3], &[2], &[2, 3]], later), Some(name(via)), "{relayed:?}");
+        let told = tell(&mut one, records(1001, [&[1, 3], &[2], &[2, 3]]), later);
+        assert_eq!(told, Some(name(via)), "{relayed:?}");
+    }
+}
+
+/// What 3 told last leads to it by way of 2, whose own word does not.
+#[test]
+fn a_straight_way_that_worked_is_kept_to_whom_nobody_hears_of_any_more() {
+    for (worked, via) in [(true, 3), (false, 2)] {
+        let (mut one, cookie, now) = linked_to_2(NOW);
+        let records = [PeerRecord { cookie, ..record(2, 1000, &[1]) }, record(3, 1000, &[2])];
+        tell(&mut one, records, now);
+        one.ways.insert(name(3), Way { tunnel: straight(3), worked, adjacent: false });
+        tell(&mut one, [], now + Duration::from_secs(1));
+        assert!(one.is_down(name(3)), "nobody answers");
+        // As when 2 was heard of since.
+        one.doubts.over(name(3));
+        one.refresh_way(name(3), now + Duration::from_secs(2));
+        assert_eq!(one.ways[&name(3)].tunnel.via, name(via), "it worked: {worked}");
+    }
+}
+
+/// 2 relays to 3 until it loses its link to it; what 3 told last leads over 5, of whom nobody hears either.
+#[test]
+fn a_relay_that_answers_and_lost_its_link_alone_is_kept_whatever_else_was_told_last() {
+    for (answers, via) in [(true, 2), (false, 5)] {
+        let (mut one, cookie, now) = linked_to_2(NOW);
+        let records = |version, links: [&[u8]; 3]| {
+            let mut records = [(2, links[0]), (3, links[1]), (5, links[2])].map(|(n, told)| record(n, version, told));
+            records[0].cookie = cookie;
+            records
+        };
+        one.ways.insert(name(3), Way { tunnel: straight(2), worked: false, adjacent: false });
+        let told = tell(&mut one, records(1000, [&[1, 3], &[2], &[]]), now);
+        assert_eq!(told, Some(name(2)));
+        one.ways.insert(name(5), Way { tunnel: straight(5), worked: true, adjacent: false });
+        if !answers {
+            one.paths.remove_peer(name(2));
+        }
+        let told = tell(&mut one, records(1001, [&[1], &[5], &[1, 3]]), now + Duration::from_secs(1));
+        assert_eq!(told, Some(name(via)), "2 answers: {answers}");
     }
 }
 
