@@ -83,7 +83,7 @@ pub fn first_spare(graph: &Graph<'_>, mut peers: impl Iterator<Item = PeerName>)
 }
 
 /// The smaller MTU of the two, where zero is unknown.
-fn smaller(a: u32, b: u32) -> u32 {
+pub(super) fn smaller(a: u32, b: u32) -> u32 {
     if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
 }
 

@@ -25,7 +25,7 @@ use super::{
     hello::COLLISION_SHOWN,
     links::{Mesh, MeshEvent},
     paths::{Claim, Direct, PathEvent, PathState, PeerFacts},
-    routes::Hop,
+    routes::{Hop, smaller},
     wire::Key,
 };
 use crate::proto::{
@@ -353,11 +353,7 @@ impl Mesh {
     /// The way through a first hop, straight to which leads a way that works, or the `last` that did.
     fn through(&self, hop: Hop, last: bool) -> Option<TunnelTo> {
         let first = self.straight(hop.via, last)?;
-        let path_mtu = match (hop.path_mtu, first.path_mtu) {
-            (0, known) | (known, 0) => known,
-            (a, b) => a.min(b),
-        };
-        Some(TunnelTo { path_mtu, ..first })
+        Some(TunnelTo { path_mtu: smaller(hop.path_mtu, first.path_mtu), ..first })
     }
 
     /// True when `relay` had a link to `peer` over which data passed, and has not told that data does not: it may have lost
