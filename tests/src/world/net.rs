@@ -142,6 +142,14 @@ impl Cuts {
         self.data.remove(&(b, a));
         self.control.remove(&pair(a, b));
     }
+
+    fn stop_data(&self, from: HostId, to: HostId) -> bool {
+        self.data.contains(&(from, to))
+    }
+
+    fn stop_control(&self, a: HostId, b: HostId) -> bool {
+        self.control.contains(&pair(a, b))
+    }
 }
 
 /// See the head of this file.
@@ -198,9 +206,9 @@ impl Net {
 
     /// True when two hosts can have a link over which data passes both ways, while nothing is cut or filtered.
     pub(super) fn joinable(&self, a: HostId, b: HostId) -> bool {
-        let gaps = self.gaps.data.contains(&(a, b)) || self.gaps.data.contains(&(b, a));
+        let gaps = self.gaps.stop_data(a, b) || self.gaps.stop_data(b, a) || self.gaps.stop_control(a, b);
         let behind = self.natted.contains_key(&a) && self.natted.contains_key(&b);
-        !gaps && !behind && !self.gaps.control.contains(&pair(a, b))
+        !gaps && !behind
     }
 
     /// Puts hosts on sides between which nothing passes.
@@ -234,7 +242,7 @@ impl Net {
 
     /// True when segments of a TCP connection between two hosts pass both ways.
     pub(super) fn control(&self, a: HostId, b: HostId) -> bool {
-        !self.apart(a, b) && ![&self.cuts, &self.gaps].iter().any(|cuts| cuts.control.contains(&pair(a, b)))
+        !self.apart(a, b) && !self.cuts.stop_control(a, b) && !self.gaps.stop_control(a, b)
     }
 
     /// True when a connection from one to the other can come about.
@@ -259,7 +267,7 @@ impl Net {
     }
 
     fn udp(&self, from: HostId, to: HostId) -> Result<(), Stop> {
-        if self.apart(from, to) || [&self.cuts, &self.gaps].iter().any(|cuts| cuts.data.contains(&(from, to))) {
+        if self.apart(from, to) || self.cuts.stop_data(from, to) || self.gaps.stop_data(from, to) {
             return Err(Stop::Cut);
         }
         Ok(())

@@ -96,12 +96,12 @@ impl Oracle {
             (Some(Asked::Attach(host, id)), Ok(Answer::Attached(status))) => {
                 this.open.remove(&(host, id.clone(), request));
                 let key = (host, id);
-                let mut later = this.asked.range_mut(request..).filter_map(|(_, asked)| match asked {
+                let later = this.asked.range_mut(request..).find_map(|(_, asked)| match asked {
                     Asked::Detach(of, promise) if *of == key => Some(promise),
                     _ => None,
                 });
                 // Whoever asked since that it be detached is not promised that it stays, unless that is refused.
-                match later.next() {
+                match later {
                     Some(promise) => *promise = Some(status.addrs.clone()),
                     None => drop(this.attached.insert(key, status.addrs.clone())),
                 }

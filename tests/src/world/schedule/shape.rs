@@ -14,8 +14,8 @@ use crate::world::{
 /// Launches `hosts` hosts, within some seconds of each other, such that targets alone join them all.
 pub(super) fn launch(world: &mut World, hosts: HostId) {
     let network = network(world, hosts);
+    let open: Vec<HostId> = (1..=hosts).filter(|h| network.nats[usize::from(h - 1)] == Nat::None).collect();
     for id in 1..=hosts {
-        let open: Vec<HostId> = (1..=hosts).filter(|h| network.nats[usize::from(h - 1)] == Nat::None).collect();
         let earlier: Vec<HostId> = open.iter().copied().filter(|h| *h < id).collect();
         let known = pick(world, &earlier);
         if network.sparse {
@@ -85,14 +85,16 @@ fn network(world: &mut World, hosts: HostId) -> Network {
 /// What the underlay never carries between `id` and those before it, but for the one that it knows.
 fn gaps(world: &mut World, id: HostId, known: Option<HostId>) {
     for other in (1..id).filter(|other| Some(*other) != known) {
-        match world.pick(8) {
-            0 => world.never(id, other, What::Data),
-            1 => world.never(other, id, What::Data),
-            2 => world.never(id, other, What::Control),
-            3 => [(id, other), (other, id)].iter().for_each(|(from, to)| world.never(*from, *to, What::Data)),
-            4 | 5 => [(id, other), (other, id)].iter().for_each(|(from, to)| world.never(*from, *to, What::All)),
-            _ => {}
-        }
+        let both = [(id, other), (other, id)];
+        let (ways, what) = match world.pick(8) {
+            0 => (&both[..1], What::Data),
+            1 => (&both[1..], What::Data),
+            2 => (&both[..1], What::Control),
+            3 => (&both[..], What::Data),
+            4 | 5 => (&both[..], What::All),
+            _ => continue,
+        };
+        ways.iter().for_each(|(from, to)| world.never(*from, *to, what));
     }
 }
 

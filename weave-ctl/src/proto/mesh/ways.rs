@@ -249,8 +249,8 @@ impl Mesh {
             self.worked.remove(&peer);
         }
         let way = self.way(peer, before);
-        let hop = self.topology.hop(peer).filter(|_| self.topology.reached(peer)).map(|hop| hop.via);
-        if way.is_some_and(|way| way.via != peer && Some(way.via) == hop) {
+        let follows = |way: &TunnelTo| self.topology.hop(peer).is_some_and(|hop| hop.via == way.via);
+        if way.is_some_and(|way| way.via != peer && follows(&way)) {
             self.relayed.entry(peer).or_insert(now);
         } else {
             self.relayed.remove(&peer);
@@ -317,10 +317,10 @@ impl Mesh {
         if peer == self.me.name {
             return None;
         }
-        let (short_id, reached) = (self.me.short_id, self.topology.reached(peer));
         if let Some(direct) = self.straight(peer, false) {
             return Some(direct);
         }
+        let (short_id, reached) = (self.me.short_id, self.topology.reached(peer));
         if before.is_some_and(|before| before.via == peer)
             && (!reached || self.is_without_controller(peer))
             && let Some(straight) = self.straight(peer, true)

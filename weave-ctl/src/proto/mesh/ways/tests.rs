@@ -25,6 +25,11 @@ fn senders(mesh: &mut Mesh, n: u8) -> BTreeSet<Ipv4Addr> {
     told.next_back().expect("addresses")
 }
 
+/// The way of peer 1 to the address of peer `n`.
+fn straight(n: u8) -> TunnelTo {
+    TunnelTo { remote: SocketAddrV4::new(ip(n), 6784), short_id: 1, via: name(n), translated: false, path_mtu: 0 }
+}
+
 #[test]
 fn a_translated_address_is_accepted_when_the_link_that_showed_it_is_gone() {
     let (mut open, mut behind, public) = (mesh(1), mesh(2), Ipv4Addr::new(198, 51, 100, 2));
@@ -32,9 +37,7 @@ fn a_translated_address_is_accepted_when_the_link_that_showed_it_is_gone() {
     assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
     open.link_closed(LinkId(1), "reset", NOW);
     // Nor are packets for it sent there any more.
-    let through =
-        TunnelTo { remote: SocketAddrV4::new(ip(3), 6784), short_id: 1, via: name(3), translated: false, path_mtu: 0 };
-    open.ways.insert(name(2), Way { tunnel: through, worked: false, adjacent: false });
+    open.ways.insert(name(2), Way { tunnel: straight(3), worked: false, adjacent: false });
     open.learn(name(2), NOW);
     assert_eq!(senders(&mut open, 2), BTreeSet::from([ip(2), public]));
 }
@@ -131,13 +134,11 @@ fn a_relay_that_lost_its_link_alone_relays_still_and_one_that_tells_of_silence_d
         }
         one.gossip.store_mut().offer(entry(&told), &|_, _| true);
     };
-    let through =
-        TunnelTo { remote: SocketAddrV4::new(ip(2), 6784), short_id: 1, via: relay, translated: false, path_mtu: 0 };
     for (says, adjacent) in [(None, false), (Some(true), true), (None, true), (Some(false), false), (None, false)] {
         let version = one.gossip.store().record(relay).map_or(1, |told| told.version + 1);
         tell(&mut one, version, says);
         let adjacent_now = one.is_adjacent(relay, name(3));
-        one.ways.insert(name(3), Way { tunnel: through, worked: false, adjacent: adjacent_now });
+        one.ways.insert(name(3), Way { tunnel: straight(2), worked: false, adjacent: adjacent_now });
         assert_eq!(adjacent_now, adjacent, "it says {says:?}");
     }
 }
@@ -188,6 +189,13 @@ fn linked_to_2(start: Instant) -> (Mesh, u64, Instant) {
     (one, two.me().cookie, now)
 }
 
+/// Records with established links to these, that of 2 first, which `cookie` is told by.
+fn records(cookie: u64, version: u64, told: [(u8, &[u8]); 3]) -> [PeerRecord; 3] {
+    let mut records = told.map(|(n, links)| record(n, version, links));
+    records[0].cookie = cookie;
+    records
+}
+
 /// 2 tells these records, and a second passes; over whom packets for 3 go then.
 fn tell(one: &mut Mesh, records: impl IntoIterator<Item = PeerRecord>, now: Instant) -> Option<PeerName> {
     for record in records {
@@ -200,18 +208,13 @@ fn tell(one: &mut Mesh, records: impl IntoIterator<Item = PeerRecord>, now: Inst
     one.ways.get(&name(3)).map(|way| way.tunnel.via)
 }
 
-fn straight(n: u8) -> TunnelTo {
-    TunnelTo { remote: SocketAddrV4::new(ip(n), 6784), short_id: 1, via: name(n), translated: false, path_mtu: 0 }
-}
-
 /// 2 sends on to 4, which has a link to 3; then nobody hears of 4 any more, and its kernel may go on.
 #[test]
 fn a_straight_way_that_worked_once_is_disproved_by_time_in_which_others_reach_the_peer() {
     for (relayed, via) in [(Duration::from_secs(20), 3), (DISPROVED_AFTER, 2)] {
         let (mut one, cookie, now) = linked_to_2(NOW + DISPROVED_AFTER);
         let records = |version, links: [&[u8]; 3]| {
-            let mut records = [(2, links[0]), (3, links[1]), (4, links[2])].map(|(n, told)| record(n, version, told));
-            records[0].cookie = cookie;
+            let mut records = records(cookie, version, [(2, links[0]), (3, links[1]), (4, links[2])]);
             // Data does not pass between 2 and 3.
             let links = records[..2].iter_mut().flat_map(|told| &mut told.links);
             links.filter(|link| [2, 3].map(name).contains(&link.peer)).for_each(|link| link.established = false);
@@ -251,19 +254,15 @@ fn a_straight_way_that_worked_is_kept_to_whom_nobody_hears_of_any_more() {
 fn a_relay_that_answers_and_lost_its_link_alone_is_kept_whatever_else_was_told_last() {
     for (answers, via) in [(true, 2), (false, 5)] {
         let (mut one, cookie, now) = linked_to_2(NOW);
-        let records = |version, links: [&[u8]; 3]| {
-            let mut records = [(2, links[0]), (3, links[1]), (5, links[2])].map(|(n, told)| record(n, version, told));
-            records[0].cookie = cookie;
-            records
-        };
         one.ways.insert(name(3), Way { tunnel: straight(2), worked: false, adjacent: false });
-        let told = tell(&mut one, records(1000, [&[1, 3], &[2], &[]]), now);
+        let told = tell(&mut one, records(cookie, 1000, [(2, &[1, 3]), (3, &[2]), (5, &[])]), now);
         assert_eq!(told, Some(name(2)));
         one.ways.insert(name(5), Way { tunnel: straight(5), worked: true, adjacent: false });
         if !answers {
             one.paths.remove_peer(name(2));
         }
-        let told = tell(&mut one, records(1001, [&[1], &[5], &[1, 3]]), now + Duration::from_secs(1));
+        let last = records(cookie, 1001, [(2, &[1]), (3, &[5]), (5, &[1, 3])]);
+        let told = tell(&mut one, last, now + Duration::from_secs(1));
         assert_eq!(told, Some(name(via)), "2 answers: {answers}");
     }
 }
