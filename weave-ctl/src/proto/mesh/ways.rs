@@ -8,7 +8,8 @@
 //! else through the relay in use, while that one answers, if it lost its link to the peer and nothing else for all it tells
 //! else straight, where that ever worked and was not disproved ([`DISPROVED_AFTER`]), or through the first hop of links that
 //!      those who answer nobody told of last: controllers may be gone alone, and their kernels go on. First straight to
-//!      whom others hear of, as it may only stand still; first through the hop to whom nobody hears of
+//!      whom others hear of, as it may only stand still; first through the hop to whom nobody hears of. A hop to which no
+//!      straight way ever worked is sent to at the first address that it tells
 //! else as before
 //! else straight to the first address it tells: better than nowhere
 //! ```
@@ -331,29 +332,33 @@ impl Mesh {
         let relays = before.is_none() || relay.is_some() || self.is_down(peer);
         let serves = relay.is_some_and(|relay| self.is_adjacent(relay, peer) && self.paths.direct(relay).is_some());
         let hop = self.topology.hop(peer);
-        let through =
-            hop.filter(|hop| relays && !self.is_doubted(hop.via, peer)).and_then(|hop| self.through(hop, false));
-        if through.is_some() {
-            return through;
+        let through = |hop: Hop, first: Option<TunnelTo>| {
+            first.map(|first| TunnelTo { path_mtu: smaller(hop.path_mtu, first.path_mtu), ..first })
+        };
+        let known = hop.filter(|hop| relays && !self.is_doubted(hop.via, peer));
+        let known = known.and_then(|hop| through(hop, self.straight(hop.via, false)));
+        if known.is_some() {
+            return known;
         }
         if hop.is_none() && !serves {
             let straight = || self.straight(peer, true);
-            let last = || self.topology.last_hop(peer).filter(|_| relays).and_then(|hop| self.through(hop, true));
+            let told = self.topology.last_hop(peer).filter(|_| relays);
+            let last = || told.and_then(|hop| through(hop, self.straight(hop.via, true)));
             // Who is heard of and answers nobody most likely stands still, and its kernel goes on.
             let likely = if reached { straight().or_else(last) } else { last().or_else(straight) };
+            // Others count on this hop, whatever worked in this run of the controller.
+            let likely = likely.or_else(|| told.and_then(|hop| through(hop, self.first(hop.via))));
             if likely.is_some() {
                 return likely;
             }
         }
-        let first = || self.shown_by_link(peer).or_else(|| self.told_by(self.record(peer)?).next());
-        let first = || first().map(|remote| TunnelTo { remote, short_id, via: peer, translated: false, path_mtu: 0 });
-        before.or_else(first).map(|way| TunnelTo { short_id, ..way })
+        before.or_else(|| self.first(peer)).map(|way| TunnelTo { short_id, ..way })
     }
 
-    /// The way through a first hop, straight to which leads a way that works, or the `last` that did.
-    fn through(&self, hop: Hop, last: bool) -> Option<TunnelTo> {
-        let first = self.straight(hop.via, last)?;
-        Some(TunnelTo { path_mtu: smaller(hop.path_mtu, first.path_mtu), ..first })
+    /// The straight way to where a link shows that `peer` is, or to the first address that it tells.
+    fn first(&self, peer: PeerName) -> Option<TunnelTo> {
+        let remote = self.shown_by_link(peer).or_else(|| self.told_by(self.record(peer)?).next())?;
+        Some(TunnelTo { remote, short_id: self.me.short_id, via: peer, translated: false, path_mtu: 0 })
     }
 
     /// True when `relay` had a link to `peer` over which data passed, and has not told that data does not: it may have lost

@@ -267,6 +267,19 @@ fn a_relay_that_answers_and_lost_its_link_alone_is_kept_whatever_else_was_told_l
     }
 }
 
+/// 3 fell silent before this run of the controller, and told last of a link to here: others send by way of here.
+#[test]
+fn whom_the_last_links_lead_to_is_sent_to_where_it_tells_when_no_way_there_worked_yet() {
+    for (linked_to, via) in [(1, 3), (2, 2)] {
+        let (mut one, cookie, now) = linked_to_2(NOW);
+        one.ways.insert(name(3), Way { tunnel: straight(2), worked: false, adjacent: false });
+        let mut records = records(cookie, 1000, [(2, &[1, 3]), (3, &[linked_to]), (5, &[])]);
+        records[0].links.iter_mut().filter(|link| link.peer == name(3)).for_each(|link| link.established = false);
+        assert_eq!(tell(&mut one, records, now), Some(name(via)), "linked to {linked_to}");
+        assert_eq!(one.ways[&name(3)].tunnel.remote, SocketAddrV4::new(ip(via), 6784));
+    }
+}
+
 #[test]
 fn a_claim_is_true_when_its_peer_signed_it_and_was_asked_from_here() {
     let mut one = mesh(1);
