@@ -227,3 +227,21 @@ fn who_leaves_right_after_its_link_came_back_finds_its_heir() {
     assert!(matches!(left, Some(Ok(Answer::Done))), "{left:?}");
     assert_eq!(status(&mut world, 1).ipam.owners.len(), 1, "it has everything");
 }
+
+/// What those who lose stores at random go by.
+#[test]
+fn a_store_is_outlived_when_nobody_missed_what_it_gave_away() {
+    let mut world = World::new(1, Faults::NONE);
+    for id in 1..=3 {
+        let seeds = if id == 3 { vec![] } else { vec![1, 2].into_iter().map(weave_tests::world::name).collect() };
+        world.launch_as(id, Spec { seeds, targets: vec![1, 2], ..Spec::default() });
+    }
+    world.run(SECOND * 3);
+    assert!((1..=3).all(|id| world.outlived(id)));
+    world.crash(2);
+    address(attach(&mut world, 3, "given", vec![]));
+    assert!([1, 3].iter().all(|id| !world.outlived(*id)), "2 was away");
+    world.start(2);
+    world.run(SECOND * 20);
+    assert!((1..=3).all(|id| world.outlived(id)));
+}

@@ -19,7 +19,7 @@ use super::{
     conns::{Parcel, Side},
     host::{Host, Kernel},
     net::{Nat, What},
-    oracle::islands,
+    oracle::{covers, islands},
 };
 
 /// Inputs that wait for a paused controller.
@@ -245,6 +245,15 @@ impl World {
     #[must_use]
     pub fn divided(&self) -> bool {
         self.hosts.values().all(|host| host.disk.ring.is_some())
+    }
+
+    /// True when the stores of all others say of the ring what that of `id` does: nothing that it gave away is forgotten
+    /// with its store by somebody from whom its next one may learn what it owned.
+    #[must_use]
+    pub fn outlived(&self, id: HostId) -> bool {
+        let ring = |id: &HostId| self.hosts.get(id).and_then(|host| host.disk.ring.as_ref());
+        let Some(mine) = ring(&id) else { return true };
+        self.hosts.keys().filter(|other| **other != id).all(|other| ring(other).is_some_and(|ring| covers(ring, mine)))
     }
 
     /// True when the store of `id` is empty.

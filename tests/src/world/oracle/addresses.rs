@@ -210,6 +210,12 @@ impl World {
     }
 }
 
+/// True when `ring` says of each token what the `other` says, or something newer.
+pub(in crate::world) fn covers(ring: &Ring, other: &Ring) -> bool {
+    let known = |(token, share): (&Ipv4Addr, &Share)| ring.shares.get(token).is_some_and(|known| known >= share);
+    other.shares.iter().all(known)
+}
+
 impl Addresses {
     /// What a store promised and accepted stays, or gives way to higher ballots.
     fn vote_stays(&mut self, id: HostId, vote: Option<Vote>) -> Option<String> {
@@ -229,14 +235,10 @@ impl Addresses {
             return None;
         }
         let Some(ring) = ring else { return Some(format!("h{id} lost its ring {before:?}")) };
-        if let Some(before) = before {
-            let kept = |(token, share): (&Ipv4Addr, &Share)| ring.shares.get(token).is_some_and(|now| now >= share);
-            if before.origin != ring.origin
-                || !before.shares.iter().all(kept)
-                || !before.removed.is_subset(&ring.removed)
-            {
-                return Some(format!("the ring of h{id} went back from {before:?} to {ring:?}"));
-            }
+        if let Some(before) = before
+            && (before.origin != ring.origin || !covers(&ring, before) || !before.removed.is_subset(&ring.removed))
+        {
+            return Some(format!("the ring of h{id} went back from {before:?} to {ring:?}"));
         }
         let covered: u64 = ring.routes().map(|(net, _)| 1_u64 << (32 - net.prefix_len())).sum();
         if covered != 1_u64 << (32 - ring.range.prefix_len()) {

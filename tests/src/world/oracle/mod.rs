@@ -9,6 +9,7 @@ mod addresses;
 mod paths;
 mod settled;
 
+pub(super) use addresses::covers;
 pub use paths::REPAIR;
 pub(super) use paths::islands;
 pub use settled::SETTLE;
