@@ -233,8 +233,8 @@ fn who_leaves_right_after_its_link_came_back_finds_its_heir() {
 fn a_store_is_outlived_when_nobody_missed_what_it_gave_away() {
     let mut world = World::new(1, Faults::NONE);
     for id in 1..=3 {
-        let seeds = if id == 3 { vec![] } else { vec![1, 2].into_iter().map(weave_tests::world::name).collect() };
-        world.launch_as(id, Spec { seeds, targets: vec![1, 2], ..Spec::default() });
+        let seeds: &[HostId] = if id == 3 { &[] } else { &[1, 2] };
+        world.launch(id, seeds, &[1, 2]);
     }
     world.run(SECOND * 3);
     assert!((1..=3).all(|id| world.outlived(id)));

@@ -11,6 +11,7 @@ use std::{
 use weave_ctl::proto::{
     boot::Stored,
     io::{Input, LinkOp, Target},
+    ipam::Ring,
     time::Instant,
 };
 
@@ -247,13 +248,17 @@ impl World {
         self.hosts.values().all(|host| host.disk.ring.is_some())
     }
 
-    /// True when the stores of all others say of the ring what that of `id` does: nothing that it gave away is forgotten
-    /// with its store by somebody from whom its next one may learn what it owned.
+    /// What the stores of all hosts but `id` say of the ring.
+    fn rings_of_others(&self, id: HostId) -> impl Iterator<Item = Option<&Ring>> + Clone {
+        self.hosts.iter().filter(move |(other, _)| **other != id).map(|(_, host)| host.disk.ring.as_ref())
+    }
+
+    /// True when all stores have a ring, and those of others say of it what that of `id` does: nothing that it gave away is
+    /// forgotten with its store by somebody from whom its next one may learn what it owned.
     #[must_use]
     pub fn outlived(&self, id: HostId) -> bool {
-        let ring = |id: &HostId| self.hosts.get(id).and_then(|host| host.disk.ring.as_ref());
-        let Some(mine) = ring(&id) else { return true };
-        self.hosts.keys().filter(|other| **other != id).all(|other| ring(other).is_some_and(|ring| covers(ring, mine)))
+        let ring = self.hosts.get(&id).and_then(|host| host.disk.ring.as_ref());
+        ring.is_some_and(|mine| self.rings_of_others(id).all(|ring| ring.is_some_and(|ring| covers(ring, mine))))
     }
 
     /// True when the store of `id` is empty.
@@ -266,7 +271,7 @@ impl World {
     #[must_use]
     pub fn removal_known(&self, id: HostId) -> (usize, usize) {
         let Some(store) = self.hosts.get(&id).and_then(Host::store) else { return (0, 0) };
-        let others = self.hosts.iter().filter(|(other, _)| **other != id).map(|(_, host)| host.disk.ring.as_ref());
+        let others = self.rings_of_others(id);
         let known = others.clone().filter(|ring| ring.is_some_and(|ring| ring.removed.contains(&store)));
         (known.count(), others.count())
     }

@@ -80,7 +80,7 @@ fn anything(world: &mut World, hosts: HostId) {
         19 => world.fill_disk(id),
         // A store that is lost before there is a ring may take the last quorum with it, and one whose gifts others have
         // not heard of the word that they were given.
-        _ if world.divided() && world.outlived(id) => world.wipe(id),
+        _ if world.outlived(id) => world.wipe(id),
         _ => {}
     }
 }
