@@ -38,6 +38,7 @@ use super::{
     datapath::{Datapath, UnderlayRoute},
     links::Links,
     lock::Lock,
+    neighbours::Neighbours,
     probes::Probes,
     store::Store,
     underlay::UnderlayEvent,
@@ -104,6 +105,7 @@ struct Driver {
     routes: BTreeMap<Ipv4Addr, UnderlayRoute>,
     devices: BTreeSet<String>,
     endpoints: BTreeSet<String>,
+    neighbours: Neighbours,
     _locks: [Lock; 2],
     _watch: JoinHandle<()>,
 }

@@ -139,7 +139,7 @@ impl Driver {
             drops: drops.into_iter().map(|d| (d.reason.to_owned(), d.packets)).collect(),
             maps: maps.into_iter().map(|m| (m.name.to_owned(), m.entries, m.capacity)).collect(),
             programs: programs.into_iter().map(|p| (p.name.to_owned(), p.id, on(p.name))).collect(),
-            warnings: self.overlap.iter().cloned().chain(unreachable).collect(),
+            warnings: self.overlap.iter().cloned().chain(unreachable).chain(self.neighbours.warning()).collect(),
         }
     }
 }

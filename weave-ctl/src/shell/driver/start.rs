@@ -37,6 +37,7 @@ use crate::{
         endpoints, identity,
         links::{Links, LinksConfig},
         lock::{self, Lock, LockError},
+        neighbours::Neighbours,
         overlap,
         probes::Probes,
         store::Store,
@@ -109,6 +110,7 @@ impl Driver {
             routes: BTreeMap::new(),
             devices: BTreeSet::new(),
             endpoints: BTreeSet::new(),
+            neighbours: Neighbours::watch(),
             _locks: locks,
             _watch: watch,
         };
