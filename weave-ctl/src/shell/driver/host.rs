@@ -73,6 +73,9 @@ impl Driver {
     /// Attaches the programs to every underlay device and resolves every tunnel's route anew.
     pub(super) async fn look_at_host(&mut self) -> Result<Seen, RunError> {
         let scan = underlay::scan().await?;
+        if let Err(error) = self.datapath.set_locals(&scan.locals) {
+            warn!("{error}; packets to addresses of this host that are not in it are delivered more slowly");
+        }
         for device in &scan.devices {
             if self.devices.contains(&device.name) {
                 continue;
