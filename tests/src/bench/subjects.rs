@@ -181,8 +181,16 @@ fn cabled(prefix: &str, binary: &Path) -> Result<Lab> {
         let address = format!("{}/24", underlay(host.number()));
         run(&["ip", "-n", host.netns(), "addr", "add", &address, "dev", "eth0"])?;
         run(&["ip", "-n", host.netns(), "link", "set", "eth0", "up"])?;
+        // As every host of a container engine: what a packet costs depends on it.
+        forward(host.netns())?;
     }
     Ok(lab)
+}
+
+/// Makes a host forward packets.
+fn forward(netns: &str) -> Result<()> {
+    let write = || fs::write("/proc/sys/net/ipv4/ip_forward", "1");
+    Ok(in_netns(format!("/run/netns/{netns}"), write).map_err(|e| anyhow!("{e}"))??)
 }
 
 fn on_vxlan(host: usize, container: usize) -> Ipv4Addr {
