@@ -19,7 +19,7 @@ use weave_common::{
 };
 use weave_ctl::{
     proto::{
-        io::{MapOp, RouteTo, TunnelTo},
+        io::{Egress, MapOp, PathKind, RouteTo, TunnelTo},
         name::PeerName,
     },
     shell::{
@@ -89,22 +89,20 @@ impl Network {
     }
 
     fn apply(&mut self, at: usize, op: &MapOp) {
-        let (ifindex, source) = (self.eth0[at - 1], underlay(at));
-        let routes = |next_hop| Some(UnderlayRoute { ifindex, next_hop, source, mtu: 1500 });
-        self.datapaths[at - 1].apply(op, &routes).expect("applied");
+        self.datapaths[at - 1].apply(op).expect("applied");
     }
 
     fn tunnel(&mut self, at: usize, to: usize, via: usize, port: u16) {
-        let op = put_tunnel(at, to, via, SocketAddrV4::new(underlay(via), port));
+        let remote = SocketAddrV4::new(underlay(via), port);
+        let op = put_tunnel(to, via, remote, (self.eth0[at - 1], underlay(at)));
         self.apply(at, &op);
     }
 
     /// Takes host `at` off the first underlay's way to host `to`: both meet on the second.
     fn second_way(&mut self, at: usize, to: usize, via: usize) {
-        let op = put_tunnel(at, to, via, SocketAddrV4::new(underlay_on(1, via), 6784));
         let ifindex = inside(self.lab.host(at), || device_index("eth1"));
-        let routes = |next_hop| Some(UnderlayRoute { ifindex, next_hop, source: underlay_on(1, at), mtu: 1500 });
-        self.datapaths[at - 1].apply(&op, &routes).expect("applied");
+        let remote = SocketAddrV4::new(underlay_on(1, via), 6784);
+        self.apply(at, &put_tunnel(to, via, remote, (ifindex, underlay_on(1, at))));
         self.apply(at, &MapOp::PutSender { addr: underlay_on(1, via), peer: peer(via) });
     }
 
@@ -204,12 +202,12 @@ impl Network {
     }
 }
 
-fn put_tunnel(at: usize, to: usize, via: usize, remote: SocketAddrV4) -> MapOp {
-    let short_id = u16::try_from(at).expect("small");
-    MapOp::PutTunnel {
-        peer: peer(to),
-        tunnel: TunnelTo { remote, short_id, via: peer(via), translated: false, path_mtu: 0 },
-    }
+/// The tunnel to `to` over `via` at `remote`, from that device and address.
+fn put_tunnel(to: usize, via: usize, remote: SocketAddrV4, (ifindex, source): (u32, Ipv4Addr)) -> MapOp {
+    let egress = Egress { ifindex, next_hop: *remote.ip(), source, mtu: 1500 };
+    let kind = if to == via { PathKind::Direct } else { PathKind::Relayed };
+    let tunnel = TunnelTo { remote, via: peer(via), kind, fixed: false, egress, path_mtu: 1500 };
+    MapOp::PutTunnel { peer: peer(to), tunnel }
 }
 
 impl Drop for Network {
@@ -247,7 +245,7 @@ fn build(host: &Host) -> (Datapath, u32) {
     }
     datapath.attach_container("wv1").expect("attached");
     let put = MapOp::PutEndpoint { addr, ifindex: device_index("wv1"), mac };
-    datapath.apply(&put, &|_| None).expect("applied");
+    datapath.apply(&put).expect("applied");
     (datapath, device_index("eth0"))
 }
 
