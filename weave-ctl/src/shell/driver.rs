@@ -37,6 +37,7 @@ use super::{
     host::{Host, HostEvent},
     links::Links,
     lock::Lock,
+    neighbours::Neighbours,
     probes::Probes,
     slow_path::SlowPath,
     store::Store,
@@ -63,9 +64,19 @@ const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 /// A job on an interface that came to its end.
 struct Finished {
     op: OpId,
-    /// Name of the host end; `None` after a removal.
-    made: Option<String>,
+    step: Step,
     result: Result<LinkFacts, String>,
+}
+
+/// What a job on an interface did.
+enum Step {
+    /// Made it, with its host end down: it gets its program before a packet can leave the container.
+    Made {
+        /// Name of the host end.
+        host_if: String,
+    },
+    /// Brought its host end up, or removed it: nothing is left to do.
+    Last,
 }
 
 /// See the head of this file.
@@ -96,6 +107,7 @@ struct Driver {
     devices: BTreeSet<String>,
     /// Host ends of containers' interfaces that have the program: name and index.
     endpoints: BTreeMap<String, u32>,
+    neighbours: Neighbours,
     _locks: [Lock; 2],
 }
 

@@ -45,6 +45,9 @@ impl Driver {
     /// # Errors
     /// The first refusal of XDP, where the operator insists on it.
     pub(super) fn attach_devices(&mut self, scan: &Scan) -> Result<(), DatapathError> {
+        if let Err(error) = self.datapath.set_locals(&scan.locals) {
+            warn!("{error}; packets to addresses of this host that are not in it are delivered more slowly");
+        }
         for device in &scan.devices {
             if self.devices.contains(&device.name) {
                 continue;
@@ -94,7 +97,7 @@ impl Driver {
             drops: drops.into_iter().map(|d| (d.reason.to_owned(), d.packets)).collect(),
             maps: maps.into_iter().map(|m| (m.name.to_owned(), m.entries, m.capacity)).collect(),
             programs: programs.into_iter().map(|p| (p.name.to_owned(), p.id, on(p.name))).collect(),
-            warnings: self.overlap.iter().cloned().collect(),
+            warnings: self.overlap.iter().cloned().chain(self.neighbours.warning()).collect(),
         }
     }
 }

@@ -142,13 +142,16 @@ impl Cache {
         self.devices.get(&ifindex).map(|device| device.mtu)
     }
 
+    /// Global addresses of this host with the index of their device: of the underlay, and of the loopback device.
+    pub(super) fn locals(&self) -> BTreeMap<Ipv4Addr, u32> {
+        let devices = self.devices.values().filter(|device| device.up && !is_ours(device));
+        let addrs = devices.filter_map(|device| Some((device.index, self.addrs.get(&device.index)?)));
+        addrs.flat_map(|(index, addrs)| addrs.iter().map(move |addr| (*addr, index))).collect()
+    }
+
     /// The devices of the underlay, in order of index.
     pub(super) fn underlay(&self) -> Vec<Device> {
-        let ours = |device: &netlink::Device| {
-            let socket = device.kind == Some(InfoKind::Vxlan) && device.name.starts_with(anchor::NAME_PREFIX);
-            socket || is_host_end(device)
-        };
-        let used = self.devices.values().filter(|device| device.up && !device.loopback && !ours(device));
+        let used = self.devices.values().filter(|device| device.up && !device.loopback && !is_ours(device));
         let device = |device: &netlink::Device| {
             let addrs = self.addrs.get(&device.index).filter(|addrs| !addrs.is_empty())?.clone();
             let (mac, nature) = (device.mac.as_slice().try_into().ok(), Nature::of(device));
@@ -221,6 +224,11 @@ impl Cache {
         }
         Change::UNDERLAY
     }
+}
+
+fn is_ours(device: &netlink::Device) -> bool {
+    let socket = device.kind == Some(InfoKind::Vxlan) && device.name.starts_with(anchor::NAME_PREFIX);
+    socket || is_host_end(device)
 }
 
 /// Device and address, when that is a global IPv4 address.

@@ -61,6 +61,9 @@ pub struct Scan {
     pub underlay: Underlay,
     /// In order of index.
     pub devices: Vec<Device>,
+    /// Global IPv4 addresses of devices that are up, with the device's index: those of the underlay, and those of the
+    /// loopback device, where hosts keep an address that several devices lead to.
+    pub locals: BTreeMap<Ipv4Addr, u32>,
 }
 
 /// Something about the host is different.

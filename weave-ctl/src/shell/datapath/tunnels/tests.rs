@@ -7,7 +7,7 @@ use super::*;
 const EGRESS: Egress =
     Egress { ifindex: 7, next_hop: Ipv4Addr::new(192, 0, 2, 254), source: Ipv4Addr::new(192, 0, 2, 1), mtu: 1500 };
 
-const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783 };
+const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783, socket_ifindex: 0 };
 
 fn to(last: u8, port: u16) -> TunnelTo {
     let remote = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, last), port);
