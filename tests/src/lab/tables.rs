@@ -23,11 +23,11 @@ use weave_common::{
 };
 use weave_ctl::{
     proto::{
-        io::{MapOp, RouteTo, TunnelTo},
+        io::{Egress, MapOp, PathKind, RouteTo, TunnelTo},
         name::PeerName,
     },
     shell::{
-        datapath::{Datapath, UnderlayRoute, XdpDevice, XdpMode, XdpWanted},
+        datapath::{Datapath, XdpDevice, XdpMode, XdpWanted},
         netns::in_netns,
     },
 };
@@ -129,11 +129,9 @@ impl Network {
     pub fn narrow_chain(prefix: &str, mtu: u32, path_mtu: u32) -> Self {
         let mut network = Self::with_mtu(prefix, 3, mtu);
         for (at, to, via) in CHAIN {
-            let MapOp::PutTunnel { peer, tunnel } = put_tunnel(at, to, via, SocketAddrV4::new(underlay(via), 6784))
-            else {
-                unreachable!("what it makes");
-            };
-            network.apply(at, &MapOp::PutTunnel { peer, tunnel: TunnelTo { path_mtu, ..tunnel } });
+            let remote = SocketAddrV4::new(underlay(via), 6784);
+            let tunnel = TunnelTo { path_mtu, ..tunnel(to, via, remote, (network.eth0[at - 1], underlay(at))) };
+            network.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
         }
         network
     }
@@ -143,9 +141,7 @@ impl Network {
     /// # Panics
     /// When it cannot be done.
     pub fn apply(&mut self, at: usize, op: &MapOp) {
-        let (ifindex, source) = (self.eth0[at - 1], underlay(at));
-        let routes = |next_hop| Some(UnderlayRoute { ifindex, next_hop, source, mtu: 1500 });
-        self.datapaths[at - 1].apply(op, &routes).expect("applied");
+        self.datapaths[at - 1].apply(op).expect("applied");
     }
 
     /// Host `at` sends to host `to` by way of host `via`, at that host's `port`.
@@ -153,8 +149,9 @@ impl Network {
     /// # Panics
     /// When it cannot be done.
     pub fn tunnel(&mut self, at: usize, to: usize, via: usize, port: u16) {
-        let op = put_tunnel(at, to, via, SocketAddrV4::new(underlay(via), port));
-        self.apply(at, &op);
+        let remote = SocketAddrV4::new(underlay(via), port);
+        let tunnel = tunnel(to, via, remote, (self.eth0[at - 1], underlay(at)));
+        self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
     }
 
     /// Takes host `at` off the first underlay's way to host `to`: both meet on the second.
@@ -162,10 +159,10 @@ impl Network {
     /// # Panics
     /// When it cannot be done.
     pub fn second_way(&mut self, at: usize, to: usize, via: usize) {
-        let op = put_tunnel(at, to, via, SocketAddrV4::new(underlay_on(1, via), 6784));
         let ifindex = inside(self.lab.host(at), || device_index("eth1"));
-        let routes = |next_hop| Some(UnderlayRoute { ifindex, next_hop, source: underlay_on(1, at), mtu: 1500 });
-        self.datapaths[at - 1].apply(&op, &routes).expect("applied");
+        let remote = SocketAddrV4::new(underlay_on(1, via), 6784);
+        let tunnel = tunnel(to, via, remote, (ifindex, underlay_on(1, at)));
+        self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
         self.apply(at, &MapOp::PutSender { addr: underlay_on(1, via), peer: peer(via) });
     }
 
@@ -295,12 +292,11 @@ impl Network {
     }
 }
 
-fn put_tunnel(at: usize, to: usize, via: usize, remote: SocketAddrV4) -> MapOp {
-    let short_id = u16::try_from(at).expect("small");
-    MapOp::PutTunnel {
-        peer: peer(to),
-        tunnel: TunnelTo { remote, short_id, via: peer(via), translated: false, path_mtu: 0 },
-    }
+/// The tunnel to `to` by way of `via` at `remote`, from that device and address.
+fn tunnel(to: usize, via: usize, remote: SocketAddrV4, (ifindex, source): (u32, Ipv4Addr)) -> TunnelTo {
+    let egress = Egress { ifindex, next_hop: *remote.ip(), source, mtu: 1500 };
+    let kind = if to == via { PathKind::Direct } else { PathKind::Relayed };
+    TunnelTo { remote, via: peer(via), kind, fixed: false, egress, path_mtu: 1500 }
 }
 
 impl Drop for Network {
@@ -362,7 +358,7 @@ fn build(host: &Host, mtu: u32) -> (Datapath, u32) {
     }
     datapath.attach_container("wv1").expect("attached");
     let put = MapOp::PutEndpoint { addr, ifindex: device_index("wv1"), mac };
-    datapath.apply(&put, &|_| None).expect("applied");
+    datapath.apply(&put).expect("applied");
     (datapath, eth0)
 }
 

@@ -4,6 +4,8 @@
 //! one transaction; only after it is durable, everything else in the order given. A failed commit stops the controller:
 //! nothing of that batch was sent, answered or written to the kernel.
 
+mod probes;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -14,6 +16,9 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use weave_common::addr::Mac;
 
+pub use self::probes::{
+    Activity, Contact, ContactKind, Egress, PROOF_LEN, PathKind, ProbeKind, ProbeReply, ProbeRequest,
+};
 use super::{
     boot::{Identity, LaunchParams},
     command::{Answer, Command, Refusal},
@@ -112,6 +117,13 @@ pub enum Input {
     },
     /// The host's addresses or devices changed (and once at the start).
     Underlay(Underlay),
+    /// How this host sends to a watched address now: the answer to [`Output::Watch`], and told again when it changes.
+    Egress {
+        /// The watched address.
+        addr: Ipv4Addr,
+        /// `None` when no route leads there that is of use for the data plane.
+        egress: Option<Egress>,
+    },
     /// A `LinkOp` was carried out or failed.
     LinkDone {
         /// Which.
@@ -138,8 +150,9 @@ pub enum Input {
 pub struct Underlay {
     /// Global IPv4 addresses of the devices that are up, in order of device index.
     pub addrs: Vec<Ipv4Addr>,
-    /// Smallest MTU in bytes among those devices; 1500 when there is none.
-    pub mtu: u32,
+    /// MTU in bytes of the default route: what peers can be expected to be sent by while no route to one is known. Without
+    /// a default route that of the host's only device, and 1500 where there is none or several.
+    pub default_mtu: u32,
 }
 
 /// What the kernel says of an endpoint.
@@ -182,6 +195,11 @@ pub enum Output {
         /// What follows the VXLAN header.
         bytes: Vec<u8>,
     },
+    /// Tell how this host sends to an address, now and whenever that changes, by [`Input::Egress`]. Each address is
+    /// watched once.
+    Watch(Ipv4Addr),
+    /// Watch an address no more. An answer that is under way may still come.
+    Unwatch(Ipv4Addr),
     /// Change a kernel map. Answered only on failure.
     Map(MapOp),
     /// Change interfaces. Answered by `LinkDone` with the same id.
@@ -282,11 +300,11 @@ pub enum MapOp {
         /// The range.
         net: Ipv4Net,
     },
-    /// How to reach a peer. The shell adds what only the host knows: device, next hop, source address, path MTU.
+    /// How to reach a peer, complete: the writer of the maps asks nobody.
     PutTunnel {
         /// The peer.
         peer: PeerName,
-        /// How.
+        /// Its active path.
         tunnel: TunnelTo,
     },
     /// A peer is gone for good.
@@ -328,26 +346,36 @@ impl RouteTo {
 /// How packets for a peer leave this host: to the peer itself, or to another that relays them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TunnelTo {
-    /// Underlay address and data port that packets are sent to.
+    /// Underlay address and port that packets are sent to.
     pub remote: SocketAddrV4,
-    /// This host's short id, carried in every packet to the peer.
-    pub short_id: u16,
-    /// Who receives at `remote`: the peer itself, or the one that relays.
+    /// The peer that receives them there: the peer itself, or the relay.
     pub via: PeerName,
-    /// Packets leave from the port that probes leave from: something on the way translates addresses, and lets in only
-    /// answers to what the probes of the host behind it opened. Else each flow has a port of its own.
-    pub translated: bool,
-    /// Largest outer IP packet, in bytes, that the whole path to the peer takes; zero while that is not known. What the
-    /// host's own route allows is a bound as well, known to the shell.
+    /// How they travel.
+    pub kind: PathKind,
+    /// They leave from this host's data port, all flows: what lies on the way (to the relay, when there is one) lets in
+    /// nothing else. Otherwise each flow has a source port of its own.
+    pub fixed: bool,
+    /// How this host sends there.
+    pub egress: Egress,
+    /// Largest outer IP packet in bytes that the whole path takes; never zero, never above `egress.mtu`.
     pub path_mtu: u32,
 }
 
-/// A change to interfaces. Both are idempotent.
+/// A change to interfaces. All are idempotent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkOp {
     /// Make a container's interface exactly so: create the veth, move one end, set MAC, MTU and addresses, attach the
     /// program to the host end.
     Ensure(EndpointSpec),
+    /// Give both ends of a running container's veth this MTU.
+    SetMtu {
+        /// Name of the host end.
+        host_if: String,
+        /// The container's network namespace.
+        netns: String,
+        /// MTU in bytes.
+        mtu: u32,
+    },
     /// Remove the veth, if there is one.
     Remove {
         /// Name of the host end.

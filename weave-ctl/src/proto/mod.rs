@@ -11,6 +11,7 @@ pub mod budget;
 pub mod cbor;
 pub mod command;
 pub mod datapath;
+pub mod egress;
 pub mod election;
 pub mod endpoints;
 pub mod io;

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod leave;
+mod underlay;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,12 +20,13 @@ use super::{
     boot::{Boot, Init, Installed, Launch, LaunchParams},
     command::{Answer, Command, Refusal},
     datapath::Datapath,
+    egress::Egresses,
     election::{self, Election, Role},
     endpoints::Endpoints,
     io::{Event, Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
     ipam::{Allocator, Keeper, board},
     mesh::{
-        Mesh, MeshConfig, MeshEvent,
+        Mesh, MeshConfig, MeshEvent, PathTo,
         entry::{Opener, Verify},
     },
     name::{PeerId, PeerName},
@@ -35,8 +37,6 @@ use super::{
 
 /// Most targets a peer keeps.
 const TARGETS_MAX: usize = 1024;
-/// Smallest MTU in bytes that IPv4 hosts must accept (RFC 791).
-const MTU_MIN: u32 = 576;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -45,11 +45,15 @@ pub struct Node {
     pub(super) mesh: Mesh,
     pub(super) endpoints: Endpoints,
     pub(super) datapath: Datapath,
+    pub(super) egresses: Egresses,
     pub(super) keeper: Keeper,
     pub(super) election: Option<Election>,
     /// Nicknames of peers that own something, also of those that are gone.
     pub(super) nicknames: BTreeMap<PeerName, String>,
+    /// MTU in bytes that a new container gets.
     pub(super) mtu: u32,
+    /// `None` until the shell has told.
+    underlay: Option<Underlay>,
     /// Somebody waits for the ring though no container needs an address yet.
     ring_wanted: bool,
     /// The ring is another one since those who wait for addresses were last tried.
@@ -121,9 +125,11 @@ impl Node {
             mesh: Mesh::new(config, rng, now),
             endpoints: Endpoints::new(allocator, params.range, installed.adopted, &installed.endpoints, now),
             datapath,
+            egresses: Egresses::default(),
             election,
             nicknames,
             mtu: 1500 - vxlan::OVERHEAD,
+            underlay: None,
             ring_wanted: false,
             ring_changed: false,
             leaving: None,
@@ -138,7 +144,10 @@ impl Node {
         };
         node.keeper.remember(installed.host_routes());
         node.refresh_exceptions();
-        node.datapath.set_short_id(node.mesh.me().short_id);
+        let (installed, short_id) = (installed.tunnels(), node.mesh.me().short_id);
+        for (peer, tunnel) in installed {
+            node.egresses.set_path(peer, PathTo::installed(&tunnel, short_id));
+        }
         node.settle(now);
         node
     }
@@ -169,7 +178,8 @@ impl Node {
             Input::Request { id, command } => self.command(id, command, now),
             // What was begun is ended all the same.
             Input::RequestGone { id } => self.endpoints.request_gone(id),
-            Input::Underlay(underlay) => self.underlay(&underlay, now),
+            Input::Underlay(underlay) => self.underlay(underlay, now),
+            Input::Egress { addr, egress } => self.egress(addr, egress, now),
             Input::LinkDone { op, result } => self.endpoints.done(op, result, now),
             Input::EndpointGone { host_if } => {
                 if self.endpoints.vanished(&host_if, now) {
@@ -261,11 +271,6 @@ impl Node {
         self.mesh.set_targets(targets, now);
     }
 
-    fn underlay(&mut self, underlay: &Underlay, now: Instant) {
-        self.mtu = underlay.mtu.saturating_sub(vxlan::OVERHEAD).max(MTU_MIN);
-        self.mesh.set_underlay(underlay, self.mtu, now);
-    }
-
     /// Carries events between the rooms until all are quiet, then brings the maps up to date.
     fn settle(&mut self, now: Instant) {
         while let Some(event) = self.mesh.poll_event() {
@@ -273,6 +278,9 @@ impl Node {
         }
         self.turn_addresses(now);
         while let Some(output) = self.mesh.poll_output() {
+            self.out.push_back(output);
+        }
+        while let Some(output) = self.egresses.poll_output() {
             self.out.push_back(output);
         }
         self.datapath.set_endpoints(self.endpoints.installed());
@@ -293,13 +301,14 @@ impl Node {
     fn forget_peer(&mut self, peer: PeerName) {
         if self.datapath.forget_peer(peer) {
             self.mesh.forget_way(peer);
+            self.egresses.remove(peer);
         }
     }
 
     fn mesh_event(&mut self, event: MeshEvent, now: Instant) {
         match event {
             MeshEvent::LinkUp(link) => self.keeper.link_up(link),
-            MeshEvent::Way(peer, tunnel) => self.datapath.set_tunnel(peer, tunnel),
+            MeshEvent::Way(peer, path) => self.set_path(peer, path, now),
             MeshEvent::Senders(peer, addrs) => self.datapath.set_senders(peer, &addrs),
             MeshEvent::PeerGone(peer) => {
                 self.keeper.peer_gone(peer);
@@ -309,7 +318,8 @@ impl Node {
             MeshEvent::Ring(link, from, message) => self.heard_ring(link, from, message, now),
             MeshEvent::RingSum(link, sum) => self.keeper.heard_sum(link, sum),
             MeshEvent::Board(from, channel, data) => self.heard_board(from, channel, &data),
-            MeshEvent::ShortId(short_id) => self.datapath.set_short_id(short_id),
+            // No packet carries it.
+            MeshEvent::ShortId(_) => {}
         }
     }
 

@@ -22,6 +22,7 @@ impl Node {
         warnings.extend(self.keeper.conflicts().cloned());
         warnings.extend(self.keeper.removed().then(|| REMOVED.to_owned()));
         warnings.extend(self.datapath.warnings().cloned());
+        warnings.extend(self.unreachable());
         Status {
             name: me.name,
             uid: me.uid,
@@ -37,6 +38,7 @@ impl Node {
             peers: self.mesh.peers(now),
             ipam: self.ipam_status(),
             containers: self.endpoints.status(),
+            narrow_paths: self.narrow_paths(),
             conn_limit: self.boot.conn_limit,
             protocol: super::mesh::wire::VERSIONS,
             broadcast: self.mesh.broadcast(),

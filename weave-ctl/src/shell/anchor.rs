@@ -56,6 +56,12 @@ pub fn name(data_port: u16) -> String {
     format!("{NAME_PREFIX}{data_port}")
 }
 
+/// The data port in the name of an anchor; `None` for another name.
+#[must_use]
+pub fn data_port(name: &str) -> Option<u16> {
+    name.strip_prefix(NAME_PREFIX)?.parse().ok()
+}
+
 /// What the name of every anchor starts with.
 pub(crate) const NAME_PREFIX: &str = "weave-";
 

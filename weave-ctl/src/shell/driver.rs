@@ -4,8 +4,8 @@
 //! of the batch, then everything else of the batch. A failed commit ends the controller before anything of that batch
 //! was sent, answered or written to the kernel; the dataplane goes on.
 //!
-//! Slow work (interfaces, routes, connections) runs in other tasks and comes back as inputs; at most [`JOBS_MAX`] jobs on
-//! interfaces at once. Cancelling: SIGTERM and SIGINT end the loop between two turns and leave the dataplane.
+//! The driver awaits nothing but the commit. What asks the kernel or the network (interfaces, routes, connections) runs in
+//! other tasks and comes back as inputs; at most [`JOBS_MAX`] jobs on interfaces at once. Cancelling: SIGTERM and SIGINT end the loop between two turns and leave the dataplane.
 
 mod effects;
 mod error;
@@ -16,7 +16,6 @@ mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -24,7 +23,6 @@ use std::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, mpsc, oneshot},
-    task::JoinHandle,
     time::{Instant as Clock, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{info, warn};
@@ -35,13 +33,14 @@ pub use self::{
 };
 use super::{
     control::{Call, Control},
-    datapath::{Datapath, UnderlayRoute},
+    datapath::Datapath,
+    host::{Host, HostEvent},
     links::Links,
     lock::Lock,
     neighbours::Neighbours,
     probes::Probes,
+    slow_path::SlowPath,
     store::Store,
-    underlay::UnderlayEvent,
 };
 use crate::{
     config::{Dirs, LaunchConfig, flags::Xdp},
@@ -96,18 +95,20 @@ struct Driver {
     clock: Clock,
     inputs: mpsc::Receiver<Input>,
     calls: mpsc::Receiver<Call>,
-    host_events: mpsc::Receiver<UnderlayEvent>,
+    host: Host,
+    slow_path: SlowPath,
+    host_events: mpsc::Receiver<HostEvent>,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
     jobs: Arc<Semaphore>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_request: u64,
     pending: VecDeque<Input>,
-    routes: BTreeMap<Ipv4Addr, UnderlayRoute>,
+    /// Underlay devices that have the program.
     devices: BTreeSet<String>,
-    endpoints: BTreeSet<String>,
+    /// Host ends of containers' interfaces that have the program: name and index.
+    endpoints: BTreeMap<String, u32>,
     neighbours: Neighbours,
     _locks: [Lock; 2],
-    _watch: JoinHandle<()>,
 }
 
 /// Runs a controller until it is told to stop. `ready` is called when the API answers, `stopping` when it was told.
@@ -215,9 +216,11 @@ impl Driver {
         if let Some(control) = self.control.take() {
             control.close().await;
         }
-        let host_ifs: Vec<String> = self.endpoints.iter().cloned().collect();
-        let Self { dirs, anchor, datapath, store, links, probes, .. } = self;
-        drop((datapath, store, links, probes));
+        let host_ifs: Vec<String> = self.endpoints.keys().cloned().collect();
+        let Self { dirs, anchor, datapath, store, links, probes, host, slow_path, .. } = self;
+        drop((datapath, store, links, probes, host));
+        // It must not bring back what is removed now.
+        slow_path.end().await;
         match how {
             Shutdown::Stop => info!("stopped; containers keep talking"),
             Shutdown::Teardown | Shutdown::Wipe | Shutdown::Leave => {

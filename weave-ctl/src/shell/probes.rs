@@ -72,7 +72,8 @@ impl Probes {
             _ => ProbesError::Socket { port, source },
         };
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await.map_err(failed)?;
-        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO).map_err(|e| failed(e.into()))?;
+        // Undivided, whatever size the host's routes (our own for narrow paths, too) say: a probe is to find out.
+        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE).map_err(|e| failed(e.into()))?;
         let socket = Arc::new(socket);
         let reading = tokio::spawn(read(Arc::clone(&socket), inputs)).abort_handle();
         Ok(Self { socket, reading })

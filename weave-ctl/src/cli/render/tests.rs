@@ -6,8 +6,8 @@ use super::{
     super::args::StatusPart, attached, containers, detached, done, failure, launched, removed, status, targets, version,
 };
 use crate::api::types::{
-    BroadcastRoute, Channel, Connection, Container, Counter, Dataplane, Detached, Done, Drop, Ipam, Map, Owner, Path,
-    Peer, PeerLink, PeerRef, Program, Protocol, Status, Targets, UnicastRoute,
+    BroadcastRoute, Channel, Connection, Container, Counter, Dataplane, Detached, Done, Drop, Ipam, Map, NarrowPath,
+    Owner, Path, Peer, PeerLink, PeerRef, Program, Protocol, SizedContainer, Status, Targets, UnicastRoute,
 };
 
 pub(super) fn text(s: &str) -> String {
@@ -141,6 +141,8 @@ pub(super) fn example() -> Status {
             ],
         },
         containers: vec![container("c1", &["10.32.0.1/12"], true), container("long-name", &["10.32.0.2/12"], false)],
+        narrow_paths: Vec::new(),
+        more_narrow_paths: 0,
         dataplane: Dataplane {
             bpf_dir: text("/sys/fs/bpf/weave"),
             programs: vec![
@@ -195,6 +197,27 @@ fn summary() {
           Drops: 3 (2 no-route, 1 too-big)
 ";
     assert_eq!(status(&example(), None, false), expected);
+}
+
+#[test]
+fn summary_names_narrow_paths_and_what_they_mean() {
+    let mut narrow = example();
+    let sized = |id: &str, mtu| SizedContainer { id: text(id), mtu };
+    narrow.narrow_paths = vec![NarrowPath {
+        peer: id(2, "host2"),
+        mtu: 1350,
+        containers: vec![sized("c2", 8950), sized("c1", 1450)],
+        more_containers: 3,
+    }];
+    narrow.more_narrow_paths = 4;
+    let expected = "            MTU: 1450
+    NarrowPaths: 5 take less than containers' MTU: larger packets are refused by ICMP, or sent in pieces (slower)
+                 to 7e:21:4a:70:2f:02(host2) 1350 bytes; larger MTU: c2 (8950), c1 (1450), 3 more
+                 and 4 more
+          Drops: 3 (2 no-route, 1 too-big)
+";
+    let shown = status(&narrow, None, false);
+    assert!(shown.contains(expected), "{shown}");
 }
 
 #[test]

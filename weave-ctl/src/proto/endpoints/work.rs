@@ -35,6 +35,10 @@ impl Repairs {
         }
     }
 
+    fn is_due(&self, id: &str) -> bool {
+        self.0.contains_key(id)
+    }
+
     fn over(&mut self, id: &str) {
         self.0.remove(id);
     }
@@ -68,8 +72,52 @@ impl Endpoints {
         self.out.push_back(Output::Link(op, LinkOp::Remove { host_if }));
     }
 
+    /// Lowers the MTU of running containers' interfaces to `mtu` bytes where it is larger, and keeps it there.
+    pub fn limit_mtu(&mut self, mtu: u32) {
+        if std::mem::replace(&mut self.mtu_max, mtu) == mtu {
+            return;
+        }
+        for id in self.stages.keys().cloned().collect::<Vec<_>>() {
+            self.lower_mtu(&id);
+        }
+    }
+
+    fn lower_mtu(&mut self, id: &str) {
+        let attached = matches!(self.stages.get(id), Some(Stage::Attached(_)));
+        let allocation = self.allocator.containers().get(id).filter(|a| attached && a.mtu > self.mtu_max);
+        let Some(Allocation { netns, host_if, .. }) = allocation.cloned() else { return };
+        let (op, mtu) = (self.op(), self.mtu_max);
+        self.out.push_back(Output::Link(op, LinkOp::SetMtu { host_if, netns, mtu }));
+        self.lowering.insert(op, id.to_owned());
+        if let Some(allocation) = self.allocator.containers().get(id).cloned() {
+            // Until it is done, a relaunch has to make sure.
+            self.set(id, Allocation { mtu, unfinished: true, ..allocation });
+        }
+    }
+
+    fn lowered(&mut self, id: &str, result: Result<LinkFacts, String>, now: Instant) {
+        // An operation that was begun meanwhile gives the interface its MTU as well.
+        let attached = matches!(self.stages.get(id), Some(Stage::Attached(_)));
+        let Some(allocation) = self.allocator.containers().get(id).filter(|_| attached).cloned() else { return };
+        match result {
+            Ok(_) if self.lowering.values().any(|other| other == id) || self.repairs.is_due(id) => {}
+            Ok(_) => self.set(id, Allocation { unfinished: false, ..allocation }),
+            Err(reason) => {
+                let (mtu, wait) = (allocation.mtu, self.repairs.failed(id, now).as_secs());
+                let text = format!(
+                    "the interface of {id} did not get MTU {mtu}: {reason}; its larger packets are sent in pieces, tried \
+                     again in {wait} s"
+                );
+                self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
+            }
+        }
+    }
+
     /// An operation came to its end.
     pub fn done(&mut self, op: OpId, result: Result<LinkFacts, String>, now: Instant) {
+        if let Some(id) = self.lowering.remove(&op) {
+            return self.lowered(&id, result, now);
+        }
         let found = self.stages.iter().find(|(_, s)| matches!(s, Stage::Working(w) if w.op == op));
         let Some((id, Stage::Working(work))) = found.map(|(id, s)| (id.clone(), s.clone())) else { return };
         match (work.kind, result) {
@@ -86,6 +134,7 @@ impl Endpoints {
                 for waiter in work.waiters {
                     self.reply(waiter, answer.clone());
                 }
+                self.lower_mtu(&id);
             }
             (Kind::Ensure { before, .. }, Err(reason)) => {
                 match before {

@@ -105,7 +105,7 @@ pub(super) fn relaunched(n: u8, senders: Vec<(Ipv4Addr, PeerName)>) -> Mesh {
         opener: Arc::new(Verify),
     };
     let mut mesh = Mesh::new(config, Rng::new([n; 32]), NOW);
-    mesh.set_underlay(&Underlay { addrs: vec![ip(n)], mtu: 1500 }, 1450, NOW);
+    mesh.set_underlay(&Underlay { addrs: vec![ip(n)], default_mtu: 1500 }, 1450, NOW);
     mesh
 }
 

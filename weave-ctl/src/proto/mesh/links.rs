@@ -12,8 +12,6 @@ use std::{
     time::Duration,
 };
 
-use weave_common::vxlan;
-
 use super::{
     dialer::{Around, Dialer, End},
     doubts::Doubts,
@@ -24,7 +22,7 @@ use super::{
     pace::Pace,
     paths::Paths,
     topology::Topology,
-    ways::Way,
+    ways::{PathTo, Way},
     wire::{self, Hello, Message, RingMessage},
 };
 use crate::proto::{
@@ -73,7 +71,7 @@ pub enum MeshEvent {
     /// A link to a peer is up.
     LinkUp(LinkId),
     /// Packets for a peer leave this way from now on.
-    Way(PeerName, TunnelTo),
+    Way(PeerName, PathTo),
     /// A peer sends from these underlay addresses.
     Senders(PeerName, BTreeSet<Ipv4Addr>),
     /// A peer is forgotten.
@@ -106,7 +104,7 @@ pub struct Mesh {
     pub(super) paths: Paths,
     pub(super) ways: BTreeMap<PeerName, Way>,
     /// The last straight ways that worked, of peers that are sent to another way now.
-    pub(super) worked: BTreeMap<PeerName, TunnelTo>,
+    pub(super) worked: BTreeMap<PeerName, PathTo>,
     /// Since when packets for peers that are heard of go over established links, while they do.
     pub(super) relayed: BTreeMap<PeerName, Instant>,
     /// Peers whose ways may depend on other peers.
@@ -168,7 +166,10 @@ impl Mesh {
         // A straight way that an earlier run left is the best that is known of it.
         let ways = tunnels
             .into_iter()
-            .map(|(peer, tunnel)| (peer, Way { tunnel, worked: tunnel.via == peer, adjacent: false }))
+            .map(|(peer, tunnel)| {
+                let tunnel = PathTo::installed(&tunnel, me.short_id);
+                (peer, Way { tunnel, worked: tunnel.via == peer, adjacent: false })
+            })
             .collect();
         let mut heard_from: BTreeMap<PeerName, Vec<Ipv4Addr>> = BTreeMap::new();
         senders.into_iter().for_each(|(addr, peer)| heard_from.entry(peer).or_default().push(addr));
@@ -261,20 +262,30 @@ impl Mesh {
         self.settle(now);
     }
 
-    /// The host's addresses or the containers' MTU changed.
-    pub fn set_underlay(&mut self, underlay: &Underlay, container_mtu: u32, now: Instant) {
+    /// The host's addresses or MTUs changed. `inner_mtu` is the largest inner IP packet in bytes that this host receives:
+    /// peers read it as their bound.
+    pub fn set_underlay(&mut self, underlay: &Underlay, inner_mtu: u32, now: Instant) {
         let addrs: Vec<_> = underlay.addrs.iter().copied().take(ADDRS_MAX).collect();
-        if self.me.addrs != addrs || self.me.mtu != container_mtu {
+        self.paths.set_mtu(underlay.default_mtu, now);
+        if self.me.mtu != inner_mtu {
+            self.me.mtu = inner_mtu;
+            self.touch(now);
+        }
+        if self.me.addrs != addrs {
             self.dialer.set_own(addrs.clone());
-            self.paths.set_mtu(container_mtu + vxlan::OVERHEAD, now);
             self.me.addrs = addrs;
-            self.me.mtu = container_mtu;
             self.touch(now);
             // Where others may be found depends on what this host has itself.
             for peer in self.others().map(|record| record.name).collect::<Vec<_>>() {
                 self.learn(peer, now);
             }
         }
+        self.settle(now);
+    }
+
+    /// The route to where `peer` is sent to directly takes outer IP packets of at most `mtu` bytes.
+    pub fn set_egress_mtu(&mut self, peer: PeerName, mtu: u32, now: Instant) {
+        self.paths.set_egress_mtu(peer, mtu, now);
         self.settle(now);
     }
 

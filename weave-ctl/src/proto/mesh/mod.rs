@@ -41,3 +41,4 @@ mod ways;
 pub mod wire;
 
 pub use links::{Mesh, MeshConfig, MeshEvent};
+pub use ways::PathTo;

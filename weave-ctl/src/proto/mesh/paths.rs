@@ -176,7 +176,7 @@ impl Paths {
         }
         let own = self.mtu;
         let peer = self.peer(name, now);
-        peer.told_mtu = facts.mtu;
+        peer.set_told_mtu(facts.mtu);
         peer.set_mtu_bound(own, now);
         peer.set_cookie(facts.cookie, now);
         if peer.addresses.tell(&facts) {
@@ -221,7 +221,8 @@ impl Paths {
         }
     }
 
-    /// The largest outer IP packet in bytes that this host takes; zero when unknown. Paths are measured again.
+    /// The largest outer IP packet in bytes that this host sends where no route to the peer says more; zero when unknown.
+    /// Those paths are measured again.
     pub fn set_mtu(&mut self, mtu: u32, now: Instant) {
         if mtu == self.mtu {
             return;
@@ -231,6 +232,16 @@ impl Paths {
             if let Some(peer) = self.peers.get_mut(&name) {
                 peer.set_mtu_bound(mtu, now);
             }
+            self.settle(name, now);
+        }
+    }
+
+    /// The largest outer IP packet in bytes that the route to a peer takes. The path is measured again if that changed.
+    pub fn set_egress_mtu(&mut self, name: PeerName, mtu: u32, now: Instant) {
+        let own = self.mtu;
+        if let Some(peer) = self.peers.get_mut(&name) {
+            peer.set_egress_mtu(mtu);
+            peer.set_mtu_bound(own, now);
             self.settle(name, now);
         }
     }

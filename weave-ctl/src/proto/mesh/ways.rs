@@ -35,11 +35,35 @@ use crate::proto::{
     time::Instant,
 };
 
+/// Where packets for a peer are sent to: the part of a tunnel that does not depend on this host's routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathTo {
+    /// Underlay address and data port.
+    pub remote: SocketAddrV4,
+    /// This host's short id.
+    pub short_id: u16,
+    /// The receiver at `remote`: the peer itself, or a relay.
+    pub via: PeerName,
+    /// Packets leave from the port that probes leave from, because a NAT lets in only answers to those.
+    pub translated: bool,
+    /// Largest outer IP packet in bytes that was measured to pass; zero while none was.
+    pub path_mtu: u32,
+}
+
+impl PathTo {
+    /// The path that an earlier run wrote into the kernel.
+    #[must_use]
+    pub fn installed(tunnel: &TunnelTo, short_id: u16) -> Self {
+        let TunnelTo { remote, via, fixed, path_mtu, .. } = *tunnel;
+        Self { remote, short_id, via, translated: fixed, path_mtu }
+    }
+}
+
 /// How packets for a peer leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Way {
     /// As the kernel is told.
-    pub(super) tunnel: TunnelTo,
+    pub(super) tunnel: PathTo,
     /// It is the last straight way that worked.
     pub(super) worked: bool,
     /// It leads through a relay that told of a link to the peer over which data passes, and never that it does not.
@@ -250,7 +274,7 @@ impl Mesh {
             self.worked.remove(&peer);
         }
         let way = self.way(peer, before);
-        let follows = |way: &TunnelTo| self.topology.hop(peer).is_some_and(|hop| hop.via == way.via);
+        let follows = |way: &PathTo| self.topology.hop(peer).is_some_and(|hop| hop.via == way.via);
         if way.is_some_and(|way| way.via != peer && follows(&way)) {
             self.relayed.entry(peer).or_insert(now);
         } else {
@@ -269,7 +293,7 @@ impl Mesh {
             self.unsteady.insert(peer);
         }
         let Some(way) = way else { return };
-        let worked = works || last.is_some_and(|last| TunnelTo { short_id: way.short_id, ..last } == way);
+        let worked = works || last.is_some_and(|last| PathTo { short_id: way.short_id, ..last } == way);
         match last.filter(|_| !worked) {
             Some(last) => self.worked.insert(peer, last),
             None => self.worked.remove(&peer),
@@ -314,7 +338,7 @@ impl Mesh {
         self.ended.get(&peer).is_some_and(|(_, version)| told.is_none_or(|told| told == *version))
     }
 
-    fn way(&self, peer: PeerName, before: Option<TunnelTo>) -> Option<TunnelTo> {
+    fn way(&self, peer: PeerName, before: Option<PathTo>) -> Option<PathTo> {
         if peer == self.me.name {
             return None;
         }
@@ -332,8 +356,8 @@ impl Mesh {
         let relays = before.is_none() || relay.is_some() || self.is_down(peer);
         let serves = relay.is_some_and(|relay| self.is_adjacent(relay, peer) && self.paths.direct(relay).is_some());
         let hop = self.topology.hop(peer);
-        let through = |hop: Hop, first: Option<TunnelTo>| {
-            first.map(|first| TunnelTo { path_mtu: smaller(hop.path_mtu, first.path_mtu), ..first })
+        let through = |hop: Hop, first: Option<PathTo>| {
+            first.map(|first| PathTo { path_mtu: smaller(hop.path_mtu, first.path_mtu), ..first })
         };
         let known = hop.filter(|hop| relays && !self.is_doubted(hop.via, peer));
         let known = known.and_then(|hop| through(hop, self.straight(hop.via, false)));
@@ -352,13 +376,13 @@ impl Mesh {
                 return likely;
             }
         }
-        before.or_else(|| self.first(peer)).map(|way| TunnelTo { short_id, ..way })
+        before.or_else(|| self.first(peer)).map(|way| PathTo { short_id, ..way })
     }
 
     /// The straight way to where a link shows that `peer` is, or to the first address that it tells.
-    fn first(&self, peer: PeerName) -> Option<TunnelTo> {
+    fn first(&self, peer: PeerName) -> Option<PathTo> {
         let remote = self.shown_by_link(peer).or_else(|| self.told_by(self.record(peer)?).next())?;
-        Some(TunnelTo { remote, short_id: self.me.short_id, via: peer, translated: false, path_mtu: 0 })
+        Some(PathTo { remote, short_id: self.me.short_id, via: peer, translated: false, path_mtu: 0 })
     }
 
     /// True when `relay` had a link to `peer` over which data passed, and has not told that data does not: it may have lost
@@ -370,9 +394,9 @@ impl Mesh {
     }
 
     /// The straight way to `peer`, while it works; or the last that did, where there is nothing better to go by.
-    fn straight(&self, peer: PeerName, last: bool) -> Option<TunnelTo> {
+    fn straight(&self, peer: PeerName, last: bool) -> Option<PathTo> {
         let now = self.paths.direct(peer);
-        let works = now.map(|Direct { remote, translated, path_mtu, .. }| TunnelTo {
+        let works = now.map(|Direct { remote, translated, path_mtu, .. }| PathTo {
             remote,
             short_id: self.me.short_id,
             via: peer,
@@ -381,12 +405,12 @@ impl Mesh {
         });
         works.or_else(|| {
             let last = self.last_that_worked(peer).filter(|_| last)?;
-            Some(TunnelTo { short_id: self.me.short_id, ..last })
+            Some(PathTo { short_id: self.me.short_id, ..last })
         })
     }
 
     /// The last straight way to `peer` that worked.
-    fn last_that_worked(&self, peer: PeerName) -> Option<TunnelTo> {
+    fn last_that_worked(&self, peer: PeerName) -> Option<PathTo> {
         let in_use = self.ways.get(&peer).filter(|way| way.worked).map(|way| way.tunnel);
         in_use.or_else(|| self.worked.get(&peer).copied())
     }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::{Driver, Finished, RunError, Step};
 use crate::{
     proto::io::{Event, Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
-    shell::{endpoints, underlay},
+    shell::endpoints,
 };
 
 impl Driver {
@@ -27,12 +27,12 @@ impl Driver {
         }
         let mut told = None;
         for output in rest {
-            told = self.effect(output).await.or(told);
+            told = self.effect(output).or(told);
         }
         Ok(told)
     }
 
-    async fn effect(&mut self, output: Output) -> Option<Shutdown> {
+    fn effect(&mut self, output: Output) -> Option<Shutdown> {
         match output {
             // Taken out before.
             Output::Persist(_) => {}
@@ -40,7 +40,9 @@ impl Driver {
             Output::Send { link, bytes } => self.links.send(link, bytes),
             Output::Close { link, reason } => self.links.close(link, &reason),
             Output::Probe { to, bytes } => self.probes.send(to, &bytes),
-            Output::Map(op) => self.map(op).await,
+            Output::Watch(addr) => self.host.watch(addr),
+            Output::Unwatch(addr) => self.host.unwatch(addr),
+            Output::Map(op) => self.map(op),
             Output::Link(op, what) => self.job(op, what),
             Output::Reply { id, answer } => {
                 if let Some(reply) = self.replies.remove(&id) {
@@ -55,16 +57,13 @@ impl Driver {
         None
     }
 
-    async fn map(&mut self, op: MapOp) {
-        if let MapOp::PutTunnel { tunnel, .. } = &op {
-            let to = *tunnel.remote.ip();
-            match underlay::route_to(to).await {
-                Ok(route) => drop(self.routes.insert(to, route)),
-                Err(error) => warn!("{error}"),
-            }
+    fn map(&mut self, op: MapOp) {
+        match &op {
+            MapOp::PutTunnel { peer, tunnel } => self.slow_path.put(*peer, tunnel),
+            MapOp::DelTunnel { peer } => self.slow_path.remove(*peer),
+            _ => {}
         }
-        let routes = &self.routes;
-        if let Err(error) = self.datapath.apply(&op, &|addr| routes.get(&addr).copied()) {
+        if let Err(error) = self.datapath.apply(&op) {
             self.pending.push_back(Input::MapFailed { op, reason: error.to_string() });
         }
     }
@@ -76,6 +75,10 @@ impl Driver {
                 LinkOp::Ensure(spec) => {
                     let result = endpoints::ensure(&spec).await.map_err(|e| e.to_string());
                     Finished { op, step: Step::Made { host_if: spec.host_if }, result }
+                }
+                LinkOp::SetMtu { host_if, netns, mtu } => {
+                    let result = endpoints::set_mtu(host_if, netns, mtu).await.map_err(|e| e.to_string());
+                    Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
                 }
                 LinkOp::Remove { host_if } => {
                     let result = endpoints::remove(&host_if).await.map_err(|e| e.to_string());
@@ -95,6 +98,11 @@ impl Driver {
         });
     }
 
+    pub(super) fn has_endpoint(&mut self, host_if: &str, ifindex: u32) {
+        self.endpoints.insert(host_if.to_owned(), ifindex);
+        self.host.keep_watch_of(host_if.to_owned(), ifindex);
+    }
+
     /// The program of an interface that is made is attached before its host end is up, and the core hears of it when it is
     /// up: so nothing that the container sends reaches this host's stack.
     pub(super) async fn job_done(&mut self, done: Finished) -> Result<Option<Shutdown>, RunError> {
@@ -102,8 +110,8 @@ impl Driver {
         if let (Step::Made { host_if }, Ok(facts)) = (step, &result) {
             match self.datapath.attach_container(&host_if) {
                 Ok(()) => {
-                    self.endpoints.insert(host_if.clone());
                     let facts = *facts;
+                    self.has_endpoint(&host_if, facts.ifindex);
                     self.in_a_task(async move {
                         let raised = endpoints::raise(&host_if).await;
                         Finished { op, step: Step::Last, result: raised.map(|()| facts).map_err(|e| e.to_string()) }
@@ -112,9 +120,11 @@ impl Driver {
                 }
                 Err(error) => {
                     result = Err(error.to_string());
-                    if let Err(left) = endpoints::remove(&host_if).await {
-                        warn!("{left}");
-                    }
+                    tokio::spawn(async move {
+                        if let Err(left) = endpoints::remove(&host_if).await {
+                            warn!("{left}");
+                        }
+                    });
                 }
             }
         }

@@ -7,9 +7,9 @@ use ipnet::Ipv4Net;
 use crate::{
     proto::boot::BootError,
     shell::{
-        anchor::AnchorError, control::ControlError, datapath::DatapathError, endpoints::EndpointError,
-        links::LinksError, lock::LockError, overlap::HostRoute, probes::ProbesError, store::StoreError,
-        underlay::UnderlayError,
+        anchor::AnchorError, control::ControlError, datapath::DatapathError, endpoints::EndpointError, host::HostError,
+        links::LinksError, lock::LockError, overlap::HostRoute, probes::ProbesError, slow_path::TableError,
+        store::StoreError,
     },
 };
 
@@ -56,7 +56,10 @@ pub enum RunError {
     Xdp(DatapathError),
     /// The host's devices and routes.
     #[error(transparent)]
-    Underlay(#[from] UnderlayError),
+    Host(#[from] HostError),
+    /// Rule and routing table for narrow paths.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// Containers' interfaces.
     #[error(transparent)]
     Endpoints(#[from] EndpointError),

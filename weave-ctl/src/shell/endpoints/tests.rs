@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
-use super::{EndpointError, Step, ensure, list, raise, remove, step};
+use super::{EndpointError, Step, ensure, list, raise, remove, set_mtu, step};
 use crate::{
     proto::io::EndpointSpec,
     shell::netns::tests::{TestNetns, run},
@@ -130,6 +130,31 @@ fn what_is_right_stays_and_the_rest_is_changed() {
     spec.addrs.clear();
     f.ensure(&spec).unwrap();
     assert!(f.addrs().is_empty());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn mtu_of_a_running_interface_changes_in_place() {
+    let f = Fixture::new("ep-mtu");
+    let spec = f.spec(&["10.32.0.1/12"]);
+    let index = f.ensure(&spec).unwrap();
+    let lower = |netns: String, mtu| f.host.block_on(set_mtu(spec.host_if.clone(), netns, mtu));
+    lower(f.container.path(), 1230).unwrap();
+    lower(f.container.path(), 1230).unwrap();
+    assert!(f.container.ip(&["link", "show", "ethwe"]).contains("mtu 1230 "));
+    assert!(f.host.ip(&["link", "show", "wv1"]).contains("mtu 1230 "));
+    assert_eq!(
+        (f.addrs(), f.ensure(&EndpointSpec { mtu: 1230, ..spec.clone() }).unwrap()),
+        (vec!["10.32.0.1/12".to_owned()], index)
+    );
+
+    // What is not its veth is left alone.
+    let other = TestNetns::new("ep-mtu-c2");
+    assert!(lower(other.path(), 1000).is_err(), "no interface there");
+    other.ip(&["link", "add", "ethwe", "type", "bridge"]);
+    assert!(matches!(lower(other.path(), 1000), Err(EndpointError::Taken { .. })));
+    assert!(f.host.ip(&["link", "show", "wv1"]).contains("mtu 1230 "));
+    assert!(matches!(lower("/run/netns/none".to_owned(), 1000), Err(EndpointError::Netns(_))));
 }
 
 #[test]

@@ -43,7 +43,7 @@ async fn a_probe_arrives_with_its_source() {
 #[tokio::test]
 async fn probes_are_never_cut_into_fragments() {
     let (probes, ..) = start(1).await;
-    assert_eq!(ip_mtu_discover(&*probes.socket).unwrap(), Ipv4PathMtuDiscovery::DO);
+    assert_eq!(ip_mtu_discover(&*probes.socket).unwrap(), Ipv4PathMtuDiscovery::PROBE);
     // Longer than a datagram can be: lost, and nothing else happens.
     probes.send(to(1), &vec![0; 100_000]);
 }

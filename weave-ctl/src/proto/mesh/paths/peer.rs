@@ -83,7 +83,9 @@ pub(super) struct Peer {
     /// What requests must carry; unknown before its record.
     cookie: Option<u64>,
     /// The MTU that it tells.
-    pub(super) told_mtu: u32,
+    told_mtu: u16,
+    /// The MTU of the route to it; zero while that is unknown. Both at most 65,535.
+    egress_mtu: u16,
     pub(super) addresses: Addresses,
     pub(super) questions: Questions,
     path: Path,
@@ -131,6 +133,7 @@ impl Peer {
             nonce,
             cookie: None,
             told_mtu: 0,
+            egress_mtu: 0,
             addresses: Addresses::default(),
             questions: Questions::default(),
             path: Path::Trying { rounds: 0, down: false },
@@ -187,9 +190,20 @@ impl Peer {
         }
     }
 
-    /// The largest packet that both hosts take.
-    pub(super) fn set_mtu_bound(&mut self, own: u32, now: Instant) {
-        self.mtu.set_bound(mtu::bound(own, self.told_mtu), now);
+    /// The peer tells this MTU.
+    pub(super) fn set_told_mtu(&mut self, mtu: u32) {
+        self.told_mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    }
+
+    /// The route to it takes packets of this size.
+    pub(super) fn set_egress_mtu(&mut self, mtu: u32) {
+        self.egress_mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    }
+
+    /// The largest packet that both hosts take: `default` counts while no route to the peer is known.
+    pub(super) fn set_mtu_bound(&mut self, default: u32, now: Instant) {
+        let own = if self.egress_mtu == 0 { default } else { self.egress_mtu.into() };
+        self.mtu.set_bound(mtu::bound(own, self.told_mtu.into()), now);
     }
 
     /// A link to it came or went.

@@ -5,18 +5,18 @@ use std::time::Duration;
 use super::{
     super::{
         fixture::{NOW, ip, link, mesh, name, raw, record},
-        ways::Way,
+        ways::{PathTo, Way},
     },
     *,
 };
-use crate::proto::io::{DialId, Direction, LinkId, Output, Target, TunnelTo};
+use crate::proto::io::{DialId, Direction, LinkId, Output, Target};
 
 #[test]
 fn a_link_without_a_direct_path_shows_what_the_way_in_use_takes() {
     let (mut one, mut two) = (mesh(1), mesh(2));
     link(&mut one, &mut two, (DialId(1), LinkId(1)), ip(1));
     let remote = std::net::SocketAddrV4::new(ip(3), 6784);
-    let tunnel = TunnelTo { remote, short_id: 1, via: name(3), translated: false, path_mtu: 1400 };
+    let tunnel = PathTo { remote, short_id: 1, via: name(3), translated: false, path_mtu: 1400 };
     one.ways.insert(name(2), Way { tunnel, worked: false, adjacent: false });
     let shown = one.connections(NOW);
     assert_eq!((shown.len(), shown[0].state, shown[0].mtu), (1, ConnectionState::Pending, Some(1350)));

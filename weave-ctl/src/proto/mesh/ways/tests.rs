@@ -26,8 +26,8 @@ fn senders(mesh: &mut Mesh, n: u8) -> BTreeSet<Ipv4Addr> {
 }
 
 /// The way of peer 1 to the address of peer `n`.
-fn straight(n: u8) -> TunnelTo {
-    TunnelTo { remote: SocketAddrV4::new(ip(n), 6784), short_id: 1, via: name(n), translated: false, path_mtu: 0 }
+fn straight(n: u8) -> PathTo {
+    PathTo { remote: SocketAddrV4::new(ip(n), 6784), short_id: 1, via: name(n), translated: false, path_mtu: 0 }
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn where_a_forgotten_peer_was_found_is_remembered_until_the_way_to_it_is_forgott
             open.forget_way(name(2));
         }
         behind.link_closed(LinkId(1), "reset", NOW);
-        behind.set_underlay(&Underlay { addrs: vec![ip(2)], mtu: 1400 }, 1350, NOW);
+        behind.set_underlay(&Underlay { addrs: vec![ip(2)], default_mtu: 1400 }, 1350, NOW);
         link(&mut behind, &mut open, (DialId(1), LinkId(2)), ip(2));
         assert_eq!(senders(&mut open, 2).contains(&public), !way_too);
     }
@@ -88,11 +88,11 @@ fn narrow_paths_are_told_of_peers_without_a_link() {
 #[test]
 fn an_address_that_this_host_gets_too_is_no_place_of_another() {
     let (mut one, mut two, bridge) = (mesh(1), mesh(2), Ipv4Addr::new(172, 17, 0, 1));
-    two.set_underlay(&Underlay { addrs: vec![ip(2), bridge], mtu: 1500 }, 1450, NOW);
+    two.set_underlay(&Underlay { addrs: vec![ip(2), bridge], default_mtu: 1500 }, 1450, NOW);
     two.handle_timeout(NOW + PUBLISH_AFTER + settle_time(2));
     link(&mut two, &mut one, (DialId(0), LinkId(1)), ip(2));
     assert_eq!(one.paths.addresses(name(2)), BTreeSet::from([ip(2), bridge]));
-    one.set_underlay(&Underlay { addrs: vec![ip(1), bridge], mtu: 1500 }, 1450, NOW);
+    one.set_underlay(&Underlay { addrs: vec![ip(1), bridge], default_mtu: 1500 }, 1450, NOW);
     assert_eq!(one.paths.addresses(name(2)), BTreeSet::from([ip(2)]));
 }
 

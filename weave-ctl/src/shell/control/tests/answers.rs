@@ -7,7 +7,8 @@ use weave_common::addr::Mac;
 use crate::{
     proto::{
         command::{
-            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, PathStatus, PeerStatus, Status,
+            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, NarrowPaths,
+            PathStatus, PeerStatus, Status,
         },
         name::{PeerName, PeerUid},
     },
@@ -77,6 +78,16 @@ pub(super) fn core_status() -> Status {
             owners: Vec::new(),
         },
         containers: vec![container_status("c1")],
+        narrow_paths: NarrowPaths {
+            shown: vec![NarrowPath {
+                peer: name(2),
+                nickname: "two".into(),
+                mtu: 1350,
+                containers: vec![("c1".into(), 1450)],
+                more: 2,
+            }],
+            more: 3,
+        },
         conn_limit: 200,
         protocol: (3, 4),
         broadcast: vec![(name(1), vec![name(2), name(9)]), (name(3), Vec::new())],
