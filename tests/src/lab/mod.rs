@@ -28,6 +28,7 @@ pub mod plan;
 pub mod router;
 pub mod speed;
 pub mod superpacket;
+pub mod tables;
 pub mod timeline;
 pub mod traffic;
 pub mod view;

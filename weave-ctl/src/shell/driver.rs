@@ -38,6 +38,7 @@ use super::{
     datapath::{Datapath, UnderlayRoute},
     links::Links,
     lock::Lock,
+    neighbours::Neighbours,
     probes::Probes,
     store::Store,
     underlay::UnderlayEvent,
@@ -64,9 +65,19 @@ const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 /// A job on an interface that came to its end.
 struct Finished {
     op: OpId,
-    /// Name of the host end; `None` after a removal.
-    made: Option<String>,
+    step: Step,
     result: Result<LinkFacts, String>,
+}
+
+/// What a job on an interface did.
+enum Step {
+    /// Made it, with its host end down: it gets its program before a packet can leave the container.
+    Made {
+        /// Name of the host end.
+        host_if: String,
+    },
+    /// Brought its host end up, or removed it: nothing is left to do.
+    Last,
 }
 
 /// See the head of this file.
@@ -94,6 +105,7 @@ struct Driver {
     routes: BTreeMap<Ipv4Addr, UnderlayRoute>,
     devices: BTreeSet<String>,
     endpoints: BTreeSet<String>,
+    neighbours: Neighbours,
     _locks: [Lock; 2],
     _watch: JoinHandle<()>,
 }

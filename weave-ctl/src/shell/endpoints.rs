@@ -87,7 +87,8 @@ pub enum EndpointError {
     },
 }
 
-/// Makes the container's interface exactly as `spec` says.
+/// Makes the container's interface exactly as `spec` says, but leaves the host end of a new one down: nothing passes until
+/// [`raise`], before which it gets its program.
 ///
 /// # Errors
 ///
@@ -117,6 +118,21 @@ pub async fn ensure(spec: &EndpointSpec) -> Result<LinkFacts, EndpointError> {
         tracing::warn!("{} stays behind: {error}", spec.host_if);
     }
     result
+}
+
+/// Brings the host end `host_if` up.
+///
+/// # Errors
+///
+/// It is gone, or the kernel refused.
+pub async fn raise(host_if: &str) -> Result<(), EndpointError> {
+    let failed = |source| EndpointError::Host { what: "bring a container's interface up", source };
+    let netlink = Netlink::here().map_err(failed)?;
+    match netlink.device(host_if).await.map_err(failed)? {
+        None => Err(failed(NetlinkError::NoAnswer(format!("{host_if} vanished")))),
+        Some(device) if device.up => Ok(()),
+        Some(device) => netlink.up(device.index).await.map_err(failed),
+    }
 }
 
 /// Removes the veth whose host end is `host_if`; none is fine.
@@ -231,9 +247,6 @@ impl Job<'_> {
         self.settle_addrs(index).await?;
         if !ends.container.up {
             self.container.up(index).await.map_err(failed())?;
-        }
-        if !ends.host.up {
-            self.host.up(ends.host.index).await.map_err(failed())?;
         }
         Ok(LinkFacts { ifindex: ends.host.index })
     }

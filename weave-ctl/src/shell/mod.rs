@@ -12,6 +12,7 @@ pub mod endpoints;
 pub mod identity;
 pub mod links;
 pub mod lock;
+pub mod neighbours;
 mod netlink;
 pub mod netns;
 pub mod overlap;

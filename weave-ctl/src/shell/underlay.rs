@@ -7,7 +7,7 @@
 //! Does not: keep what it saw, or watch neighbours.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -80,6 +80,9 @@ pub struct Scan {
     pub underlay: Underlay,
     /// In order of index.
     pub devices: Vec<Device>,
+    /// Global IPv4 addresses of devices that are up, with the device's index: those of the underlay, and those of the
+    /// loopback device, where hosts keep an address that several devices lead to.
+    pub locals: BTreeMap<Ipv4Addr, u32>,
 }
 
 /// A device of the underlay: up, with a global IPv4 address, and not one of our own.
@@ -138,11 +141,12 @@ pub async fn scan() -> Result<Scan, UnderlayError> {
     let mut scan = Scan::default();
     for link in links {
         let anchor = link.kind == Some(InfoKind::Vxlan) && link.name.starts_with(anchor::NAME_PREFIX);
-        if !link.up || link.loopback || anchor || is_host_end(&link) {
+        if !link.up || anchor || is_host_end(&link) {
             continue;
         }
         let own: Vec<_> = addrs.iter().filter(|(index, _)| *index == link.index).map(|(_, addr)| *addr).collect();
-        if own.is_empty() {
+        scan.locals.extend(own.iter().map(|addr| (*addr, link.index)));
+        if own.is_empty() || link.loopback {
             continue;
         }
         for addr in own {

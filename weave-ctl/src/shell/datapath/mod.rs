@@ -19,7 +19,11 @@ mod pins;
 mod tunnels;
 mod xdp;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::Path,
+};
 
 use aya::{Ebpf, programs::links::PinnedLink};
 use weave_common::{
@@ -247,6 +251,28 @@ impl Datapath {
             written += usize::from(self.write_tunnel(peer, to, routes)?);
         }
         Ok(written)
+    }
+
+    /// Tells the programs this host's underlay addresses, each with the index of its device. Packets to any other address
+    /// are left to the kernel's stack.
+    ///
+    /// # Errors
+    /// When the table is full, or the kernel refuses; addresses that are in the table and in `addrs` stay.
+    pub fn set_locals(&mut self, addrs: &BTreeMap<Ipv4Addr, u32>) -> Result<(), DatapathError> {
+        self.maps.set_locals(addrs)
+    }
+
+    /// Tells the programs the index of the VXLAN socket device; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_socket_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        if self.config.socket_ifindex == ifindex {
+            return Ok(());
+        }
+        self.maps.set_config(Config { socket_ifindex: ifindex, ..self.config })?;
+        self.config.socket_ifindex = ifindex;
+        Ok(())
     }
 
     /// Attaches the program for what a container sends to the host end of its veth. Idempotent.

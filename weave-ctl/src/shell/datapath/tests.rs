@@ -9,7 +9,8 @@ use weave_common::{addr::Mac, map, vxlan};
 use super::*;
 use crate::proto::io::RouteTo;
 
-const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 40_001 };
+const CONFIG: Config =
+    Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 40_001, socket_ifindex: 0 };
 const ADDR: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 1);
 const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const OTHER_REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -209,6 +210,44 @@ fn use_of_tunnels_is_told_once_and_survives_changes() {
     datapath.apply(&MapOp::DelTunnel { peer: peer(1) }, &|_| None).expect("applied");
     datapath.apply(&tunnel(1, REMOTE), &|_| Some(ROUTE)).expect("applied");
     assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (0, vec![]));
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn local_addresses_follow_the_host_and_are_adopted() {
+    let dir = Dir::new("locals");
+    let entries = |datapath: &Datapath| datapath.maps.locals().expect("read");
+    let (one, two, three) = ((ADDR, 3), (REMOTE, 3), (OTHER_REMOTE, 4));
+    {
+        let (mut datapath, _) = dir.open();
+        assert!(entries(&datapath).is_empty());
+        datapath.set_locals(&BTreeMap::from([one, two])).expect("written");
+        assert_eq!(entries(&datapath), BTreeMap::from([one, two]));
+    }
+    let (mut datapath, _) = dir.open();
+    assert_eq!(entries(&datapath), BTreeMap::from([one, two]), "a relaunch finds them");
+    let moved = (REMOTE, 4);
+    datapath.set_locals(&BTreeMap::from([moved, three])).expect("written");
+    assert_eq!(entries(&datapath), BTreeMap::from([moved, three]));
+    let many = (0..=map::LOCALS_MAX).map(|n| (Ipv4Addr::from(0xcb00_0000 + n), 5)).chain([moved]).collect();
+    let error = datapath.set_locals(&many).expect_err("no room");
+    assert!(matches!(error, DatapathError::Full { map: map::LOCALS, .. }), "{error}");
+    assert!(entries(&datapath).contains_key(&REMOTE), "one that was there stays");
+    datapath.set_locals(&BTreeMap::from([three])).expect("room again");
+    assert_eq!(entries(&datapath), BTreeMap::from([three]));
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn the_socket_device_is_told_and_kept_at_a_relaunch() {
+    let dir = Dir::new("socket");
+    let told = |datapath: &Datapath| datapath.maps.config().expect("read").socket_ifindex;
+    let (mut datapath, _) = dir.open();
+    datapath.set_socket_device(7).expect("written");
+    assert_eq!(told(&datapath), 7);
+    drop(datapath);
+    let (datapath, _) = Datapath::open(&dir.0, Config { socket_ifindex: 7, ..CONFIG }).expect("opens");
+    assert_eq!(datapath.maps.config().expect("read"), Config { socket_ifindex: 7, ..CONFIG });
 }
 
 #[test]

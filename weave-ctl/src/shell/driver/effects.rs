@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::{Driver, Finished, RunError};
+use super::{Driver, Finished, RunError, Step};
 use crate::{
     proto::io::{Event, Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
     shell::{endpoints, underlay},
@@ -69,36 +69,50 @@ impl Driver {
         }
     }
 
-    /// Does a job on interfaces in a task of its own; [`Self::job_done`] hears of it.
+    /// Does a job on interfaces in a task of its own; [`Self::job_done`] gets what came of it.
     fn job(&self, op: OpId, what: LinkOp) {
+        self.in_a_task(async move {
+            match what {
+                LinkOp::Ensure(spec) => {
+                    let result = endpoints::ensure(&spec).await.map_err(|e| e.to_string());
+                    Finished { op, step: Step::Made { host_if: spec.host_if }, result }
+                }
+                LinkOp::Remove { host_if } => {
+                    let result = endpoints::remove(&host_if).await.map_err(|e| e.to_string());
+                    Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
+                }
+            }
+        });
+    }
+
+    fn in_a_task(&self, job: impl Future<Output = Finished> + Send + 'static) {
         let (jobs, finished) = (Arc::clone(&self.jobs), self.finished.0.clone());
         tokio::spawn(async move {
             // The semaphore is never closed.
             let _place = jobs.acquire().await;
-            let done = match what {
-                LinkOp::Ensure(spec) => {
-                    let result = endpoints::ensure(&spec).await.map_err(|e| e.to_string());
-                    Finished { op, made: Some(spec.host_if), result }
-                }
-                LinkOp::Remove { host_if } => {
-                    let result = endpoints::remove(&host_if).await.map_err(|e| e.to_string());
-                    Finished { op, made: None, result: result.map(|()| Default::default()) }
-                }
-            };
             // Fails only when the driver has ended.
-            drop(finished.send(done).await);
+            drop(finished.send(job.await).await);
         });
     }
 
-    /// An interface is made: attach the program before the core hears of it.
+    /// The program of an interface that is made is attached before its host end is up, and the core hears of it when it is
+    /// up: so nothing that the container sends reaches this host's stack.
     pub(super) async fn job_done(&mut self, done: Finished) -> Result<Option<Shutdown>, RunError> {
-        let Finished { op, made, mut result } = done;
-        if let (Some(host_if), Ok(_)) = (&made, &result) {
-            match self.datapath.attach_container(host_if) {
-                Ok(()) => drop(self.endpoints.insert(host_if.clone())),
+        let Finished { op, step, mut result } = done;
+        if let (Step::Made { host_if }, Ok(facts)) = (step, &result) {
+            match self.datapath.attach_container(&host_if) {
+                Ok(()) => {
+                    self.endpoints.insert(host_if.clone());
+                    let facts = *facts;
+                    self.in_a_task(async move {
+                        let raised = endpoints::raise(&host_if).await;
+                        Finished { op, step: Step::Last, result: raised.map(|()| facts).map_err(|e| e.to_string()) }
+                    });
+                    return Ok(None);
+                }
                 Err(error) => {
                     result = Err(error.to_string());
-                    if let Err(left) = endpoints::remove(host_if).await {
+                    if let Err(left) = endpoints::remove(&host_if).await {
                         warn!("{left}");
                     }
                 }

@@ -73,6 +73,9 @@ impl Driver {
     /// Attaches the programs to every underlay device and resolves every tunnel's route anew.
     pub(super) async fn look_at_host(&mut self) -> Result<Seen, RunError> {
         let scan = underlay::scan().await?;
+        if let Err(error) = self.datapath.set_locals(&scan.locals) {
+            warn!("{error}; packets to addresses of this host that are not in it are delivered more slowly");
+        }
         for device in &scan.devices {
             if self.devices.contains(&device.name) {
                 continue;
@@ -139,7 +142,7 @@ impl Driver {
             drops: drops.into_iter().map(|d| (d.reason.to_owned(), d.packets)).collect(),
             maps: maps.into_iter().map(|m| (m.name.to_owned(), m.entries, m.capacity)).collect(),
             programs: programs.into_iter().map(|p| (p.name.to_owned(), p.id, on(p.name))).collect(),
-            warnings: self.overlap.iter().cloned().chain(unreachable).collect(),
+            warnings: self.overlap.iter().cloned().chain(unreachable).chain(self.neighbours.warning()).collect(),
         }
     }
 }

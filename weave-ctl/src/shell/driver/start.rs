@@ -37,6 +37,7 @@ use crate::{
         endpoints, identity,
         links::{Links, LinksConfig},
         lock::{self, Lock, LockError},
+        neighbours::Neighbours,
         overlap,
         probes::Probes,
         store::Store,
@@ -55,7 +56,7 @@ impl Driver {
         let locks = [hold(&config.dirs.state).await?, hold(&config.dirs.bpf).await?];
         let bpf_dir = config.dirs.bpf.clone();
         let anchor = anchor::name(config.launch.port.saturating_add(1));
-        let before = (Datapath::is_pinned(&bpf_dir), anchor::exists(&anchor).await?);
+        let before = (Datapath::is_pinned(&bpf_dir), anchor::index(&anchor).await?.is_some());
         let started = Self::build(config, locks).await;
         if started.is_err() {
             take_back(&bpf_dir, &anchor, before).await;
@@ -109,6 +110,7 @@ impl Driver {
             routes: BTreeMap::new(),
             devices: BTreeSet::new(),
             endpoints: BTreeSet::new(),
+            neighbours: Neighbours::watch(),
             _locks: locks,
             _watch: watch,
         };
@@ -151,15 +153,18 @@ async fn look_for_overlap(range: Ipv4Net, chosen: bool) -> Result<Option<String>
     }
 }
 
-/// The GRO anchor and the programs: the anchor's own is in place before the data port is open.
+/// The VXLAN socket device and the programs: the device's own is in place before the data port is open. A device of an
+/// earlier run keeps the port until the programs are loaded.
 async fn dataplane(bpf_dir: &Path, port: u16) -> Result<(Datapath, Existing, String), RunError> {
     let data_port = port.saturating_add(1);
     let anchor = anchor::name(data_port);
-    anchor::make(&anchor, data_port).await?;
-    let config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port, probe_port: port };
+    let socket_ifindex = anchor::prepare(&anchor, data_port).await?;
+    let config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port, probe_port: port, socket_ifindex };
     let (mut datapath, existing) = Datapath::open(bpf_dir, config)?;
+    anchor::make(&anchor, data_port).await?;
     datapath.attach_anchor(&anchor)?;
     anchor::raise(&anchor, data_port).await?;
+    datapath.set_socket_device(anchor::index(&anchor).await?.unwrap_or(0))?;
     Ok((datapath, existing, anchor))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
-use super::{EndpointError, Step, ensure, list, remove, step};
+use super::{EndpointError, Step, ensure, list, raise, remove, step};
 use crate::{
     proto::io::EndpointSpec,
     shell::netns::tests::{TestNetns, run},
@@ -58,7 +58,9 @@ impl Fixture {
     }
 
     fn ensure(&self, spec: &EndpointSpec) -> Result<u32, EndpointError> {
-        self.host.block_on(ensure(spec)).map(|facts| facts.ifindex)
+        let facts = self.host.block_on(ensure(spec))?;
+        self.host.block_on(raise(&spec.host_if))?;
+        Ok(facts.ifindex)
     }
 
     fn addrs(&self) -> Vec<String> {
@@ -72,6 +74,10 @@ impl Fixture {
 fn a_container_gets_exactly_what_the_spec_says() {
     let f = Fixture::new("ep");
     let spec = f.spec(&["10.32.0.1/12", "10.32.0.2/12", "192.168.7.1/24"]);
+    f.host.block_on(ensure(&spec)).unwrap();
+    let link = f.host.ip(&["link", "show", "wv1"]);
+    assert!(link.contains("state DOWN") && !link.contains("UP"), "up before it can have its program: {link}");
+    assert!(!f.container.ip(&["link", "show", "ethwe"]).contains("LOWER_UP"));
     let index = f.ensure(&spec).unwrap();
 
     let link = f.container.ip(&["-d", "link", "show", "ethwe"]);
@@ -91,6 +97,7 @@ fn a_container_gets_exactly_what_the_spec_says() {
 
     f.host.block_on(remove("wv1")).unwrap();
     f.host.block_on(remove("wv1")).unwrap();
+    assert!(matches!(f.host.block_on(raise("wv1")), Err(EndpointError::Host { .. })), "a device that is gone");
     assert!(f.host.block_on(list()).unwrap().is_empty());
     assert!(!f.container.ip(&["link"]).contains("ethwe"));
 }

@@ -1,6 +1,6 @@
 //! The underlay of namespaces made for a test.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
@@ -91,6 +91,10 @@ fn only_the_underlay_is_listed() {
     let addrs = ["192.0.2.1", "192.0.2.9", "198.51.100.1"].map(|a| a.parse::<Ipv4Addr>().unwrap());
     assert_eq!(found.underlay.addrs, addrs);
     assert_eq!(found.underlay.mtu, 1400);
+    // Packets to an address of the loopback device end here too, whatever device they come by.
+    let [first, second] = [0, 1].map(|at: usize| found.devices[at].ifindex);
+    let locals = [(addrs[0], first), (addrs[1], first), (addrs[2], second), (Ipv4Addr::new(203, 0, 113, 1), 1)];
+    assert_eq!(found.locals, BTreeMap::from(locals));
 }
 
 #[test]

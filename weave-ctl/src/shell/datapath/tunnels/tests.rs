@@ -16,7 +16,7 @@ const ROUTE: UnderlayRoute = UnderlayRoute {
     mtu: 1500,
 };
 
-const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783 };
+const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783, socket_ifindex: 0 };
 
 #[test]
 fn entry_carries_the_route_and_reads_back() {
