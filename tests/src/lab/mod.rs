@@ -13,16 +13,23 @@
 //! Bounds: [`HOSTS_MAX`] hosts; every command of the Lab has a time limit.
 
 pub mod cmd;
+pub mod device;
 pub mod everyone;
 pub mod faults;
+pub mod firewall;
+pub mod flood;
 pub mod host;
 pub mod ipam;
 pub mod load;
+pub mod measure;
 pub mod member;
 pub mod peer;
 pub mod plan;
 pub mod router;
+pub mod speed;
+pub mod superpacket;
 pub mod tables;
+pub mod timeline;
 pub mod traffic;
 pub mod view;
 pub mod wire;

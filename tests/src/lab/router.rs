@@ -1,4 +1,5 @@
-//! A router between one host and the others: with its own, smaller, MTU, or with address translation.
+//! A router between one host and the others: with its own, smaller, MTU, with address translation, or with a stateful
+//! filter.
 //!
 //! ```text
 //!   hN  eth0 172.31.N.2/24 --- 172.31.N.1 rN 192.168.77.N --- switch
@@ -6,7 +7,7 @@
 //! The router has the host's address on the underlay. Without translation the other hosts get a route through it to the
 //! host's own address, [`inner`]; with it they only ever see the router's.
 //!
-//! Does not: forward ports, or filter.
+//! Does not: forward ports.
 
 use std::{fs, net::Ipv4Addr};
 
@@ -20,6 +21,12 @@ use super::{
     wire::{plug_into, unplug},
 };
 
+/// Replaces the address of the host inside by the router's.
+const MASQUERADE: &str = "type nat hook postrouting priority 100; policy accept;\noifname \"outside\" masquerade";
+/// Forwards what begins inside, and the answers to it.
+const ANSWERS_ONLY: &str = "type filter hook forward priority 0; policy drop;
+iifname \"inside\" accept\nct state established,related accept";
+
 /// What is between a host and the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Router {
@@ -27,6 +34,8 @@ pub enum Router {
     Mtu(u16),
     /// Connections begin inside only, and leave with the router's address.
     Nat,
+    /// Connections begin inside only; addresses are as they are.
+    Stateful,
 }
 
 /// The address of host `n` behind its router.
@@ -47,11 +56,17 @@ impl Lab {
         let [a, b, c, d] = inner(n).octets();
         let (near, subnet, address) =
             (Ipv4Addr::new(a, b, c, d - 1).to_string(), format!("{a}.{b}.{c}.0/24"), inner(n).to_string());
+        let known = run(&["ip", "-n", host.netns(), "route", "show"])?;
         unplug(&self.switch_netns(), host, 0)?;
         run(&["ip", "netns", "add", &netns])?;
         run(&["ip", "-n", &netns, "link", "set", "lo", "up"])?;
         let outer = format!("{}/24", underlay(n));
         plug_into(&self.switch_netns(), 0, n, &netns, "outside", &outer, mtu)?;
+        // The router takes over the routes through other routers that the host had.
+        for route in known.lines().filter(|route| route.contains(" via 192.168.77.")) {
+            let words: Vec<&str> = route.split_whitespace().take(3).collect();
+            run(&[&["ip", "-n", &netns, "route", "add"], &words[..]].concat())?;
+        }
         run(&[
             "ip",
             "-n",
@@ -74,25 +89,38 @@ impl Lab {
         run(&["ip", "-n", host.netns(), "route", "add", "default", "via", &near])?;
         within(&netns, || fs::write("/proc/sys/net/ipv4/ip_forward", "1")).context("let the router forward")?;
         match router {
-            Router::Nat => self.translate(&netns),
+            Router::Nat => self.set_chain(&netns, MASQUERADE),
+            Router::Stateful => {
+                self.set_chain(&netns, ANSWERS_ONLY)?;
+                self.route_through(n, &subnet)
+            }
             Router::Mtu(mtu) => {
                 let mtu = mtu.to_string();
                 for (route, device) in [(subnet.as_str(), "inside"), ("192.168.77.0/24", "outside")] {
                     run(&["ip", "-n", &netns, "route", "change", route, "dev", device, "mtu", &mtu])?;
                 }
-                let via = underlay(n).to_string();
-                let others = self.hosts().iter().filter(|other| other.number() != n);
-                others
-                    .map(|other| run(&["ip", "-n", other.netns(), "route", "add", &subnet, "via", &via]))
-                    .try_for_each(|done| done.map(drop))
+                self.route_through(n, &subnet)
             }
         }
     }
 
-    fn translate(&self, netns: &str) -> Result<()> {
-        let file = self.dir.join("nat.nft");
-        let chain = "type nat hook postrouting priority 100; policy accept;\n    oifname \"outside\" masquerade";
-        fs::write(&file, format!("table ip lab_nat {{\n  chain out {{\n    {chain}\n  }}\n}}\n"))
+    /// Gives all that are on the underlay itself, hosts and routers, a route to what is behind the router of host `n`.
+    fn route_through(&self, n: usize, subnet: &str) -> Result<()> {
+        let (via, own) = (underlay(n).to_string(), format!("{}-r{n}", self.plan.prefix));
+        let hosts = self.hosts().iter().map(|host| host.netns().to_owned());
+        let all = hosts.chain(super::namespaces(&format!("{}-r", self.plan.prefix)));
+        for netns in all.filter(|netns| *netns != own) {
+            if run(&["ip", "-n", &netns, "-o", "-4", "addr", "show"])?.contains(" 192.168.77.") {
+                run(&["ip", "-n", &netns, "route", "add", subnet, "via", &via])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts one chain of nftables into a router.
+    fn set_chain(&self, netns: &str, chain: &str) -> Result<()> {
+        let file = self.dir.join("router.nft");
+        fs::write(&file, format!("table ip lab_router {{\n  chain lab {{\n{chain}\n  }}\n}}\n"))
             .context("write a file")?;
         run(&["nsenter", &format!("--net=/run/netns/{netns}"), "nft", "-f", &file.to_string_lossy()]).map(drop)
     }
