@@ -15,6 +15,7 @@ mod load;
 mod setup;
 mod sh;
 mod sim;
+mod suite;
 mod test;
 mod tidy;
 
