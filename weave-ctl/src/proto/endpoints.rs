@@ -109,6 +109,8 @@ pub struct Endpoints {
     stages: BTreeMap<String, Stage>,
     pending: Queue,
     repairs: Repairs,
+    /// Time for which the addresses of a container that vanished are kept: [`GRACE`], or less in tests.
+    grace: Duration,
     /// Addresses came back since the pending were last tried.
     freed: bool,
     next_op: u64,
@@ -133,7 +135,7 @@ impl Endpoints {
     /// The containers of a host whose allocations are in `allocator` and whose host ends are `present`.
     ///
     /// With `adopted` (the kernel's maps outlived the controller) a container whose interface is missing vanished, and
-    /// its addresses are released after [`GRACE`]; without (a reboot) they are kept for it, however often the controller
+    /// its addresses are released after `grace`; without (a reboot) they are kept for it, however often the controller
     /// is launched before it attaches again. A host end that no allocation explains, of
     /// this network's range, is removed: its address may be given to another.
     #[must_use]
@@ -142,11 +144,12 @@ impl Endpoints {
         range: Ipv4Net,
         adopted: bool,
         present: &BTreeMap<String, u32>,
+        grace: Duration,
         now: Instant,
     ) -> Self {
         let (stages, pending, out) = (BTreeMap::new(), Queue::default(), VecDeque::new());
         let repairs = Repairs::default();
-        let mut this = Self { allocator, stages, pending, repairs, freed: false, next_op: 0, out };
+        let mut this = Self { allocator, stages, pending, repairs, grace, freed: false, next_op: 0, out };
         for (id, allocation) in this.allocator.containers().clone() {
             match present.get(&allocation.host_if) {
                 Some(ifindex) if allocation.unfinished => {
@@ -154,7 +157,7 @@ impl Endpoints {
                     this.work(&id, allocation, Kind::Ensure { before, released: Vec::new() }, Vec::new());
                 }
                 Some(ifindex) => drop(this.stages.insert(id, Stage::Attached(*ifindex))),
-                None if adopted && !allocation.absent => drop(this.stages.insert(id, Stage::Absent(Some(now + GRACE)))),
+                None if adopted && !allocation.absent => drop(this.stages.insert(id, Stage::Absent(Some(now + grace)))),
                 None => {
                     this.set(&id, Allocation { absent: true, ..allocation });
                     this.stages.insert(id, Stage::Absent(None));
@@ -175,6 +178,12 @@ impl Endpoints {
     /// The next thing to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.pop_front()
+    }
+
+    /// Time for which the addresses of a container that vanished are kept.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.grace
     }
 
     /// Allocations.
@@ -374,7 +383,7 @@ impl Endpoints {
         // An operation under way finds out by itself.
         let attached = matches!(self.stages.get(&id), Some(Stage::Attached(_)));
         if attached {
-            self.stages.insert(id, Stage::Absent(Some(now + GRACE)));
+            self.stages.insert(id, Stage::Absent(Some(now + self.grace)));
         }
         attached
     }

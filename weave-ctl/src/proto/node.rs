@@ -10,6 +10,7 @@ mod leave;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use weave_common::vxlan;
@@ -20,12 +21,13 @@ use super::{
     command::{Answer, Command, Refusal},
     datapath::Datapath,
     election::{self, Election, Role},
-    endpoints::Endpoints,
+    endpoints::{self, Endpoints},
     io::{Event, Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
     ipam::{Allocator, Keeper, board},
     mesh::{
         Mesh, MeshConfig, MeshEvent,
         entry::{Opener, Verify},
+        topology,
     },
     name::{PeerId, PeerName},
     queue,
@@ -66,6 +68,7 @@ pub(super) struct BootFacts {
     pub(super) encrypted: bool,
     pub(super) discovery: bool,
     pub(super) conn_limit: u32,
+    pub(super) test_grace: Option<Duration>,
 }
 
 impl Node {
@@ -91,6 +94,7 @@ impl Node {
         let me = PeerId { name: identity.name, uid: identity.uid };
         let allocator = Allocator::new(me, &params, allocations);
         let alone = targets.is_empty() && !left;
+        let present = &installed.endpoints;
         let config = MeshConfig {
             identity,
             port: launch.port,
@@ -108,6 +112,8 @@ impl Node {
             Init::Observer => Some(Role::Observer),
             Init::Undeclared | Init::Seeds => None,
         };
+        let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
+        let kept_for = grace(endpoints::GRACE);
         let mut datapath = Datapath::new(&installed.maps);
         if let Some(ring) = &ring {
             datapath.set_ring(ring, me.name);
@@ -118,8 +124,8 @@ impl Node {
         }
         let mut node = Self {
             keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
-            mesh: Mesh::new(config, rng, now),
-            endpoints: Endpoints::new(allocator, params.range, installed.adopted, &installed.endpoints, now),
+            mesh: Mesh::new(config, grace(topology::GRACE), rng, now),
+            endpoints: Endpoints::new(allocator, params.range, installed.adopted, present, kept_for, now),
             datapath,
             election,
             nicknames,
@@ -133,6 +139,7 @@ impl Node {
                 encrypted: launch.encrypted,
                 discovery: launch.discovery,
                 conn_limit: launch.conn_limit,
+                test_grace: launch.test_grace,
             },
             out: records.into_iter().map(Output::Persist).collect(),
         };
@@ -173,7 +180,7 @@ impl Node {
             Input::LinkDone { op, result } => self.endpoints.done(op, result, now),
             Input::EndpointGone { host_if } => {
                 if self.endpoints.vanished(&host_if, now) {
-                    let time = super::endpoints::GRACE.as_secs();
+                    let time = self.endpoints.grace().as_secs();
                     let text = format!("the container behind {host_if} is gone; its addresses are kept for {time} s");
                     self.log(Severity::Info, text);
                 }
