@@ -10,10 +10,7 @@
 
 mod table;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Result, bail};
 use table::{Row, Table};
@@ -24,7 +21,7 @@ use crate::{
         artifacts::{self, Binary},
         durations::Durations,
         job::Job,
-        process::{self, Counts, Ended},
+        process::Counts,
         workers::Workers,
     },
 };
@@ -33,8 +30,6 @@ use crate::{
 const JOBS: u8 = 7;
 /// Binaries that run at the same time, of tests that need no root: most use all processors themselves.
 const BINARIES: usize = 2;
-/// After this long the examples in the documentation count as failed.
-const DOC_LIMIT: Duration = Duration::from_secs(900);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -68,15 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut run = Run::new()?;
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
 
-    let mut ordinary: Vec<Job<'_>> =
-        binaries.iter().filter(|binary| wanted(&binary.name)).map(Job::ordinary).collect();
+    let mut ordinary: Vec<Job<'_>> = binaries.iter().filter(|binary| wanted(&binary.name)).map(Job::ordinary).collect();
     if let Some(seconds) = args.sim_seconds {
         ordinary.iter_mut().for_each(|job| job.env.push(("WEAVE_SIM_SECONDS", seconds.to_string().into())));
     }
     run.jobs(ordinary, BINARIES, "")?;
-    if args.only.is_none() {
-        run.doc()?;
-    }
     if is_privileged {
         let mut privileged = Vec::new();
         for binary in &binaries {
@@ -113,20 +104,6 @@ impl Run {
         }
         println!("{count} processes{suffix}, up to {at_once} at once: {:.0} s", start.elapsed().as_secs_f64());
         self.durations.write(&self.file)
-    }
-
-    /// Examples in the documentation; rustdoc builds and runs them itself.
-    fn doc(&mut self) -> Result<()> {
-        let mut command = sh::cargo();
-        command.args(["test", "--workspace", "--doc"]);
-        let ended = process::run(&mut command, DOC_LIMIT, &sh::target("test-output/doc.log"))
-            .unwrap_or_else(|error| Ended::not_run(&error));
-        if !ended.is_good() {
-            println!("{}", ended.output);
-        }
-        let row = Row { layer: "L0".to_owned(), name: "examples in the documentation".to_owned() };
-        self.table.add(row, ended.counts);
-        Ok(())
     }
 }
 

@@ -141,8 +141,7 @@ fn each_test_runs_once_and_a_failure_stops_none() {
     results.sort();
     let wanted = [("lab_x a::good", true), ("lab_x bad", false), ("lab_x good", true), ("lab_x none", false)];
     assert_eq!(results, wanted.map(|(name, good)| (name.to_owned(), good)));
-    let mut runs: Vec<String> =
-        fs::read_to_string(folder.0.join("runs")).unwrap().lines().map(str::to_owned).collect();
+    let mut runs: Vec<String> = fs::read_to_string(folder.0.join("runs")).unwrap().lines().map(str::to_owned).collect();
     runs.sort();
     assert_eq!(runs, ["a::good", "bad", "good", "none"].map(|t| format!("--exact {t} --ignored --nocapture")));
 }
@@ -160,6 +159,18 @@ fn tests_run_at_once_and_the_alone_ones_after_them() {
     let ended = folder.workers().run(Job::privileged(&binary).unwrap(), 2);
     let failed: Vec<String> = ended.iter().filter(|(_, e)| !e.is_good()).map(|(job, _)| job.name()).collect();
     assert_eq!((ended.len(), failed), (4, Vec::<String>::new()));
+}
+
+#[test]
+fn a_test_does_not_run_beside_itself() {
+    let folder = Folder::new();
+    let script = format!("mkdir running-$2 || exit 1; sleep 0.05; rmdir running-$2; {GOOD}");
+    let binary = folder.binary("lab_x", &["a", "b"], &script);
+    let chosen = Job::privileged(&binary).unwrap();
+    let rounds = (0..4).flat_map(|_| chosen.iter().cloned()).collect();
+    let ended = folder.workers().run(rounds, 4);
+    let failed: Vec<String> = ended.iter().filter(|(_, e)| !e.is_good()).map(|(_, e)| e.output.clone()).collect();
+    assert_eq!((ended.len(), failed), (8, Vec::<String>::new()));
 }
 
 #[test]

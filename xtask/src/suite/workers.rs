@@ -1,15 +1,16 @@
 //! Runs jobs on a number of workers, and prints a line for each that ended.
 //!
-//! Jobs start in the order given. Those that must run alone wait until all others have ended, and follow one at a time.
+//! Jobs start in the order given, but no job beside another of its name. Those that must run alone wait until all others
+//! have ended, and follow one at a time.
 //! The output of a job is shown when it failed, whole; of one that passed only lines that begin with [`NOTE`]. It is kept
 //! in a file under `target/test-output` until the next run.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fs,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -53,11 +54,11 @@ impl Workers {
         let (alone, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Job::is_alone);
         let ended = Mutex::new(Vec::with_capacity(total));
         for (share, count) in [(together, at_once.max(1)), (alone, 1)] {
-            let queue = Mutex::new(VecDeque::from(share));
-            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let queue = Queue::new(share);
             let work = || {
-                while let Some(job) = next() {
+                while let Some(job) = queue.next() {
                     let end = self.one(&job);
+                    queue.ended(&job);
                     let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
                     tell(&job, &end, (ended.len() + 1, total));
                     ended.push((job, end));
@@ -81,6 +82,40 @@ impl Workers {
             ended.fail("no test of this name ran");
         }
         ended
+    }
+}
+
+/// Jobs that wait, and the names of those that run.
+struct Queue<'a> {
+    state: Mutex<(VecDeque<Job<'a>>, BTreeSet<String>)>,
+    changed: Condvar,
+}
+
+impl<'a> Queue<'a> {
+    fn new(jobs: Vec<Job<'a>>) -> Self {
+        Self { state: Mutex::new((jobs.into(), BTreeSet::new())), changed: Condvar::new() }
+    }
+
+    /// The first job none of whose name runs; waits while there are others. Nothing when none is left.
+    fn next(&self) -> Option<Job<'a>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let (jobs, running) = &mut *state;
+            if jobs.is_empty() {
+                return None;
+            }
+            if let Some(at) = jobs.iter().position(|job| !running.contains(&job.name())) {
+                let job = jobs.remove(at)?;
+                running.insert(job.name());
+                return Some(job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn ended(&self, job: &Job<'_>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&job.name());
+        self.changed.notify_all();
     }
 }
 
