@@ -11,6 +11,7 @@ mod underlay;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use weave_common::vxlan;
@@ -22,12 +23,13 @@ use super::{
     datapath::Datapath,
     egress::Egresses,
     election::{self, Election, Role},
-    endpoints::Endpoints,
+    endpoints::{self, Endpoints},
     io::{Event, Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
     ipam::{Allocator, Keeper, board},
     mesh::{
         Mesh, MeshConfig, MeshEvent, PathTo,
         entry::{Opener, Verify},
+        topology,
     },
     name::{PeerId, PeerName},
     queue,
@@ -70,6 +72,7 @@ pub(super) struct BootFacts {
     pub(super) encrypted: bool,
     pub(super) discovery: bool,
     pub(super) conn_limit: u32,
+    pub(super) test_grace: Option<Duration>,
 }
 
 impl Node {
@@ -95,6 +98,7 @@ impl Node {
         let me = PeerId { name: identity.name, uid: identity.uid };
         let allocator = Allocator::new(me, &params, allocations);
         let alone = targets.is_empty() && !left;
+        let present = &installed.endpoints;
         let config = MeshConfig {
             identity,
             port: launch.port,
@@ -112,6 +116,8 @@ impl Node {
             Init::Observer => Some(Role::Observer),
             Init::Undeclared | Init::Seeds => None,
         };
+        let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
+        let kept_for = grace(endpoints::GRACE);
         let mut datapath = Datapath::new(&installed.maps);
         if let Some(ring) = &ring {
             datapath.set_ring(ring, me.name);
@@ -122,8 +128,8 @@ impl Node {
         }
         let mut node = Self {
             keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
-            mesh: Mesh::new(config, rng, now),
-            endpoints: Endpoints::new(allocator, params.range, installed.adopted, &installed.endpoints, now),
+            mesh: Mesh::new(config, grace(topology::GRACE), rng, now),
+            endpoints: Endpoints::new(allocator, params.range, installed.adopted, present, kept_for, now),
             datapath,
             egresses: Egresses::default(),
             election,
@@ -139,6 +145,7 @@ impl Node {
                 encrypted: launch.encrypted,
                 discovery: launch.discovery,
                 conn_limit: launch.conn_limit,
+                test_grace: launch.test_grace,
             },
             out: records.into_iter().map(Output::Persist).collect(),
         };
@@ -183,7 +190,7 @@ impl Node {
             Input::LinkDone { op, result } => self.endpoints.done(op, result, now),
             Input::EndpointGone { host_if } => {
                 if self.endpoints.vanished(&host_if, now) {
-                    let time = super::endpoints::GRACE.as_secs();
+                    let time = self.endpoints.grace().as_secs();
                     let text = format!("the container behind {host_if} is gone; its addresses are kept for {time} s");
                     self.log(Severity::Info, text);
                 }

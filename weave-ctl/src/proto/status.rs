@@ -18,7 +18,11 @@ impl Node {
     /// See [`Status`].
     pub(super) fn status(&self, now: Instant) -> Status {
         let me = self.mesh.me();
-        let mut warnings = self.mesh.warnings(now);
+        let shortened = self
+            .boot
+            .test_grace
+            .map(|grace| format!("grace periods are shortened to {} s: for tests only", grace.as_secs()));
+        let mut warnings: Vec<String> = shortened.into_iter().chain(self.mesh.warnings(now)).collect();
         warnings.extend(self.keeper.conflicts().cloned());
         warnings.extend(self.keeper.removed().then(|| REMOVED.to_owned()));
         warnings.extend(self.datapath.warnings().cloned());

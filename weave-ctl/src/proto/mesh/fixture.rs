@@ -10,6 +10,7 @@ use std::{
 use super::{
     Mesh, MeshConfig,
     entry::{Entry, Opener as _, PeerRecord, RecordLink, Verify, sign_record},
+    topology::GRACE,
 };
 use crate::proto::{
     boot::Identity,
@@ -104,7 +105,7 @@ pub(super) fn relaunched(n: u8, senders: Vec<(Ipv4Addr, PeerName)>) -> Mesh {
         channels: Vec::new(),
         opener: Arc::new(Verify),
     };
-    let mut mesh = Mesh::new(config, Rng::new([n; 32]), NOW);
+    let mut mesh = Mesh::new(config, GRACE, Rng::new([n; 32]), NOW);
     mesh.set_underlay(&Underlay { addrs: vec![ip(n)], default_mtu: 1500 }, 1450, NOW);
     mesh
 }

@@ -139,9 +139,9 @@ fn links_wanted(peers: usize, limit: usize) -> usize {
 }
 
 impl Mesh {
-    /// A mesh of one.
+    /// A mesh of one; `grace` is the time from a peer's last path to its being forgotten.
     #[must_use]
-    pub fn new(config: MeshConfig, mut rng: Rng, now: Instant) -> Self {
+    pub fn new(config: MeshConfig, grace: Duration, mut rng: Rng, now: Instant) -> Self {
         let MeshConfig { identity, port, discovery, conn_limit, targets, tunnels, senders, channels, opener } = config;
         let [.., high, low] = identity.name.bytes();
         let me = PeerRecord {
@@ -184,7 +184,7 @@ impl Mesh {
             links: BTreeMap::new(),
             links_due: None,
             linked: BTreeSet::new(),
-            topology: Topology::default(),
+            topology: Topology::new(grace),
             ways,
             worked: BTreeMap::new(),
             relayed: BTreeMap::new(),

@@ -2,7 +2,7 @@
 //!
 //! Computed from the records as a whole, a while after they changed, and less often while they go on changing ([`super::pace`]):
 //! with many peers many change at once.
-//! A peer that no path of links reaches is dropped after [`GRACE`]; what it owns in the ring stays.
+//! A peer that no path of links reaches is dropped after a grace period ([`GRACE`]); what it owns in the ring stays.
 //! Bounds: as many peers as [`super::store`] holds; one computation in [`settle_time`].
 
 use std::{collections::BTreeMap, time::Duration};
@@ -33,9 +33,11 @@ fn patience(peers: usize) -> Duration {
 }
 
 /// See the head of this file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Topology {
     me: PeerName,
+    /// Time from a peer's last path to its being forgotten: [`GRACE`], or less in tests.
+    grace: Duration,
     hops: NextHops,
     /// Stores that this one and those which paths of links lead to are linked to, one a name, in order of name.
     alive: Vec<(PeerName, PeerUid)>,
@@ -68,6 +70,22 @@ pub struct Changes {
 }
 
 impl Topology {
+    /// Of a peer that knows of no other; `grace` is the time from a peer's last path to its being forgotten.
+    #[must_use]
+    pub fn new(grace: Duration) -> Self {
+        Self {
+            me: PeerName::default(),
+            grace,
+            hops: NextHops::default(),
+            alive: Vec::new(),
+            rivals: Rivals::default(),
+            lost: BTreeMap::new(),
+            due: None,
+            pace: Pace::default(),
+            lost_due: None,
+        }
+    }
+
     /// Records changed: compute soon.
     pub fn changed(&mut self, peers: usize, now: Instant) {
         self.due.get_or_insert((now + settle_time(peers)).max(self.pace.next(peers)));
@@ -122,12 +140,13 @@ impl Topology {
     /// Who counts as lost from now on, and who is lost long enough to be forgotten.
     fn find_lost(&mut self, before: &[(PeerName, PeerUid)], patience: Duration, now: Instant, changes: &mut Changes) {
         self.lost_due = None;
+        let grace = self.grace;
         for (peer, lost) in &mut self.lost {
             if !lost.counts && (find(before, *peer).is_some() || now.since(lost.since) >= patience) {
                 lost.counts = true;
                 changes.lost.push(*peer);
             }
-            let next = lost.since + if lost.counts { GRACE } else { patience };
+            let next = lost.since + if lost.counts { grace } else { patience };
             if lost.counts && next <= now {
                 changes.gone.push(*peer);
             } else {

@@ -4,6 +4,7 @@ use super::{
     super::{
         entry::PeerRecord,
         fixture::{entry, name, record},
+        topology::GRACE,
     },
     *,
 };
@@ -34,7 +35,7 @@ impl Rig {
             rng: Rng::new([0; 32]),
             linked: BTreeSet::new(),
             wanted: (10, 200),
-            topology: Topology::default(),
+            topology: Topology::new(GRACE),
             store: Store::default(),
         }
     }

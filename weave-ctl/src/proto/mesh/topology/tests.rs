@@ -24,7 +24,7 @@ fn holding(records: &[PeerRecord]) -> Store {
 #[test]
 fn a_peer_behind_others_is_reached_and_one_that_nobody_tells_of_is_forgotten_after_the_grace_period() {
     let mut store = holding(&[record(2, 1, &[1, 3]), record(3, 1, &[2]), record(4, 1, &[3])]);
-    let (me, mut topology) = (record(1, 1, &[2]), Topology::default());
+    let (me, mut topology) = (record(1, 1, &[2]), Topology::new(GRACE));
     assert_eq!(topology.compute(&me, &mut store, at(0)), Changes::default());
     assert!(topology.reached(name(3)) && !topology.reached(name(4)));
     assert_eq!(topology.hop(name(3)).map(|hop| hop.via), Some(name(2)));
@@ -42,9 +42,18 @@ fn a_peer_behind_others_is_reached_and_one_that_nobody_tells_of_is_forgotten_aft
 }
 
 #[test]
+fn shorter_grace_forgets_a_lost_peer_sooner() {
+    let mut store = holding(&[record(2, 1, &[1]), record(3, 1, &[4])]);
+    let (me, mut topology) = (record(1, 1, &[2]), Topology::new(Duration::from_secs(5)));
+    topology.compute(&me, &mut store, at(0));
+    assert_eq!(topology.compute(&me, &mut store, at(4)).gone, []);
+    assert_eq!(topology.compute(&me, &mut store, at(5)).gone, [name(3)]);
+}
+
+#[test]
 fn a_peer_that_was_reached_is_lost_at_once() {
     let mut store = holding(&[record(2, 1, &[1, 3]), record(3, 1, &[2])]);
-    let (me, mut topology) = (record(1, 1, &[2]), Topology::default());
+    let (me, mut topology) = (record(1, 1, &[2]), Topology::new(GRACE));
     assert_eq!(topology.compute(&me, &mut store, at(0)), Changes::default());
     store.offer(entry(&record(2, 2, &[1])), &|_, _| true);
     assert_eq!(topology.compute(&me, &mut store, at(1)).lost, [name(3)]);
@@ -54,7 +63,7 @@ fn a_peer_that_was_reached_is_lost_at_once() {
 #[test]
 fn a_healed_partition_brings_back_the_forgotten_as_they_were() {
     let mut store = holding(&[record(2, 1, &[1]), record(3, 1, &[4]), record(4, 1, &[3])]);
-    let mut topology = Topology::default();
+    let mut topology = Topology::new(GRACE);
     topology.compute(&record(1, 1, &[2]), &mut store, at(0));
     assert_eq!(topology.compute(&record(1, 1, &[2]), &mut store, at(60)).gone, [name(3), name(4)]);
     // Peer 2 is linked to peer 3 again, whose own record, and that of peer 4 behind it, did not change.
@@ -73,7 +82,7 @@ fn a_name_that_two_stores_use_is_found_wherever_they_are() {
     let mut three = record(3, 1, &[2]);
     three.links.push(link(rival, "192.0.2.91:6783"));
     let mut store = holding(&[two, three.clone()]);
-    let (me, mut topology) = (record(1, 1, &[2]), Topology::default());
+    let (me, mut topology) = (record(1, 1, &[2]), Topology::new(GRACE));
     topology.compute(&me, &mut store, at(0));
     let collisions: Vec<_> = topology.collisions().collect();
     assert_eq!(collisions.len(), 1);
@@ -99,7 +108,7 @@ fn a_namesake_of_this_peer_is_found_far_away() {
     let namesake = Verify.open(&sign_record(&key(1, 1), &record(1, 1, &[3]))).expect("an entry");
     store.offer(entry(&record(1, 1, &[2])), &|_, _| true);
     store.offer(namesake, &|_, _| true);
-    let mut topology = Topology::default();
+    let mut topology = Topology::new(GRACE);
     topology.compute(&record(1, 1, &[2]), &mut store, at(0));
     assert!(topology.rival(name(1), uid(1)).is_some());
 }
@@ -113,7 +122,7 @@ fn stores_that_are_gone_do_not_keep_each_other_alive() {
     two.links[1].uid = fresh(3);
     two.links[2].uid = fresh(4);
     let mut store = holding(&[two, record(3, 9, &[4]), record(4, 9, &[3])]);
-    let mut topology = Topology::default();
+    let mut topology = Topology::new(GRACE);
     topology.compute(&record(1, 1, &[2]), &mut store, at(0));
     for n in [3, 4] {
         assert!(topology.reached(name(n)));
@@ -125,7 +134,7 @@ fn stores_that_are_gone_do_not_keep_each_other_alive() {
 #[test]
 fn what_changes_without_end_is_computed_less_and_less_often_up_to_a_bound() {
     let mut store = holding(&[record(2, 1, &[1, 3]), record(3, 1, &[2])]);
-    let (me, mut topology, peers) = (record(1, 1, &[2]), Topology::default(), store.owners());
+    let (me, mut topology, peers) = (record(1, 1, &[2]), Topology::new(GRACE), store.owners());
     let (mut now, mut pauses) = (at(10), Vec::new());
     for _ in 0..5 {
         topology.changed(peers, now);

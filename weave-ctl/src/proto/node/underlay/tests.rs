@@ -37,6 +37,7 @@ fn node(peers: &[u8]) -> Node {
         conn_limit: 10,
         port: 6783,
         encrypted: false,
+        test_grace: None,
     };
     let tunnel = |n: &u8| {
         let remote = SocketAddrV4::new(addr(*n), 6784);
