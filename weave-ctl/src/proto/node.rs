@@ -75,6 +75,19 @@ pub(super) struct BootFacts {
     pub(super) test_grace: Option<Duration>,
 }
 
+impl BootFacts {
+    fn new(params: LaunchParams, launch: &Launch) -> Self {
+        Self {
+            params,
+            port: launch.port,
+            encrypted: launch.encrypted,
+            discovery: launch.discovery,
+            conn_limit: launch.conn_limit,
+            test_grace: launch.test_grace,
+        }
+    }
+}
+
 impl Node {
     /// A node that starts from `boot`, as asked by `launch`, with what the kernel holds in `installed`.
     ///
@@ -139,14 +152,7 @@ impl Node {
             ring_wanted: false,
             ring_changed: false,
             leaving: None,
-            boot: BootFacts {
-                params,
-                port: launch.port,
-                encrypted: launch.encrypted,
-                discovery: launch.discovery,
-                conn_limit: launch.conn_limit,
-                test_grace: launch.test_grace,
-            },
+            boot: BootFacts::new(params, launch),
             out: records.into_iter().map(Output::Persist).collect(),
         };
         node.keeper.remember(installed.host_routes());

@@ -299,18 +299,6 @@ impl Mesh {
         self.settle(now);
     }
 
-    /// Sends `message` on every link past the hello, but not on `except`.
-    pub fn tell_all(&mut self, message: &Message, except: Option<LinkId>) {
-        let bytes = message.encode();
-        let up = self.links.iter().filter(|(id, link)| link.up.is_some() && Some(**id) != except);
-        self.out.extend(up.map(|(id, _)| Output::Send { link: *id, bytes: bytes.clone() }));
-    }
-
-    /// Sends `message` on one link.
-    pub fn send(&mut self, link: LinkId, message: &Message) {
-        self.out.push_back(Output::Send { link, bytes: message.encode() });
-    }
-
     /// A link is open: say hello.
     pub fn link_opened(
         &mut self,
@@ -486,13 +474,6 @@ impl Mesh {
     pub(super) fn close(&mut self, id: LinkId, reason: &str, now: Instant) {
         self.out.push_back(Output::Close { link: id, reason: reason.to_owned() });
         self.remove_link(id, reason, now);
-    }
-
-    /// Somebody heard of may be worth an attempt, unless only targets are dialled.
-    pub(super) fn look_for_peers(&mut self, now: Instant) {
-        if self.discovery {
-            self.dialer.look(now, &mut self.rng);
-        }
     }
 
     pub(super) fn dial(&mut self, now: Instant) {

@@ -1,7 +1,10 @@
-//! What goes on in the mesh by itself, and when.
+//! What goes on in the mesh by itself, and when; what it sends on its links.
 
 use super::{link::Need, links::Mesh, wire::Message};
-use crate::proto::time::Instant;
+use crate::proto::{
+    io::{LinkId, Output},
+    time::Instant,
+};
 
 impl Mesh {
     /// Does what is due.
@@ -47,5 +50,24 @@ impl Mesh {
             Some((self.gossip.poll_timeout(), "gossip")),
         ];
         all.into_iter().flatten().min()
+    }
+
+    /// Sends `message` on every link past the hello, but not on `except`.
+    pub fn tell_all(&mut self, message: &Message, except: Option<LinkId>) {
+        let bytes = message.encode();
+        let up = self.links.iter().filter(|(id, link)| link.up.is_some() && Some(**id) != except);
+        self.out.extend(up.map(|(id, _)| Output::Send { link: *id, bytes: bytes.clone() }));
+    }
+
+    /// Sends `message` on one link.
+    pub fn send(&mut self, link: LinkId, message: &Message) {
+        self.out.push_back(Output::Send { link, bytes: message.encode() });
+    }
+
+    /// Somebody heard of may be worth an attempt, unless only targets are dialled.
+    pub(super) fn look_for_peers(&mut self, now: Instant) {
+        if self.discovery {
+            self.dialer.look(now, &mut self.rng);
+        }
     }
 }

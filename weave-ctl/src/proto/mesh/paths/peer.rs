@@ -19,7 +19,7 @@ use super::{
         ACTIVE_FOR, ACTIVE_RETRY, FAST_ROUNDS, LOST_AFTER, NUDGE_AFTER, RETRY_MAX, VERIFY_ACTIVE, VERIFY_LINKED, Watch,
         every, pause,
     },
-    sent::{Questions, Sent},
+    sent::{Micros, Questions, Sent},
 };
 use crate::proto::{
     mesh::probe::{self, Kind, Probe},
@@ -46,22 +46,6 @@ pub(super) struct Up {
     missed: u32,
     /// Another address answered while this one did not.
     other: Option<(SocketAddrV4, Micros)>,
-}
-
-/// A round-trip time in microseconds, up to an hour: there are thousands of them.
-#[derive(Clone, Copy, Debug)]
-struct Micros(u32);
-
-impl From<Duration> for Micros {
-    fn from(time: Duration) -> Self {
-        Self(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
-    }
-}
-
-impl From<Micros> for Duration {
-    fn from(Micros(micros): Micros) -> Self {
-        Self::from_micros(micros.into())
-    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -26,6 +26,22 @@ pub(super) struct Sent {
     pub(super) size: u32,
 }
 
+/// A round-trip time in microseconds, up to an hour: there are thousands of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Micros(u32);
+
+impl From<Duration> for Micros {
+    fn from(time: Duration) -> Self {
+        Self(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<Micros> for Duration {
+    fn from(Micros(micros): Micros) -> Self {
+        Self::from_micros(micros.into())
+    }
+}
+
 /// All of a peer.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
