@@ -4,6 +4,8 @@
 //! one transaction; only after it is durable, everything else in the order given. A failed commit stops the controller:
 //! nothing of that batch was sent, answered or written to the kernel.
 
+mod probes;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -20,6 +22,10 @@ use super::{
     election::Vote,
     ipam::{Allocation, Ring},
     name::PeerName,
+};
+
+pub use self::probes::{
+    Activity, Contact, ContactKind, Egress, PROOF_LEN, PathKind, ProbeKind, ProbeReply, ProbeRequest,
 };
 
 /// A TCP connection that has finished its Noise handshake. Numbered by the shell, never reused in a run.

@@ -19,6 +19,7 @@ pub mod key;
 pub mod mesh;
 pub mod name;
 pub mod node;
+pub mod path;
 pub mod queue;
 pub mod rng;
 pub mod status;
