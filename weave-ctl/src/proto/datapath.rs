@@ -17,7 +17,7 @@ use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
 use super::{
-    io::{MapOp, RouteTo, TunnelTo},
+    io::{Egress, MapOp, PathKind, RouteTo, TunnelTo},
     ipam::Ring,
     name::PeerName,
     time::Instant,
@@ -28,12 +28,13 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Peers that are gone and may send still, because their kernels go on relaying for others.
 const GONE_MAX: usize = 256;
 
-/// What the kernel did not let go of.
+/// A tunnel that the kernel refused to remove.
 const UNKNOWN: TunnelTo = TunnelTo {
     remote: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-    short_id: 0,
     via: PeerName::from_bytes([0; 6]),
-    translated: false,
+    kind: PathKind::Direct,
+    fixed: false,
+    egress: Egress { ifindex: 0, next_hop: Ipv4Addr::UNSPECIFIED, source: Ipv4Addr::UNSPECIFIED, mtu: 0 },
     path_mtu: 0,
 };
 
@@ -192,14 +193,6 @@ impl Datapath {
     #[must_use]
     pub fn tunnel(&self, peer: PeerName) -> Option<TunnelTo> {
         self.want.tunnels.get(&peer).copied()
-    }
-
-    /// Changes the short id that all tunnels carry.
-    pub fn set_short_id(&mut self, short_id: u16) {
-        for (peer, tunnel) in self.want.tunnels.iter_mut().filter(|(_, tunnel)| tunnel.short_id != short_id) {
-            self.tunnels_changed.entry(*peer).or_insert(Some(*tunnel));
-            tunnel.short_id = short_id;
-        }
     }
 
     /// Stops sending to a peer that is gone for good and owns no range; false when it owns one, and is still sent to.

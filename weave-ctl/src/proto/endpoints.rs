@@ -109,6 +109,9 @@ pub struct Endpoints {
     stages: BTreeMap<String, Stage>,
     pending: Queue,
     repairs: Repairs,
+    /// Largest MTU in bytes of interfaces, and the operations that lower some to it.
+    mtu_limit: u32,
+    lowering: BTreeMap<OpId, String>,
     /// Addresses came back since the pending were last tried.
     freed: bool,
     next_op: u64,
@@ -145,8 +148,8 @@ impl Endpoints {
         now: Instant,
     ) -> Self {
         let (stages, pending, out) = (BTreeMap::new(), Queue::default(), VecDeque::new());
-        let repairs = Repairs::default();
-        let mut this = Self { allocator, stages, pending, repairs, freed: false, next_op: 0, out };
+        let (repairs, mtu_limit, lowering) = (Repairs::default(), u32::MAX, BTreeMap::new());
+        let mut this = Self { allocator, stages, pending, repairs, mtu_limit, lowering, freed: false, next_op: 0, out };
         for (id, allocation) in this.allocator.containers().clone() {
             match present.get(&allocation.host_if) {
                 Some(ifindex) if allocation.unfinished => {

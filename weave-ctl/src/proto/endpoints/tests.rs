@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::proto::{
-    boot::{Init, LaunchParams},
+    params::{Init, LaunchParams},
     io::LinkFacts,
     ipam::Ring,
     name::{PeerId, PeerName, PeerUid},

@@ -68,8 +68,25 @@ impl Endpoints {
         self.out.push_back(Output::Link(op, LinkOp::Remove { host_if }));
     }
 
+    /// Interfaces of running containers follow the underlay's MTU downwards: none may have more than this.
+    pub fn lower_mtu(&mut self, limit: u32) {
+        self.mtu_limit = limit;
+        let attached = self.stages.iter().filter(|(_, stage)| matches!(stage, Stage::Attached(_)));
+        let held = attached.filter_map(|(id, _)| Some((id.clone(), self.allocator.containers().get(id)?.clone())));
+        for (id, allocation) in held.filter(|(_, allocation)| allocation.mtu > limit).collect::<Vec<_>>() {
+            let (host_if, netns) = (allocation.host_if.clone(), allocation.netns.clone());
+            self.set(&id, Allocation { mtu: limit, ..allocation });
+            let op = self.op();
+            self.lowering.insert(op, id);
+            self.out.push_back(Output::Link(op, LinkOp::SetMtu { host_if, netns, mtu: limit }));
+        }
+    }
+
     /// An operation came to its end.
     pub fn done(&mut self, op: OpId, result: Result<LinkFacts, String>, now: Instant) {
+        if let (Some(id), Err(reason)) = (self.lowering.remove(&op), &result) {
+            self.needs_repair(&id, reason, now);
+        }
         let found = self.stages.iter().find(|(_, s)| matches!(s, Stage::Working(w) if w.op == op));
         let Some((id, Stage::Working(work))) = found.map(|(id, s)| (id.clone(), s.clone())) else { return };
         match (work.kind, result) {
@@ -86,6 +103,7 @@ impl Endpoints {
                 for waiter in work.waiters {
                     self.reply(waiter, answer.clone());
                 }
+                self.lower_mtu(self.mtu_limit);
             }
             (Kind::Ensure { before, .. }, Err(reason)) => {
                 match before {
@@ -97,11 +115,7 @@ impl Endpoints {
                         self.set(&id, Allocation { unfinished, ..old });
                         self.stages.insert(id.clone(), before.into());
                         if unfinished {
-                            let wait = self.repairs.failed(&id, now).as_secs();
-                            let text = format!(
-                                "the interface of {id} is not as it should be: {reason}; tried again in {wait} s"
-                            );
-                            self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
+                            self.needs_repair(&id, &reason, now);
                         }
                     }
                 }
@@ -119,6 +133,12 @@ impl Endpoints {
                 self.refuse(&work.waiters, &format!("{id}: {reason}; it was left attached, detach it again"));
             }
         }
+    }
+
+    fn needs_repair(&mut self, id: &str, reason: &str, now: Instant) {
+        let wait = self.repairs.failed(id, now).as_secs();
+        let text = format!("the interface of {id} is not as it should be: {reason}; tried again in {wait} s");
+        self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
     }
 
     /// Begins what is due of the repairs.

@@ -15,7 +15,7 @@ use super::{
     space::{Space, withheld},
 };
 use crate::proto::{
-    boot::LaunchParams,
+    params::LaunchParams,
     name::{PeerId, PeerName},
 };
 
