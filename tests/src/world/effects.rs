@@ -60,9 +60,16 @@ impl World {
                 let delay = self.delay();
                 self.at(delay, Event::Connect { from: id, run, dial, target });
             }
-            Output::Send { link, bytes } => self.send(id, link, bytes),
-            Output::Close { link, reason } => self.close(id, link, &reason),
-            Output::Probe { to, bytes } => self.send_probe(id, to, bytes),
+            Output::Send { session, bytes } => self.send(id, session, bytes),
+            Output::Close { session, reason } => self.close(id, session, &reason),
+            Output::Probes(probes) => probes.into_iter().for_each(|probe| self.send_probe(id, run, probe)),
+            Output::Watch(addr) => {
+                let egress = self.egress(id, addr);
+                let delay = self.delay();
+                self.at(delay, Event::Deliver(id, run, Input::Egress { addr, egress }));
+            }
+            // The shell's answers to what is not watched any more are ignored by the core.
+            Output::Unwatch(_) => {}
             Output::Link(op, what) => {
                 host.operations.insert(op, what);
                 let delay = self.delay();

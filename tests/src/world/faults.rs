@@ -317,11 +317,14 @@ impl World {
         let Some(host) = self.hosts.get_mut(&id) else { return };
         let held = std::mem::take(&mut host.held);
         host.wake = None;
-        // The driver looks at its timer as well as at its inputs; which comes first is chance.
+        // The driver reads the answers to probes before it looks at its timer; which other input comes first is chance.
+        let reply = |event: &Event| matches!(event, Event::Deliver(_, _, Input::ProbeReply(_)));
+        let (replies, others): (Vec<_>, Vec<_>) = held.into_iter().partition(reply);
+        replies.into_iter().for_each(|event| self.step(event));
         if self.chance(500) {
             self.due(id);
         }
-        held.into_iter().for_each(|event| self.step(event));
+        others.into_iter().for_each(|event| self.step(event));
         self.reschedule(id);
     }
 
@@ -335,7 +338,7 @@ impl World {
 
     pub(super) fn hold(&mut self, id: HostId, event: Event) {
         let Some(host) = self.hosts.get_mut(&id) else { return };
-        let bounded = matches!(event, Event::Probe { .. } | Event::Deliver(_, _, Input::Traffic(_)));
+        let bounded = matches!(event, Event::Deliver(_, _, Input::Activity(_) | Input::ProbeReply(_) | Input::Contact(_)));
         let full = bounded && host.held.len() >= HELD_MAX;
         if !full && !matches!(event, Event::Wake(..)) {
             host.held.push_back(event);

@@ -1,7 +1,7 @@
 //! A simulated host: the real core, a disk that keeps what was committed, a kernel that keeps maps and interfaces.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     sync::Arc,
 };
@@ -11,7 +11,7 @@ use weave_ctl::proto::{
     boot::{self, Init, Installed, Launch, Stored},
     datapath::Maps,
     io::{EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
-    mesh::entry::Opener,
+    wire::entry::Verifier,
     name::{PeerId, PeerName},
     node::Node,
     rng::Rng,
@@ -107,6 +107,8 @@ pub(super) struct Kernel {
     /// A controller ran since power came: the programs are there.
     pub(super) loaded: bool,
     pub(super) maps: Maps,
+    /// Peers of which packets or probes arrived since the shell looked last.
+    pub(super) heard: BTreeSet<PeerName>,
     /// Interfaces by the name of the host end.
     pub(super) interfaces: BTreeMap<String, (u32, EndpointSpec)>,
     next_index: u32,
@@ -216,7 +218,7 @@ impl Host {
     /// What the shell finds out about the underlay.
     pub(super) fn facts(&self, id: HostId) -> Underlay {
         let bridge = self.spec.bridge.then_some(BRIDGE);
-        Underlay { addrs: bridge.into_iter().chain([underlay(id)]).collect(), mtu: self.spec.mtu }
+        Underlay { addrs: bridge.into_iter().chain([underlay(id)]).collect(), default_mtu: self.spec.mtu }
     }
 
     /// Starts the core from the disk and what the kernel holds.
@@ -230,7 +232,7 @@ impl Host {
         self.kernel.loaded = true;
         let mut rng = Rng::new(seed);
         let boot = boot::resume(self.disk.clone(), &self.launch, None, &mut rng).expect("a store resumes");
-        self.node = Some(Node::with_opener(boot, &self.launch, &self.kernel.installed(), seed, opener, now));
+        self.node = Some(Node::with_verifier(boot, &self.launch, &self.kernel.installed(), seed, opener, now));
     }
 
     /// The shell looks again before it tells that an interface is gone.

@@ -1,7 +1,7 @@
 //! The World: whole networks of real cores on one virtual clock, one seeded network and simulated disks and kernels.
 //!
 //! One thread, ordered collections, one generator: a seed gives one trace. Rooms: `clock` (the queue), `host` (core, disk,
-//! kernel), `net` (what the underlay lets pass), `conns` and `wires` (TCP and probes), `effects` (the driver's contract),
+//! kernel), `net` (what the underlay lets pass), `conns` and `wires` (TCP), `probes` (what kernels do to a probe), `effects` (the driver's contract),
 //! `disk` (its commits), `faults` (everything that goes wrong), `packets` (what the kernels' maps do to a packet),
 //! `traffic` (containers that talk), `oracle` (what must hold, after every event and when the network had time),
 //! `journal` (the readable log), `schedule` (what a seed makes happen), `seeds` (many of them), `scale` (thousands of
@@ -20,6 +20,7 @@ pub mod net;
 mod opener;
 pub mod oracle;
 pub mod packets;
+mod probes;
 pub mod scale;
 pub mod schedule;
 pub mod seeds;
@@ -39,6 +40,7 @@ use conns::{Conns, Parcel, Side};
 use host::Host;
 use journal::{Detail, Journal};
 use net::Net;
+use probes::Probe;
 use weave_ctl::proto::{
     command::{Answer, Command, Container, Refusal},
     io::{DialId, Input, OpId, RequestId, Target},
@@ -67,10 +69,11 @@ enum Event {
     Wake(HostId, Instant),
     /// For the controller of that run.
     Deliver(HostId, u64, Input),
+    /// Arrives at a host's kernel, whatever its controller does.
     Probe {
-        to: HostId,
+        at: HostId,
         from: SocketAddrV4,
-        bytes: Vec<u8>,
+        probe: Box<Probe>,
     },
     Parcel {
         link: u64,
@@ -295,12 +298,11 @@ impl World {
     fn receiver(&self, event: &Event) -> Option<HostId> {
         match event {
             Event::Wake(id, _) | Event::Deliver(id, ..) | Event::LinkOp(id, ..) => Some(*id),
-            Event::Probe { to, .. } => Some(*to),
             Event::Connect { from, .. } => Some(*from),
             Event::Parcel { link, side, .. } | Event::Ended { link, side, .. } => {
                 self.conns.hosts(*link, *side).map(|(host, _)| host)
             }
-            Event::Restart(_) | Event::Resume(..) | Event::Committed(..) | Event::Tick => None,
+            Event::Probe { .. } | Event::Restart(_) | Event::Resume(..) | Event::Committed(..) | Event::Tick => None,
         }
     }
 
@@ -317,7 +319,7 @@ impl World {
                     self.input(id, input);
                 }
             }
-            Event::Probe { to, from, bytes } => self.input(to, Input::Probe { from, bytes }),
+            Event::Probe { at, from, probe } => self.probe_arrives(at, from, &probe),
             Event::Parcel { link, side, parcel } => self.parcel(link, side, parcel),
             Event::Ended { link, side, reason } => self.ended(link, side, reason),
             Event::Connect { from, run, dial, target } => self.connect(from, run, dial, &target),

@@ -1,9 +1,9 @@
 //! What the kernels' maps do to a packet: a walk from host to host, deciding at each as the kernel programs do.
 //!
-//! The programs take packets on the data port and on that of the probes, where hosts behind NAT can be reached. At the
-//! sender: the source must be a local endpoint; a local destination is delivered; else longest-prefix route, tunnel of that
-//! peer, size. At each receiver: the outer source must be a peer's; a local destination is delivered; else the
-//! packet goes on by route and tunnel as at the sender, but never back to where it came from. No controller is asked.
+//! At the sender: the source must be a local endpoint; a local destination is delivered; else longest-prefix route, tunnel of
+//! that peer, size. At each receiver: the outer source must be a peer's; a local destination is delivered; a packet that names
+//! another receiver goes on by the tunnel of that one, one that names this host by route, but never back to where it came
+//! from. No controller is asked.
 //! Bounds: [`TTL`] hops.
 //!
 //! Does not: lose packets by chance; it tells what the maps and the cuts do to them.
@@ -17,13 +17,11 @@ use weave_ctl::proto::{datapath::Maps, io::RouteTo, name::PeerName};
 use super::{
     HostId, World,
     host::Kernel,
-    net::{FLOW_PORT, PROBE_PORT, Passed, Stop},
+    net::{DATA_PORT, FLOW_PORT, Passed, Stop},
 };
 
 /// Hops that a packet may take.
 pub const TTL: u32 = 64;
-/// What the outer IP packet of a probe has before the probe's bytes: IPv4, UDP, VXLAN.
-pub const PROBE_OVERHEAD: u32 = 20 + 8 + vxlan::HEADER_LEN as u32;
 /// Inner IP packet in bytes that every path takes.
 pub const SMALL: u32 = 200;
 
@@ -153,26 +151,32 @@ impl World {
     fn carry(&self, from: HostId, to: Whither, size: u32, mut seen: impl FnMut(HostId, PeerName, &Kernel)) -> Fate {
         let mut at = from;
         let mut came_from = None;
+        // The receiver's name in the inner Ethernet header, once the sender has put it there.
+        let mut named = None;
         for hops in 1..=TTL {
             let lost = |why| Fate::Lost { at, why };
             let Some(kernel) = self.programs(at) else { return lost(Why::NoPrograms) };
-            let peer = match next(&kernel.maps, to) {
+            let here = self.hosts.get(&at).map(|host| host.name);
+            let peer = match named.filter(|name| Some(*name) != here).map_or_else(|| next(&kernel.maps, to), Ok) {
                 Ok(peer) => peer,
                 Err(why) => return lost(why),
             };
+            named = Some(peer);
             let Some(tunnel) = kernel.maps.tunnels.get(&peer) else { return lost(Why::NoTunnel) };
-            if came_from == Some(*tunnel.remote.ip()) {
+            let back = came_from.is_some_and(|ip| {
+                ip == *tunnel.remote.ip() || kernel.maps.senders.get(&ip) == Some(&tunnel.via)
+            });
+            if back {
                 return lost(Why::Backwards);
             }
             seen(at, peer, kernel);
-            let path_mtu = if tunnel.path_mtu == 0 { u32::MAX } else { tunnel.path_mtu };
             let outer = size + vxlan::OVERHEAD;
-            if outer > self.net.mtu(at).min(path_mtu) {
+            if outer > tunnel.path_mtu {
                 return lost(Why::TooBig);
             }
-            let port = if tunnel.translated { PROBE_PORT } else { FLOW_PORT };
+            let port = if tunnel.fixed { DATA_PORT } else { FLOW_PORT };
             let passed = self.net.packet((at, port), tunnel.remote, outer, self.now);
-            let Passed { host: receiver, source, .. } = match passed {
+            let Passed { host: receiver, source } = match passed {
                 Ok(passed) => passed,
                 Err(why) => return lost(Why::Underlay(why)),
             };

@@ -10,9 +10,13 @@ use std::{
     time::Duration,
 };
 
-use weave_ctl::proto::{io::Input, name::PeerName, time::Instant};
+use weave_ctl::proto::{
+    io::{Activity, Input},
+    name::PeerName,
+    time::Instant,
+};
 
-use super::{Event, HostId, World, packets::SMALL};
+use super::{Event, HostId, World, packets::{Fate, SMALL}};
 
 /// Time between two packets of a flow, and between two reports of the shell.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -51,17 +55,36 @@ impl World {
         self.at(TICK, Event::Tick);
         self.choose_flows();
         let mut used: BTreeMap<HostId, BTreeSet<PeerName>> = BTreeMap::new();
+        let mut arrived = Vec::new();
         for ((from, _), flow) in &self.traffic.flows {
-            self.forward_seen(*from, flow.src, flow.dst, SMALL, |at, peer, _| {
+            let fate = self.forward_seen(*from, flow.src, flow.dst, SMALL, |at, peer, _| {
                 used.entry(at).or_default().insert(peer);
             });
+            if let (Fate::Delivered { host, .. }, Some(origin)) = (fate, self.hosts.get(from).map(|h| h.name)) {
+                arrived.push((host, origin));
+            }
+        }
+        for (id, origin) in arrived {
+            self.hosts.get_mut(&id).map(|host| host.kernel.heard.insert(origin));
         }
         self.check_flows();
-        for (id, peers) in used {
-            // What the shell sees in the tunnels' entries.
-            let run = self.hosts.get(&id).map_or(0, |h| h.run);
+        for id in self.hosts.keys().copied().collect::<Vec<_>>() {
+            self.tell_activity(id, &used.remove(&id).unwrap_or_default());
+        }
+    }
+
+    /// What the shell sees in the tunnels' entries.
+    fn tell_activity(&mut self, id: HostId, used: &BTreeSet<PeerName>) {
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let heard = std::mem::take(&mut host.kernel.heard);
+        let run = host.run;
+        let activity = |peer: &PeerName| {
+            Activity { peer: *peer, sent: used.contains(peer), big: false, heard: heard.contains(peer) }
+        };
+        let seen: Vec<Activity> = used.union(&heard).map(activity).collect();
+        if !seen.is_empty() {
             let delay = self.delay();
-            self.at(delay, Event::Deliver(id, run, Input::Traffic(peers.into_iter().collect())));
+            self.at(delay, Event::Deliver(id, run, Input::Activity(seen)));
         }
     }
 

@@ -8,7 +8,6 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
-use weave_ctl::proto::command::Status;
 
 use crate::world::{
     HostId, World,
@@ -23,10 +22,9 @@ const HELLO: Duration = Duration::from_secs(1);
 
 impl World {
     /// What is wrong with the network now, given that nothing is cut and it had time to settle: nothing, when all is well.
-    /// Controllers are asked for their status.
     #[must_use]
     pub fn unsettled(&mut self) -> Vec<String> {
-        let mut wrong = self.misnumbered();
+        let mut wrong = Vec::new();
         let everybody: BTreeSet<HostId> = self.hosts.keys().copied().collect();
         wrong.extend(self.unreached(&everybody));
         // Nothing is elected before an address is needed.
@@ -54,21 +52,6 @@ impl World {
             if interfaces != endpoints {
                 wrong.push(format!("h{id}: interfaces {interfaces:?} but endpoints {endpoints:?}"));
             }
-        }
-        wrong
-    }
-
-    /// Short ids that two hosts have, and packets that carry another than that of the host which sends them.
-    fn misnumbered(&mut self) -> Vec<String> {
-        let ids: Vec<HostId> = self.hosts.keys().copied().collect();
-        let told = ids.into_iter().filter_map(|id| Some((id, self.status(id)?)));
-        let told: Vec<(HostId, Box<Status>)> = told.collect();
-        let mut wrong = same_short_ids(&told);
-        for (id, status) in &told {
-            let own = status.short_id;
-            let tunnels = self.hosts.get(id).into_iter().flat_map(|host| &host.kernel.maps.tunnels);
-            let others = tunnels.map(|(peer, tunnel)| (peer, tunnel.short_id)).filter(|(_, other)| *other != own);
-            wrong.extend(others.map(|(to, other)| format!("h{id} has short id {own} and sends to {to} as {other}")));
         }
         wrong
     }
@@ -119,19 +102,4 @@ impl World {
         links.retain(|id, links| *links > self.conn_limit(*id));
         links
     }
-}
-
-/// Pairs of those that told their status that know each other and have the same short id.
-pub(super) fn same_short_ids(told: &[(HostId, Box<Status>)]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (at, (id, one)) in told.iter().enumerate() {
-        let same = told[at + 1..].iter().filter(|(_, other)| other.short_id == one.short_id);
-        let same = same.filter(|(_, other)| knows(one, other) && knows(other, one));
-        wrong.extend(same.map(|(other, _)| format!("h{id} and h{other} have the short id {}", one.short_id)));
-    }
-    wrong
-}
-
-fn knows(one: &Status, other: &Status) -> bool {
-    one.peers.iter().any(|peer| peer.name == other.name)
 }
