@@ -320,7 +320,9 @@ impl Node {
 
     fn refresh_mtu(&mut self, now: Instant) {
         self.membership.set_place(&self.own_addrs, self.underlay_mtu(), now);
-        self.endpoints.lower_mtu(self.container_mtu());
+        if self.device_mtu.is_some() {
+            self.endpoints.limit_mtu(self.container_mtu());
+        }
     }
 
     fn reply(&mut self, id: RequestId, answer: Result<Answer, Refusal>) {

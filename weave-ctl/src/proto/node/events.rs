@@ -1,11 +1,11 @@
 //! Carries what happens in sessions, membership and topology to the other modules.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::Node;
 use crate::proto::{
-    election, ids::Severity,
-    io::{Event, Output},
+    ids::{SessionId, Severity},
+    io::Output,
     membership::{Membership, MembershipEvent},
     name::{PeerName, PeerUid},
     session::{Network, SessionEvent, Sessions},
@@ -135,7 +135,7 @@ impl Node {
         }
     }
 
-    fn refuse_full(&mut self, session: crate::proto::ids::SessionId, entry: std::sync::Arc<Entry>, now: Instant) {
+    fn refuse_full(&mut self, session: SessionId, entry: Arc<Entry>, now: Instant) {
         let (sessions, topology) = (&self.sessions, &self.topology);
         let alive = |peer, uid| is_controller_alive(sessions, topology, peer, uid);
         let others = self.membership.introduce(session, entry, &alive, now);

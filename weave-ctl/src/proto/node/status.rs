@@ -37,6 +37,7 @@ impl Node {
             peers: self.peers(now),
             ipam: self.ipam_status(now),
             containers: self.endpoints.status(),
+            narrow_paths: self.narrow_paths(),
             conn_limit: self.boot.conn_limit,
             protocol: wire::VERSIONS,
             broadcast: topology::broadcasts(me, &others),

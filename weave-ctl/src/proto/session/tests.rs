@@ -264,9 +264,8 @@ fn a_silent_session_is_closed_and_a_quiet_one_pinged() {
     meet(&mut peer, 2, Direction::Inbound);
     peer.open(SessionId(3), (ip(3), 40000).into(), Direction::Inbound, NOW);
     peer.outputs();
-    let (mut now, mut pings, mut closed) = (NOW, 0, BTreeMap::new());
-    while let Some(due) = peer.sessions.poll_timeout(&peer.known).filter(|due| due.since(NOW) < Duration::from_secs(60)) {
-        now = due;
+    let (mut pings, mut closed) = (0, BTreeMap::new());
+    while let Some(now) = peer.sessions.poll_timeout(&peer.known).filter(|due| due.since(NOW) < Duration::from_secs(60)) {
         peer.sessions.handle_timeout(&peer.known, now);
         for output in peer.outputs() {
             match output {
