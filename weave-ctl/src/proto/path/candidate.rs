@@ -132,9 +132,8 @@ impl Candidate {
 
     /// True when it is steady enough to take the place of a path that works.
     pub(super) fn is_steady(&self) -> bool {
-        let apart = self.answered[0].zip(self.answered[1]).is_some_and(|(last, before)| {
-            last.since(before) >= PROMOTE_APART
-        });
+        let apart =
+            self.answered[0].zip(self.answered[1]).is_some_and(|(last, before)| last.since(before) >= PROMOTE_APART);
         self.is_answering() && self.missed == 0 && self.streak >= PROMOTE_AFTER && apart
     }
 

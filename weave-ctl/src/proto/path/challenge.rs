@@ -52,7 +52,7 @@ impl Challenges {
 
     /// Takes out those that nobody answered in time.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Challenge> {
-        self.0.extract_if(.., |_, challenge| now.since(challenge.at) > SENT_FOR).map(|(_, c)| c).collect()
+        self.0.extract_if(.., |_, challenge| now.since(challenge.at) >= SENT_FOR).map(|(_, c)| c).collect()
     }
 
     /// When the next one is given up.
@@ -111,7 +111,13 @@ impl Claim {
 }
 
 /// The proof of `me` to a challenge by `challenger` that came from `seen`.
-pub(super) fn prove(key: &SecretKey, challenger: PeerName, me: PeerName, nonce: u64, seen: Ipv4Addr) -> [u8; PROOF_LEN] {
+pub(super) fn prove(
+    key: &SecretKey,
+    challenger: PeerName,
+    me: PeerName,
+    nonce: u64,
+    seen: Ipv4Addr,
+) -> [u8; PROOF_LEN] {
     let mut proof = [0; PROOF_LEN];
     proof[..4].copy_from_slice(&seen.octets());
     proof[4..].copy_from_slice(&key.sign(&text(challenger, me, nonce, seen)));

@@ -6,11 +6,7 @@ use std::{
 };
 
 use super::candidate::Target;
-use crate::proto::{
-    io::Egress,
-    name::PeerName,
-    time::Instant,
-};
+use crate::proto::{io::Egress, name::PeerName, time::Instant};
 
 /// How a packet by some candidate leaves this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,7 +28,6 @@ use std::{
     time::Duration,
 };
 
-pub use self::{challenge::Claim, size::SMALLEST, status::{PathLine, RouteStatus}};
 use self::{
     candidate::Target,
     challenge::{Challenge, Challenges},
@@ -36,6 +35,11 @@ use self::{
     route::{ANNOUNCEMENT, PeerRoute},
     schedule::Schedule,
     timers::{ALIVE_FOR, ASK_FOR, PROBES_MAX, PROOFS_MAX, SPREAD, TICK},
+};
+pub use self::{
+    challenge::Claim,
+    size::SMALLEST,
+    status::{PathLine, RouteStatus},
 };
 use super::{
     budget::Budget,
@@ -208,7 +212,7 @@ impl Paths {
 
     /// These peers, the nearest first, lead to `peer` in the graph of reported paths, and a direct path to each answers.
     pub fn set_relays(&mut self, peer: PeerName, relays: &[PeerName], now: Instant) {
-        self.change(peer, now, |route| route.set_relays(relays));
+        self.change(peer, now, |route| route.set_relays(relays, now));
     }
 
     /// The record of the peer reports a direct path to this host, or none.
@@ -305,7 +309,7 @@ impl Paths {
         if self.peers.contains_key(&peer) {
             self.change(peer, now, |route| {
                 route.set_session(None, now);
-                route.set_relays(&[]);
+                route.set_relays(&[], now);
                 route.reported = false;
             });
         }

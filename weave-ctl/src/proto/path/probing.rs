@@ -44,12 +44,18 @@ pub(super) fn due(route: &PeerRoute, env: &Env<'_>) -> Option<(Class, Instant)> 
     let at = probes.chain(expiries).chain(sizes).chain(announcement).min()?;
     let class = if !route.is_quiet(env.now) {
         Class::Watched
-    } else if route.active().is_none_or(|active| active.liveness == Liveness::Untested || active.missed > 0) {
+    } else if is_fresh(route) {
         Class::Fresh
     } else {
         Class::Idle
     };
     Some((class, at))
+}
+
+/// True when something is to be found out of a quiet peer that does not wait for its turn among all idle ones.
+fn is_fresh(route: &PeerRoute) -> bool {
+    let unknown = route.active().is_none_or(|active| active.liveness == Liveness::Untested || active.missed > 0);
+    unknown || route.candidates.iter().any(|c| c.is_answering() && role(route, c) == Role::Better)
 }
 
 /// Sends what is due; the number of probes.
@@ -112,7 +118,8 @@ fn interval(route: &PeerRoute, candidate: &Candidate, env: &Env<'_>) -> Option<D
     let untested = candidate.liveness == Liveness::Untested;
     considered.then_some(match (route.session, untested) {
         (_, true) => FAST_EVERY,
-        (true, _) if role == Role::Better && candidate.is_answering() => FAST_EVERY,
+        // It is about to be promoted.
+        _ if role == Role::Better && candidate.is_answering() => FAST_EVERY,
         (true, _) if candidate.missed > 0 && candidate.is_answering() => QUIET_RETRY,
         (true, _) => SESSION_EVERY,
         (false, _) if candidate.missed > 0 && candidate.is_answering() => QUIET_RETRY,
@@ -125,7 +132,8 @@ fn busy_interval(route: &PeerRoute, candidate: &Candidate, role: Role, now: Inst
         (Liveness::Untested, _) => FAST_EVERY,
         (Liveness::Dead, _) if now.since(candidate.since) < RECOVER_FOR => RECOVER_EVERY,
         (Liveness::Dead, _) => RECOVER_SLOWLY,
-        (Liveness::Answering, Role::Active | Role::Standby) if route.is_suspect() => FAST_EVERY,
+        (Liveness::Answering, Role::Active) if route.is_suspect() => FAST_EVERY,
+        (Liveness::Answering, Role::Standby) if route.is_failing() => FAST_EVERY,
         (Liveness::Answering, Role::Active) => ACTIVE_EVERY,
         // It is about to be promoted.
         (Liveness::Answering, Role::Better) => FAST_EVERY,
@@ -208,7 +216,8 @@ fn announcement(route: &PeerRoute, env: &Env<'_>) -> Option<(Instant, Leg)> {
     }
     let direct = route.candidates.iter().filter(|c| matches!(c.target, Target::Direct { .. }));
     let usable = direct.filter_map(|c| Some((c.source, c.id, env.leg(c.target)?)));
-    let (.., leg) = usable.filter(|(source, ..)| *source != Source::Stale).min_by_key(|(source, id, _)| (*source, *id))?;
+    let (.., leg) =
+        usable.filter(|(source, ..)| *source != Source::Stale).min_by_key(|(source, id, _)| (*source, *id))?;
     let every = if route.session && !route.reported { KEEPALIVE_FIRST } else { KEEPALIVE_EVERY };
     Some((route.announced_at.map_or(route.not_before, |at| at + every), leg))
 }

@@ -161,11 +161,12 @@ impl PeerRoute {
     }
 
     /// These peers may relay, the nearest first.
-    pub(super) fn set_relays(&mut self, relays: &[PeerName]) {
+    pub(super) fn set_relays(&mut self, relays: &[PeerName], now: Instant) {
         let relays = &relays[..relays.len().min(RELAYS_MAX)];
         if self.relays.as_slice() != relays {
             self.relays = relays.iter().copied().collect();
             self.prune();
+            self.widen(now);
         }
     }
 
@@ -214,7 +215,9 @@ impl PeerRoute {
     /// A candidate is worth a probe at once.
     pub(super) fn hurry(&mut self, target: Target, now: Instant) {
         let quiet = |c: &&mut Candidate| c.probed_at.is_some_and(|at| now.since(at) >= HURRY_AFTER);
-        if let Some(candidate) = self.candidates.iter_mut().find(|c| c.target == target && !c.is_answering()).filter(quiet) {
+        if let Some(candidate) =
+            self.candidates.iter_mut().find(|c| c.target == target && !c.is_answering()).filter(quiet)
+        {
             candidate.probed_at = None;
         }
         self.not_before = self.not_before.min(now);
@@ -226,9 +229,9 @@ impl PeerRoute {
             known.source = known.source.min(source);
             return known.id;
         }
-        let id = (0..u16::MAX).map(|n| self.next_id.wrapping_add(n)).find(|id| {
-            *id != ANNOUNCEMENT && self.candidates.iter().all(|c| c.id != *id)
-        });
+        let id = (0..u16::MAX)
+            .map(|n| self.next_id.wrapping_add(n))
+            .find(|id| *id != ANNOUNCEMENT && self.candidates.iter().all(|c| c.id != *id));
         let id = id.unwrap_or_default();
         self.next_id = id.wrapping_add(1);
         self.candidates.push(Candidate::new(target, source, id, now));
@@ -307,6 +310,11 @@ impl PeerRoute {
             let unanswered = |at: Instant| active.answered_at.is_none_or(|answered| answered < at);
             active.missed > 0 || self.suspected_at.is_some_and(unanswered)
         })
+    }
+
+    /// A probe of the active path is unanswered: the standby path may be needed at any moment.
+    pub(super) fn is_failing(&self) -> bool {
+        self.active().is_some_and(|active| active.missed > 0)
     }
 
     /// An answer came; true when it was waited for.
@@ -396,4 +404,3 @@ impl PeerRoute {
 
 /// Index that no candidate has: of probes that nobody waits for an answer to.
 pub(super) const ANNOUNCEMENT: u16 = u16::MAX;
-

@@ -55,9 +55,9 @@ fn a_dear_turn_is_paid_by_the_next() {
     (0..3).for_each(|n| schedule.insert((Class::Idle, at(0)), name(n)));
     assert_eq!(schedule.pop(at(0)), Some((Class::Idle, name(0))));
     schedule.charge(Class::Idle, 16, at(0));
-    assert_eq!(schedule.ready(), Some(at(4000)));
-    assert_eq!(schedule.pop(at(3999)), None);
-    assert_eq!(schedule.pop(at(4000)), Some((Class::Idle, name(1))));
+    assert_eq!(schedule.ready(), Some(at(8000)));
+    assert_eq!(schedule.pop(at(7999)), None);
+    assert_eq!(schedule.pop(at(8000)), Some((Class::Idle, name(1))));
 }
 
 #[test]
