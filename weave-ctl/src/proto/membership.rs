@@ -304,8 +304,9 @@ impl Membership {
 
     fn publish(&mut self, now: Instant) {
         self.publish_at = None;
+        let recovers = self.recovery.finish();
         // A session that came and went, or a change that was taken back, is nothing to send to all peers.
-        if self.record(self.me.name).is_some_and(|published| *published == self.me) {
+        if !recovers && self.record(self.me.name).is_some_and(|published| *published == self.me) {
             return;
         }
         self.throttle.step(self.known(), now);
@@ -316,7 +317,7 @@ impl Membership {
             Err(error) => self.log(Severity::Warn, format!("this peer's own record cannot be sent: {error}")),
         }
         self.events.push_back(MembershipEvent::Published);
-        if self.recovery.finish() {
+        if recovers {
             for entry in self.gossip.store().of(self.me.name).cloned().collect::<Vec<_>>() {
                 if let (Some(channel), Some(data)) = (self.gossip.reader(&entry.key.channel), entry.data()) {
                     self.set_channel(channel, data, now);

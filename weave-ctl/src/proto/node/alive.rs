@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::Node;
+use super::{Node, remove::Removal};
 use crate::proto::{
     budget::Budget,
     ids::SessionId,
@@ -126,9 +126,16 @@ impl Node {
         id
     }
 
+    /// A session came up: its peer may know of those that are being asked about.
+    pub(super) fn ask_one(&mut self, session: SessionId) {
+        for (id, peer) in self.removals.iter().filter_map(Removal::question) {
+            self.sessions.send(session, &Message::AliveRequest(AliveRequest { id, peer, hops: HOPS_MAX }));
+        }
+    }
+
     pub(super) fn alive_request(&mut self, from: SessionId, request: AliveRequest, now: Instant) {
         let AliveRequest { id, peer, hops } = request;
-        if self.removals.iter().any(|removal| removal.query == id) || !self.queries.begin(id, from, now) {
+        if self.removals.iter().any(|removal| removal.asks(id)) || !self.queries.begin(id, from, now) {
             return;
         }
         let here = || (self.me.uid, "its own controller".to_owned());
@@ -149,7 +156,7 @@ impl Node {
     }
 
     pub(super) fn alive_response(&mut self, response: AliveResponse, now: Instant) {
-        if let Some(removal) = self.removals.iter_mut().find(|removal| removal.query == response.id) {
+        if let Some(removal) = self.removals.iter_mut().find(|removal| removal.asks(response.id)) {
             return removal.answered(response);
         }
         let to = self.queries.seen.get(&response.id).filter(|(_, until)| *until > now).map(|(session, _)| *session);

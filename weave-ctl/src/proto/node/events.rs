@@ -113,6 +113,7 @@ impl Node {
                 self.paths.set_session(peer, Some(data), now);
                 self.report_adjacencies(now);
                 self.keeper.link_up(session);
+                self.ask_one(session);
             }
             SessionEvent::Down { session, peer, .. } => {
                 self.membership.session_down(session);

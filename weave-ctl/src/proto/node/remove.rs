@@ -26,6 +26,8 @@ use crate::proto::{
 
 /// Time for which is asked whether a peer is alive.
 pub(super) const ASK_FOR: Duration = Duration::from_secs(3);
+/// Time after which all are asked again: sessions may just be coming up.
+const ASK_EVERY: Duration = Duration::from_millis(750);
 /// Most removals under way.
 const REMOVALS_MAX: usize = 16;
 
@@ -37,8 +39,9 @@ pub(super) struct Removal {
     text: String,
     peer: PeerName,
     force: bool,
-    /// Number of the question to all peers.
-    pub(super) query: u64,
+    /// Numbers of the questions to all peers, the last one at the end.
+    queries: Vec<u64>,
+    ask_at: Instant,
     until: Instant,
     /// Sessions that others have to the peer: their names, and the uid there.
     sessions: Vec<(PeerName, PeerUid, String)>,
@@ -51,8 +54,18 @@ impl Removal {
         self.request == request
     }
 
+    /// True when it asked this question.
+    pub(super) fn asks(&self, query: u64) -> bool {
+        self.queries.contains(&query)
+    }
+
+    /// The question for a peer that just got a session, about which peer.
+    pub(super) fn question(&self) -> Option<(u64, PeerName)> {
+        Some((*self.queries.last()?, self.peer))
+    }
+
     pub(super) fn due(&self) -> Instant {
-        self.until
+        self.ask_at.min(self.until)
     }
 
     /// A peer answered the question.
@@ -82,17 +95,25 @@ impl Node {
         match begun {
             Ok(peer) => {
                 self.paths.ask(peer, now);
-                let (query, until) = (self.ask_all(peer), now + ASK_FOR);
-                let removal = Removal { request, text, peer, force, query, until, sessions: Vec::new(), kernel: None };
-                self.removals.push(removal);
+                self.removals.push(Removal {
+                    request,
+                    text,
+                    peer,
+                    force,
+                    queries: Vec::new(),
+                    ask_at: now,
+                    until: now + ASK_FOR,
+                    sessions: Vec::new(),
+                    kernel: None,
+                });
             }
             Err(why) => self.refuse_removal(request, &why),
         }
     }
 
-    /// Ends the removals that are refused by now, or whose time is over.
+    /// Asks again, and ends the removals that are refused by now, or whose time is over.
     pub(super) fn pump_removals(&mut self, now: Instant) {
-        for removal in std::mem::take(&mut self.removals) {
+        for mut removal in std::mem::take(&mut self.removals) {
             let stores = match self.removable(&removal.text) {
                 Ok((_, stores)) => stores,
                 Err(why) => {
@@ -103,6 +124,10 @@ impl Node {
             if let Err(why) = self.refuse_if_alive(removal.peer, &stores, &removal.sessions, now) {
                 self.refuse_removal(removal.request, &why);
             } else if removal.until > now {
+                if removal.ask_at <= now {
+                    removal.ask_at = now + ASK_EVERY;
+                    removal.queries.push(self.ask_all(removal.peer));
+                }
                 self.removals.push(removal);
             } else {
                 self.end_removal(&removal, &stores, now);
