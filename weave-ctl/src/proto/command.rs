@@ -7,8 +7,8 @@ use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
 use super::{
-    target::Target,
     name::{PeerName, PeerUid},
+    target::Target,
 };
 
 /// A request.

@@ -33,7 +33,9 @@ use super::{
     time::Instant,
     wire::{
         Delta, EntryKey, Message, Version, clean,
-        entry::{ADDRS_MAX, Entry, PEERS, PeerRecord, ReportedSession, SESSIONS_MAX, Verifier, sign, sign_record, signer},
+        entry::{
+            ADDRS_MAX, Entry, PEERS, PeerRecord, ReportedSession, SESSIONS_MAX, Verifier, sign, sign_record, signer,
+        },
     },
 };
 

@@ -91,7 +91,9 @@ impl Node {
                 }
             }
             KeeperEvent::Tell(part, except) => self.sessions.broadcast(&Message::Ring(message(part, false)), except),
-            KeeperEvent::Send(session, part, whole) => self.sessions.send(session, &Message::Ring(message(part, whole))),
+            KeeperEvent::Send(session, part, whole) => {
+                self.sessions.send(session, &Message::Ring(message(part, whole)))
+            }
             KeeperEvent::SendSum(session, sum) => self.sessions.send(session, &Message::RingDigest(sum)),
             KeeperEvent::Compare(sum) => {
                 if let Some(session) = self.sessions.any() {

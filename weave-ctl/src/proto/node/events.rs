@@ -11,7 +11,10 @@ use crate::proto::{
     session::{Network, SessionEvent, Sessions},
     time::Instant,
     topology::{self, Records, Topology},
-    wire::{Message, entry::{Entry, PeerRecord}},
+    wire::{
+        Message,
+        entry::{Entry, PeerRecord},
+    },
 };
 
 /// What sessions must know of membership and topology.

@@ -151,7 +151,8 @@ impl Node {
     fn take_over(&mut self, request: RequestId, peer: PeerName, stores: &BTreeSet<PeerId>, now: Instant) {
         let heir = with_peers(self.witnesses(now), |peers| self.keeper.successor(peers));
         let addresses = self.keeper.remove(stores, heir);
-        let text = format!("{addresses} addresses of {} were taken over by {}", self.called(peer), self.called(heir.name));
+        let text =
+            format!("{addresses} addresses of {} were taken over by {}", self.called(peer), self.called(heir.name));
         self.log(Severity::Warn, text);
         self.reply(request, Ok(Answer::Removed { peer, addresses, heir: heir.name }));
     }

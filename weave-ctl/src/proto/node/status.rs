@@ -50,12 +50,14 @@ impl Node {
         let mut warnings = self.sessions.warnings(now);
         if let Some(at) = self.topology.duplicate(self.me.name, self.me.uid) {
             let me = self.me.name;
-            let text = format!("another peer at {at} is called {me} like this one: relaunch one of them with another --name");
+            let text =
+                format!("another peer at {at} is called {me} like this one: relaunch one of them with another --name");
             warnings.push(text);
         }
         for (name, at) in self.topology.duplicates().filter(|(name, _)| *name != self.me.name) {
             let at = at.join(" and ");
-            warnings.push(format!("several peers are called {name}, at {at}: relaunch all but one with another --name"));
+            warnings
+                .push(format!("several peers are called {name}, at {at}: relaunch all but one with another --name"));
         }
         warnings.extend(self.membership.warning(now));
         warnings.extend(self.keeper.conflicts().cloned());

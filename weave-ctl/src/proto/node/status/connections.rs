@@ -167,7 +167,8 @@ impl Node {
             return PathStatus::Direct { remote: direct.remote, rtt: direct.rtt, mtu };
         }
         let status = self.paths.status(peer, now);
-        let answers = status.active.and_then(|at| status.candidates.get(at)).is_some_and(|line| line.state == "answers");
+        let answers =
+            status.active.and_then(|at| status.candidates.get(at)).is_some_and(|line| line.state == "answers");
         let why = self.silence(peer, now);
         if answers && active.via != peer {
             let via = (active.via, self.nickname(active.via));

@@ -141,6 +141,25 @@ fn paths_of_an_earlier_run_are_kept() {
 }
 
 #[test]
+fn a_pending_session_shows_what_its_path_takes() {
+    let mut net = Net::new(2, &[1]);
+    let tunnel = TunnelTo {
+        remote: SocketAddrV4::new(ip(3), 6784),
+        via: name(3),
+        kind: PathKind::Relayed,
+        fixed: false,
+        egress: egress(),
+        path_mtu: 1400,
+    };
+    let maps = vec![MapOp::PutTunnel { peer: name(2), tunnel }];
+    net.nodes[0] = node(1, &[1], &Installed { adopted: true, maps, endpoints: BTreeMap::new() }, 200);
+    net.connect(1, 2);
+    net.deliver();
+    let shown = status(&mut net, 1).connections;
+    assert_eq!((shown[0].state, shown[0].mtu), (ConnectionState::Pending, Some(1350)));
+}
+
+#[test]
 fn container_mtu_follows_the_devices_of_paths() {
     let mut net = Net::new(2, &[1]);
     assert_eq!(net.at(1).container_mtu(), 1450);

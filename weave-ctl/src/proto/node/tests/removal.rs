@@ -154,5 +154,4 @@ fn a_question_visits_each_peer_once_and_ends() {
     net.at(1).pump(NOW);
     net.deliver();
     assert!(net.nodes[1..].iter().all(|node| node.queries.seen.len() == 1), "all were asked");
-    
 }
