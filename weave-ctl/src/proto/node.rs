@@ -67,8 +67,8 @@ pub struct Node {
     own_addrs: Vec<Ipv4Addr>,
     /// MTU in bytes of the default route's device.
     default_mtu: u32,
-    /// Smallest MTU in bytes of the devices that packets for peers leave by.
-    device_mtu: Option<u32>,
+    /// Smallest and largest MTU in bytes of the devices that packets for peers leave by.
+    device_mtus: Option<(u32, u32)>,
     /// Peers that see this host at an address that is not its own.
     seen_elsewhere: BTreeSet<PeerName>,
     /// Peers to which this host's record reports a direct path.
@@ -159,7 +159,7 @@ impl Node {
             nicknames,
             own_addrs: Vec::new(),
             default_mtu: MTU_DEFAULT,
-            device_mtu: None,
+            device_mtus: None,
             seen_elsewhere: BTreeSet::new(),
             reported_paths: BTreeSet::new(),
             ring_wanted: false,
@@ -308,19 +308,17 @@ impl Node {
         self.refresh_mtu(now);
     }
 
-    /// MTU in bytes of the underlay devices by which packets for peers leave.
-    fn underlay_mtu(&self) -> u32 {
-        self.device_mtu.unwrap_or(self.default_mtu)
-    }
-
-    /// MTU in bytes of containers' interfaces.
+    /// MTU in bytes of containers' interfaces: most packets then fit every path.
     fn container_mtu(&self) -> u32 {
-        self.underlay_mtu().saturating_sub(vxlan::OVERHEAD).max(MTU_MIN)
+        let smallest = self.device_mtus.map_or(self.default_mtu, |(smallest, _)| smallest);
+        smallest.saturating_sub(vxlan::OVERHEAD).max(MTU_MIN)
     }
 
     fn refresh_mtu(&mut self, now: Instant) {
-        self.membership.set_place(&self.own_addrs, self.underlay_mtu(), now);
-        if self.device_mtu.is_some() {
+        // A smaller one would keep peers from using the path by the larger device; what is too large is found by probes.
+        let largest = self.device_mtus.map_or(self.default_mtu, |(_, largest)| largest);
+        self.membership.set_place(&self.own_addrs, largest, now);
+        if self.device_mtus.is_some() {
             self.endpoints.limit_mtu(self.container_mtu());
         }
     }

@@ -96,8 +96,8 @@ impl Node {
             PathEvent::Reported(..) => self.report_adjacencies(now),
             PathEvent::Watch(addr) => self.out.push_back(Output::Watch(addr)),
             PathEvent::Unwatch(addr) => self.out.push_back(Output::Unwatch(addr)),
-            PathEvent::DeviceMtu(mtu) => {
-                self.device_mtu = mtu;
+            PathEvent::DeviceMtus(mtus) => {
+                self.device_mtus = mtus;
                 self.refresh_mtu(now);
             }
         }

@@ -100,6 +100,10 @@ fn a_path_outlives_the_session_in_the_record() {
     net.deliver();
     let me = net.at(1).membership.me();
     assert_eq!((&me.sessions[..], &me.paths[..]), (&[][..], &[name(2)][..]));
+    // Until it does not answer any more.
+    net.answers.clear();
+    net.run(Duration::from_secs(50));
+    assert!(net.at(1).membership.me().paths.is_empty());
 }
 
 #[test]
