@@ -3,27 +3,15 @@
 use weave_common::{
     addr::{Ip4, Mac},
     checksum,
-    wire::{ETH_LEN, ETHERTYPE_IPV4, IPV4_LEN, OUTER_LEN, OuterHeader},
+    wire::{ETH_LEN, ETHERTYPE_IPV4, IPV4_LEN, OuterHeader},
 };
 
-/// What is put between the frame's Ethernet header and its IP packet.
-pub const PUSH_LEN: usize = OUTER_LEN + ETH_LEN;
+pub use crate::push::{PUSH_LEN, Push};
 
 /// First of the UDP source ports used, which are the dynamic ones (RFC 6335).
 const PORT_FIRST: u16 = 49152;
 /// The low bits of the flow's hash that make the port.
 const PORT_MASK: u32 = 0x3fff;
-
-/// The headers of an encapsulated packet, completed. Padded to words; [`PUSH_LEN`] bytes count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(4))]
-pub struct Push {
-    /// Outer IPv4, UDP, VXLAN.
-    pub outer: OuterHeader,
-    /// Inner Ethernet.
-    pub ethernet: [u8; ETH_LEN],
-    pad: [u8; 2],
-}
 
 /// Completes `prepared` for an IP packet of `ip_len` bytes of the flow with `flow_hash`, between two containers.
 ///
@@ -50,7 +38,7 @@ pub fn headers(prepared: &OuterHeader, ip_len: u32, flow_hash: u32, source: Ip4,
     ethernet[0..6].copy_from_slice(&to);
     ethernet[6..12].copy_from_slice(&from);
     [ethernet[12], ethernet[13]] = ETHERTYPE_IPV4.to_be_bytes();
-    Push { outer, ethernet, pad: [0; 2] }
+    Push::new(outer, ethernet)
 }
 
 #[cfg(target_arch = "bpf")]

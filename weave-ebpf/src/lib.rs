@@ -13,6 +13,7 @@ pub mod arp;
 pub mod decap;
 pub mod encap;
 pub mod parse;
+pub mod push;
 pub mod relay;
 
 #[cfg(target_arch = "bpf")]

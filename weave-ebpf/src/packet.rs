@@ -19,9 +19,9 @@ use weave_common::{
 };
 
 use crate::{
-    encap::{PUSH_LEN, Push},
     fib::{self, AF_INET},
     parse,
+    push::{PUSH_LEN, Push},
 };
 
 /// `PACKET_HOST`: addressed to this host.

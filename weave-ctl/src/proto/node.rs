@@ -28,10 +28,10 @@ use super::{
     boot::{Boot, Init, Installed, Launch, LaunchParams},
     command::{Answer, Refusal},
     datapath::Datapath,
-    election::{self, Election, Role},
+    election::{self, Election, Role, Vote},
     endpoints::Endpoints,
     io::{Event, Input, Output, RequestId, Severity, Underlay},
-    ipam::{Allocator, Keeper, board},
+    ipam::{Allocator, Keeper, Ring, board},
     membership::Membership,
     name::{PeerId, PeerName},
     path::{Paths, PathsConfig},
@@ -83,6 +83,36 @@ pub struct Node {
     out: VecDeque<Output>,
 }
 
+/// The maps as an earlier run left them, with the routes of the ring.
+fn datapath(installed: &Installed, ring: Option<&Ring>, me: PeerId) -> Datapath {
+    let mut datapath = Datapath::new(&installed.maps);
+    if let Some(ring) = ring {
+        datapath.set_ring(ring, me.name);
+    }
+    datapath
+}
+
+/// The part of this peer in an election, if it was launched with one; over when there is a ring.
+fn election(
+    me: PeerId,
+    params: &LaunchParams,
+    vote: Option<Vote>,
+    over: bool,
+    rng: &mut Rng,
+    now: Instant,
+) -> Option<Election> {
+    let role = match params.init {
+        Init::Election(count) => Role::Voter(count),
+        Init::Observer => Role::Observer,
+        Init::Undeclared | Init::Seeds => return None,
+    };
+    let mut election = Election::new(me, params.range, role, vote, rng.fork(), now);
+    if over {
+        election.over();
+    }
+    Some(election)
+}
+
 /// What does not change in a run.
 #[derive(Clone, Debug)]
 struct BootFacts {
@@ -132,19 +162,8 @@ impl Node {
             inherited: routes::inherited(installed),
             senders: installed.senders(),
         };
-        let role = match params.init {
-            Init::Election(count) => Some(Role::Voter(count)),
-            Init::Observer => Some(Role::Observer),
-            Init::Undeclared | Init::Seeds => None,
-        };
-        let mut datapath = Datapath::new(&installed.maps);
-        if let Some(ring) = &ring {
-            datapath.set_ring(ring, me.name);
-        }
-        let mut election = role.map(|role| Election::new(me, params.range, role, vote, rng.fork(), now));
-        if let Some(election) = election.as_mut().filter(|_| ring.is_some()) {
-            election.over();
-        }
+        let datapath = datapath(installed, ring.as_ref(), me);
+        let election = election(me, &params, vote, ring.is_some(), &mut rng, now);
         let channels = vec![board::CHANNEL, election::CHANNEL];
         let mut node = Self {
             me,

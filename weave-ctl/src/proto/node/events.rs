@@ -129,7 +129,11 @@ impl Node {
                 Message::Ring(ring) => self.ring_received(session, from, ring, now),
                 Message::RingDigest(digest) => self.keeper.heard_sum(session, digest),
                 Message::AliveRequest(request) => self.alive_request(session, request, now),
-                Message::AliveResponse(response) => self.alive_response(response, now),
+                Message::AliveResponse(response) => {
+                    if let Some(response) = self.alive_response(response, now) {
+                        self.removal_answered(response);
+                    }
+                }
                 gossip => {
                     let (sessions, topology) = (&self.sessions, &self.topology);
                     let alive = |peer, uid| is_controller_alive(sessions, topology, peer, uid);

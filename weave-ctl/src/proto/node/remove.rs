@@ -17,11 +17,11 @@ use super::{
 };
 use crate::proto::{
     command::{Answer, Refusal},
-    ids::{RequestId, Severity},
+    ids::{RequestId, SessionId, Severity},
     ipam::Ring,
     name::{PeerId, PeerName, PeerUid},
     time::Instant,
-    wire::AliveResponse,
+    wire::{AliveRequest, AliveResponse, Message},
 };
 
 /// Time for which is asked whether a peer is alive.
@@ -39,8 +39,8 @@ pub(super) struct Removal {
     text: String,
     peer: PeerName,
     force: bool,
-    /// Numbers of the questions to all peers, the last one at the end.
-    queries: Vec<u64>,
+    /// The questions to all peers, the last one at the end.
+    questions: Vec<AliveRequest>,
     ask_at: Instant,
     until: Instant,
     /// Sessions that others have to the peer: their names, and the uid there.
@@ -54,22 +54,12 @@ impl Removal {
         self.request == request
     }
 
-    /// True when it asked this question.
-    pub(super) fn asks(&self, query: u64) -> bool {
-        self.queries.contains(&query)
-    }
-
-    /// The question for a peer that just got a session, about which peer.
-    pub(super) fn question(&self) -> Option<(u64, PeerName)> {
-        Some((*self.queries.last()?, self.peer))
-    }
-
     pub(super) fn due(&self) -> Instant {
         self.ask_at.min(self.until)
     }
 
-    /// A peer answered the question.
-    pub(super) fn answered(&mut self, response: AliveResponse) {
+    /// A peer answered a question.
+    fn answered(&mut self, response: AliveResponse) {
         let AliveResponse { by, session, kernel, .. } = response;
         if let Some((uid, address)) = session.filter(|_| self.sessions.len() < REMOVALS_MAX) {
             self.sessions.push((by, uid, address));
@@ -100,7 +90,7 @@ impl Node {
                     text,
                     peer,
                     force,
-                    queries: Vec::new(),
+                    questions: Vec::new(),
                     ask_at: now,
                     until: now + ASK_FOR,
                     sessions: Vec::new(),
@@ -108,6 +98,21 @@ impl Node {
                 });
             }
             Err(why) => self.refuse_removal(request, &why),
+        }
+    }
+
+    /// A session came up: its peer may know of those that are asked about.
+    pub(super) fn ask_one(&mut self, session: SessionId) {
+        for question in self.removals.iter().filter_map(|removal| removal.questions.last()) {
+            self.sessions.send(session, &Message::AliveRequest(*question));
+        }
+    }
+
+    /// A peer answered a question of this one.
+    pub(super) fn removal_answered(&mut self, response: AliveResponse) {
+        let asked = |removal: &&mut Removal| removal.questions.iter().any(|question| question.id == response.id);
+        if let Some(removal) = self.removals.iter_mut().find(asked) {
+            removal.answered(response);
         }
     }
 
@@ -126,7 +131,7 @@ impl Node {
             } else if removal.until > now {
                 if removal.ask_at <= now {
                     removal.ask_at = now + ASK_EVERY;
-                    removal.queries.push(self.ask_all(removal.peer));
+                    removal.questions.push(self.ask_all(removal.peer, now));
                 }
                 self.removals.push(removal);
             } else {

@@ -42,7 +42,8 @@ pub use self::{
     error::DatapathError,
     facts::{Attachment, CounterFacts, DropFacts, KernelFacts, MapFacts, ProgramFacts},
     maps::{SHAPES, Shape},
-    xdp::{XdpDevice, XdpMode, XdpWanted},
+    object::XdpMode,
+    xdp::{XdpDevice, XdpWanted},
 };
 use crate::proto::{
     io::{MapOp, TunnelTo},

@@ -147,16 +147,7 @@ fn paths_of_an_earlier_run_are_kept() {
 #[test]
 fn a_pending_session_shows_what_its_path_takes() {
     let mut net = Net::new(2, &[1]);
-    let tunnel = TunnelTo {
-        remote: SocketAddrV4::new(ip(3), 6784),
-        via: name(3),
-        kind: PathKind::Relayed,
-        fixed: false,
-        egress: egress(),
-        path_mtu: 1400,
-    };
-    let maps = vec![MapOp::PutTunnel { peer: name(2), tunnel }];
-    net.nodes[0] = node(1, &[1], &Installed { adopted: true, maps, endpoints: BTreeMap::new() }, 200);
+    net.at(2).handle_input(Input::Underlay(Underlay { addrs: vec![ip(2)], default_mtu: 1400 }), NOW);
     net.connect(1, 2);
     net.deliver();
     let shown = status(&mut net, 1).connections;

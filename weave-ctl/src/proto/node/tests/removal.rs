@@ -150,8 +150,9 @@ fn a_question_visits_each_peer_once_and_ends() {
     for n in 1..=6 {
         while net.at(n).poll_output().is_some() {}
     }
-    net.at(1).ask_all(name(99));
-    net.at(1).pump(NOW);
+    let now = net.now;
+    net.at(1).ask_all(name(99), now);
+    net.at(1).pump(now);
     net.deliver();
     assert!(net.nodes[1..].iter().all(|node| node.queries.seen.len() == 1), "all were asked");
 }
