@@ -44,6 +44,7 @@ pub fn headers(prepared: &OuterHeader, ip_len: u32, flow_hash: u32, source: Ip4,
 #[cfg(target_arch = "bpf")]
 mod live {
     use weave_common::{
+        config::Config,
         counters::Counter,
         drop::DropReason,
         endpoint::EndpointKey,
@@ -55,6 +56,7 @@ mod live {
         Outcome, arp, maps,
         packet::Packet,
         parse::{self, IP_AT, Ipv4, TransportLen},
+        too_big,
     };
 
     /// Decides what becomes of a frame that a container sent.
@@ -63,7 +65,7 @@ mod live {
     /// Why it is dropped.
     #[inline(always)]
     pub fn from_container(packet: &Packet) -> Result<Outcome, DropReason> {
-        maps::config().ok_or(DropReason::NotConfigured)?;
+        let config = maps::config().ok_or(DropReason::NotConfigured)?;
         if packet.vlan_id().is_some() {
             return Err(DropReason::NotIpv4);
         }
@@ -91,16 +93,16 @@ mod live {
             packet.deliver(endpoint, ip.source)?;
             return Ok(Outcome::Redirected { counter: Counter::Local, bytes });
         }
-        to_peer(packet, &ip)
+        to_peer(packet, &ip, config)
     }
 
     /// Encapsulates and sends to the owner of the destination.
     #[inline(always)]
-    fn to_peer(packet: &Packet, ip: &Ipv4) -> Result<Outcome, DropReason> {
+    fn to_peer(packet: &Packet, ip: &Ipv4, config: &Config) -> Result<Outcome, DropReason> {
         let way = maps::way(ip.destination)?;
         let tunnel = way.tunnel();
         if largest(packet, IP_AT as u32, ip, packet.frame_len() - ETH_LEN as u32)? > tunnel.inner_mtu {
-            return Err(DropReason::TooBig);
+            return too_big::handle(packet, ip, &way, config);
         }
         let bytes = packet.frame_len();
         let push = headers(&tunnel.outer, bytes - ETH_LEN as u32, packet.flow_hash(), ip.source, ip.destination);

@@ -22,6 +22,7 @@ pub mod member;
 pub mod peer;
 pub mod plan;
 pub mod router;
+pub mod tables;
 pub mod traffic;
 pub mod view;
 pub mod wire;

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     boot::{self, Init, Installed, Launch, Stored},
     datapath::Maps,
-    io::{EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
+    io::{Egress, EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
     mesh::entry::Opener,
     name::{PeerId, PeerName},
     node::Node,
@@ -122,6 +122,13 @@ impl Kernel {
                 self.interfaces.insert(spec.host_if.clone(), (index, spec.clone()));
                 index
             }
+            LinkOp::SetMtu { host_if, mtu, .. } => {
+                let interface = self.interfaces.get_mut(host_if);
+                interface.map_or(0, |(index, spec)| {
+                    spec.mtu = *mtu;
+                    *index
+                })
+            }
             LinkOp::Remove { host_if } => {
                 self.interfaces.remove(host_if);
                 0
@@ -216,7 +223,12 @@ impl Host {
     /// What the shell finds out about the underlay.
     pub(super) fn facts(&self, id: HostId) -> Underlay {
         let bridge = self.spec.bridge.then_some(BRIDGE);
-        Underlay { addrs: bridge.into_iter().chain([underlay(id)]).collect(), mtu: self.spec.mtu }
+        Underlay { addrs: bridge.into_iter().chain([underlay(id)]).collect(), default_mtu: self.spec.mtu }
+    }
+
+    /// How it sends to an address: it has one device, on which every other address is.
+    pub(super) fn egress(&self, id: HostId, to: Ipv4Addr) -> Egress {
+        Egress { ifindex: 2, next_hop: to, source: underlay(id), mtu: self.spec.mtu }
     }
 
     /// Starts the core from the disk and what the kernel holds.

@@ -165,12 +165,11 @@ impl World {
                 return lost(Why::Backwards);
             }
             seen(at, peer, kernel);
-            let path_mtu = if tunnel.path_mtu == 0 { u32::MAX } else { tunnel.path_mtu };
             let outer = size + vxlan::OVERHEAD;
-            if outer > self.net.mtu(at).min(path_mtu) {
+            if outer > tunnel.path_mtu {
                 return lost(Why::TooBig);
             }
-            let port = if tunnel.translated { PROBE_PORT } else { FLOW_PORT };
+            let port = if tunnel.fixed { PROBE_PORT } else { FLOW_PORT };
             let passed = self.net.packet((at, port), tunnel.remote, outer, self.now);
             let Passed { host: receiver, source, .. } = match passed {
                 Ok(passed) => passed,

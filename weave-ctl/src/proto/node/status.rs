@@ -63,6 +63,7 @@ impl Node {
         warnings.extend(self.keeper.conflicts().cloned());
         warnings.extend(self.keeper.removed().then(|| REMOVED.to_owned()));
         warnings.extend(self.datapath.warnings().cloned());
+        warnings.extend(self.without_route(now));
         warnings
     }
 

@@ -16,6 +16,8 @@ use crate::proto::{
 /// Most narrow paths that are named, and most containers with each.
 const NARROW_SHOWN: usize = 16;
 const CONTAINERS_SHOWN: usize = 8;
+/// Most peers without a route that are named.
+const UNROUTED_SHOWN: usize = 16;
 
 /// MTU in bytes of containers' packets on a path that takes outer IP packets of `size` bytes.
 fn inner_mtu(size: u32) -> u32 {
@@ -175,6 +177,24 @@ impl Node {
             return PathStatus::Relayed { via, why, mtu: Some(inner_mtu(active.size)) };
         }
         PathStatus::Unconfirmed { remote: Some(active.remote), why }
+    }
+
+    /// Peers to whose active path this host has no route.
+    pub(super) fn without_route(&self, now: Instant) -> Vec<String> {
+        let route = |record: &PeerRecord| {
+            let status = self.paths.status(record.name, now);
+            let active = status.candidates.get(status.active?).filter(|line| line.state == "no route")?;
+            Some((record.name, *active.remote?.ip()))
+        };
+        let mut all: Vec<_> = self.membership.others().filter_map(route).collect();
+        all.sort();
+        let more = all.split_off(all.len().min(UNROUTED_SHOWN)).len();
+        let text = |(peer, addr)| {
+            let peer = self.called(peer);
+            format!("this host has no route to {addr} of peer {peer}: packets for it leave as before, if they ever did")
+        };
+        let more = (more > 0).then(|| format!("this host has no route to {more} more peers"));
+        all.into_iter().map(text).chain(more).collect()
     }
 
     /// Paths that take less than some containers may send.

@@ -155,6 +155,20 @@ fn a_pending_session_shows_what_its_path_takes() {
 }
 
 #[test]
+fn a_peer_without_a_route_is_shown() {
+    let mut net = Net::new(2, &[1]);
+    net.connect(1, 2);
+    net.answer(&[(1, 2)]);
+    net.run(Duration::from_secs(2));
+    assert!(status(&mut net, 1).warnings.is_empty());
+    let now = net.now;
+    net.at(1).handle_input(Input::Egress { addr: ip(2), egress: None }, now);
+    let warnings = status(&mut net, 1).warnings;
+    assert!(warnings.iter().any(|text| text.contains("no route to 192.0.2.2")), "{warnings:?}");
+    assert!(net.at(1).datapath.tunnel(name(2)).is_some(), "its last path stays");
+}
+
+#[test]
 fn container_mtu_follows_the_devices_of_paths() {
     let mut net = Net::new(2, &[1]);
     assert_eq!(net.at(1).container_mtu(), 1450);
