@@ -42,7 +42,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use weave_ctl::proto::mesh::topology::GRACE;
+use weave_ctl::proto::topology::GRACE;
 
 use self::{
     cmd::{run, run_always},
