@@ -203,11 +203,11 @@ impl Node {
             Evidence::Reported(by) => Some(format!("{} reports a session to it", self.called(by))),
             Evidence::Kernel(_) => None,
         });
-        let told = || {
+        let answered = || {
             let (by, _, address) = others.iter().find(|(_, uid, _)| of(uid))?;
             Some(format!("{} has a session to it ({address})", self.called(*by)))
         };
-        match how.or_else(told) {
+        match how.or_else(answered) {
             Some(how) => Err(format!(
                 "{} is alive: {how}; run `weave-ctl reset` on its host instead, or stop it for good first",
                 self.called(peer)
@@ -224,9 +224,9 @@ impl Node {
         });
         let known = self.membership.record(removal.peer).map(|record| record.uid);
         let ours = stores.iter().any(|id| id.uid == PeerUid(0) || known.is_none_or(|known| known == id.uid));
-        let told = removal.kernel.as_ref().filter(|_| ours);
-        let told = told.map(|(by, how)| format!("{how}, as {} says", self.called(*by)));
-        match own.or(told) {
+        let theirs = removal.kernel.as_ref().filter(|_| ours);
+        let theirs = theirs.map(|(by, how)| format!("{how}, as {} says", self.called(*by)));
+        match own.or(theirs) {
             Some(how) => Err(format!(
                 "no controller of {} answers, but {how}, so its containers still use their addresses: `stop --teardown` \
                  there or power it off, or use `rmpeer --force`",

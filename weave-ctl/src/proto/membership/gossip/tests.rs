@@ -110,8 +110,8 @@ fn a_new_version_crosses_a_chain_by_rumour() {
 
 /// A record longer than a rumour carries.
 fn long(n: u8, version: u64) -> Arc<Entry> {
-    let links: Vec<u8> = (100..112).collect();
-    let entry = entry(&record(n, version, &links));
+    let peers: Vec<u8> = (100..112).collect();
+    let entry = entry(&record(n, version, &peers));
     assert!(entry.raw.len() > WHOLE_MAX);
     entry
 }
@@ -300,7 +300,7 @@ fn a_peer_back_with_an_empty_store_becomes_known() {
     network.run(5000);
     assert_eq!(network.peers[1].store().get(&fresh.key), Some(&fresh));
     assert!(network.agree());
-    // Two that live stay apart, and are not told of each other over and over.
+    // Two that live stay apart, and their records are not sent over and over.
     let mut network = Network::new(2, &[]);
     network.peers[0].publish(fresh, at(0));
     network.peers[1].publish(entry(&record(9, 50, &[])), at(0));
