@@ -2,17 +2,23 @@
 
 use std::{
     collections::BTreeSet,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, UdpSocket},
+    os::fd::AsRawFd as _,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
 
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 use weave_tests::lab::{
     Host, Lab, Plan, SETTLED,
     cmd::{output, run},
     eventually,
     host::ping,
+    traffic::within,
+    underlay,
 };
 
 /// Time for which the address of a container that vanished is kept for it.
@@ -263,4 +269,89 @@ fn many_containers_attach_and_detach_at_once() {
         assert_eq!(endpoints(host).len(), names.len());
         assert!(ping(&names[0], all[11].1, 1) && ping(&names[11], all[0].1, 1));
     }
+}
+
+/// Port of the host to which [`flood`] sends.
+const PORT: u16 = 5353;
+
+/// Sends frames out of a container's interface from the moment that it can, until told to stop: datagrams to the host's
+/// underlay address, which the host's stack takes if it sees them. How many left.
+fn flood(container: &str, to: Ipv4Addr, stop: &AtomicBool) -> u64 {
+    let socket = within(container, || Ok(rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, None)?));
+    let socket = socket.expect("a packet socket");
+    let index = || within(container, || Ok(rustix::net::netdevice::name_to_index(&socket, "ethwe")?)).ok();
+    let payload = [0_u8; 18];
+    let mut udp =
+        [[5353_u16.to_be_bytes(), PORT.to_be_bytes(), 26_u16.to_be_bytes(), [0; 2]].concat(), payload.to_vec()]
+            .concat();
+    let mut ip = vec![0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 192, 168, 77, 200];
+    ip.extend(to.octets());
+    let sum = ip.first_chunk().map_or(0, weave_common::checksum::ipv4_header);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], &[8, 0]].concat();
+    frame.append(&mut ip);
+    frame.append(&mut udp);
+    let (mut sent, mut found) = (0, None);
+    while !stop.load(Ordering::Relaxed) {
+        found = found.or_else(index);
+        let Some(ifindex) = found else { continue };
+        // SAFETY: all fields are integers, for which zero is a value.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = ifindex.cast_signed();
+        // SAFETY: frame and address live across the call, with the lengths given; the descriptor is open.
+        let ret = unsafe {
+            libc::sendto(
+                socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                libc::MSG_DONTWAIT,
+                (&raw const address).cast(),
+                size_of_val(&address) as libc::socklen_t,
+            )
+        };
+        sent += u64::from(ret > 0);
+    }
+    sent
+}
+
+#[test]
+#[ignore = "needs root"]
+fn nothing_of_a_container_reaches_the_host_at_attach() {
+    let lab = Lab::ready(Plan::of("lcfirst", 1).containers(0)).expect("a Lab");
+    let host = lab.host(1);
+    // What comes would be taken, whoever sends it.
+    for filter in ["all", "default"] {
+        let file = format!("/proc/sys/net/ipv4/conf/{filter}/rp_filter");
+        within(host.netns(), || std::fs::write(&file, "0")).expect("no filter");
+    }
+    let inbound = within(host.netns(), || UdpSocket::bind((underlay(1), PORT))).expect("a socket");
+    inbound.set_nonblocking(true).expect("a socket");
+    for c in 1..=10 {
+        let name = host.add_container(c).expect("a container");
+        let stop = AtomicBool::new(false);
+        let sent = thread::scope(|scope| {
+            let flooding = scope.spawn(|| flood(&name, underlay(1), &stop));
+            host.attach(&name).expect("attach");
+            thread::sleep(Duration::from_millis(20));
+            stop.store(true, Ordering::Relaxed);
+            flooding.join().expect("sent")
+        });
+        assert!(sent > 100, "only {sent} frames left {name}");
+        let arrived = std::iter::from_fn(|| inbound.recv(&mut [0; 64]).ok()).count();
+        assert_eq!(arrived, 0, "of {sent} frames of {name} the host's stack took {arrived}");
+    }
+    // The socket would have got them: the same frames from a veth without a program arrive.
+    let name = host.add_container(11).expect("a container");
+    run(&["ip", "-n", host.netns(), "link", "add", "plain", "type", "veth", "peer", "name", "ethwe", "netns", &name])
+        .expect("a veth");
+    run(&["ip", "-n", &name, "link", "set", "ethwe", "up"]).expect("up");
+    run(&["ip", "-n", host.netns(), "link", "set", "plain", "up"]).expect("up");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| flood(&name, underlay(1), &stop));
+        let arrived = eventually(SETTLED, || inbound.recv(&mut [0; 64]).is_ok());
+        stop.store(true, Ordering::Relaxed);
+        assert!(arrived, "the test sends what no host takes");
+    });
 }

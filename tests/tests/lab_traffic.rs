@@ -2,18 +2,17 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    os::fd::AsRawFd as _,
     time::Duration,
 };
 
 use serde_json::Value;
 use weave_common::vxlan::OVERHEAD;
 use weave_tests::lab::{
-    Host, Lab, Plan, SETTLED,
+    Everyone, Host, Lab, Plan, SETTLED,
     cmd::{output, run, text},
     eventually,
     host::{ping, ping_with},
-    traffic::{TcpFlow, UdpFlow, tcp, within},
+    traffic::{TcpFlow, UdpFlow, send_super_packet, tcp, within},
     underlay_on,
 };
 
@@ -24,9 +23,11 @@ const ENOUGH: u64 = 20;
 /// A frame of this size crosses the underlay only as a super-packet.
 const SUPER: u32 = 20_000;
 
-/// Most bytes that UDP carries over IPv4, and a little less: with its Ethernet header this is still one super-packet for
-/// a device that takes 64 KiB.
-const LARGE: [usize; 2] = [65535 - HEADERS as usize, 65490];
+/// Sizes of UDP super-packets: with its outer headers the last exceeds what a device takes at once and is cut before it,
+/// all others cross an underlay that keeps super-packets in one piece.
+const SUPER_SIZES: [usize; 6] = [2000, 2800, 10_000, 60_000, 65_440, 65535 - HEADERS as usize];
+/// Payload of each datagram of a UDP super-packet.
+const SEGMENT: u16 = 1400;
 
 type Container = (String, Ipv4Addr);
 
@@ -153,51 +154,63 @@ fn super_packets_stay_whole_on_the_underlay() {
     flow.stop().expect("every byte");
 }
 
-/// Sends `bytes` of UDP as one super-packet, to be cut into datagrams of `segment` bytes.
-fn send_super_packet(from: &str, to: SocketAddrV4, bytes: usize, segment: u16) {
-    let socket = within(from, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
-    let size = libc::c_int::from(segment);
-    // SAFETY: the option takes an int; `size` is one and lives across the call, and the descriptor is open.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            (&raw const size).cast(),
-            size_of_val(&size) as libc::socklen_t,
-        )
-    };
-    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
-    socket.send_to(&vec![7; bytes], to).expect("sent");
+/// Sends one super-packet of each size between every pair; what did not arrive at a plain socket.
+fn lost_super_packets(all: &[Container]) -> Vec<String> {
+    let mut lost = Vec::new();
+    for (from, to) in pairs(all) {
+        let inbound = within(&to.0, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&inbound, 1 << 20).expect("room");
+        let port = inbound.local_addr().expect("an address").port();
+        for bytes in SUPER_SIZES {
+            inbound.set_read_timeout(Some(Duration::from_secs(1))).expect("a limit");
+            send_super_packet(&from.0, SocketAddrV4::new(to.1, port), bytes, SEGMENT).expect("sent");
+            let (mut arrived, mut buffer) = (0, vec![0; 1 << 16]);
+            while arrived < bytes {
+                match inbound.recv(&mut buffer) {
+                    Ok(length) => arrived += length,
+                    Err(error) => {
+                        lost.push(format!("{arrived} of {bytes} from {} to {}: {error}", from.0, to.0));
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    lost
 }
 
 #[test]
 #[ignore = "needs root"]
-fn the_largest_super_packets_of_containers_arrive() {
-    let lab = Lab::ready(Plan::of("ltudp", 2).containers(2)).expect("a Lab");
+fn udp_super_packets_of_every_size_arrive() {
+    // Hosts 1 and 3 do not reach each other: host 2 relays.
+    let plan = Plan::of("ltudp", 3).containers(2).chain().wires(&[(1, 2), (2, 3)]);
+    let lab = Lab::new(plan).expect("a Lab");
+    lab.launch_all().expect("launch");
+    lab.attach_all().expect("attach");
     let all = lab.addresses().expect("addresses");
-    for ((from, to), bytes) in pairs(&all).into_iter().flat_map(|pair| LARGE.map(|bytes| (pair, bytes))) {
-        let inbound = within(&to.0, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
-        inbound.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
-        let port = inbound.local_addr().expect("an address").port();
-        send_super_packet(&from.0, SocketAddrV4::new(to.1, port), bytes, 1400);
-        let (mut arrived, mut buffer) = (0, vec![0; 1 << 16]);
-        while arrived < bytes {
-            arrived += inbound.recv(&mut buffer).unwrap_or_else(|e| panic!("{arrived} of {bytes} from {from:?}: {e}"));
-        }
-        assert_eq!(arrived, bytes);
-    }
+    Everyone::of(&all).expect("sockets").reach_each_other(SETTLED).expect("everyone");
+    let before: Vec<u64> = lab.hosts().iter().map(drops).collect();
+    assert_eq!(lost_super_packets(&all), [""; 0], "super-packets whole on every host's device");
+    // The relay receives them in one piece, and must cut them itself.
+    cards(lab.host(2));
+    assert_eq!(lost_super_packets(&all), [""; 0], "cut by the relay alone");
+    lab.plain_cards().expect("ethtool");
+    assert_eq!(lost_super_packets(&all), [""; 0], "cut by every host");
+    let after: Vec<u64> = lab.hosts().iter().map(drops).collect();
+    assert_eq!(after, before, "packets were dropped though all was in order");
+}
+
+/// Makes the device of a host work as a plain card does: frames of MTU size with checksums leave it.
+fn cards(host: &Host) {
+    let net = format!("--net=/run/netns/{}", host.netns());
+    run(&["nsenter", &net, "ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gro", "on"]).expect("ethtool");
 }
 
 #[test]
 #[ignore = "needs root"]
 fn segments_of_mtu_size_on_the_wire_are_delivered_whole() {
     let lab = Lab::ready(Plan::of("ltwire", 2).containers(1)).expect("a Lab");
-    for host in lab.hosts() {
-        // As a wire with a plain card: checksums are made and segments cut before the device.
-        let net = format!("--net=/run/netns/{}", host.netns());
-        run(&["nsenter", &net, "ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gro", "on"]).expect("ethtool");
-    }
+    lab.plain_cards().expect("ethtool");
     let all = lab.addresses().expect("addresses");
     for (from, to) in pairs(&all) {
         tcp(&from.0, &to.0, to.1, 8 << 20).expect("TCP");
@@ -215,6 +228,7 @@ fn bpftool_shows_named_fields_and_programs() {
         ("weave_routes", &["prefix_len", "data"], &["kind", "peer"]),
         ("weave_tunnels", &["name"], &["outer", "ifindex", "next_hop", "inner_mtu"]),
         ("weave_senders", &["addr"], &["peer"]),
+        ("weave_locals", &["addr"], &["ifindex"]),
         ("weave_config", &[], &["schema", "vni", "data_port"]),
     ];
     for (map, keys, values) in fields {

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 /// Version of every layout in this crate. Part of the path under which maps and links are pinned.
 ///
 /// Changed whenever a struct, a map's type or the meaning of a field changes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// The one entry (key 0) of [`crate::map::CONFIG`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -21,6 +21,9 @@ pub struct Config {
     /// UDP port of the controller's own socket, to which probes are passed up, host byte order. Data packets are taken
     /// here as well: a peer behind address translation is reached only at the port that its probes came from.
     pub probe_port: u16,
+    /// Index of the VXLAN socket device, by which packets leave that the kernel's stack must cut. Zero without one: such
+    /// packets are then dropped.
+    pub socket_ifindex: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 12);
+const _: () = assert!(size_of::<Config>() == 16);

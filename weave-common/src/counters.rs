@@ -39,6 +39,12 @@ counters! {
     Probe = 4, "probe";
     /// From a peer, sent on to another without being decapsulated.
     Relay = 5, "relay";
+    /// From a container, larger than the path to its peer with DF set: answered with ICMP "fragmentation needed".
+    IcmpTooBig = 6, "icmp-too-big";
+    /// From a container, larger than the path to its peer with DF clear: left to the kernel's stack, which cuts it.
+    SlowPath = 7, "slow-path";
+    /// UDP super-packets from a peer, left to the VXLAN socket device, which delivers them and counts them again.
+    ToSocket = 8, "to-socket";
 }
 
 /// Packets and bytes; a super-packet counts once, with all its bytes. One entry a [`Counter`] and CPU.

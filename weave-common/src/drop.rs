@@ -51,7 +51,7 @@ reasons! {
     Kernel = 11, "kernel";
     /// An ARP message that asks for nothing the overlay holds.
     Arp = 12, "arp";
-    /// Came to the data port by a device without the delivery program.
+    /// Came to the VXLAN socket device, and not from the data port.
     NotOnUnderlay = 13, "not-on-underlay";
     /// To be relayed, but its hop limit is used up: the peers' routes make a loop, or the way is too long.
     TtlExhausted = 14, "ttl-exhausted";

@@ -15,13 +15,21 @@ pub struct Endpoint {
     pub mac: [u8; 6],
     /// Always zero.
     pub pad: [u8; 2],
+    /// Always zero.
+    pub pad4: [u8; 4],
+    /// When an ICMP "fragmentation needed" was last sent to this address, in nanoseconds of the monotonic clock; zero when
+    /// none ever was. Written by the programs, in place; an entry that the controller replaces begins at zero again.
+    pub icmp_ns: u64,
 }
+
+/// Least time between two ICMP "fragmentation needed" to one address of a container, in nanoseconds.
+pub const ICMP_STEP_NS: u64 = 1_000_000;
 
 impl Endpoint {
     /// The endpoint behind host interface `ifindex`, whose container's interface has `mac`.
     #[must_use]
     pub const fn new(ifindex: u32, mac: Mac) -> Self {
-        Self { ifindex, mac: mac.0, pad: [0; 2] }
+        Self { ifindex, mac: mac.0, pad: [0; 2], pad4: [0; 4], icmp_ns: 0 }
     }
 
     /// MAC of the container's end.
@@ -49,4 +57,4 @@ impl EndpointKey {
     }
 }
 
-const _: () = assert!(size_of::<Endpoint>() == 12);
+const _: () = assert!(size_of::<Endpoint>() == 24);

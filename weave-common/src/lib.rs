@@ -13,6 +13,7 @@ pub mod counters;
 pub mod device;
 pub mod drop;
 pub mod endpoint;
+pub mod local;
 pub mod map;
 pub mod route;
 pub mod tunnel;

@@ -10,6 +10,8 @@ pub const TUNNELS: &str = "weave_tunnels";
 pub const SENDERS: &str = "weave_senders";
 /// Hash: [`crate::device::DeviceKey`] to [`crate::device::Device`].
 pub const DEVICES: &str = "weave_devices";
+/// Hash: [`crate::local::LocalKey`] to [`crate::local::Local`].
+pub const LOCALS: &str = "weave_locals";
 /// Array of one: [`crate::config::Config`].
 pub const CONFIG: &str = "weave_config";
 /// Per-CPU array indexed by [`crate::drop::DropReason`]: packets, as `u64`.
@@ -38,6 +40,8 @@ pub const TUNNELS_MAX: u32 = 8192;
 pub const SENDERS_MAX: u32 = 16384;
 /// Underlay devices with [`PROG_XDP`].
 pub const DEVICES_MAX: u32 = 1024;
+/// Underlay addresses of this host.
+pub const LOCALS_MAX: u32 = 4096;
 /// Slots kept for drop reasons, so that a new one does not change the map's shape.
 pub const DROPS_MAX: u32 = 64;
 /// Slots kept for counters, likewise.

@@ -19,6 +19,8 @@ pub const OUTER_LEN: usize = IPV4_LEN + UDP_LEN + vxlan::HEADER_LEN;
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of ARP.
 pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// IP protocol number of ICMP.
+pub const IPPROTO_ICMP: u8 = 1;
 /// IP protocol number of UDP.
 pub const IPPROTO_UDP: u8 = 17;
 
@@ -73,6 +75,20 @@ impl OuterHeader {
     #[inline(always)]
     pub const fn source_port(&self) -> u16 {
         u16::from_be_bytes([self.udp[0], self.udp[1]])
+    }
+
+    /// The UDP port that packets go to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn destination_port(&self) -> u16 {
+        u16::from_be_bytes([self.udp[2], self.udp[3]])
+    }
+
+    /// The address that packets go to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn destination(&self) -> [u8; 4] {
+        [self.ipv4[16], self.ipv4[17], self.ipv4[18], self.ipv4[19]]
     }
 }
 

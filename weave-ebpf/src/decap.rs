@@ -57,10 +57,9 @@ mod live {
         counters::Counter,
         drop::DropReason,
         endpoint::EndpointKey,
-        route::ROUTE_PEER,
         tunnel::SenderKey,
         vxlan::HEADER_LEN,
-        wire::{ETH_LEN, ETHERTYPE_IPV4, IPV4_LEN},
+        wire::{ETH_LEN, ETHERTYPE_IPV4, IPPROTO_UDP, IPV4_LEN},
     };
 
     use super::{Class, classify, length_agrees};
@@ -88,7 +87,7 @@ mod live {
         let Some(outer) = header.and_then(|header| parse::outer(&header, config)) else {
             return Ok(Outcome::NotOurs);
         };
-        if !packet.ends_here(outer.source, outer.destination) {
+        if !maps::is_local(outer.destination) {
             return Ok(Outcome::NotOurs);
         }
         if bare {
@@ -104,7 +103,7 @@ mod live {
         let header = packet.read::<HEADER_LEN>(VXLAN_AT).ok_or(DropReason::Malformed)?;
         match classify(&header, outer.port, config)? {
             Class::Probe => pass_up(packet, &outer, config),
-            Class::Data => to_container(packet, &outer, gso),
+            Class::Data => to_container(packet, &outer, gso, config),
             Class::Foreign => Ok(Outcome::NotOurs),
         }
     }
@@ -140,7 +139,7 @@ mod live {
 
     /// Takes the outer headers off and hands the frame to its container, or sends the packet on when that is elsewhere.
     #[inline(always)]
-    fn to_container(packet: &Packet, outer: &Outer, gso: bool) -> Result<Outcome, DropReason> {
+    fn to_container(packet: &Packet, outer: &Outer, gso: bool, config: &Config) -> Result<Outcome, DropReason> {
         let sender = maps::sender(SenderKey::new(outer.source)).ok_or(DropReason::UnknownSender)?;
         if !packet.pull(ENCAPSULATED_MIN as u32) {
             return Err(DropReason::Malformed);
@@ -149,15 +148,27 @@ mod live {
         let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
             return relay::to_next(packet, outer, sender.peer, &ip);
         };
+        if gso && ip.protocol == IPPROTO_UDP {
+            return to_socket(packet, outer, config);
+        }
         packet.pop()?;
         let bytes = packet.frame_len();
         packet.deliver(endpoint, ip.source)?;
         Ok(Outcome::Redirected { counter: Counter::Decap, bytes })
     }
 
-    /// Decides what becomes of a frame that the kernel's own VXLAN device took off the data port.
-    ///
-    /// Delivers, and never relays: without its outer headers nothing bounds how often a packet is sent on.
+    /// Leaves a UDP super-packet to the VXLAN socket device, whose program delivers it. Taking the outer headers off here
+    /// leaves marks of the tunnel on the packet that no helper removes, and with them a plain socket gets nothing of it.
+    #[inline(always)]
+    fn to_socket(packet: &Packet, outer: &Outer, config: &Config) -> Result<Outcome, DropReason> {
+        if outer.port == Port::Probe {
+            packet.set_udp_destination(config.probe_port, config.data_port, outer.checksum)?;
+        }
+        Ok(Outcome::PassedUp { counter: Counter::ToSocket, bytes: packet.frame_len() - PUSH_LEN as u32 })
+    }
+
+    /// Decides what becomes of a frame that the VXLAN socket device took off the data port: outer fragments put together,
+    /// UDP super-packets, packets by a device without the underlay's program. Delivers, or sends on, one hop further.
     ///
     /// # Errors
     /// Why it is dropped: nothing goes on from here to the host's stack.
@@ -168,14 +179,14 @@ mod live {
         if tunnel.vni != config.vni {
             return Err(DropReason::WrongVni);
         }
-        maps::sender(SenderKey::new(tunnel.remote)).ok_or(DropReason::UnknownSender)?;
+        let sender = maps::sender(SenderKey::new(tunnel.remote)).ok_or(DropReason::UnknownSender)?;
         if !packet.pull((ETH_LEN + IPV4_LEN) as u32) {
             return Err(DropReason::Malformed);
         }
         let ip = inner(packet, 0, packet.gso_size() != 0)?;
         let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
-            let is_a_peers = maps::route(ip.destination).is_some_and(|route| route.kind == ROUTE_PEER);
-            return Err(if is_a_peers { DropReason::NotOnUnderlay } else { DropReason::NoEndpoint });
+            let origin = relay::Origin { source: tunnel.remote, ttl: tunnel.ttl, peer: sender.peer };
+            return relay::by_socket(packet, config, &origin, &ip);
         };
         let bytes = packet.frame_len();
         packet.deliver(endpoint, ip.source)?;

@@ -3,27 +3,15 @@
 use weave_common::{
     addr::{Ip4, Mac},
     checksum,
-    wire::{ETH_LEN, ETHERTYPE_IPV4, IPV4_LEN, OUTER_LEN, OuterHeader},
+    wire::{ETH_LEN, ETHERTYPE_IPV4, IPV4_LEN, OuterHeader},
 };
 
-/// What is put between the frame's Ethernet header and its IP packet.
-pub const PUSH_LEN: usize = OUTER_LEN + ETH_LEN;
+pub use crate::push::{PUSH_LEN, Push};
 
 /// First of the UDP source ports used, which are the dynamic ones (RFC 6335).
 const PORT_FIRST: u16 = 49152;
 /// The low bits of the flow's hash that make the port.
 const PORT_MASK: u32 = 0x3fff;
-
-/// The headers of an encapsulated packet, completed. Padded to words; [`PUSH_LEN`] bytes count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(4))]
-pub struct Push {
-    /// Outer IPv4, UDP, VXLAN.
-    pub outer: OuterHeader,
-    /// Inner Ethernet.
-    pub ethernet: [u8; ETH_LEN],
-    pad: [u8; 2],
-}
 
 /// Completes `prepared` for an IP packet of `ip_len` bytes of the flow with `flow_hash`, between two containers.
 ///
@@ -50,12 +38,13 @@ pub fn headers(prepared: &OuterHeader, ip_len: u32, flow_hash: u32, source: Ip4,
     ethernet[0..6].copy_from_slice(&to);
     ethernet[6..12].copy_from_slice(&from);
     [ethernet[12], ethernet[13]] = ETHERTYPE_IPV4.to_be_bytes();
-    Push { outer, ethernet, pad: [0; 2] }
+    Push::new(outer, ethernet)
 }
 
 #[cfg(target_arch = "bpf")]
 mod live {
     use weave_common::{
+        config::Config,
         counters::Counter,
         drop::DropReason,
         endpoint::EndpointKey,
@@ -67,6 +56,7 @@ mod live {
         Outcome, arp, maps,
         packet::Packet,
         parse::{self, IP_AT, Ipv4, TransportLen},
+        too_big,
     };
 
     /// Decides what becomes of a frame that a container sent.
@@ -75,7 +65,7 @@ mod live {
     /// Why it is dropped.
     #[inline(always)]
     pub fn from_container(packet: &Packet) -> Result<Outcome, DropReason> {
-        maps::config().ok_or(DropReason::NotConfigured)?;
+        let config = maps::config().ok_or(DropReason::NotConfigured)?;
         if packet.vlan_id().is_some() {
             return Err(DropReason::NotIpv4);
         }
@@ -103,16 +93,16 @@ mod live {
             packet.deliver(endpoint, ip.source)?;
             return Ok(Outcome::Redirected { counter: Counter::Local, bytes });
         }
-        to_peer(packet, &ip)
+        to_peer(packet, &ip, config)
     }
 
     /// Encapsulates and sends to the owner of the destination.
     #[inline(always)]
-    fn to_peer(packet: &Packet, ip: &Ipv4) -> Result<Outcome, DropReason> {
+    fn to_peer(packet: &Packet, ip: &Ipv4, config: &Config) -> Result<Outcome, DropReason> {
         let way = maps::way(ip.destination)?;
         let tunnel = way.tunnel();
         if largest(packet, IP_AT as u32, ip, packet.frame_len() - ETH_LEN as u32)? > tunnel.inner_mtu {
-            return Err(DropReason::TooBig);
+            return too_big::handle(packet, ip, &way, config);
         }
         let bytes = packet.frame_len();
         let push = headers(&tunnel.outer, bytes - ETH_LEN as u32, packet.flow_hash(), ip.source, ip.destination);

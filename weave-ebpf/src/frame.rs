@@ -3,12 +3,12 @@
 //! As in `packet`: reads copy, writes are compared with the end of the frame's first buffer at that moment.
 
 use aya_ebpf::{
-    bindings::{BPF_FIB_LOOKUP_OUTPUT, xdp_action::XDP_REDIRECT, xdp_md},
+    bindings::{BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibLookup, xdp_action::XDP_REDIRECT, xdp_md},
     helpers::generated as helpers,
 };
 use weave_common::{addr::Ip4, drop::DropReason, tunnel::Tunnel};
 
-use crate::{fib, parse::MACS_LEN};
+use crate::{packet::AF_INET, parse::MACS_LEN};
 
 /// The frame that a program runs on.
 pub struct Frame {
@@ -58,24 +58,20 @@ impl Frame {
         self.at(offset, N).map(|to| unsafe { *to.cast::<[u8; N]>() = *bytes })
     }
 
-    /// True when a packet between these addresses ends on this host rather than being routed on.
-    #[inline(always)]
-    pub fn ends_here(&self, source: Ip4, destination: Ip4) -> bool {
-        let mut question = fib::question(self.ifindex(), source, destination);
-        let len = size_of_val(&question) as i32;
-        // SAFETY: the helper reads and writes `len` bytes at `question`.
-        fib::is_here(unsafe { helpers::bpf_fib_lookup(self.md.cast(), &raw mut question, len, 0) })
-    }
-
     /// Destination and source MAC of a frame that leaves by `tunnel`. `None` when the kernel does not know the neighbour
     /// now, would send by another way, or does not forward.
     #[inline(always)]
     pub fn macs(&self, tunnel: &Tunnel) -> Option<[u8; MACS_LEN]> {
         let ip = &tunnel.outer.ipv4;
         let source = Ip4([ip[12], ip[13], ip[14], ip[15]]);
-        let mut question = fib::question(tunnel.ifindex, source, Ip4(tunnel.next_hop));
+        // SAFETY: all fields are integers, for which zero is a value.
+        let mut question: FibLookup = unsafe { core::mem::zeroed() };
+        question.family = AF_INET;
+        question.ifindex = tunnel.ifindex;
+        question.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(source.0);
+        question.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(tunnel.next_hop);
         let len = size_of_val(&question) as i32;
-        // SAFETY: as in `ends_here`.
+        // SAFETY: the helper reads and writes `len` bytes at `question`.
         let ret = unsafe { helpers::bpf_fib_lookup(self.md.cast(), &raw mut question, len, BPF_FIB_LOOKUP_OUTPUT) };
         // SAFETY: the helper has written an IPv4 address there, or left ours.
         let next_hop = unsafe { question.__bindgen_anon_4.ipv4_dst };

@@ -1,9 +1,9 @@
 //! The kernel programs' logic: what a packet is, and what becomes of it.
 //!
-//! `parse`, `arp`, `encap`, `decap` and `relay` hold pure functions over bytes, which also compile for the host and are tested
-//! there; their parts that touch a live packet are compiled for the kernel alone, as is all of `xdp`. `packet` is the one
-//! place with pointers and helpers for the packets of traffic control, `frame` that for the frames of XDP, `fib` what both
-//! ask the routing table, `maps` the one with maps, `stats` the one that counts.
+//! `parse`, `arp`, `encap`, `decap`, `relay` and `too_big` hold pure functions over bytes, which also compile for the host and
+//! are tested there; their parts that touch a live packet are compiled for the kernel alone, as is all of `xdp`. `packet` is
+//! the one place with pointers and helpers for the packets of traffic control, `frame` that for the frames of XDP, `maps`
+//! the one with maps, `stats` the one that counts.
 //!
 //! Bounds: no loops, no recursion; 512 bytes of stack; helpers of kernel 5.15 only, of 5.18 in `xdp`.
 //! Does not: learn, time out or allocate. All state comes from the controller's maps.
@@ -13,10 +13,10 @@ pub mod arp;
 pub mod decap;
 pub mod encap;
 pub mod parse;
+pub mod push;
 pub mod relay;
+pub mod too_big;
 
-#[cfg(target_arch = "bpf")]
-pub mod fib;
 #[cfg(target_arch = "bpf")]
 pub mod frame;
 #[cfg(target_arch = "bpf")]

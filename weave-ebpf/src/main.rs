@@ -30,7 +30,7 @@ mod programs {
         verdict(decap::from_underlay(&Packet::new(ctx.skb.skb)))
     }
 
-    /// On the GRO anchor: what reached the data port by a device without the program above, or in fragments.
+    /// On the VXLAN socket device: what the kernel's stack took off the data port.
     #[classifier]
     fn weave_anchor(ctx: TcContext) -> i32 {
         verdict(decap::from_anchor(&Packet::new(ctx.skb.skb)))

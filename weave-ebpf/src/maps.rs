@@ -1,7 +1,7 @@
 //! The one place with maps. Names and capacities are those of `weave_common::map`, which the controller checks on load.
 //!
-//! The programs only read, but for the two tables of counters, which `stats` writes, and the time at which a tunnel was
-//! last used.
+//! The programs only read, but for the two tables of counters, which `stats` writes, the time at which a tunnel was last
+//! used, and the time of the last ICMP message to a container.
 
 use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
@@ -14,7 +14,8 @@ use weave_common::{
     counters::Count,
     device::{Device, DeviceKey},
     drop::DropReason,
-    endpoint::{Endpoint, EndpointKey},
+    endpoint::{Endpoint, EndpointKey, ICMP_STEP_NS},
+    local::{Local, LocalKey},
     map,
     route::{ROUTE_LOCAL, ROUTE_PEER, Route},
     tunnel::{Sender, SenderKey, Tunnel, USED_STEP_NS},
@@ -30,6 +31,8 @@ static TUNNELS: HashMap<PeerKey, Tunnel, { map::TUNNELS_MAX as usize }> = HashMa
 static SENDERS: HashMap<SenderKey, Sender, { map::SENDERS_MAX as usize }> = HashMap::new();
 #[btf_map(name = "weave_devices")]
 static DEVICES: HashMap<DeviceKey, Device, { map::DEVICES_MAX as usize }> = HashMap::new();
+#[btf_map(name = "weave_locals")]
+static LOCALS: HashMap<LocalKey, Local, { map::LOCALS_MAX as usize }> = HashMap::new();
 #[btf_map(name = "weave_config")]
 static CONFIG: Array<Config, 1> = Array::new();
 #[btf_map(name = "weave_drops")]
@@ -51,6 +54,31 @@ pub fn config() -> Option<&'static Config> {
 pub fn endpoint(key: EndpointKey) -> Option<&'static Endpoint> {
     // SAFETY: the controller replaces whole values; one being replaced while it is read costs this packet at most.
     unsafe { ENDPOINTS.get(key) }
+}
+
+/// True when an ICMP "fragmentation needed" may go to the local container with this address now; notes that it does.
+/// CPUs that race may each send one.
+#[inline(always)]
+pub fn may_answer_too_big(key: EndpointKey) -> bool {
+    let Some(endpoint) = ENDPOINTS.get_ptr_mut(key) else { return false };
+    // SAFETY: takes nothing.
+    let now = unsafe { helpers::bpf_ktime_get_ns() };
+    // SAFETY: the kernel keeps an entry's memory for the program's run; no reference to the field is held.
+    unsafe {
+        let last = &raw mut (*endpoint).icmp_ns;
+        if now.saturating_sub(last.read_volatile()) < ICMP_STEP_NS {
+            return false;
+        }
+        last.write_volatile(now);
+    }
+    true
+}
+
+/// True when `addr` is one of this host's underlay addresses.
+#[inline(always)]
+pub fn is_local(addr: Ip4) -> bool {
+    // SAFETY: as in `endpoint`.
+    unsafe { LOCALS.get(LocalKey::new(addr)) }.is_some()
 }
 
 /// The range that holds `addr`.

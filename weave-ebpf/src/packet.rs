@@ -7,22 +7,26 @@ use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0,
-        BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
+        BPF_F_RECOMPUTE_CSUM, BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        bpf_redir_neigh,
     },
     helpers::generated as helpers,
 };
 use weave_common::{
     addr::{Ip4, Mac},
+    checksum,
     drop::DropReason,
     endpoint::Endpoint,
     wire::{ETH_LEN, ETHERTYPE_IPV4},
 };
 
 use crate::{
-    encap::{PUSH_LEN, Push},
-    fib::{self, AF_INET},
     parse,
+    push::{PUSH_LEN, Push},
 };
+
+/// `AF_INET`.
+pub const AF_INET: u8 = 2;
 
 /// `PACKET_HOST`: addressed to this host.
 const PACKET_HOST: u32 = 0;
@@ -49,6 +53,8 @@ pub struct Tunnel {
     pub vni: u32,
     /// Outer source.
     pub remote: Ip4,
+    /// Hop limit of the outer header as it arrived.
+    pub ttl: u8,
 }
 
 /// The start of the kernel's `struct bpf_tunnel_key`, which all kernels accept; later ones append to it.
@@ -58,7 +64,9 @@ struct TunnelKey {
     id: u32,
     /// Host byte order; IPv6 fills all of it, IPv4 the first word.
     remote: [u32; 4],
-    tos_ttl_flags: u32,
+    tos: u8,
+    ttl: u8,
+    ext: u16,
     label: u32,
 }
 
@@ -155,15 +163,6 @@ impl Packet {
         if ret == 0 { Some(byte) } else { None }
     }
 
-    /// True when a packet between these addresses ends on this host rather than being routed on.
-    #[inline(always)]
-    pub fn ends_here(&self, source: Ip4, destination: Ip4) -> bool {
-        let mut question = fib::question(self.ifindex(), source, destination);
-        let len = size_of_val(&question) as i32;
-        // SAFETY: the helper reads and writes `len` bytes at `question`.
-        fib::is_here(unsafe { helpers::bpf_fib_lookup(self.skb.cast(), &raw mut question, len, 0) })
-    }
-
     /// What the VXLAN device that the packet came by says of it.
     #[inline(always)]
     pub fn tunnel(&self) -> Option<Tunnel> {
@@ -171,7 +170,58 @@ impl Packet {
         let (to, len) = ((&raw mut key).cast(), size_of::<TunnelKey>() as u32);
         // SAFETY: the helper writes `len` bytes at `key`.
         let ret = unsafe { helpers::bpf_skb_get_tunnel_key(self.skb, to, len, 0) };
-        if ret == 0 { Some(Tunnel { vni: key.id, remote: Ip4(key.remote[0].to_be_bytes()) }) } else { None }
+        if ret == 0 {
+            Some(Tunnel { vni: key.id, remote: Ip4(key.remote[0].to_be_bytes()), ttl: key.ttl })
+        } else {
+            None
+        }
+    }
+
+    /// Tells the VXLAN device that the frame will leave by what to encapsulate it in. The outer packet may be cut.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when the helper refuses.
+    #[inline(always)]
+    pub fn set_tunnel(&self, tunnel: Tunnel) -> Result<(), DropReason> {
+        let remote = [u32::from_be_bytes(tunnel.remote.0), 0, 0, 0];
+        let mut key = TunnelKey { id: tunnel.vni, remote, ttl: tunnel.ttl, ..TunnelKey::default() };
+        let (from, len) = ((&raw mut key).cast(), size_of::<TunnelKey>() as u32);
+        // SAFETY: the helper reads `len` bytes at `key`.
+        accepted(unsafe { helpers::bpf_skb_set_tunnel_key(self.skb, from, len, u64::from(BPF_F_ZERO_CSUM_TX)) })
+    }
+
+    /// Cuts the frame off after `len` bytes, which it must have. A super-packet becomes an ordinary packet.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when the helper refuses.
+    #[inline(always)]
+    pub fn truncate(&self, len: u32) -> Result<(), DropReason> {
+        // SAFETY: plain integers.
+        accepted(unsafe { helpers::bpf_skb_change_tail(self.skb, len, 0) })
+    }
+
+    /// Makes room for `len` bytes behind the Ethernet header of an ordinary packet, and makes what is then the first
+    /// `head` bytes readable.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when a helper refuses.
+    #[inline(always)]
+    pub fn make_room(&self, len: u32, head: u32) -> Result<(), DropReason> {
+        // SAFETY: plain integers.
+        accepted(unsafe { helpers::bpf_skb_adjust_room(self.skb, len as i32, BPF_ADJ_ROOM_MAC, 0) })?;
+        if self.pull(head) { Ok(()) } else { Err(DropReason::Kernel) }
+    }
+
+    /// The Internet checksum of `N` bytes at `offset`, as it stands in a header; `None` when they have not been pulled.
+    /// `N` is a multiple of 4, at most 512.
+    #[inline(always)]
+    pub fn checksum<const N: usize>(&self, offset: usize) -> Option<[u8; 2]> {
+        const { assert!(N.is_multiple_of(4) && N <= 512, "what the helper takes") };
+        let from = self.at(offset, N)?;
+        // SAFETY: `at` has compared with the packet's end; the helper reads `N` bytes.
+        let sum = unsafe { helpers::bpf_csum_diff(core::ptr::null_mut(), 0, from.cast(), N as u32, 0) };
+        // The helper sums 16-bit words as they lie in memory.
+        Some((!checksum::fold(sum as u32)).to_ne_bytes())
     }
 
     /// Overwrites `N` bytes at `offset`, and corrects what the device told of the packet's checksum.

@@ -54,6 +54,8 @@ pub struct Ipv4 {
     pub protocol: u8,
     /// Length of the header with its options.
     pub header_len: u32,
+    /// Flags and fragment offset, as in the header.
+    pub fragment: u16,
 }
 
 /// Reads the inner IPv4 header of a packet with `available` bytes from that header to the frame's end.
@@ -77,6 +79,7 @@ pub const fn ipv4(header: &[u8; IPV4_LEN], available: u32, gso: bool) -> Result<
         destination: Ip4([header[16], header[17], header[18], header[19]]),
         protocol: header[9],
         header_len,
+        fragment: u16::from_be_bytes([header[6], header[7]]),
     })
 }
 

@@ -1,6 +1,6 @@
 //! From a peer to another: the outer header is rewritten towards the next hop, all else stays as it is.
 //!
-//! The packet is never decapsulated: the VXLAN header keeps the short id of the peer that encapsulated it, the UDP source
+//! A packet that the underlay's program sees is never decapsulated: the VXLAN header keeps the short id of the peer that encapsulated it, the UDP source
 //! port keeps the flow, unless the way on asks for another. The hop limit of the outer header bounds how far it goes, and no
 //! peer sends it back to where it came from.
 //!
@@ -11,7 +11,7 @@
 //! there for the outer one must be told not to (`ethtool -K DEVICE tx-udp_tnl-segmentation off`).
 
 use weave_common::{
-    addr::PeerKey,
+    addr::{Ip4, PeerKey},
     checksum,
     drop::DropReason,
     tunnel::Tunnel,
@@ -31,23 +31,43 @@ const CHECKSUM_AT: usize = 10;
 /// Do not fragment, and nothing else.
 const DF: u16 = 0x4000;
 
-/// Checks that a packet that came with the headers `outer` from the peer `from` may leave by `tunnel`.
+/// Where a packet came from: outer source address and hop limit, and the peer whose address that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Outer source address.
+    pub source: Ip4,
+    /// Hop limit of the outer header.
+    pub ttl: u8,
+    /// The peer that sends from that address.
+    pub peer: PeerKey,
+}
+
+/// Checks that a packet from `origin` may leave by `tunnel`.
 ///
 /// # Errors
-/// [`DropReason::Malformed`] when it carries a UDP checksum, [`DropReason::RelayBack`] when it would go back to where it
-/// came from, [`DropReason::TtlExhausted`] when it has gone far enough.
+/// [`DropReason::RelayBack`] when it would go back to where it came from, [`DropReason::TtlExhausted`] when it has gone
+/// far enough.
 #[inline(always)]
-pub fn check(outer: &Outer, from: PeerKey, tunnel: &Tunnel) -> Result<(), DropReason> {
-    let ip = &tunnel.outer.ipv4;
-    if outer.checksum != 0 {
-        Err(DropReason::Malformed)
-    } else if tunnel.via == from || [ip[16], ip[17], ip[18], ip[19]] == outer.source.0 {
+pub fn may_leave(origin: &Origin, tunnel: &Tunnel) -> Result<(), DropReason> {
+    if tunnel.via == origin.peer || tunnel.outer.destination() == origin.source.0 {
         Err(DropReason::RelayBack)
-    } else if outer.ttl <= 1 {
+    } else if origin.ttl <= 1 {
         Err(DropReason::TtlExhausted)
     } else {
         Ok(())
     }
+}
+
+/// Checks that a packet that came with the headers `outer` from the peer `from` may leave by `tunnel` as it is.
+///
+/// # Errors
+/// [`DropReason::Malformed`] when it carries a UDP checksum; else as [`may_leave`].
+#[inline(always)]
+pub fn check(outer: &Outer, from: PeerKey, tunnel: &Tunnel) -> Result<(), DropReason> {
+    if outer.checksum != 0 {
+        return Err(DropReason::Malformed);
+    }
+    may_leave(&Origin { source: outer.source, ttl: outer.ttl, peer: from }, tunnel)
 }
 
 /// What stands at [`REWRITE_AT`] once a frame that begins with `header` is addressed as `to` says, one hop further. Its
@@ -73,14 +93,21 @@ pub fn rewritten(header: &[u8; OUTER_UDP_LEN], to: &OuterHeader) -> [u8; REWRITE
 
 #[cfg(target_arch = "bpf")]
 mod live {
-    use weave_common::{addr::PeerKey, counters::Counter, drop::DropReason, vxlan, wire::ETH_LEN};
+    use weave_common::{
+        addr::{Ip4, PeerKey},
+        config::Config,
+        counters::Counter,
+        drop::DropReason,
+        vxlan,
+        wire::ETH_LEN,
+    };
 
-    use super::{REWRITE_AT, check, rewritten};
+    use super::{Origin, REWRITE_AT, check, may_leave, rewritten};
     use crate::{
         Outcome,
         encap::{PUSH_LEN, largest},
         maps,
-        packet::Packet,
+        packet::{Packet, Tunnel},
         parse::{INNER_AT, Ipv4, OUTER_UDP_LEN, Outer},
     };
 
@@ -104,10 +131,31 @@ mod live {
         packet.redirect_neigh(tunnel.ifindex, u32::from_ne_bytes(tunnel.next_hop))?;
         Ok(Outcome::Redirected { counter: Counter::Relay, bytes })
     }
+
+    /// Sends a frame that the VXLAN socket device took off the data port on towards the peer that owns the inner
+    /// destination, by the same device: the kernel's stack encapsulates it, and cuts it where it must.
+    ///
+    /// # Errors
+    /// Why it is dropped; [`DropReason::NoTunnel`] also for a peer at another port than the device's.
+    #[inline(always)]
+    pub fn by_socket(packet: &Packet, config: &Config, origin: &Origin, ip: &Ipv4) -> Result<Outcome, DropReason> {
+        let way = maps::way(ip.destination)?;
+        let tunnel = way.tunnel();
+        may_leave(origin, tunnel)?;
+        if tunnel.outer.destination_port() != config.data_port {
+            return Err(DropReason::NoTunnel);
+        }
+        let bytes = packet.frame_len();
+        let remote = Ip4(tunnel.outer.destination());
+        packet.set_tunnel(Tunnel { vni: config.vni, remote, ttl: origin.ttl - 1 })?;
+        way.note_use();
+        packet.redirect(packet.ifindex())?;
+        Ok(Outcome::Redirected { counter: Counter::Relay, bytes })
+    }
 }
 
 #[cfg(target_arch = "bpf")]
-pub use live::to_next;
+pub use live::{by_socket, to_next};
 
 #[cfg(test)]
 mod tests;

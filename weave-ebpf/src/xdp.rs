@@ -57,7 +57,7 @@ pub fn from_wire(frame: &Frame) -> Result<Decision, DropReason> {
     let Some(outer) = parse::outer(&header, config) else { return Ok(Decision::Pass) };
     let Some(device) = maps::device(frame.ifindex()) else { return Ok(Decision::Pass) };
     let for_host = header[..6] == device.mac;
-    if !for_host || !frame.ends_here(outer.source, outer.destination) {
+    if !for_host || !maps::is_local(outer.destination) {
         return Ok(Decision::Pass);
     }
     let available = frame.frame_len() - IP_AT as u32;

@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// One round of one second: to see that everything can be measured, not for the figures
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
+    /// Another build of weave-ctl, measured in the same rounds and compared with in each column
+    #[arg(long, value_name = "BINARY")]
+    against: Option<PathBuf>,
     /// Writes every figure to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -37,6 +40,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut bench = sh::command(sh::target("debug/bench"));
     bench.arg("--binary").arg(sh::target("release/weave-ctl"));
     bench.args(["--rounds", &rounds.to_string(), "--seconds", &seconds.to_string()]);
+    if let Some(binary) = &args.against {
+        ensure!(binary.is_file(), "there is no program {}: name a weave-ctl that was built before", binary.display());
+        bench.arg("--against").arg(absolute(binary).context("find the program to compare with")?);
+    }
     if let Some(file) = &args.json {
         bench.arg("--json").arg(absolute(file).context("find the file for JSON")?);
     }

@@ -10,6 +10,7 @@ pub mod controller;
 pub mod cpu;
 pub mod dataplane;
 pub mod facts;
+pub mod programs;
 pub mod report;
 pub mod rounds;
 pub mod stats;
@@ -32,11 +33,15 @@ pub enum Metric {
     UdpPackets,
     /// Connections opened and closed.
     Connects,
+    /// A run of the program on the sending container's interface, for a small datagram.
+    ContainerRun,
+    /// A run of the program on the receiving host's underlay device, for the same.
+    UnderlayRun,
 }
 
 impl Metric {
     /// All, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::TcpStream,
         Self::CpuPerGbit,
         Self::TcpTransactions,
@@ -44,6 +49,8 @@ impl Metric {
         Self::TcpWorst,
         Self::UdpPackets,
         Self::Connects,
+        Self::ContainerRun,
+        Self::UnderlayRun,
     ];
 
     /// Its row in the table.
@@ -57,6 +64,8 @@ impl Metric {
             Self::TcpWorst => "  its 99th percentile",
             Self::UdpPackets => "UDP of 64 bytes",
             Self::Connects => "TCP connect and close",
+            Self::ContainerRun => "UDP of 64 bytes: container's program",
+            Self::UnderlayRun => "  underlay's program",
         }
     }
 
@@ -68,6 +77,7 @@ impl Metric {
             Self::CpuPerGbit => "s/Gbit (less is better)",
             Self::TcpTransactions => "1000/s",
             Self::TcpMedian | Self::TcpWorst => "us (less is better)",
+            Self::ContainerRun | Self::UnderlayRun => "ns a run (less is better)",
             Self::UdpPackets => "1000/s arrived",
             Self::Connects => "1000/s",
         }
@@ -84,6 +94,8 @@ impl Metric {
             Self::TcpWorst => "tcp_p99_us",
             Self::UdpPackets => "udp_64_k_per_s",
             Self::Connects => "tcp_connects_k_per_s",
+            Self::ContainerRun => "container_program_ns",
+            Self::UnderlayRun => "underlay_program_ns",
         }
     }
 }

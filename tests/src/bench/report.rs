@@ -3,20 +3,34 @@
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde_json::{Map, Value, json};
 
-use super::{Metric, controller::Row, rounds::Samples, stats};
+use super::{
+    Metric,
+    controller::Row,
+    rounds::Samples,
+    stats,
+    subjects::{AGAINST, CONTROLLER},
+};
 
 /// Column of the subject that others are measured by.
 const BASE: usize = 0;
 /// What stands where nothing could be measured.
 const NOTHING: &str = "-";
 
-/// Medians of every subject, and how they compare with the first one.
+/// Columns of the two builds that are compared, if there are two.
+fn builds(samples: &Samples) -> Option<(usize, usize)> {
+    let at = |name| samples.subjects.iter().position(|subject| *subject == name);
+    Some((at(CONTROLLER)?, at(AGAINST)?))
+}
+
+/// Medians of every subject, and how they compare with the first one; with two builds, how they compare with each other.
 #[must_use]
 pub fn dataplane(samples: &Samples) -> String {
     let others: Vec<usize> = (0..samples.subjects.len()).filter(|at| *at != BASE).collect();
     let mut head = vec![String::new(), "unit".to_owned()];
     head.extend(samples.subjects.iter().map(|name| (*name).to_owned()));
     head.extend(others.iter().map(|at| format!("{} / bare", samples.subjects[*at])));
+    let builds = builds(samples);
+    head.extend(builds.map(|(new, old)| format!("{} / {}", samples.subjects[new], samples.subjects[old])));
     head.push("spread".to_owned());
     let rows = Metric::ALL.into_iter().map(|metric| {
         let columns = 0..samples.subjects.len();
@@ -25,6 +39,8 @@ pub fn dataplane(samples: &Samples) -> String {
         row.extend(
             others.iter().map(|at| samples.ratio(*at, BASE, metric).map_or(NOTHING.into(), |r| format!("{r:.2}"))),
         );
+        let ratio = |(new, old)| samples.ratio(new, old, metric).map_or(NOTHING.into(), |r| format!("{r:.3}"));
+        row.extend(builds.map(ratio));
         let widest = columns.filter_map(|at| stats::spread(samples.of(at, metric))).max_by(f64::total_cmp);
         row.push(widest.map_or(NOTHING.into(), |spread| format!("+-{:.0} %", spread * 100.0)));
         row
@@ -32,7 +48,7 @@ pub fn dataplane(samples: &Samples) -> String {
     table(head, rows)
 }
 
-/// Figures of the controller.
+/// Figures of the controller, or of its programs.
 #[must_use]
 pub fn controller(rows: &[Row]) -> String {
     let head = ["", "unit", "median", "95th percentile", "number", "aim"].map(str::to_owned).to_vec();
@@ -70,7 +86,11 @@ pub fn dataplane_json(samples: &Samples) -> Value {
     let subject = |at: usize| {
         let metrics = Metric::ALL.into_iter().map(|metric| {
             let of = samples.of(at, metric);
-            let entry = json!({ "median": stats::median(of), "ratio": samples.ratio(at, BASE, metric), "rounds": of });
+            let mut entry =
+                json!({ "median": stats::median(of), "ratio": samples.ratio(at, BASE, metric), "rounds": of });
+            if let Some((new, old)) = builds(samples).filter(|(new, _)| *new == at) {
+                entry["ratio_against"] = json!(samples.ratio(new, old, metric));
+            }
             (metric.key().to_owned(), entry)
         });
         Value::Object(metrics.collect())

@@ -8,7 +8,7 @@ use super::{
     Metric,
     cpu::Cores,
     dataplane::{self, Figures},
-    stats,
+    programs, stats,
     subjects::{Subject, Subjects, Underlay},
 };
 use crate::lab::cmd;
@@ -79,11 +79,12 @@ pub fn measure(
 ) -> Result<Samples> {
     subjects.set(underlay)?;
     let short = effort.stream / 2;
-    let measures: [(&str, Measure, Duration); 4] = [
+    let measures: [(&str, Measure, Duration); 5] = [
         ("TCP stream", dataplane::tcp_stream, effort.stream),
         ("TCP request-response", dataplane::tcp_exchange, short),
         ("UDP", dataplane::udp_packets, short),
         ("TCP connect", dataplane::tcp_connects, short),
+        ("programs", programs::under_traffic, short),
     ];
     let all = subjects.all();
     let mut samples = Samples::new(underlay, all.iter().map(|s| s.name).collect());

@@ -1,7 +1,8 @@
 //! What is compared: three ways between two hosts of the same shape.
 //!
-//! Two Labs stand side by side. In one, hosts have controllers; the other has none, and carries the bare underlay and
-//! the kernel's own overlay, so that neither pays for programs that it does not need.
+//! Labs stand side by side. In one, hosts have controllers, and in another those of an older build, if there is one to
+//! compare with; the last has none, and carries the bare underlay and the kernel's own overlay, so that neither pays for
+//! programs that it does not need.
 
 use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
@@ -18,8 +19,14 @@ use crate::lab::{
 
 /// Start of the names in the Lab with controllers.
 const WEAVE: &str = "weave-bench";
+/// Start of the names in the Lab with those of another build.
+const OTHER: &str = "weave-other";
 /// Start of the names in the Lab without.
 const BARE: &str = "weave-bare";
+/// Column of the controller that is measured.
+pub const CONTROLLER: &str = "weave-ctl";
+/// Column of the one that it is compared with.
+pub const AGAINST: &str = "against";
 /// Containers of each host.
 const CONTAINERS: usize = 2;
 /// The kernel's VXLAN: its number, its port as registered, and its MTU on an underlay of 1500 bytes.
@@ -40,6 +47,8 @@ pub struct Subject {
     pub to: String,
     /// Address of the latter.
     pub address: Ipv4Addr,
+    /// The hosts of both, where controllers run.
+    pub hosts: Option<(Host, Host)>,
 }
 
 /// What packets look like on the underlay.
@@ -84,42 +93,46 @@ impl Underlay {
 
 /// The Labs and the ways through them; removed when dropped.
 pub struct Subjects {
-    labs: [Lab; 2],
+    labs: Vec<Lab>,
     all: Vec<Subject>,
 }
 
 impl Subjects {
-    /// Makes both Labs, launches the controllers and checks that every way carries a packet.
+    /// Makes the Labs, launches the controllers, of `against` too if there is one, and checks that every subject carries a
+    /// packet.
     ///
     /// # Errors
     /// As the steps.
-    pub fn new(binary: &Path) -> Result<Self> {
-        let (weave, bare) = (cabled(WEAVE, binary)?, cabled(BARE, binary)?);
-        weave.launch_all()?;
-        weave.wait_established(READY)?;
-        for host in weave.hosts() {
-            host.attach(&host.container(1))?;
-        }
+    pub fn new(binary: &Path, against: Option<&Path>) -> Result<Self> {
+        let bare = cabled(BARE, binary)?;
         for host in bare.hosts() {
             bridge(host)?;
         }
         let (one, two) = (bare.host(1), bare.host(2));
-        let subject = |name, from: &str, to: &str, address| Subject { name, from: from.into(), to: to.into(), address };
-        let all = vec![
+        let subject = |name, from: &str, to: &str, address| Subject {
+            name,
+            from: from.into(),
+            to: to.into(),
+            address,
+            hosts: None,
+        };
+        let mut all = vec![
             subject("bare underlay", one.netns(), two.netns(), underlay(2)),
             subject("VXLAN + bridge", &one.container(1), &two.container(1), on_vxlan(2, 1)),
-            subject(
-                "weave-ctl",
-                &weave.host(1).container(1),
-                &weave.host(2).container(1),
-                weave.host(2).address(&weave.host(2).container(1))?,
-            ),
         ];
-        for Subject { name, from, to, address } in &all {
+        let mut labs = Vec::new();
+        let builds = [(CONTROLLER, WEAVE, Some(binary)), (AGAINST, OTHER, against)];
+        for (name, prefix, binary) in builds.into_iter().filter_map(|(n, p, binary)| Some((n, p, binary?))) {
+            let (lab, subject) = launched(name, prefix, binary)?;
+            labs.push(lab);
+            all.push(subject);
+        }
+        labs.push(bare);
+        for Subject { name, from, to, address, .. } in &all {
             let through = eventually(READY, || ping(from, *address, 1));
             ensure!(through, "nothing gets through from {from} to {to} ({address}) by {name}");
         }
-        Ok(Self { labs: [weave, bare], all })
+        Ok(Self { labs, all })
     }
 
     /// The ways to compare; the first is what the others are measured by.
@@ -141,6 +154,21 @@ impl Subjects {
     }
 }
 
+/// Two hosts with controllers of `binary`, and the subject `name` between their containers.
+fn launched(name: &'static str, prefix: &str, binary: &Path) -> Result<(Lab, Subject)> {
+    let lab = cabled(prefix, binary)?;
+    lab.launch_all()?;
+    lab.wait_established(READY)?;
+    for host in lab.hosts() {
+        host.attach(&host.container(1))?;
+    }
+    let (one, two) = (lab.host(1), lab.host(2));
+    let (from, to) = (one.container(1), two.container(1));
+    let address = two.address(&to)?;
+    let hosts = Some((one.clone(), two.clone()));
+    Ok((lab, Subject { name, from, to, address, hosts }))
+}
+
 /// Two hosts with a cable between them in place of the Lab's switch, whose cost would be in every figure.
 fn cabled(prefix: &str, binary: &Path) -> Result<Lab> {
     let lab = Lab::new(Plan { containers: CONTAINERS, ..Plan::new(prefix, 2, binary) })?;
@@ -153,8 +181,16 @@ fn cabled(prefix: &str, binary: &Path) -> Result<Lab> {
         let address = format!("{}/24", underlay(host.number()));
         run(&["ip", "-n", host.netns(), "addr", "add", &address, "dev", "eth0"])?;
         run(&["ip", "-n", host.netns(), "link", "set", "eth0", "up"])?;
+        // As every host of a container engine: what a packet costs depends on it.
+        forward(host.netns())?;
     }
     Ok(lab)
+}
+
+/// Makes a host forward packets.
+fn forward(netns: &str) -> Result<()> {
+    let write = || fs::write("/proc/sys/net/ipv4/ip_forward", "1");
+    Ok(in_netns(format!("/run/netns/{netns}"), write).map_err(|e| anyhow!("{e}"))??)
 }
 
 fn on_vxlan(host: usize, container: usize) -> Ipv4Addr {

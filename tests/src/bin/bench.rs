@@ -13,7 +13,7 @@ use weave_tests::{
         addresses, controller,
         cpu::Cores,
         facts::Machine,
-        report,
+        programs, report,
         rounds::{self, Effort},
         subjects::{Subjects, Underlay},
     },
@@ -29,6 +29,9 @@ struct Args {
     /// The controller to run.
     #[arg(long)]
     binary: PathBuf,
+    /// Another controller to compare it with, in the same rounds.
+    #[arg(long)]
+    against: Option<PathBuf>,
     /// Rounds; figures are medians over them.
     #[arg(long)]
     rounds: u16,
@@ -70,7 +73,7 @@ fn bench(args: &Args) -> Result<Vec<String>> {
     let cores = Cores::allowed()?;
     println!("{}", machine.text());
     println!("{} rounds, {} s of each TCP stream; medians; ratios within a round\n", args.rounds, args.seconds);
-    let subjects = Subjects::new(&args.binary)?;
+    let subjects = Subjects::new(&args.binary, args.against.as_deref())?;
     let mut failures = Vec::new();
     let mut tables = Map::new();
     for underlay in Underlay::ALL {
@@ -79,6 +82,12 @@ fn bench(args: &Args) -> Result<Vec<String>> {
         tables.insert(underlay.key().to_owned(), report::dataplane_json(&samples));
     }
     drop(subjects);
+    let mut programs = Vec::new();
+    match programs::on_made_up_packets() {
+        Ok(rows) => programs = rows,
+        Err(error) => failures.push(format!("programs: {error:#}")),
+    }
+    println!("programs on made-up packets\n{}\n", report::controller(&programs));
     let mut rows = controller::measure(&args.binary, effort.rounds, &mut failures)?;
     match addresses::measure(effort.rounds) {
         Ok(more) => rows.extend(more),
@@ -87,7 +96,9 @@ fn bench(args: &Args) -> Result<Vec<String>> {
     println!("controller\n{}", report::controller(&rows));
     if let Some(file) = &args.json {
         let controller = report::controller_json(&rows);
-        let all = json!({ "machine": machine.json(), "dataplane": tables, "controller": controller });
+        let programs = report::controller_json(&programs);
+        let all =
+            json!({ "machine": machine.json(), "dataplane": tables, "programs": programs, "controller": controller });
         let text = serde_json::to_string_pretty(&all).context("write JSON")?;
         fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
     }

@@ -22,6 +22,7 @@ pub mod member;
 pub mod peer;
 pub mod plan;
 pub mod router;
+pub mod tables;
 pub mod traffic;
 pub mod view;
 pub mod wire;
@@ -41,7 +42,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use weave_ctl::proto::mesh::topology::GRACE;
+use weave_ctl::proto::topology::GRACE;
 
 use self::{
     cmd::{run, run_always},

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -237,4 +238,26 @@ pub fn tcp(from: &str, to: &str, address: Ipv4Addr, total: u64) -> Result<()> {
 fn pattern(at: u64) -> u8 {
     // A period that no segment size divides.
     u8::try_from(at % 251).unwrap_or(0)
+}
+
+/// Sends `bytes` of UDP as one super-packet, to be cut into datagrams of `segment` bytes.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn send_super_packet(from: &str, to: SocketAddrV4, bytes: usize, segment: u16) -> Result<()> {
+    let socket = within(from, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+    let size = libc::c_int::from(segment);
+    // SAFETY: the option takes an int; `size` is one and lives across the call, and the descriptor is open.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    ensure!(set == 0, "cannot ask for segments: {}", std::io::Error::last_os_error());
+    socket.send_to(&vec![7; bytes], to).context("send a super-packet")?;
+    Ok(())
 }

@@ -5,8 +5,12 @@ use weave_common::{
     checksum,
     counters::Counter,
     drop::DropReason,
+    endpoint::{Endpoint, EndpointKey},
     map::PROG_CONTAINER,
     route::Route,
+    tunnel::Tunnel,
+    vxlan,
+    wire::OuterHeader,
 };
 use weave_ctl::shell::datapath::abi::Abi;
 
@@ -30,7 +34,12 @@ pub(super) const CASES: &[Row] = &[
     ("container: to a neighbour on this host", local),
     ("container: to a peer, every byte of it", encapsulated),
     ("container: from one port to a peer, where the way asks for that", from_one_port),
-    ("container: the largest packet fits, one byte more does not", too_big),
+    ("container: the largest packet fits, one byte more is told the size that fits", too_big),
+    ("container: the answer quotes what sockets look for, also behind IP options", too_big_quote),
+    ("container: one answer a millisecond and address", too_big_limited),
+    ("container: no answer to later fragments, ICMP errors and tiny paths", too_big_unanswered),
+    ("container: what may be cut is left to the socket device as it is", slow_path),
+    ("container: what may be cut is dropped without a socket device, or for another port", no_slow_path),
     ("container: a super-packet is measured by its segments", too_big_segments),
     ("container: a source that is not its own is refused", source_address),
     ("container: every way not to find the destination", no_destination),
@@ -156,25 +165,160 @@ fn be(bytes: &[u8]) -> usize {
     bytes.iter().fold(0, |n, byte| n << 8 | usize::from(*byte))
 }
 
+/// A frame of the container whose IP flags and fragment offset are `fragment`.
+fn flagged(len: usize, fragment: u16) -> Vec<u8> {
+    let mut frame = from_container(OWN, REMOTE, len);
+    frame[20..22].copy_from_slice(&fragment.to_be_bytes());
+    fix_checksum(&mut frame);
+    frame
+}
+
+/// Makes the IPv4 header's checksum right.
+fn fix_checksum(frame: &mut [u8]) {
+    frame[24..26].copy_from_slice(&[0, 0]);
+    let sum = frame[14..].first_chunk().map_or(0, checksum::ipv4_header);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Lets the container have another answer at once.
+fn forget_answer(rig: &mut Rig) -> Result<(), String> {
+    let (addr, endpoint) = frames::endpoints()[0];
+    rig.endpoints.insert(Abi(EndpointKey::new(addr)), Abi(endpoint), 0).map_err(|e| e.to_string())
+}
+
+/// What the container must get for `sent`: ICMP 3/4 from the destination's address, which tells `mtu`.
+fn answer(sent: &[u8], mtu: u16) -> Vec<u8> {
+    const QUOTE: usize = 80;
+    let mut icmp = vec![3, 4, 0, 0, 0, 0];
+    icmp.extend(mtu.to_be_bytes());
+    icmp.extend(&sent[14..14 + QUOTE]);
+    let sum: u32 = icmp.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+    icmp[2..4].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
+    let mut frame = [&sent[6..12], &sent[..6], &[8, 0, 0x45, 0xc0]].concat();
+    frame.extend(u16::try_from(20 + icmp.len()).unwrap_or(0).to_be_bytes());
+    frame.extend([0, 0, 0, 0, 64, 1, 0, 0]);
+    frame.extend(&sent[30..34]);
+    frame.extend(&sent[26..30]);
+    frame.extend(icmp);
+    fix_checksum(&mut frame);
+    frame
+}
+
+/// Runs on a frame that is too big, and compares the answer.
+fn answered(rig: &mut Rig, sent: &[u8], gso_size: u32) -> Result<(), String> {
+    let expected = answer(sent, INNER_MTU as u16);
+    let ran = rig.run_gso(PROG_CONTAINER, sent, gso_size)?;
+    let frame = ran.redirected_as(Counter::IcmpTooBig, expected.len())?;
+    forget_answer(rig)?;
+    same("answer", &frame, &expected)
+}
+
 fn too_big(rig: &mut Rig) -> Result<(), String> {
-    let sent = from_container(OWN, REMOTE, INNER_MTU);
+    const DF: u16 = 0x4000;
+    let sent = flagged(INNER_MTU, DF);
     run(rig, &sent)?.redirected_as(Counter::Encap, sent.len())?;
     for len in [INNER_MTU + 1, 1500, LONG] {
-        run(rig, &from_container(OWN, REMOTE, len))?.dropped_for(DropReason::TooBig)?;
+        answered(rig, &flagged(len, DF), 0)?;
+    }
+    // First fragments too: the sender made them larger than the path.
+    answered(rig, &flagged(1500, DF | 0x2000), 0)
+}
+
+fn too_big_quote(rig: &mut Rig) -> Result<(), String> {
+    // Options up to the longest header leave 20 bytes of what follows.
+    for words in [6_u8, 10, 15] {
+        let mut sent = flagged(1500, 0x4000);
+        sent[14] = 0x40 | words;
+        answered(rig, &sent, 0)?;
     }
     Ok(())
+}
+
+fn too_big_limited(rig: &mut Rig) -> Result<(), String> {
+    let sent = flagged(1500, 0x4000);
+    answered(rig, &sent, 0)?;
+    let (addr, endpoint) = frames::endpoints()[0];
+    let put = |rig: &mut Rig, icmp_ns| {
+        let entry = Endpoint { icmp_ns, ..endpoint };
+        rig.endpoints.insert(Abi(EndpointKey::new(addr)), Abi(entry), 0).map_err(|e| e.to_string())
+    };
+    // Far from now, whenever that is: the last answer was just sent.
+    put(rig, u64::MAX)?;
+    run(rig, &sent)?.dropped_for(DropReason::TooBig)?;
+    // Its second address has a time of its own.
+    let mut second = from_container(OWN_SECOND, REMOTE, 1500);
+    second[20] = 0x40;
+    answered(rig, &second, 0)?;
+    put(rig, 1)?;
+    run(rig, &sent)?.redirected_as(Counter::IcmpTooBig, 122)?;
+    let Abi(noted) = rig.endpoints.get(&Abi(EndpointKey::new(addr)), 0).map_err(|e| e.to_string())?;
+    if noted.icmp_ns <= 1 {
+        return Err("the time was not noted".to_owned());
+    }
+    same("the rest of the entry", &Endpoint { icmp_ns: 0, ..noted }, &endpoint)
+}
+
+fn too_big_unanswered(rig: &mut Rig) -> Result<(), String> {
+    for fragment in [0x4000 | 1, 0x6000 | 185] {
+        run(rig, &flagged(1500, fragment))?.dropped_for(DropReason::TooBig)?;
+    }
+    for kind in [3, 4, 5, 11, 12] {
+        let mut sent = flagged(1500, 0x4000);
+        sent[23] = 1;
+        sent[34] = kind;
+        run(rig, &sent)?.dropped_for(DropReason::TooBig)?;
+        sent[34] = 8;
+        answered(rig, &sent, 0)?;
+    }
+    // Nothing that an answer could say makes such a path usable, and what it would quote is not there.
+    let narrow = Tunnel { inner_mtu: 67, ..frames::tunnel() };
+    rig.tunnels.insert(Abi(frames::PEER), Abi(narrow), 0).map_err(|e| e.to_string())?;
+    run(rig, &flagged(1500, 0x4000))?.dropped_for(DropReason::TooBig)?;
+    let narrow = Tunnel { inner_mtu: 68, ..frames::tunnel() };
+    rig.tunnels.insert(Abi(frames::PEER), Abi(narrow), 0).map_err(|e| e.to_string())?;
+    run(rig, &flagged(79, 0x4000))?.dropped_for(DropReason::TooBig)?;
+    run(rig, &flagged(80, 0x4000))?.redirected_as(Counter::IcmpTooBig, 122).map(drop)
+}
+
+fn slow_path(rig: &mut Rig) -> Result<(), String> {
+    for (len, fragment) in [(INNER_MTU + 1, 0), (1500, 0), (LONG, 0), (1500, 0x2000), (1500, 0x20b9), (1500, 185)] {
+        let sent = flagged(len, fragment);
+        let frame = run(rig, &sent)?.redirected_as(Counter::SlowPath, sent.len())?;
+        same("frame", &frame, &sent)?;
+    }
+    let Abi(tunnel) = rig.tunnels.get(&Abi(frames::PEER), 0).map_err(|e| e.to_string())?;
+    if tunnel.used_ns == 0 { Err("the tunnel was not marked as used".to_owned()) } else { Ok(()) }
+}
+
+fn no_slow_path(rig: &mut Rig) -> Result<(), String> {
+    let other_port = Tunnel {
+        outer: OuterHeader::prepare(frames::HERE_UNDERLAY.into(), PEER_UNDERLAY.into(), 7001, vxlan::VNI, 1),
+        ..frames::tunnel()
+    };
+    rig.tunnels.insert(Abi(frames::PEER), Abi(other_port), 0).map_err(|e| e.to_string())?;
+    run(rig, &flagged(1500, 0))?.dropped_for(DropReason::TooBig)?;
+    rig.reset()?;
+    let config = weave_common::config::Config { socket_ifindex: 0, ..frames::CONFIG };
+    rig.config.set(0, Abi(config), 0).map_err(|e| e.to_string())?;
+    run(rig, &flagged(1500, 0))?.dropped_for(DropReason::TooBig)
 }
 
 /// A super-packet that fits gets as far as the helper, which refuses one of a made-up type.
 fn too_big_segments(rig: &mut Rig) -> Result<(), String> {
     const TCP: u8 = 6;
     for (protocol, transport) in [(TCP, 32), (17, 8)] {
-        let mut sent = from_container(OWN, REMOTE, LONG);
-        sent[23] = protocol;
-        sent[14 + 20 + 12] = 0x80;
-        let fits = (INNER_MTU - 20 - transport) as u32;
-        rig.run_gso(PROG_CONTAINER, &sent, fits)?.dropped_for(DropReason::Kernel)?;
-        rig.run_gso(PROG_CONTAINER, &sent, fits + 1)?.dropped_for(DropReason::TooBig)?;
+        for df in [0x4000, 0] {
+            let mut sent = flagged(LONG, df);
+            sent[23] = protocol;
+            sent[14 + 20 + 12] = 0x80;
+            let fits = (INNER_MTU - 20 - transport) as u32;
+            rig.run_gso(PROG_CONTAINER, &sent, fits)?.dropped_for(DropReason::Kernel)?;
+            if df == 0 {
+                rig.run_gso(PROG_CONTAINER, &sent, fits + 1)?.redirected_as(Counter::SlowPath, sent.len())?;
+            } else {
+                answered(rig, &sent, fits + 1)?;
+            }
+        }
     }
     Ok(())
 }

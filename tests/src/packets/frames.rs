@@ -20,12 +20,14 @@ pub(super) const DATA_PORT: u16 = 6784;
 pub(super) const PROBE_PORT: u16 = 40_001;
 /// Settings.
 pub(super) const CONFIG: Config =
-    Config { schema: SCHEMA, vni: vxlan::VNI, data_port: DATA_PORT, probe_port: PROBE_PORT };
+    Config { schema: SCHEMA, vni: vxlan::VNI, data_port: DATA_PORT, probe_port: PROBE_PORT, socket_ifindex: SOCKET_IF };
 
 /// The device that programs believe to run on.
 pub(super) const OWN_IF: u32 = 1;
 /// Host end of another container.
 pub(super) const OTHER_IF: u32 = 99;
+/// The VXLAN socket device.
+pub(super) const SOCKET_IF: u32 = 98;
 /// First address of the container on [`OWN_IF`].
 pub(super) const OWN: Ip4 = Ip4([10, 32, 0, 1]);
 /// Second address of the same container.
@@ -51,7 +53,7 @@ pub(super) const PEER: PeerKey = PeerKey::new([2, 0, 0, 0, 0, 7]);
 pub(super) const LOST_PEER: PeerKey = PeerKey::new([2, 0, 0, 0, 0, 8]);
 pub(super) const FAR_PEER: PeerKey = PeerKey::new([2, 0, 0, 0, 0, 9]);
 
-/// Both ends of the underlay are local to the loopback device, so a look-up says "ends here".
+/// This host's only underlay address.
 pub(super) const HERE_UNDERLAY: Ip4 = Ip4([127, 0, 0, 1]);
 pub(super) const PEER_UNDERLAY: Ip4 = Ip4([127, 0, 0, 2]);
 pub(super) const STRANGER_UNDERLAY: Ip4 = Ip4([127, 0, 0, 3]);

@@ -8,6 +8,7 @@
 
 mod anchor;
 mod container;
+pub mod cost;
 mod frames;
 mod relay;
 mod rig;

@@ -12,6 +12,7 @@ use weave_common::{
     device::{Device, DeviceKey},
     drop::DropReason,
     endpoint::{Endpoint, EndpointKey},
+    local::{Local, LocalKey},
     map,
     route::{ROUTE_LOCAL, ROUTE_PEER, Route},
     tunnel::{Sender, SenderKey, Tunnel},
@@ -67,6 +68,8 @@ pub struct Rig {
     pub senders: HashMap<MapData, Abi<SenderKey>, Abi<Sender>>,
     /// Devices with XDP.
     pub devices: HashMap<MapData, Abi<DeviceKey>, Abi<Device>>,
+    /// This host's underlay addresses.
+    pub locals: HashMap<MapData, Abi<LocalKey>, Abi<Local>>,
     /// Settings.
     pub config: Array<MapData, Abi<Config>>,
     drops: PerCpuArray<MapData, u64>,
@@ -129,6 +132,7 @@ impl Rig {
             tunnels: take!(ebpf, map::TUNNELS),
             senders: take!(ebpf, map::SENDERS),
             devices: take!(ebpf, map::DEVICES),
+            locals: take!(ebpf, map::LOCALS),
             config: take!(ebpf, map::CONFIG),
             drops: take!(ebpf, map::DROPS),
             counters: take!(ebpf, map::COUNTERS),
@@ -156,9 +160,13 @@ impl Rig {
         for key in self.devices.keys().collect::<Result<Vec<_>, _>>().map_err(text)? {
             self.devices.remove(&key).map_err(text)?;
         }
+        for key in self.locals.keys().collect::<Result<Vec<_>, _>>().map_err(text)? {
+            self.locals.remove(&key).map_err(text)?;
+        }
+        self.local(frames::HERE_UNDERLAY)?;
         self.config.set(0, Abi(frames::CONFIG), 0).map_err(text)?;
         for (addr, endpoint) in frames::endpoints() {
-            self.endpoints.insert(Abi(EndpointKey::new(addr)), Abi(endpoint), 0).map_err(text)?;
+            self.endpoint(addr, endpoint)?;
         }
         let none = PeerKey::new([0; 6]);
         self.route(frames::LOCAL_NET, Route { kind: ROUTE_LOCAL, peer: none })?;
@@ -169,6 +177,22 @@ impl Rig {
         self.tunnels.insert(Abi(frames::FAR_PEER), Abi(frames::far_tunnel()), 0).map_err(text)?;
         let sender = Sender { peer: frames::PEER };
         self.senders.insert(Abi(SenderKey::new(frames::PEER_UNDERLAY)), Abi(sender), 0).map_err(text)
+    }
+
+    /// Adds or replaces a container.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn endpoint(&mut self, addr: Ip4, endpoint: Endpoint) -> Result<(), String> {
+        self.endpoints.insert(Abi(EndpointKey::new(addr)), Abi(endpoint), 0).map_err(text)
+    }
+
+    /// Makes `addr` an underlay address of this host.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn local(&mut self, addr: Ip4) -> Result<(), String> {
+        self.locals.insert(Abi(LocalKey::new(addr)), Abi(Local { ifindex: frames::OWN_IF }), 0).map_err(text)
     }
 
     /// Adds a route.
@@ -198,6 +222,18 @@ impl Rig {
         context[SKB_GSO_SIZE_AT..SKB_GSO_SIZE_AT + 4].copy_from_slice(&gso_size.to_ne_bytes());
         let context = (gso_size != 0).then_some(&context[..]);
         self.ran(frame, context, |options| loaded.test_run(options), tc_verdict)
+    }
+
+    /// Nanoseconds that a program of traffic control needs for an ordinary packet.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn time(&self, program: &str, frame: &[u8]) -> Result<f64, String> {
+        let loaded = self.ebpf.program(program).ok_or("no such program")?;
+        let loaded = <&SchedClassifier>::try_from(loaded).map_err(text)?;
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        Ok(loaded.test_run(options).map_err(text)?.duration.as_secs_f64() * 1e9)
     }
 
     /// Runs the XDP program on a frame that came by device `ifindex` of the calling thread's network namespace.

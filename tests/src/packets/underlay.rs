@@ -4,6 +4,7 @@ use weave_common::{
     addr::{Ip4, Mac},
     counters::Counter,
     drop::DropReason,
+    local::LocalKey,
     map::{PROG_CONTAINER, PROG_UNDERLAY},
     vxlan,
 };
@@ -29,6 +30,8 @@ pub(super) const CASES: &[Row] = &[
     ("underlay: all else to the controller's port passes untouched", probe_port_foreign),
     ("underlay: what is not for the data port passes untouched", foreign),
     ("underlay: frames for other hosts pass untouched", other_host),
+    ("underlay: what is not addressed to this host passes untouched, until it is", not_local),
+    ("underlay: a UDP super-packet for a container is left to the socket device", super_packet),
     ("underlay: a stranger is refused", unknown_sender),
     ("underlay: another network is refused", wrong_vni),
     ("underlay: no network at all is malformed", no_vni),
@@ -183,6 +186,37 @@ fn other_host(rig: &mut Rig) -> Result<(), String> {
     Ok(())
 }
 
+fn not_local(rig: &mut Rig) -> Result<(), String> {
+    rig.locals.remove(&Abi(LocalKey::new(HERE_UNDERLAY))).map_err(|e| e.to_string())?;
+    // Not even what would be dropped: it is routed on, or it is the stack's to refuse.
+    let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(OWN) };
+    for packet in [Underlay::data(OWN), Underlay::data(frames::FAR), Underlay::probe(), stranger] {
+        run(rig, &packet.frame())?.passed_untouched(&packet.frame())?;
+    }
+    rig.local(HERE_UNDERLAY)?;
+    let packet = Underlay::data(OWN);
+    run(rig, &packet.frame())?.redirected_as(Counter::Decap, packet.inner.len()).map(drop)
+}
+
+fn super_packet(rig: &mut Rig) -> Result<(), String> {
+    for (destination, port) in [(OWN, frames::DATA_PORT), (NEIGHBOUR, frames::DATA_PORT), (OWN, PROBE_PORT)] {
+        let packet = Underlay { port, ..Underlay::data_of(destination, 3000) };
+        let sent = packet.frame();
+        let ran = rig.run_gso(PROG_UNDERLAY, &sent, 1000)?;
+        same("verdict", &ran.verdict, &Verdict::Pass)?;
+        same("counted", &ran.counted, &vec![(Counter::ToSocket, packet.inner.len() as u64)])?;
+        let mut expected = sent.clone();
+        expected[36..38].copy_from_slice(&frames::DATA_PORT.to_be_bytes());
+        same("frame", &ran.frame, &expected)?;
+    }
+    // What would be dropped is dropped here as well.
+    for (destination, reason) in [(VACANT, DropReason::NoEndpoint), (Ip4([224, 0, 0, 1]), DropReason::Multicast)] {
+        rig.run_gso(PROG_UNDERLAY, &Underlay::data_of(destination, 3000).frame(), 1000)?.dropped_for(reason)?;
+    }
+    let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data_of(OWN, 3000) };
+    rig.run_gso(PROG_UNDERLAY, &stranger.frame(), 1000)?.dropped_for(DropReason::UnknownSender)
+}
+
 fn unknown_sender(rig: &mut Rig) -> Result<(), String> {
     let packet = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(OWN) };
     run(rig, &packet.frame())?.dropped_for(DropReason::UnknownSender)
@@ -230,7 +264,10 @@ fn inner_malformed(rig: &mut Rig) -> Result<(), String> {
 }
 
 fn kernel(rig: &mut Rig) -> Result<(), String> {
-    rig.run_gso(PROG_UNDERLAY, &Underlay::data(OWN).frame(), 1000)?.dropped_for(DropReason::Kernel)
+    const TCP: u8 = 6;
+    let mut packet = Underlay::data_of(OWN, 3000);
+    packet.inner[23] = TCP;
+    rig.run_gso(PROG_UNDERLAY, &packet.frame(), 1000)?.dropped_for(DropReason::Kernel)
 }
 
 /// Too short to be told from other traffic: passes. To the data port, but cut off: malformed.

@@ -130,6 +130,8 @@ fn inside(rig: &mut Rig, row: impl FnOnce(&mut Rig, &Place) -> Result<(), String
         fs::write("/proc/sys/net/ipv4/conf/all/forwarding", "1").map_err(text)?;
         put_device(rig, place.first, FIRST.mac, 1)?;
         put_device(rig, place.second, SECOND.mac, 1)?;
+        rig.local(FIRST.own)?;
+        rig.local(SECOND.own)?;
         row(rig, &place)
     };
     thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|_| Err("the row panicked".to_owned())))

@@ -55,6 +55,13 @@ impl World {
         match output {
             Output::Persist(_) => {}
             Output::Map(op) => self.map_op(id, run, op),
+            Output::Watch(addr) => {
+                let egress = Some(host.egress(id, addr));
+                let delay = self.delay();
+                self.at(delay, Event::Deliver(id, run, Input::Egress { addr, egress }));
+            }
+            // What the shell tells of it from now on changes nothing.
+            Output::Unwatch(_) => {}
             Output::Dial { dial, target } => {
                 self.journal.note(Detail::Frames, self.now, || format!("h{id} dials {target}"));
                 let delay = self.delay();

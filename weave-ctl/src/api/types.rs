@@ -122,8 +122,6 @@ pub struct Status {
     pub nickname: String,
     /// Made with the store: the same name with another uid is another peer.
     pub uid: String,
-    /// Carried in packets in place of the name.
-    pub short_id: u16,
     /// Launches of this store.
     pub incarnation: u64,
     /// Versions of the peer protocol.
@@ -146,6 +144,13 @@ pub struct Status {
     pub ipam: Ipam,
     /// Containers with addresses.
     pub containers: Vec<Container>,
+    /// Paths that take less than some running containers may send by the MTU of their interfaces, the narrowest first. What
+    /// is larger is refused with an ICMP message that says the size, or sent in pieces where the sender allows it.
+    #[serde(default)]
+    pub narrow_paths: Vec<NarrowPath>,
+    /// How many such paths there are that `narrow_paths` does not name.
+    #[serde(default)]
+    pub more_narrow_paths: u64,
     /// What the kernel holds.
     pub dataplane: Dataplane,
     /// Most links to other peers; 0 from a controller that does not tell it.
@@ -162,6 +167,28 @@ pub struct Status {
     pub channels: Vec<Channel>,
     /// Troubles that need the operator, a sentence each.
     pub warnings: Vec<String>,
+}
+
+/// A path that takes less than some running containers may send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NarrowPath {
+    /// The peer that it leads to.
+    pub peer: PeerRef,
+    /// Largest packet in bytes of a container that fits.
+    pub mtu: u32,
+    /// Containers with a larger MTU, the largest first.
+    pub containers: Vec<SizedContainer>,
+    /// How many there are that `containers` does not name.
+    pub more_containers: u64,
+}
+
+/// A container and the MTU of its interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizedContainer {
+    /// What the operator called it.
+    pub id: String,
+    /// MTU in bytes.
+    pub mtu: u32,
 }
 
 /// Take over from a peer that is gone for good.
@@ -243,8 +270,6 @@ pub struct Peer {
     pub id: PeerRef,
     /// Its uid.
     pub uid: String,
-    /// Its short id.
-    pub short_id: u16,
     /// Its links.
     pub links: Vec<PeerLink>,
     /// How containers' packets reach it; `None` from a controller that does not tell it.

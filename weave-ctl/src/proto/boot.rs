@@ -1,9 +1,8 @@
 //! What a node starts from: who it is, what it was launched with, what its store and the kernel remember.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
 
 use super::{
     election::Vote,
@@ -13,7 +12,7 @@ use super::{
         ring::{self, SeedError},
     },
     key::SecretKey,
-    name::{PeerName, PeerUid},
+    name::PeerName,
     rng::Rng,
 };
 

@@ -7,8 +7,8 @@ use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
 use super::{
-    target::Target,
     name::{PeerName, PeerUid},
+    target::Target,
 };
 
 /// A request.
@@ -146,6 +146,8 @@ pub struct Status {
     pub ipam: IpamStatus,
     /// Containers with addresses.
     pub containers: Vec<ContainerStatus>,
+    /// Paths that take less than some containers of this host may send.
+    pub narrow_paths: NarrowPaths,
     /// Most sessions to other peers.
     pub conn_limit: u32,
     /// Oldest and newest version of the control protocol spoken.
@@ -156,6 +158,31 @@ pub struct Status {
     pub channels: Vec<ChannelStatus>,
     /// Troubles that need the operator: collisions, ring conflicts, failed map writes.
     pub warnings: Vec<String>,
+}
+
+/// Paths that take less than some running containers may send, by the MTU of their interfaces: a container that sends more
+/// is told by ICMP, and what may be cut is sent in pieces, slower.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NarrowPaths {
+    /// The narrowest first.
+    pub shown: Vec<NarrowPath>,
+    /// How many there are that are not shown.
+    pub more: usize,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NarrowPath {
+    /// The peer that it leads to.
+    pub peer: PeerName,
+    /// Its nickname, when known.
+    pub nickname: String,
+    /// Largest packet in bytes of a container that fits.
+    pub mtu: u32,
+    /// Containers with a larger MTU, each with it.
+    pub containers: Vec<(String, u32)>,
+    /// How many there are that are not shown.
+    pub more: usize,
 }
 
 /// A session, or an attempt at one.

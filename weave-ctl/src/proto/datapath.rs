@@ -195,6 +195,11 @@ impl Datapath {
         self.want.tunnels.get(&peer).copied()
     }
 
+    /// How packets for each peer leave now.
+    pub fn tunnels(&self) -> impl Iterator<Item = (PeerName, TunnelTo)> {
+        self.want.tunnels.iter().map(|(peer, tunnel)| (*peer, *tunnel))
+    }
+
     /// Stops sending to a peer that is gone for good and owns no range; false when it owns one, and is still sent to.
     /// Packets from it are accepted until [`GONE_MAX`] others are gone too: it may relay without its controller.
     pub fn forget_peer(&mut self, peer: PeerName) -> bool {

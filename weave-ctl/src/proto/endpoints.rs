@@ -12,6 +12,8 @@
 //! for the first. An allocation is durable before the interface is made and released only after the interface is gone,
 //! so an address is never on two containers whatever crashes in between.
 //! A container for which no address is free here waits in [`pending`] until one is.
+//! An interface gets its MTU when it is made. A running container's is lowered when routes to peers take less
+//! ([`Endpoints::limit_mtu`]), and never raised: what its connections have learnt of the path would be wrong for both ends.
 //! Bounds: [`WAITERS_MAX`] callers a container; addresses by the allocator.
 
 mod pending;
@@ -109,8 +111,9 @@ pub struct Endpoints {
     stages: BTreeMap<String, Stage>,
     pending: Queue,
     repairs: Repairs,
-    /// Largest MTU in bytes of interfaces, and the operations that lower some to it.
-    mtu_limit: u32,
+    /// No interface should have a larger MTU, in bytes.
+    mtu_max: u32,
+    /// Containers whose MTU is being lowered.
     lowering: BTreeMap<OpId, String>,
     /// Addresses came back since the pending were last tried.
     freed: bool,
@@ -148,8 +151,17 @@ impl Endpoints {
         now: Instant,
     ) -> Self {
         let (stages, pending, out) = (BTreeMap::new(), Queue::default(), VecDeque::new());
-        let (repairs, mtu_limit, lowering) = (Repairs::default(), u32::MAX, BTreeMap::new());
-        let mut this = Self { allocator, stages, pending, repairs, mtu_limit, lowering, freed: false, next_op: 0, out };
+        let mut this = Self {
+            allocator,
+            stages,
+            pending,
+            repairs: Repairs::default(),
+            mtu_max: u32::MAX,
+            lowering: BTreeMap::new(),
+            freed: false,
+            next_op: 0,
+            out,
+        };
         for (id, allocation) in this.allocator.containers().clone() {
             match present.get(&allocation.host_if) {
                 Some(ifindex) if allocation.unfinished => {
@@ -250,6 +262,8 @@ impl Endpoints {
             Some(allocation) => allocation.host_if.clone(),
             None => self.free_host_if(&addrs).ok_or_else(|| busy(id))?,
         };
+        let running = matches!(self.stages.get(id), Some(Stage::Attached(_)));
+        let mtu = before.as_ref().filter(|_| running).map_or(mtu, |before| before.mtu.min(mtu));
         let allocation =
             Allocation { netns: container.netns.clone(), host_if, addrs, mtu, absent: false, unfinished: false };
         let kind = Kind::Ensure { before: before.map(|b| (b, self.before(id))), released: Vec::new() };

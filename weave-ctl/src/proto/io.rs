@@ -17,17 +17,17 @@ use weave_common::addr::Mac;
 pub use self::probes::{
     Activity, Contact, ContactKind, Egress, PROOF_LEN, PathKind, ProbeKind, ProbeReply, ProbeRequest,
 };
-pub use super::{
-    ids::{DialId, OpId, RequestId, SessionId, Severity},
-    target::{Target, TargetError},
-    wire::{ChannelBinding, FRAME_MAX},
-};
 use super::{
     command::{Answer, Command, Refusal},
     election::Vote,
     ipam::{Allocation, Ring},
     name::PeerName,
     params::{Identity, LaunchParams},
+};
+pub use super::{
+    ids::{DialId, OpId, RequestId, SessionId, Severity},
+    target::{Target, TargetError},
+    wire::{ChannelBinding, FRAME_MAX},
 };
 
 /// Which side opened a session.

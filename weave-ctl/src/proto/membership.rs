@@ -33,7 +33,9 @@ use super::{
     time::Instant,
     wire::{
         Delta, EntryKey, Message, Version, clean,
-        entry::{ADDRS_MAX, Entry, PEERS, PeerRecord, ReportedSession, SESSIONS_MAX, Verifier, sign, sign_record, signer},
+        entry::{
+            ADDRS_MAX, Entry, PEERS, PeerRecord, ReportedSession, SESSIONS_MAX, Verifier, sign, sign_record, signer,
+        },
     },
 };
 
@@ -304,8 +306,9 @@ impl Membership {
 
     fn publish(&mut self, now: Instant) {
         self.publish_at = None;
+        let recovers = self.recovery.finish();
         // A session that came and went, or a change that was taken back, is nothing to send to all peers.
-        if self.record(self.me.name).is_some_and(|published| *published == self.me) {
+        if !recovers && self.record(self.me.name).is_some_and(|published| *published == self.me) {
             return;
         }
         self.throttle.step(self.known(), now);
@@ -316,7 +319,7 @@ impl Membership {
             Err(error) => self.log(Severity::Warn, format!("this peer's own record cannot be sent: {error}")),
         }
         self.events.push_back(MembershipEvent::Published);
-        if self.recovery.finish() {
+        if recovers {
             for entry in self.gossip.store().of(self.me.name).cloned().collect::<Vec<_>>() {
                 if let (Some(channel), Some(data)) = (self.gossip.reader(&entry.key.channel), entry.data()) {
                     self.set_channel(channel, data, now);

@@ -28,10 +28,10 @@ use super::{
     boot::{Boot, Init, Installed, Launch, LaunchParams},
     command::{Answer, Refusal},
     datapath::Datapath,
-    election::{self, Election, Role},
+    election::{self, Election, Role, Vote},
     endpoints::Endpoints,
     io::{Event, Input, Output, RequestId, Severity, Underlay},
-    ipam::{Allocator, Keeper, board},
+    ipam::{Allocator, Keeper, Ring, board},
     membership::Membership,
     name::{PeerId, PeerName},
     path::{Paths, PathsConfig},
@@ -67,8 +67,8 @@ pub struct Node {
     own_addrs: Vec<Ipv4Addr>,
     /// MTU in bytes of the default route's device.
     default_mtu: u32,
-    /// Smallest MTU in bytes of the devices that packets for peers leave by.
-    device_mtu: Option<u32>,
+    /// Smallest and largest MTU in bytes of the devices that packets for peers leave by.
+    device_mtus: Option<(u32, u32)>,
     /// Peers that see this host at an address that is not its own.
     seen_elsewhere: BTreeSet<PeerName>,
     /// Peers to which this host's record reports a direct path.
@@ -81,6 +81,36 @@ pub struct Node {
     removals: Vec<Removal>,
     queries: Queries,
     out: VecDeque<Output>,
+}
+
+/// The maps as an earlier run left them, with the routes of the ring.
+fn datapath(installed: &Installed, ring: Option<&Ring>, me: PeerId) -> Datapath {
+    let mut datapath = Datapath::new(&installed.maps);
+    if let Some(ring) = ring {
+        datapath.set_ring(ring, me.name);
+    }
+    datapath
+}
+
+/// The part of this peer in an election, if it was launched with one; over when there is a ring.
+fn election(
+    me: PeerId,
+    params: &LaunchParams,
+    vote: Option<Vote>,
+    over: bool,
+    rng: &mut Rng,
+    now: Instant,
+) -> Option<Election> {
+    let role = match params.init {
+        Init::Election(count) => Role::Voter(count),
+        Init::Observer => Role::Observer,
+        Init::Undeclared | Init::Seeds => return None,
+    };
+    let mut election = Election::new(me, params.range, role, vote, rng.fork(), now);
+    if over {
+        election.over();
+    }
+    Some(election)
 }
 
 /// What does not change in a run.
@@ -132,19 +162,8 @@ impl Node {
             inherited: routes::inherited(installed),
             senders: installed.senders(),
         };
-        let role = match params.init {
-            Init::Election(count) => Some(Role::Voter(count)),
-            Init::Observer => Some(Role::Observer),
-            Init::Undeclared | Init::Seeds => None,
-        };
-        let mut datapath = Datapath::new(&installed.maps);
-        if let Some(ring) = &ring {
-            datapath.set_ring(ring, me.name);
-        }
-        let mut election = role.map(|role| Election::new(me, params.range, role, vote, rng.fork(), now));
-        if let Some(election) = election.as_mut().filter(|_| ring.is_some()) {
-            election.over();
-        }
+        let datapath = datapath(installed, ring.as_ref(), me);
+        let election = election(me, &params, vote, ring.is_some(), &mut rng, now);
         let channels = vec![board::CHANNEL, election::CHANNEL];
         let mut node = Self {
             me,
@@ -159,7 +178,7 @@ impl Node {
             nicknames,
             own_addrs: Vec::new(),
             default_mtu: MTU_DEFAULT,
-            device_mtu: None,
+            device_mtus: None,
             seen_elsewhere: BTreeSet::new(),
             reported_paths: BTreeSet::new(),
             ring_wanted: false,
@@ -308,19 +327,19 @@ impl Node {
         self.refresh_mtu(now);
     }
 
-    /// MTU in bytes of the underlay devices by which packets for peers leave.
-    fn underlay_mtu(&self) -> u32 {
-        self.device_mtu.unwrap_or(self.default_mtu)
-    }
-
-    /// MTU in bytes of containers' interfaces.
+    /// MTU in bytes of containers' interfaces: most packets then fit every path.
     fn container_mtu(&self) -> u32 {
-        self.underlay_mtu().saturating_sub(vxlan::OVERHEAD).max(MTU_MIN)
+        let smallest = self.device_mtus.map_or(self.default_mtu, |(smallest, _)| smallest);
+        smallest.saturating_sub(vxlan::OVERHEAD).max(MTU_MIN)
     }
 
     fn refresh_mtu(&mut self, now: Instant) {
-        self.membership.set_place(&self.own_addrs, self.underlay_mtu(), now);
-        self.endpoints.lower_mtu(self.container_mtu());
+        // A smaller one would keep peers from using the path by the larger device; what is too large is found by probes.
+        let largest = self.device_mtus.map_or(self.default_mtu, |(_, largest)| largest);
+        self.membership.set_place(&self.own_addrs, largest, now);
+        if self.device_mtus.is_some() {
+            self.endpoints.limit_mtu(self.container_mtu());
+        }
     }
 
     fn reply(&mut self, id: RequestId, answer: Result<Answer, Refusal>) {

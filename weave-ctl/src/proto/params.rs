@@ -1,4 +1,4 @@
-//! Who a peer is and what its network was launched with: what a store keeps of a launch.
+//! Identity of a peer, and the parameters of its network: what a store keeps of a launch.
 
 use std::{fmt, net::Ipv4Addr};
 
@@ -14,7 +14,7 @@ use super::{
 /// The range when none is named, as the predecessor's.
 pub const DEFAULT_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 32, 0, 0), 12);
 
-/// Who this peer is.
+/// The identity of this peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its name.
@@ -25,7 +25,7 @@ pub struct Identity {
     pub nickname: String,
     /// Raised by one at every launch, so that fresh records win over those of an earlier run.
     pub incarnation: u64,
-    /// Signs this peer's records; the uid follows from it. Made with the store, never told.
+    /// Signs this peer's records; the uid follows from it. Made with the store, never sent.
     pub key: SecretKey,
 }
 
@@ -55,7 +55,7 @@ pub enum Init {
     Seeds,
     /// By election, as one of this many.
     Election(u16),
-    /// As whoever elects decides.
+    /// Not: takes the ring that the electors agree on.
     Observer,
 }
 
@@ -69,4 +69,3 @@ impl fmt::Display for Init {
         }
     }
 }
-

@@ -19,14 +19,14 @@ use std::{
     sync::Arc,
 };
 
-pub use self::{
-    dialer::{DIALS_MAX, DialEntry, DialKey, DialState, LOST_MAX},
-    state::{Established, Session},
-};
 use self::{
     dialer::{Around, Dialer, SessionEnd},
     handshake::{Judge, Verdict},
     state::SessionNeed,
+};
+pub use self::{
+    dialer::{DIALS_MAX, DialEntry, DialKey, DialState, LOST_MAX},
+    state::{Established, Session},
 };
 use super::{
     ids::{DialId, SessionId, Severity},

@@ -210,8 +210,19 @@ struct Frame<B> {
 
 /// All known kinds.
 const KINDS: [&str; 13] = [
-    "handshake", "delta", "advertise", "digest", "buckets", "page", "request", "ring", "ringdigest", "aliverequest",
-    "aliveresponse", "ping", "close",
+    "handshake",
+    "delta",
+    "advertise",
+    "digest",
+    "buckets",
+    "page",
+    "request",
+    "ring",
+    "ringdigest",
+    "aliverequest",
+    "aliveresponse",
+    "ping",
+    "close",
 ];
 
 impl Message {

@@ -1,9 +1,12 @@
-//! The GRO anchor: a VXLAN device in `external` mode that owns the data port's UDP socket.
+//! The VXLAN socket device: a VXLAN device in `external` mode that owns the data port's UDP socket.
 //!
 //! Its socket makes the kernel merge encapsulated segments before the underlay's programs see them. What reaches the
-//! device itself (outer fragments, packets by a device without the underlay's program) is delivered or dropped by a
-//! program of its own, which must be attached before the socket exists: hence [`make`], attach, [`raise`]. It has no
-//! address and learns nothing. An anchor of an earlier run is adopted untouched, so that nothing is lost at a relaunch.
+//! device itself (outer fragments, UDP super-packets, packets by a device without the underlay's program) is delivered,
+//! relayed or dropped by a program of its own, which must be attached before the socket exists: hence [`make`], attach,
+//! [`raise`]. Packets that the kernel's stack must cut leave by it, all from the data port, so that NAT and stateful
+//! filters take them as the flow that probes opened. It has no address and learns nothing. A device of an earlier run is
+//! adopted untouched, so that nothing is lost at a relaunch; one of other settings is replaced by [`make`], for the
+//! kernel does not let them be changed, and [`prepare`] leaves it alone until all else is ready.
 //!
 //! Does not: attach programs, or send.
 
@@ -53,17 +56,39 @@ pub fn name(data_port: u16) -> String {
     format!("{NAME_PREFIX}{data_port}")
 }
 
+/// The data port in the name of an anchor; `None` for another name.
+#[must_use]
+pub fn data_port(name: &str) -> Option<u16> {
+    name.strip_prefix(NAME_PREFIX)?.parse().ok()
+}
+
 /// What the name of every anchor starts with.
 pub(crate) const NAME_PREFIX: &str = "weave-";
 
-/// Whether there is a device `name`.
+/// Index of the device `name`, if there is one.
 ///
 /// # Errors
 ///
 /// The kernel refused.
-pub async fn exists(name: &str) -> Result<bool, AnchorError> {
+pub async fn index(name: &str) -> Result<Option<u32>, AnchorError> {
     let failed = |source| AnchorError::Netlink { what: "look for", name: name.to_owned(), source };
-    Ok(Netlink::here().map_err(failed)?.device(name).await.map_err(failed)?.is_some())
+    let device = Netlink::here().map_err(failed)?.device(name).await.map_err(failed)?;
+    Ok(device.map(|device| device.index))
+}
+
+/// Makes sure that there is a VXLAN device `name`, whatever its settings; its index. One made now is as [`make`] makes it.
+///
+/// # Errors
+///
+/// As [`make`].
+pub async fn prepare(name: &str, data_port: u16) -> Result<u32, AnchorError> {
+    let failed = |source| AnchorError::Netlink { what: "look for", name: name.to_owned(), source };
+    let found = Netlink::here().map_err(failed)?.device(name).await.map_err(failed)?;
+    if let Some(device) = found.filter(|device| device.kind == Some(InfoKind::Vxlan)) {
+        return Ok(device.index);
+    }
+    make(name, data_port).await?;
+    index(name).await?.ok_or_else(|| vanished(name))
 }
 
 /// Makes sure that there is an anchor `name` for `data_port`; true when it was made now, and is down.
@@ -106,8 +131,16 @@ pub async fn raise(name: &str, data_port: u16) -> Result<(), AnchorError> {
 
 async fn create(netlink: &Netlink, name: &str, data_port: u16) -> Result<(), AnchorError> {
     let failed = |what| move |source| AnchorError::Netlink { what, name: name.to_owned(), source };
-    // Group policy: without it the kernel counts every packet that carries a short id as an error of the device.
-    let device = LinkVxlan::new(name, 0).collect_metadata(true).port(data_port).learning(false).gbp().mtu(MTU).build();
+    // Group policy: without it the kernel counts every packet that carries a short id as an error of the device. Of the
+    // range of source ports the kernel never takes the last.
+    let device = LinkVxlan::new(name, 0)
+        .collect_metadata(true)
+        .port(data_port)
+        .port_range(data_port, data_port.saturating_add(1))
+        .learning(false)
+        .gbp()
+        .mtu(MTU)
+        .build();
     match netlink.add(device).await {
         // The name is free, so what exists is another device with these settings on this port.
         Err(error) if error.is(Errno::EXIST) => return Err(AnchorError::PortInUse { port: data_port }),
@@ -133,6 +166,7 @@ fn fits(device: &Device, data_port: u16) -> bool {
         && has(&InfoVxlan::Port(data_port))
         && has(&InfoVxlan::Learning(false))
         && has(&InfoVxlan::Gbp)
+        && has(&InfoVxlan::PortRange((data_port, data_port.saturating_add(1))))
         && !has(&InfoVxlan::Vnifilter(true))
 }
 

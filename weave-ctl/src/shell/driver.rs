@@ -4,8 +4,8 @@
 //! of the batch, then everything else of the batch. A failed commit ends the controller before anything of that batch
 //! was sent, answered or written to the kernel; the dataplane goes on.
 //!
-//! Slow work (interfaces, routes, connections) runs in other tasks and comes back as inputs; at most [`JOBS_MAX`] jobs on
-//! interfaces at once. Cancelling: SIGTERM and SIGINT end the loop between two turns and leave the dataplane.
+//! The driver awaits nothing but the commit. What asks the kernel or the network (interfaces, routes, connections) runs in
+//! other tasks and comes back as inputs; at most [`JOBS_MAX`] jobs on interfaces at once. Cancelling: SIGTERM and SIGINT end the loop between two turns and leave the dataplane.
 
 mod effects;
 mod error;
@@ -16,7 +16,6 @@ mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -24,7 +23,6 @@ use std::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, mpsc, oneshot},
-    task::JoinHandle,
     time::{Instant as Clock, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{info, warn};
@@ -35,12 +33,13 @@ pub use self::{
 };
 use super::{
     control::{Call, Control},
-    datapath::{Datapath, UnderlayRoute},
+    datapath::Datapath,
+    host::{Host, HostEvent},
     links::Links,
     lock::Lock,
-    probes::Probes,
+    neighbours::Neighbours,
+    slow_path::SlowPath,
     store::Store,
-    underlay::UnderlayEvent,
 };
 use crate::{
     config::{Dirs, LaunchConfig, flags::Xdp},
@@ -54,7 +53,7 @@ use crate::{
 
 /// Most jobs on interfaces at once.
 const JOBS_MAX: usize = 16;
-/// Threads of the runtime: the driver's own, and these for links, API and probes.
+/// Threads of the runtime: the driver's own, and these for sessions and API.
 const WORKERS: usize = 2;
 /// Longest sleep; the core's own deadlines are shorter.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
@@ -64,9 +63,19 @@ const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 /// A job on an interface that came to its end.
 struct Finished {
     op: OpId,
-    /// Name of the host end; `None` after a removal.
-    made: Option<String>,
+    step: Step,
     result: Result<LinkFacts, String>,
+}
+
+/// What a job on an interface did.
+enum Step {
+    /// Made it, with its host end down: it gets its program before a packet can leave the container.
+    Made {
+        /// Name of the host end.
+        host_if: String,
+    },
+    /// Brought its host end up, or removed it: nothing is left to do.
+    Last,
 }
 
 /// See the head of this file.
@@ -74,7 +83,6 @@ struct Driver {
     node: Node,
     store: Arc<Store>,
     links: Links,
-    probes: Probes,
     datapath: Datapath,
     control: Option<Control>,
     dirs: Dirs,
@@ -85,17 +93,20 @@ struct Driver {
     clock: Clock,
     inputs: mpsc::Receiver<Input>,
     calls: mpsc::Receiver<Call>,
-    host_events: mpsc::Receiver<UnderlayEvent>,
+    host: Host,
+    slow_path: SlowPath,
+    host_events: mpsc::Receiver<HostEvent>,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
     jobs: Arc<Semaphore>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_request: u64,
     pending: VecDeque<Input>,
-    routes: BTreeMap<Ipv4Addr, UnderlayRoute>,
+    /// Underlay devices that have the program.
     devices: BTreeSet<String>,
-    endpoints: BTreeSet<String>,
+    /// Host ends of containers' interfaces that have the program: name and index.
+    endpoints: BTreeMap<String, u32>,
+    neighbours: Neighbours,
     _locks: [Lock; 2],
-    _watch: JoinHandle<()>,
 }
 
 /// Runs a controller until it is told to stop. `ready` is called when the API answers, `stopping` when it was told.
@@ -203,9 +214,11 @@ impl Driver {
         if let Some(control) = self.control.take() {
             control.close().await;
         }
-        let host_ifs: Vec<String> = self.endpoints.iter().cloned().collect();
-        let Self { dirs, anchor, datapath, store, links, probes, .. } = self;
-        drop((datapath, store, links, probes));
+        let host_ifs: Vec<String> = self.endpoints.keys().cloned().collect();
+        let Self { dirs, anchor, datapath, store, links, host, slow_path, .. } = self;
+        drop((datapath, store, links, host));
+        // It must not bring back what is removed now.
+        slow_path.end().await;
         match how {
             Shutdown::Stop => info!("stopped; containers keep talking"),
             Shutdown::Teardown | Shutdown::Wipe | Shutdown::Leave => {

@@ -25,6 +25,7 @@ use rtnetlink::{
     },
 };
 use rustix::io::Errno;
+use weave_common::addr::Mac;
 
 use super::{
     netlink::{Device, Netlink, NetlinkError, ask, collect},
@@ -87,7 +88,8 @@ pub enum EndpointError {
     },
 }
 
-/// Makes the container's interface exactly as `spec` says.
+/// Makes the container's interface exactly as `spec` says, but leaves the host end of a new one down: nothing passes until
+/// [`raise`], before which it gets its program.
 ///
 /// # Errors
 ///
@@ -98,14 +100,7 @@ pub async fn ensure(spec: &EndpointSpec) -> Result<LinkFacts, EndpointError> {
     if spec.addrs.len() > ADDRS_MAX {
         return Err(EndpointError::Addresses { netns: spec.netns.clone() });
     }
-    let job = Job {
-        spec,
-        host: Netlink::here().map_err(|source| EndpointError::Host { what: "talk to the kernel", source })?,
-        container: Netlink::inside(&spec.netns).map_err(|source| match source {
-            NetlinkError::Netns(error) => EndpointError::Netns(error),
-            source => failed("talk to the kernel", spec)(source),
-        })?,
-    };
+    let job = Job::new(spec)?;
     if let Some(ends) = job.find(netns.as_fd()).await? {
         return job.settle(&ends).await;
     }
@@ -117,6 +112,50 @@ pub async fn ensure(spec: &EndpointSpec) -> Result<LinkFacts, EndpointError> {
         tracing::warn!("{} stays behind: {error}", spec.host_if);
     }
     result
+}
+
+/// Gives both ends of a container's veth this MTU in bytes.
+///
+/// # Errors
+///
+/// The container or its interface is gone, a name is taken, or the kernel refused.
+pub async fn set_mtu(host_if: String, netns: String, mtu: u32) -> Result<(), EndpointError> {
+    // Of these only names and MTU are used.
+    let spec = EndpointSpec { netns, host_if, mac: Mac([0; 6]), mtu, addrs: Vec::new() };
+    let netns = File::open(&spec.netns).map_err(|source| NetnsError::Open { path: (&spec.netns).into(), source })?;
+    let job = Job::new(&spec)?;
+    let failed = || failed("set the MTU of an interface", &spec);
+    let gone = || failed()(NetlinkError::NoAnswer("the interface is not there".to_owned()));
+    let host = job.host.device(&spec.host_if).await.map_err(failed())?.ok_or_else(gone)?;
+    let container = job.container.device(CONTAINER_IF).await.map_err(failed())?.ok_or_else(gone)?;
+    let id = netns_id(&job.host, netns.as_fd()).await.map_err(failed())?;
+    if !are_ends(&host, &container, id) {
+        return Err(EndpointError::Taken { netns: spec.netns.clone() });
+    }
+    let ends = Ends { host, container };
+    // A container's own end first: the kernel drops what exceeds the MTU of the receiving end.
+    if let Some(change) = job.change(&ends.container, None) {
+        job.container.set(change).await.map_err(failed())?;
+    }
+    if let Some(change) = job.change(&ends.host, None) {
+        job.host.set(change).await.map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// Brings the host end `host_if` up.
+///
+/// # Errors
+///
+/// It is gone, or the kernel refused.
+pub async fn raise(host_if: &str) -> Result<(), EndpointError> {
+    let failed = |source| EndpointError::Host { what: "bring a container's interface up", source };
+    let netlink = Netlink::here().map_err(failed)?;
+    match netlink.device(host_if).await.map_err(failed)? {
+        None => Err(failed(NetlinkError::NoAnswer(format!("{host_if} vanished")))),
+        Some(device) if device.up => Ok(()),
+        Some(device) => netlink.up(device.index).await.map_err(failed),
+    }
 }
 
 /// Removes the veth whose host end is `host_if`; none is fine.
@@ -170,7 +209,16 @@ struct Job<'a> {
     container: Netlink,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    fn new(spec: &'a EndpointSpec) -> Result<Self, EndpointError> {
+        let host = Netlink::here().map_err(|source| EndpointError::Host { what: "talk to the kernel", source })?;
+        let container = Netlink::inside(&spec.netns).map_err(|source| match source {
+            NetlinkError::Netns(error) => EndpointError::Netns(error),
+            source => failed("talk to the kernel", spec)(source),
+        })?;
+        Ok(Self { spec, host, container })
+    }
+
     /// The veth between `spec.host_if` and the container, if it is there. A host end that leads elsewhere is removed.
     async fn find(&self, netns: BorrowedFd<'_>) -> Result<Option<Ends>, EndpointError> {
         let failed = || failed("look for an interface", self.spec);
@@ -231,9 +279,6 @@ impl Job<'_> {
         self.settle_addrs(index).await?;
         if !ends.container.up {
             self.container.up(index).await.map_err(failed())?;
-        }
-        if !ends.host.up {
-            self.host.up(ends.host.index).await.map_err(failed())?;
         }
         Ok(LinkFacts { ifindex: ends.host.index })
     }

@@ -1,7 +1,7 @@
 //! The effects: clock, disk, sockets, kernel. Decides nothing; everything it learns goes to the core as an input.
 //!
 //! Tasks: the driver (owns the core, the store and the maps), one reader and one writer a link, the probe socket, the
-//! API server, the underlay watcher. All of them talk to the driver through bounded channels of [`QUEUE`] entries; a full
+//! API server, the host task. All of them talk to the driver through bounded channels of [`QUEUE`] entries; a full
 //! channel makes the sender wait, and a slow peer is cut off, never the driver.
 
 pub mod anchor;
@@ -9,15 +9,16 @@ pub mod control;
 pub mod datapath;
 pub mod driver;
 pub mod endpoints;
+pub mod host;
 pub mod identity;
 pub mod links;
 pub mod lock;
+pub mod neighbours;
 mod netlink;
 pub mod netns;
 pub mod overlap;
-pub mod probes;
+pub mod slow_path;
 pub mod store;
-pub mod underlay;
 
 /// Entries in each channel between tasks.
 pub const QUEUE: usize = 1024;

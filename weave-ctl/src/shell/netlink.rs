@@ -71,6 +71,13 @@ impl Netlink {
         Ok(Self { handle })
     }
 
+    /// The same, where the kernel filters a list by what the question says.
+    pub(crate) fn strict() -> Result<Self, NetlinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection_with_strict_check().map_err(NetlinkError::Socket)?;
+        drop(tokio::spawn(connection));
+        Ok(Self { handle })
+    }
+
     /// To the namespace at `path`. Waits for a thread that makes a socket there.
     pub(crate) fn inside(path: impl AsRef<Path>) -> Result<Self, NetlinkError> {
         let runtime = tokio::runtime::Handle::current();

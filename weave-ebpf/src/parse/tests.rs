@@ -4,12 +4,13 @@ use weave_common::config::SCHEMA;
 
 use super::*;
 
-const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783 };
+const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783, socket_ifindex: 5 };
 
 fn inner(total: u16) -> [u8; IPV4_LEN] {
     let mut header = [0; IPV4_LEN];
     header[0] = 0x45;
     header[2..4].copy_from_slice(&total.to_be_bytes());
+    header[6..8].copy_from_slice(&0x40b9_u16.to_be_bytes());
     header[9] = IPPROTO_TCP;
     header[12..16].copy_from_slice(&[10, 32, 0, 1]);
     header[16..20].copy_from_slice(&[10, 40, 0, 2]);
@@ -34,7 +35,14 @@ fn udp(data_port: u16) -> [u8; OUTER_UDP_LEN] {
 #[test]
 fn inner_header() {
     let ip = ipv4(&inner(60), 60, false).expect("well formed");
-    assert_eq!(ip, Ipv4 { source: Ip4([10, 32, 0, 1]), destination: Ip4([10, 40, 0, 2]), protocol: 6, header_len: 20 });
+    let expected = Ipv4 {
+        source: Ip4([10, 32, 0, 1]),
+        destination: Ip4([10, 40, 0, 2]),
+        protocol: 6,
+        header_len: 20,
+        fragment: 0x40b9,
+    };
+    assert_eq!(ip, expected);
     assert_eq!(transport_len(&ip), TransportLen::At(32));
     assert_eq!(transport_len(&Ipv4 { protocol: 17, ..ip }), TransportLen::Known(8));
     assert_eq!(tcp_header_len(0x8f), 32);

@@ -21,8 +21,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 /// Crates of the workspace, as paths begin with them.
 const CRATES: [&str; 4] = ["weave_common", "weave_ebpf", "weave_tests", "xtask"];
 /// Rooms inside `proto`.
-const INNER: [&str; 9] =
-    ["datapath", "dns", "election", "endpoints", "ipam", "membership", "path", "session", "topology"];
+const INNER: [&str; 8] = ["datapath", "dns", "election", "ipam", "membership", "path", "session", "topology"];
 /// What `proto` may not name: a path that begins so.
 const EFFECTS: [&str; 18] = [
     "std::time::Instant",

@@ -49,7 +49,8 @@ pub(super) fn check(modules: &[Module]) -> Vec<Finding> {
             }
         }
     }
-    let found = levels.iter().flat_map(|((root, level), graph)| circles(graph).into_iter().map(move |c| (root, level, c)));
+    let found =
+        levels.iter().flat_map(|((root, level), graph)| circles(graph).into_iter().map(move |c| (root, level, c)));
     found
         .map(|(root, level, circle)| {
             let place = format!("{root}{}", level.join("/"));

@@ -11,11 +11,9 @@ pub(super) struct Exception {
     pub(super) why: &'static str,
 }
 
-pub(super) const EXCEPTIONS: [Exception; 1] = [
-    Exception {
-        rule: "arrows",
-        file: "weave-ctl/src/proto/datapath.rs",
-        item: "crate::proto::ipam::Ring",
-        why: "the ring is the routing table: the kernel's routes are computed from it",
-    },
-];
+pub(super) const EXCEPTIONS: [Exception; 1] = [Exception {
+    rule: "arrows",
+    file: "weave-ctl/src/proto/datapath.rs",
+    item: "crate::proto::ipam::Ring",
+    why: "the ring is the routing table: the kernel's routes are computed from it",
+}];

@@ -1,6 +1,8 @@
 //! Each rule is fed what it has to refuse, and the nearest thing that it has to let pass.
 
-use super::{Exception, Finding, Source, arrows, crates, cycles, excuse, functions, names, readme, size, text, tokens::Code};
+use super::{
+    Exception, Finding, Source, arrows, crates, cycles, excuse, functions, names, readme, size, text, tokens::Code,
+};
 
 fn source(path: &str, text: &str) -> Source {
     Source { path: path.to_owned(), text: text.to_owned() }
@@ -93,7 +95,8 @@ fn rooms_inside_the_core_meet_in_node_only() {
 
 /// The circles among these files of weave-ctl.
 fn circles(files: &[(&str, &str)]) -> Vec<String> {
-    let module = |(path, text): &(&str, &str)| cycles::module(&source(&format!("weave-ctl/src/{path}"), text), &code(text));
+    let module =
+        |(path, text): &(&str, &str)| cycles::module(&source(&format!("weave-ctl/src/{path}"), text), &code(text));
     let modules: Vec<_> = files.iter().filter_map(module).collect();
     cycles::check(&modules).into_iter().map(|finding| format!("{}: {}", finding.place, finding.item)).collect()
 }
@@ -102,15 +105,22 @@ fn circles(files: &[(&str, &str)]) -> Vec<String> {
 fn circles_of_imports_are_found_at_each_level() {
     let two = [("a.rs", "use crate::b::X;"), ("b/mod.rs", "mod c;"), ("b/c.rs", "use super::super::a;")];
     assert_eq!(circles(&two), ["weave-ctl/src/: a -> b -> a"]);
-    let inner = [("p.rs", ""), ("p/a.rs", "fn f() { super::b::g() }"), ("p/b.rs", "use super::c::X;"), ("p/c.rs", "use crate::p::a;")];
+    let inner = [
+        ("p.rs", ""),
+        ("p/a.rs", "fn f() { super::b::g() }"),
+        ("p/b.rs", "use super::c::X;"),
+        ("p/c.rs", "use crate::p::a;"),
+    ];
     assert_eq!(circles(&inner), ["weave-ctl/src/p: a -> b -> c -> a"]);
-    let apart = [("a.rs", "use crate::b;"), ("b.rs", "use crate::a;"), ("c.rs", "use crate::d;"), ("d.rs", "use crate::c;")];
+    let apart =
+        [("a.rs", "use crate::b;"), ("b.rs", "use crate::a;"), ("c.rs", "use crate::d;"), ("d.rs", "use crate::c;")];
     assert_eq!(circles(&apart).len(), 2);
 }
 
 #[test]
 fn a_module_and_its_inner_modules_are_one() {
-    let nested = [("p.rs", "mod a; use self::a::X; struct Y;"), ("p/a.rs", "use super::Y;"), ("q.rs", "use crate::p::a;")];
+    let nested =
+        [("p.rs", "mod a; use self::a::X; struct Y;"), ("p/a.rs", "use super::Y;"), ("q.rs", "use crate::p::a;")];
     assert_eq!(circles(&nested), Vec::<String>::new());
     let one_way = [("a.rs", "use crate::{b, c};"), ("b.rs", "use crate::c;"), ("c.rs", "// crate::a is not named")];
     assert_eq!(circles(&one_way), Vec::<String>::new());
@@ -123,7 +133,8 @@ fn lines_of_the_core_are_counted_without_tests_and_others() {
     let text = "//! Head.\n\nfn f() {}\n";
     let count = |path: &str| size::lines(&[source(&format!("weave-ctl/src/{path}"), text)]);
     assert_eq!([count("proto/node.rs"), count("proto/path/mod.rs"), count("proto/io.rs")], [3, 3, 3]);
-    let others = ["proto/path/tests.rs", "proto/node/tests/a.rs", "proto/fixture.rs", "proto/ipam/ring.rs", "shell/mod.rs"];
+    let others =
+        ["proto/path/tests.rs", "proto/node/tests/a.rs", "proto/fixture.rs", "proto/ipam/ring.rs", "shell/mod.rs"];
     assert_eq!(others.map(count), [0; 5]);
     assert_eq!(count("proto/endpoints.rs"), 0);
 }

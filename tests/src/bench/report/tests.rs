@@ -32,9 +32,27 @@ fn a_machine_slow_for_a_round_changes_no_ratio() {
 }
 
 #[test]
+fn two_builds_are_compared_with_each_other() {
+    let mut samples = Samples::new(Underlay::Veth, vec!["bare", "weave-ctl", "against"]);
+    for (new, old) in [(9.0, 10.0), (11.0, 10.0), (10.5, 10.0)] {
+        samples.add(1, Metric::UnderlayRun, new);
+        samples.add(2, Metric::UnderlayRun, old);
+    }
+    let table = dataplane(&samples);
+    assert!(table.lines().next().unwrap().contains("weave-ctl / against"), "{table}");
+    let row = table.lines().find(|line| line.contains("underlay's program")).unwrap();
+    let cells: Vec<&str> = row.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    let unit = "ns a run (less is better)";
+    assert_eq!(cells, ["underlay's program", unit, "-", "10.5", "10.0", "-", "-", "1.050", "+-10 %"]);
+    let json = dataplane_json(&samples);
+    assert_eq!(json["weave-ctl"]["underlay_program_ns"]["ratio_against"], 1.05);
+    assert!(json["against"]["underlay_program_ns"].get("ratio_against").is_none());
+}
+
+#[test]
 fn what_was_not_measured_has_no_figure() {
     let table = dataplane(&samples());
-    let row = table.lines().find(|line| line.contains("UDP")).unwrap();
+    let row = table.lines().find(|line| line.contains("UDP of 64 bytes ")).unwrap();
     assert_eq!(row.matches(" - ").count(), 4, "{row}");
 }
 

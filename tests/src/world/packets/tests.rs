@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use weave_common::addr::Mac;
-use weave_ctl::proto::io::{MapOp, TunnelTo};
+use weave_ctl::proto::io::{Egress, MapOp, PathKind, TunnelTo};
 
 use super::*;
 use crate::world::{
@@ -22,7 +22,8 @@ fn container(host: HostId) -> Ipv4Addr {
 }
 
 fn tunnel(to: SocketAddrV4, via: HostId) -> TunnelTo {
-    TunnelTo { remote: to, short_id: 1, via: name(via), translated: false, path_mtu: 0 }
+    let egress = Egress { ifindex: 2, next_hop: *to.ip(), source: *to.ip(), mtu: 1500 };
+    TunnelTo { remote: to, via: name(via), kind: PathKind::Direct, fixed: false, egress, path_mtu: 1500 }
 }
 
 fn straight(host: HostId) -> TunnelTo {
@@ -140,7 +141,7 @@ fn behind_nat_a_host_is_sent_to_where_its_router_lets_packets_in() {
     assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::NoPort)));
     let asked = SocketAddrV4::new(underlay(1), PROBE_PORT);
     let probes = world.net.packet((2, PROBE_PORT), asked, 100, world.now).unwrap().source;
-    world.via(1, 2, TunnelTo { translated: true, ..tunnel(probes, 2) });
+    world.via(1, 2, TunnelTo { kind: PathKind::Fixed, fixed: true, ..tunnel(probes, 2) });
     assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::Shut)), "nothing was asked");
     world.net.open(2, asked, world.now);
     assert!(world.small(1, 2).is_delivered(), "where its probes come from");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use weave_ctl::proto::command::{AddrRequest, Answer, Command, Container};
 
-use super::{acts::pause, host, settle, within};
+use super::{host, pause, settle, within};
 use crate::world::{HostId, World};
 
 /// Time after which a host without power is forgotten by all others.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::{connections::STATES, paths, table::clean};
-use crate::api::types::{Channel, Connection, Path, Peer, Status};
+use crate::api::types::{Channel, Connection, Path, Peer, PeerRef, Status};
 
 /// Column in which labels end.
 const LABEL: usize = 15;
@@ -152,9 +152,34 @@ fn dataplane(status: &Status) -> String {
         row("Programs", programs(status)),
         row("Containers", with_parts(status.containers.len(), &[(kept, "not attached")])),
         row("MTU", status.container_mtu),
+        narrow_paths(status),
         row("Drops", with_parts(drops.iter().fold(0_u64, |sum, (n, _)| sum.saturating_add(*n)), &drops)),
     ];
     text.concat()
+}
+
+/// Paths that containers may send too much for, and what that means; nothing where there are none.
+fn narrow_paths(status: &Status) -> String {
+    if status.narrow_paths.is_empty() {
+        return String::new();
+    }
+    let lines = status.narrow_paths.iter().map(|path| {
+        let named = path.containers.iter().map(|c| format!("{} ({})", c.id, c.mtu));
+        let more = (path.more_containers > 0).then(|| format!("{} more", path.more_containers));
+        let containers: Vec<String> = named.chain(more).collect();
+        let PeerRef { name, nickname } = &path.peer;
+        clean(&format!("to {name}({nickname}) {} bytes; larger MTU: {}", path.mtu, containers.join(", ")))
+    });
+    let lines: Vec<String> = lines.collect();
+    let count = status.narrow_paths.len() as u64 + status.more_narrow_paths;
+    let meaning = "take less than containers' MTU: larger packets are refused by ICMP, or sent in pieces (slower)";
+    let rest = match status.more_narrow_paths {
+        0 => String::new(),
+        more => format!("{:INDENT$}and {more} more\n", ""),
+    };
+    row("NarrowPaths", format_args!("{count} {meaning}"))
+        + &some(lines.iter().map(String::as_str), lines.len(), "")
+        + &rest
 }
 
 /// Each program with the number of devices it is attached to.

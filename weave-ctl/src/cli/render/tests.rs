@@ -6,8 +6,8 @@ use super::{
     super::args::StatusPart, attached, containers, detached, done, failure, launched, removed, status, targets, version,
 };
 use crate::api::types::{
-    BroadcastRoute, Channel, Connection, Container, Counter, Dataplane, Detached, Done, Drop, Ipam, Map, Owner, Path,
-    Peer, PeerLink, PeerRef, Program, Protocol, Status, Targets, UnicastRoute,
+    BroadcastRoute, Channel, Connection, Container, Counter, Dataplane, Detached, Done, Drop, Ipam, Map, NarrowPath,
+    Owner, Path, Peer, PeerLink, PeerRef, Program, Protocol, SizedContainer, Status, Targets, UnicastRoute,
 };
 
 pub(super) fn text(s: &str) -> String {
@@ -99,7 +99,6 @@ pub(super) fn example() -> Status {
         name: id(1, "").name,
         nickname: text("host1"),
         uid: text("00000000000000aa"),
-        short_id: 7,
         incarnation: 3,
         protocol: Protocol { min: 1, max: 2 },
         port: 6783,
@@ -112,7 +111,6 @@ pub(super) fn example() -> Status {
             Peer {
                 id: id(1, "host1"),
                 uid: text("00000000000000aa"),
-                short_id: 7,
                 links: vec![
                     link(2, "host2", "192.168.48.12:33866", false, true),
                     link(3, "h3", "192.168.48.13:6783", true, false),
@@ -122,11 +120,10 @@ pub(super) fn example() -> Status {
             Peer {
                 id: id(2, "host2"),
                 uid: text("00000000000000bb"),
-                short_id: 8,
                 links: vec![link(1, "host1", "192.168.48.11:6783", true, true)],
                 path: Some(direct("192.168.48.12:6784")),
             },
-            Peer { id: id(9, ""), uid: text("00000000000000cc"), short_id: 9, links: Vec::new(), path: None },
+            Peer { id: id(9, ""), uid: text("00000000000000cc"), links: Vec::new(), path: None },
         ],
         ipam: Ipam {
             state: text("ready"),
@@ -141,6 +138,8 @@ pub(super) fn example() -> Status {
             ],
         },
         containers: vec![container("c1", &["10.32.0.1/12"], true), container("long-name", &["10.32.0.2/12"], false)],
+        narrow_paths: Vec::new(),
+        more_narrow_paths: 0,
         dataplane: Dataplane {
             bpf_dir: text("/sys/fs/bpf/weave"),
             programs: vec![
@@ -195,6 +194,27 @@ fn summary() {
           Drops: 3 (2 no-route, 1 too-big)
 ";
     assert_eq!(status(&example(), None, false), expected);
+}
+
+#[test]
+fn summary_names_narrow_paths_and_what_they_mean() {
+    let mut narrow = example();
+    let sized = |id: &str, mtu| SizedContainer { id: text(id), mtu };
+    narrow.narrow_paths = vec![NarrowPath {
+        peer: id(2, "host2"),
+        mtu: 1350,
+        containers: vec![sized("c2", 8950), sized("c1", 1450)],
+        more_containers: 3,
+    }];
+    narrow.more_narrow_paths = 4;
+    let expected = "            MTU: 1450
+    NarrowPaths: 5 take less than containers' MTU: larger packets are refused by ICMP, or sent in pieces (slower)
+                 to 7e:21:4a:70:2f:02(host2) 1350 bytes; larger MTU: c2 (8950), c1 (1450), 3 more
+                 and 4 more
+          Drops: 3 (2 no-route, 1 too-big)
+";
+    let shown = status(&narrow, None, false);
+    assert!(shown.contains(expected), "{shown}");
 }
 
 #[test]

@@ -15,7 +15,8 @@ fn name(n: u8) -> PeerName {
 
 fn tunnel(n: u8) -> TunnelTo {
     let remote = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, n), 6784);
-    TunnelTo { remote, short_id: 1, via: PeerName::from_bytes([0, 0, 0, 0, 0, n]), translated: false, path_mtu: 0 }
+    let egress = Egress { ifindex: 2, next_hop: *remote.ip(), source: Ipv4Addr::new(192, 0, 2, 1), mtu: 1500 };
+    TunnelTo { remote, via: name(n), kind: PathKind::Direct, fixed: false, egress, path_mtu: 1500 }
 }
 
 fn endpoint(n: u8) -> (Ipv4Addr, (u32, Mac)) {

@@ -35,6 +35,10 @@ impl Repairs {
         }
     }
 
+    fn is_due(&self, id: &str) -> bool {
+        self.0.contains_key(id)
+    }
+
     fn over(&mut self, id: &str) {
         self.0.remove(id);
     }
@@ -68,24 +72,51 @@ impl Endpoints {
         self.out.push_back(Output::Link(op, LinkOp::Remove { host_if }));
     }
 
-    /// Interfaces of running containers follow the underlay's MTU downwards: none may have more than this.
-    pub fn lower_mtu(&mut self, limit: u32) {
-        self.mtu_limit = limit;
-        let attached = self.stages.iter().filter(|(_, stage)| matches!(stage, Stage::Attached(_)));
-        let held = attached.filter_map(|(id, _)| Some((id.clone(), self.allocator.containers().get(id)?.clone())));
-        for (id, allocation) in held.filter(|(_, allocation)| allocation.mtu > limit).collect::<Vec<_>>() {
-            let (host_if, netns) = (allocation.host_if.clone(), allocation.netns.clone());
-            self.set(&id, Allocation { mtu: limit, ..allocation });
-            let op = self.op();
-            self.lowering.insert(op, id);
-            self.out.push_back(Output::Link(op, LinkOp::SetMtu { host_if, netns, mtu: limit }));
+    /// Lowers the MTU of running containers' interfaces to `mtu` bytes where it is larger, and keeps it there.
+    pub fn limit_mtu(&mut self, mtu: u32) {
+        if std::mem::replace(&mut self.mtu_max, mtu) == mtu {
+            return;
+        }
+        for id in self.stages.keys().cloned().collect::<Vec<_>>() {
+            self.lower_mtu(&id);
+        }
+    }
+
+    fn lower_mtu(&mut self, id: &str) {
+        let attached = matches!(self.stages.get(id), Some(Stage::Attached(_)));
+        let allocation = self.allocator.containers().get(id).filter(|a| attached && a.mtu > self.mtu_max);
+        let Some(Allocation { netns, host_if, .. }) = allocation.cloned() else { return };
+        let (op, mtu) = (self.op(), self.mtu_max);
+        self.out.push_back(Output::Link(op, LinkOp::SetMtu { host_if, netns, mtu }));
+        self.lowering.insert(op, id.to_owned());
+        if let Some(allocation) = self.allocator.containers().get(id).cloned() {
+            // Until it is done, a relaunch has to make sure.
+            self.set(id, Allocation { mtu, unfinished: true, ..allocation });
+        }
+    }
+
+    fn lowered(&mut self, id: &str, result: Result<LinkFacts, String>, now: Instant) {
+        // An operation that was begun meanwhile gives the interface its MTU as well.
+        let attached = matches!(self.stages.get(id), Some(Stage::Attached(_)));
+        let Some(allocation) = self.allocator.containers().get(id).filter(|_| attached).cloned() else { return };
+        match result {
+            Ok(_) if self.lowering.values().any(|other| other == id) || self.repairs.is_due(id) => {}
+            Ok(_) => self.set(id, Allocation { unfinished: false, ..allocation }),
+            Err(reason) => {
+                let (mtu, wait) = (allocation.mtu, self.repairs.failed(id, now).as_secs());
+                let text = format!(
+                    "the interface of {id} did not get MTU {mtu}: {reason}; its larger packets are sent in pieces, tried \
+                     again in {wait} s"
+                );
+                self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
+            }
         }
     }
 
     /// An operation came to its end.
     pub fn done(&mut self, op: OpId, result: Result<LinkFacts, String>, now: Instant) {
-        if let (Some(id), Err(reason)) = (self.lowering.remove(&op), &result) {
-            self.needs_repair(&id, reason, now);
+        if let Some(id) = self.lowering.remove(&op) {
+            return self.lowered(&id, result, now);
         }
         let found = self.stages.iter().find(|(_, s)| matches!(s, Stage::Working(w) if w.op == op));
         let Some((id, Stage::Working(work))) = found.map(|(id, s)| (id.clone(), s.clone())) else { return };
@@ -103,7 +134,7 @@ impl Endpoints {
                 for waiter in work.waiters {
                     self.reply(waiter, answer.clone());
                 }
-                self.lower_mtu(self.mtu_limit);
+                self.lower_mtu(&id);
             }
             (Kind::Ensure { before, .. }, Err(reason)) => {
                 match before {
@@ -115,7 +146,11 @@ impl Endpoints {
                         self.set(&id, Allocation { unfinished, ..old });
                         self.stages.insert(id.clone(), before.into());
                         if unfinished {
-                            self.needs_repair(&id, &reason, now);
+                            let wait = self.repairs.failed(&id, now).as_secs();
+                            let text = format!(
+                                "the interface of {id} is not as it should be: {reason}; tried again in {wait} s"
+                            );
+                            self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
                         }
                     }
                 }
@@ -133,12 +168,6 @@ impl Endpoints {
                 self.refuse(&work.waiters, &format!("{id}: {reason}; it was left attached, detach it again"));
             }
         }
-    }
-
-    fn needs_repair(&mut self, id: &str, reason: &str, now: Instant) {
-        let wait = self.repairs.failed(id, now).as_secs();
-        let text = format!("the interface of {id} is not as it should be: {reason}; tried again in {wait} s");
-        self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
     }
 
     /// Begins what is due of the repairs.

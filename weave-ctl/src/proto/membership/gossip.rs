@@ -98,7 +98,13 @@ pub(super) struct Update {
 
 impl Gossip {
     /// No entries, no sessions.
-    pub(super) fn new(me: PeerName, known: Vec<&'static str>, verifier: Arc<dyn Verifier>, rng: Rng, now: Instant) -> Self {
+    pub(super) fn new(
+        me: PeerName,
+        known: Vec<&'static str>,
+        verifier: Arc<dyn Verifier>,
+        rng: Rng,
+        now: Instant,
+    ) -> Self {
         Self {
             me,
             verifier,
@@ -166,7 +172,13 @@ impl Gossip {
     }
 
     /// A verified entry that arrived in a handshake.
-    pub(super) fn introduce(&mut self, session: SessionId, entry: Arc<Entry>, alive: IsAlive<'_>, now: Instant) -> Offer {
+    pub(super) fn introduce(
+        &mut self,
+        session: SessionId,
+        entry: Arc<Entry>,
+        alive: IsAlive<'_>,
+        now: Instant,
+    ) -> Offer {
         self.hold(entry, Some(session), alive, now)
     }
 
@@ -335,7 +347,8 @@ impl Gossip {
         let mut page = Page { buckets: Vec::new(), items: Vec::new(), more: false };
         for number in differ[start..].iter().chain(&differ[..start]) {
             let items = self.store.bucket(*number);
-            let items = items.map(|(owner, channel, version, _)| (EntryKey { owner, channel: channel.into() }, version));
+            let items =
+                items.map(|(owner, channel, version, _)| (EntryKey { owner, channel: channel.into() }, version));
             let items: Vec<_> = items.collect();
             if page.items.len() + items.len() > PAGE_MAX {
                 page.more = true;
@@ -352,7 +365,8 @@ impl Gossip {
         let theirs: IndexMap<_, _, FixedState> = theirs.collect();
         let listed: BTreeSet<u8> = page.buckets.iter().copied().collect();
         let of_listed = |key: &EntryKey| listed.contains(&Store::bucket_of(key.owner));
-        let want = theirs.values().filter(|(key, version)| self.store.newer(key, *version) && !self.is_former(key, *version));
+        let want =
+            theirs.values().filter(|(key, version)| self.store.newer(key, *version) && !self.is_former(key, *version));
         let want: Vec<EntryKey> = want.filter(|(key, _)| of_listed(key)).map(|(key, _)| key.clone()).collect();
         let held = listed.iter().flat_map(|number| self.store.bucket(*number));
         let newer =

@@ -19,15 +19,15 @@ use crate::proto::{
 };
 
 /// Most peers, as many as the kernel's map of tunnels holds.
-pub const OWNERS_MAX: usize = weave_common::map::TUNNELS_MAX as usize;
+pub(super) const OWNERS_MAX: usize = weave_common::map::TUNNELS_MAX as usize;
 /// Most entries of one owner.
-pub const CHANNELS_MAX: usize = 16;
+pub(super) const CHANNELS_MAX: usize = 16;
 /// Most bytes of all entries held.
-pub const BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(super) const BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What became of an entry that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub(super) enum Offer {
     /// Not newer than what is held.
     Old,
     /// Newer: it is held now.
@@ -101,7 +101,7 @@ struct Bucket {
 
 /// See the head of this file.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     buckets: Vec<Bucket>,
     digests: Vec<u64>,
     owners: usize,
@@ -129,69 +129,62 @@ impl Store {
     }
 
     /// Everything of `owner`: its record, and then the rest in order of channel.
-    pub fn of(&self, owner: PeerName) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn of(&self, owner: PeerName) -> impl Iterator<Item = &Arc<Entry>> {
         self.held(owner).into_iter().flat_map(Held::iter)
     }
 
     /// The uid of the store that bears the name, and the version of its record.
-    #[must_use]
-    pub fn version(&self, owner: PeerName) -> Option<(PeerUid, Version)> {
+    pub(super) fn version(&self, owner: PeerName) -> Option<(PeerUid, Version)> {
         self.held(owner).map(|held| (held.uid, held.version))
     }
 
     /// One entry.
-    #[must_use]
-    pub fn get(&self, key: &EntryKey) -> Option<&Arc<Entry>> {
+    pub(super) fn get(&self, key: &EntryKey) -> Option<&Arc<Entry>> {
         self.held(key.owner)?.get(&key.channel)
     }
 
     /// The record of `peer`.
-    #[must_use]
-    pub fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
+    pub(super) fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
         self.held(peer)?.record.record()
     }
 
     /// All owners, in no order that means anything.
-    pub fn names(&self) -> impl Iterator<Item = PeerName> {
+    pub(super) fn names(&self) -> impl Iterator<Item = PeerName> {
         self.buckets.iter().flat_map(|bucket| bucket.names.iter().copied())
     }
 
     /// All records, in no order that means anything.
-    pub fn records(&self) -> impl Iterator<Item = &PeerRecord> {
+    pub(super) fn records(&self) -> impl Iterator<Item = &PeerRecord> {
         self.buckets.iter().flat_map(|bucket| &bucket.held).filter_map(|held| held.record.record())
     }
 
     /// True when the record of `owner` is held.
-    #[must_use]
-    pub fn holds(&self, owner: PeerName) -> bool {
+    pub(super) fn holds(&self, owner: PeerName) -> bool {
         self.held(owner).is_some()
     }
 
     /// All entries, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.buckets.iter().flat_map(|bucket| &bucket.held).flat_map(Held::iter)
     }
 
     /// Owners held.
-    #[must_use]
-    pub fn owners(&self) -> usize {
+    pub(super) fn owners(&self) -> usize {
         self.owners
     }
 
     /// The digest of each bucket.
-    #[must_use]
-    pub fn digests(&self) -> &[u64] {
+    pub(super) fn digests(&self) -> &[u64] {
         &self.digests
     }
 
     /// The digest of all.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
+    pub(super) fn digest(&self) -> u64 {
         self.digests.iter().fold(0, |all: u64, one| all.rotate_left(1) ^ one)
     }
 
     /// The entries in a bucket.
-    pub fn bucket(&self, number: u8) -> impl Iterator<Item = (PeerName, &str, Version, &Arc<Entry>)> {
+    pub(super) fn bucket(&self, number: u8) -> impl Iterator<Item = (PeerName, &str, Version, &Arc<Entry>)> {
         let Bucket { names, held } = &self.buckets[usize::from(number)];
         names.iter().zip(held).flat_map(|(name, held)| {
             let others = held.others.iter().map(|entry| (*name, entry.key.channel.as_str(), entry.version, entry));
@@ -200,22 +193,19 @@ impl Store {
     }
 
     /// The bucket that the entries of `owner` are in.
-    #[must_use]
-    pub fn bucket_of(owner: PeerName) -> u8 {
+    pub(super) fn bucket_of(owner: PeerName) -> u8 {
         bucket(owner) as u8
     }
 
     /// True when an entry of this store may be new. Versions of two stores cannot be compared.
-    #[must_use]
-    pub fn may_be_new(&self, key: &EntryKey, uid: PeerUid, version: Version) -> bool {
+    pub(super) fn may_be_new(&self, key: &EntryKey, uid: PeerUid, version: Version) -> bool {
         let held = self.held(key.owner);
         let duplicate = held.is_some_and(|held| held.uid != uid);
         if duplicate { key.channel == PEERS } else { self.newer_than(held, key, version) }
     }
 
     /// True when this version is newer than the one that is held, or retained, under `key`.
-    #[must_use]
-    pub fn newer(&self, key: &EntryKey, version: Version) -> bool {
+    pub(super) fn newer(&self, key: &EntryKey, version: Version) -> bool {
         self.newer_than(self.held(key.owner), key, version)
     }
 
@@ -227,7 +217,7 @@ impl Store {
 
     /// Holds `entry` if it is newer. While `alive` says that the store of a name is alive, another one does not take the
     /// name over.
-    pub fn offer(&mut self, entry: Arc<Entry>, alive: &dyn Fn(PeerName, PeerUid) -> bool) -> Offer {
+    pub(super) fn offer(&mut self, entry: Arc<Entry>, alive: &dyn Fn(PeerName, PeerUid) -> bool) -> Offer {
         let owner = entry.key.owner;
         let peers = entry.key.channel == PEERS;
         let Some(held) = self.held(owner) else {
@@ -307,7 +297,7 @@ impl Store {
     }
 
     /// Retains everything of `owner` for a while, and holds it no more.
-    pub fn forget(&mut self, owner: PeerName, now: Instant) {
+    pub(super) fn forget(&mut self, owner: PeerName, now: Instant) {
         let held = self.take(owner);
         if let Some(held) = held.filter(|_| self.retained.len() < OWNERS_MAX) {
             self.retained.insert(owner, (held, now));
@@ -315,18 +305,18 @@ impl Store {
     }
 
     /// Holds again what is retained of `owner`; false when there is nothing.
-    pub fn restore(&mut self, owner: PeerName) -> bool {
+    pub(super) fn restore(&mut self, owner: PeerName) -> bool {
         let Some((held, _)) = self.retained.remove(&owner) else { return false };
         iter::once(held.record).chain(held.others).all(|entry| self.insert(entry) == Offer::New)
     }
 
     /// The records that are retained.
-    pub fn retained(&self) -> impl Iterator<Item = &PeerRecord> {
+    pub(super) fn retained(&self) -> impl Iterator<Item = &PeerRecord> {
         self.retained.values().filter_map(|(held, _)| held.record.record())
     }
 
     /// Drops what was retained long enough.
-    pub fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant) {
         self.retained.retain(|_, (_, since)| now.since(*since) < RETAINED_FOR);
     }
 }

@@ -176,7 +176,25 @@ fn a_restored_store_continues_from_the_newest_version() {
 }
 
 #[test]
-fn two_copies_of_a_store_warn_and_publish_ever_more_rarely() {
+fn a_copy_with_the_same_version_is_outdone() {
+    // Of two entries with one version the higher digest wins: the other is as good as not published.
+    let (mut one, mut copies) = (membership(1, 1), [membership(2, 1), membership(2, 1)]);
+    copies[1].me.nickname = "copy".to_owned();
+    for copy in &mut copies {
+        copy.own_entry(NOW);
+    }
+    assert_eq!(copies[0].me.sequence, copies[1].me.sequence);
+    copies.sort_by_key(|copy| copy.gossip.store().version(name(2)).map(|(_, version)| version));
+    let [lower, higher] = &mut copies;
+    meet(higher, &mut one, 1, NOW);
+    one.session_down(SessionId(1));
+    meet(lower, &mut one, 2, NOW);
+    run(lower, &mut one, NOW, Duration::from_secs(10));
+    assert_eq!(one.record(name(2)), Some(lower.me()));
+}
+
+#[test]
+fn copies_of_a_store_warn_and_publish_ever_more_rarely() {
     let (mut one, mut copies) = (membership(1, 1), [membership(2, 1), membership(2, 1)]);
     copies[1].me.nickname = "copy".to_owned();
     let mut now = NOW;

@@ -65,9 +65,9 @@ impl Node {
                 self.endpoints.retry(access, mtu);
             }
             self.pump_leaving(now);
-            let (keeper, allocator, needs) = (&mut self.keeper, self.endpoints.allocator(), self.endpoints.needs());
-            let Self { sessions, membership, topology, paths, .. } = &*self;
+            let Self { sessions, membership, topology, paths, keeper, endpoints, .. } = self;
             let witnesses = Witnesses { sessions, membership, topology, paths, now };
+            let (allocator, needs) = (endpoints.allocator(), endpoints.needs());
             with_peers(witnesses, |peers| keeper.turn(allocator, needs, peers, now));
             let mut quiet = !self.ring_changed;
             while let Some(event) = self.keeper.poll_event() {
@@ -91,7 +91,9 @@ impl Node {
                 }
             }
             KeeperEvent::Tell(part, except) => self.sessions.broadcast(&Message::Ring(message(part, false)), except),
-            KeeperEvent::Send(session, part, whole) => self.sessions.send(session, &Message::Ring(message(part, whole))),
+            KeeperEvent::Send(session, part, whole) => {
+                self.sessions.send(session, &Message::Ring(message(part, whole)))
+            }
             KeeperEvent::SendSum(session, sum) => self.sessions.send(session, &Message::RingDigest(sum)),
             KeeperEvent::Compare(sum) => {
                 if let Some(session) = self.sessions.any() {

@@ -93,8 +93,8 @@ pub(super) fn with_peers<T>(witnesses: Witnesses<'_>, then: impl FnOnce(Peers<'_
 pub(super) struct Queries {
     rng: Rng,
     budget: Budget,
-    /// Where each came from, and until when it is remembered.
-    pub(super) seen: BTreeMap<u64, (SessionId, Instant)>,
+    /// Where each came from (`None`: from this peer), and until when it is remembered.
+    pub(super) seen: BTreeMap<u64, (Option<SessionId>, Instant)>,
 }
 
 impl Queries {
@@ -108,7 +108,7 @@ impl Queries {
         if self.seen.contains_key(&id) || self.seen.len() >= QUERIES_MAX || !self.budget.take(now) {
             return false;
         }
-        self.seen.insert(id, (from, now + QUERY_FOR));
+        self.seen.insert(id, (Some(from), now + QUERY_FOR));
         true
     }
 }
@@ -119,16 +119,17 @@ impl Node {
         Witnesses { sessions, membership, topology, paths, now }
     }
 
-    /// Asks every peer in reach whether `peer` is alive: the number of the question.
-    pub(super) fn ask_all(&mut self, peer: PeerName) -> u64 {
-        let id = self.queries.rng.bits();
-        self.sessions.broadcast(&Message::AliveRequest(AliveRequest { id, peer, hops: HOPS_MAX }), None);
-        id
+    /// Asks every peer in reach whether `peer` is alive: the question.
+    pub(super) fn ask_all(&mut self, peer: PeerName, now: Instant) -> AliveRequest {
+        let request = AliveRequest { id: self.queries.rng.bits(), peer, hops: HOPS_MAX };
+        self.queries.seen.insert(request.id, (None, now + QUERY_FOR));
+        self.sessions.broadcast(&Message::AliveRequest(request), None);
+        request
     }
 
     pub(super) fn alive_request(&mut self, from: SessionId, request: AliveRequest, now: Instant) {
         let AliveRequest { id, peer, hops } = request;
-        if self.removals.iter().any(|removal| removal.query == id) || !self.queries.begin(id, from, now) {
+        if !self.queries.begin(id, from, now) {
             return;
         }
         let here = || (self.me.uid, "its own controller".to_owned());
@@ -148,13 +149,11 @@ impl Node {
         }
     }
 
-    pub(super) fn alive_response(&mut self, response: AliveResponse, now: Instant) {
-        if let Some(removal) = self.removals.iter_mut().find(|removal| removal.query == response.id) {
-            return removal.answered(response);
-        }
-        let to = self.queries.seen.get(&response.id).filter(|(_, until)| *until > now).map(|(session, _)| *session);
-        if let Some(session) = to {
-            self.sessions.send(session, &Message::AliveResponse(response));
-        }
+    /// The response, when the question was this peer's; otherwise it goes back to where the question came from.
+    pub(super) fn alive_response(&mut self, response: AliveResponse, now: Instant) -> Option<AliveResponse> {
+        let (from, _) = *self.queries.seen.get(&response.id).filter(|(_, until)| *until > now)?;
+        let Some(session) = from else { return Some(response) };
+        self.sessions.send(session, &Message::AliveResponse(response));
+        None
     }
 }

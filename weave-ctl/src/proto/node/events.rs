@@ -1,17 +1,20 @@
 //! Carries what happens in sessions, membership and topology to the other modules.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::Node;
 use crate::proto::{
-    election, ids::Severity,
-    io::{Event, Output},
+    ids::{SessionId, Severity},
+    io::Output,
     membership::{Membership, MembershipEvent},
     name::{PeerName, PeerUid},
     session::{Network, SessionEvent, Sessions},
     time::Instant,
     topology::{self, Records, Topology},
-    wire::{Message, entry::{Entry, PeerRecord}},
+    wire::{
+        Message,
+        entry::{Entry, PeerRecord},
+    },
 };
 
 /// What sessions must know of membership and topology.
@@ -113,6 +116,7 @@ impl Node {
                 self.paths.set_session(peer, Some(data), now);
                 self.report_adjacencies(now);
                 self.keeper.link_up(session);
+                self.ask_one(session);
             }
             SessionEvent::Down { session, peer, .. } => {
                 self.membership.session_down(session);
@@ -125,7 +129,11 @@ impl Node {
                 Message::Ring(ring) => self.ring_received(session, from, ring, now),
                 Message::RingDigest(digest) => self.keeper.heard_sum(session, digest),
                 Message::AliveRequest(request) => self.alive_request(session, request, now),
-                Message::AliveResponse(response) => self.alive_response(response, now),
+                Message::AliveResponse(response) => {
+                    if let Some(response) = self.alive_response(response, now) {
+                        self.removal_answered(response);
+                    }
+                }
                 gossip => {
                     let (sessions, topology) = (&self.sessions, &self.topology);
                     let alive = |peer, uid| is_controller_alive(sessions, topology, peer, uid);
@@ -135,7 +143,7 @@ impl Node {
         }
     }
 
-    fn refuse_full(&mut self, session: crate::proto::ids::SessionId, entry: std::sync::Arc<Entry>, now: Instant) {
+    fn refuse_full(&mut self, session: SessionId, entry: Arc<Entry>, now: Instant) {
         let (sessions, topology) = (&self.sessions, &self.topology);
         let alive = |peer, uid| is_controller_alive(sessions, topology, peer, uid);
         let others = self.membership.introduce(session, entry, &alive, now);

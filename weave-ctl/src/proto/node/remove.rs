@@ -17,15 +17,17 @@ use super::{
 };
 use crate::proto::{
     command::{Answer, Refusal},
-    ids::{RequestId, Severity},
+    ids::{RequestId, SessionId, Severity},
     ipam::Ring,
     name::{PeerId, PeerName, PeerUid},
     time::Instant,
-    wire::AliveResponse,
+    wire::{AliveRequest, AliveResponse, Message},
 };
 
 /// Time for which is asked whether a peer is alive.
 pub(super) const ASK_FOR: Duration = Duration::from_secs(3);
+/// Time after which all are asked again: sessions may just be coming up.
+const ASK_EVERY: Duration = Duration::from_millis(750);
 /// Most removals under way.
 const REMOVALS_MAX: usize = 16;
 
@@ -37,8 +39,9 @@ pub(super) struct Removal {
     text: String,
     peer: PeerName,
     force: bool,
-    /// Number of the question to all peers.
-    pub(super) query: u64,
+    /// The questions to all peers, the last one at the end.
+    questions: Vec<AliveRequest>,
+    ask_at: Instant,
     until: Instant,
     /// Sessions that others have to the peer: their names, and the uid there.
     sessions: Vec<(PeerName, PeerUid, String)>,
@@ -52,11 +55,11 @@ impl Removal {
     }
 
     pub(super) fn due(&self) -> Instant {
-        self.until
+        self.ask_at.min(self.until)
     }
 
-    /// A peer answered the question.
-    pub(super) fn answered(&mut self, response: AliveResponse) {
+    /// A peer answered a question.
+    fn answered(&mut self, response: AliveResponse) {
         let AliveResponse { by, session, kernel, .. } = response;
         if let Some((uid, address)) = session.filter(|_| self.sessions.len() < REMOVALS_MAX) {
             self.sessions.push((by, uid, address));
@@ -82,17 +85,40 @@ impl Node {
         match begun {
             Ok(peer) => {
                 self.paths.ask(peer, now);
-                let (query, until) = (self.ask_all(peer), now + ASK_FOR);
-                let removal = Removal { request, text, peer, force, query, until, sessions: Vec::new(), kernel: None };
-                self.removals.push(removal);
+                self.removals.push(Removal {
+                    request,
+                    text,
+                    peer,
+                    force,
+                    questions: Vec::new(),
+                    ask_at: now,
+                    until: now + ASK_FOR,
+                    sessions: Vec::new(),
+                    kernel: None,
+                });
             }
             Err(why) => self.refuse_removal(request, &why),
         }
     }
 
-    /// Ends the removals that are refused by now, or whose time is over.
+    /// A session came up: its peer may know of those that are asked about.
+    pub(super) fn ask_one(&mut self, session: SessionId) {
+        for question in self.removals.iter().filter_map(|removal| removal.questions.last()) {
+            self.sessions.send(session, &Message::AliveRequest(*question));
+        }
+    }
+
+    /// A peer answered a question of this one.
+    pub(super) fn removal_answered(&mut self, response: AliveResponse) {
+        let asked = |removal: &&mut Removal| removal.questions.iter().any(|question| question.id == response.id);
+        if let Some(removal) = self.removals.iter_mut().find(asked) {
+            removal.answered(response);
+        }
+    }
+
+    /// Asks again, and ends the removals that are refused by now, or whose time is over.
     pub(super) fn pump_removals(&mut self, now: Instant) {
-        for removal in std::mem::take(&mut self.removals) {
+        for mut removal in std::mem::take(&mut self.removals) {
             let stores = match self.removable(&removal.text) {
                 Ok((_, stores)) => stores,
                 Err(why) => {
@@ -103,6 +129,10 @@ impl Node {
             if let Err(why) = self.refuse_if_alive(removal.peer, &stores, &removal.sessions, now) {
                 self.refuse_removal(removal.request, &why);
             } else if removal.until > now {
+                if removal.ask_at <= now {
+                    removal.ask_at = now + ASK_EVERY;
+                    removal.questions.push(self.ask_all(removal.peer, now));
+                }
                 self.removals.push(removal);
             } else {
                 self.end_removal(&removal, &stores, now);
@@ -126,7 +156,8 @@ impl Node {
     fn take_over(&mut self, request: RequestId, peer: PeerName, stores: &BTreeSet<PeerId>, now: Instant) {
         let heir = with_peers(self.witnesses(now), |peers| self.keeper.successor(peers));
         let addresses = self.keeper.remove(stores, heir);
-        let text = format!("{addresses} addresses of {} were taken over by {}", self.called(peer), self.called(heir.name));
+        let text =
+            format!("{addresses} addresses of {} were taken over by {}", self.called(peer), self.called(heir.name));
         self.log(Severity::Warn, text);
         self.reply(request, Ok(Answer::Removed { peer, addresses, heir: heir.name }));
     }
@@ -172,11 +203,11 @@ impl Node {
             Evidence::Reported(by) => Some(format!("{} reports a session to it", self.called(by))),
             Evidence::Kernel(_) => None,
         });
-        let told = || {
+        let answered = || {
             let (by, _, address) = others.iter().find(|(_, uid, _)| of(uid))?;
             Some(format!("{} has a session to it ({address})", self.called(*by)))
         };
-        match how.or_else(told) {
+        match how.or_else(answered) {
             Some(how) => Err(format!(
                 "{} is alive: {how}; run `weave-ctl reset` on its host instead, or stop it for good first",
                 self.called(peer)
@@ -193,9 +224,9 @@ impl Node {
         });
         let known = self.membership.record(removal.peer).map(|record| record.uid);
         let ours = stores.iter().any(|id| id.uid == PeerUid(0) || known.is_none_or(|known| known == id.uid));
-        let told = removal.kernel.as_ref().filter(|_| ours);
-        let told = told.map(|(by, how)| format!("{how}, as {} says", self.called(*by)));
-        match own.or(told) {
+        let theirs = removal.kernel.as_ref().filter(|_| ours);
+        let theirs = theirs.map(|(by, how)| format!("{how}, as {} says", self.called(*by)));
+        match own.or(theirs) {
             Some(how) => Err(format!(
                 "no controller of {} answers, but {how}, so its containers still use their addresses: `stop --teardown` \
                  there or power it off, or use `rmpeer --force`",

@@ -54,8 +54,7 @@ impl Node {
     pub(super) fn refresh_nat(&mut self, peer: PeerName, now: Instant) {
         let seen = self.membership.record(peer).and_then(|record| self.seen_by(record));
         let elsewhere = seen.is_some_and(|seen| !self.own_addrs.is_empty() && !self.own_addrs.contains(seen.ip()));
-        let changed =
-            if elsewhere { self.seen_elsewhere.insert(peer) } else { self.seen_elsewhere.remove(&peer) };
+        let changed = if elsewhere { self.seen_elsewhere.insert(peer) } else { self.seen_elsewhere.remove(&peer) };
         if changed {
             self.paths.set_behind_nat(!self.seen_elsewhere.is_empty(), now);
         }
@@ -97,8 +96,8 @@ impl Node {
             PathEvent::Reported(..) => self.report_adjacencies(now),
             PathEvent::Watch(addr) => self.out.push_back(Output::Watch(addr)),
             PathEvent::Unwatch(addr) => self.out.push_back(Output::Unwatch(addr)),
-            PathEvent::DeviceMtu(mtu) => {
-                self.device_mtu = mtu;
+            PathEvent::DeviceMtus(mtus) => {
+                self.device_mtus = mtus;
                 self.refresh_mtu(now);
             }
         }

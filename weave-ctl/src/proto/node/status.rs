@@ -37,6 +37,7 @@ impl Node {
             peers: self.peers(now),
             ipam: self.ipam_status(now),
             containers: self.endpoints.status(),
+            narrow_paths: self.narrow_paths(),
             conn_limit: self.boot.conn_limit,
             protocol: wire::VERSIONS,
             broadcast: topology::broadcasts(me, &others),
@@ -49,17 +50,20 @@ impl Node {
         let mut warnings = self.sessions.warnings(now);
         if let Some(at) = self.topology.duplicate(self.me.name, self.me.uid) {
             let me = self.me.name;
-            let text = format!("another peer at {at} is called {me} like this one: relaunch one of them with another --name");
+            let text =
+                format!("another peer at {at} is called {me} like this one: relaunch one of them with another --name");
             warnings.push(text);
         }
         for (name, at) in self.topology.duplicates().filter(|(name, _)| *name != self.me.name) {
             let at = at.join(" and ");
-            warnings.push(format!("several peers are called {name}, at {at}: relaunch all but one with another --name"));
+            warnings
+                .push(format!("several peers are called {name}, at {at}: relaunch all but one with another --name"));
         }
         warnings.extend(self.membership.warning(now));
         warnings.extend(self.keeper.conflicts().cloned());
         warnings.extend(self.keeper.removed().then(|| REMOVED.to_owned()));
         warnings.extend(self.datapath.warnings().cloned());
+        warnings.extend(self.without_route(now));
         warnings
     }
 

@@ -11,7 +11,6 @@ use crate::proto::{
     fixture::{NOW, id, ip, key, name, uid},
     ids::{DialId, SessionId},
     io::{Direction, Egress, PathKind, ProbeReply},
-    ipam::Ring,
     params::Identity,
     target::Target,
 };

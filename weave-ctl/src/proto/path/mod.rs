@@ -129,15 +129,15 @@ pub enum PathEvent {
     },
     /// Packets from these addresses are the peer's, from no others.
     Senders(PeerName, BTreeSet<Ipv4Addr>),
-    /// The direct path to a peer with a session answers, with this size in bytes (zero until it is confirmed); or it does
-    /// not. This host's record reports it.
+    /// The direct path to a peer that has or had a session answers, with this size in bytes (zero until it is confirmed);
+    /// or it does not. This host's record reports it.
     Reported(PeerName, Option<u32>),
     /// The route to this address is asked for, and every change of it.
     Watch(Ipv4Addr),
     /// It is of no interest any more.
     Unwatch(Ipv4Addr),
-    /// Smallest MTU in bytes of the devices that packets for peers leave by; `None` without peers.
-    DeviceMtu(Option<u32>),
+    /// Smallest and largest MTU in bytes of the devices that packets for peers leave by; `None` without peers.
+    DeviceMtus(Option<(u32, u32)>),
 }
 
 /// See the head of this file.
@@ -157,7 +157,7 @@ pub struct Paths {
     proofs: Budget,
     /// How many active paths leave by a device of this MTU.
     mtus: BTreeMap<u32, u32>,
-    device_mtu: Option<u32>,
+    device_mtus: Option<(u32, u32)>,
     probes: VecDeque<ProbeRequest>,
     events: VecDeque<PathEvent>,
 }
@@ -180,7 +180,7 @@ impl Paths {
             challenges: Challenges::default(),
             proofs: Budget::full(PROOFS_MAX, PROOFS_MAX, now),
             mtus: BTreeMap::new(),
-            device_mtu: None,
+            device_mtus: None,
             probes: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -468,7 +468,9 @@ impl Paths {
         let direct = route.direct();
         let leg = direct.and_then(|d| env.leg(Target::Direct { to: d.remote, fixed: d.fixed }));
         let moved = std::mem::replace(&mut route.relay_leg, leg) != leg;
-        let report = route.session.then(|| direct.map(|direct| direct.size.unwrap_or(0)));
+        // A path that answers is reported beyond its session: the peer's kernel goes on without its controller.
+        let reports = route.session || route.report.flatten().is_some();
+        let report = reports.then(|| direct.map(|direct| direct.size.unwrap_or(0)));
         if route.report != report {
             route.report = report;
             events.push_back(PathEvent::Reported(peer, report.flatten()));
@@ -503,10 +505,11 @@ impl Paths {
             *count = count.saturating_sub(1);
         }
         self.mtus.retain(|_, count| *count > 0);
-        let smallest = self.mtus.keys().next().copied();
-        if smallest != self.device_mtu {
-            self.device_mtu = smallest;
-            self.events.push_back(PathEvent::DeviceMtu(smallest));
+        let (smallest, largest) = (self.mtus.keys().next(), self.mtus.keys().next_back());
+        let mtus = smallest.zip(largest).map(|(smallest, largest)| (*smallest, *largest));
+        if mtus != self.device_mtus {
+            self.device_mtus = mtus;
+            self.events.push_back(PathEvent::DeviceMtus(mtus));
         }
     }
 

@@ -82,8 +82,7 @@ impl Judge<'_> {
             return self.judge_namesake(remote, nonces.1, them);
         }
         let up = self.sessions.iter().filter_map(|(id, session)| Some((*id, session.remote, session.up?)));
-        let same: Vec<(SessionId, SocketAddr, Established)> =
-            up.filter(|(_, _, up)| up.id.name == them.name).collect();
+        let same: Vec<(SessionId, SocketAddr, Established)> = up.filter(|(_, _, up)| up.id.name == them.name).collect();
         let other = same.iter().find(|(_, _, up)| up.id.uid != them.uid).map(|(_, at, _)| at.to_string());
         if let Some(at) = other.or_else(|| self.network.duplicate(them)) {
             return Verdict::Duplicate(format!(
@@ -110,9 +109,10 @@ impl Judge<'_> {
         }
         let spare = if self.network.reached(them.name) { None } else { self.spare() };
         match spare {
-            Some(spare) => {
-                Verdict::Replace(vec![spare], "connection limit reached: a peer that no other peer reaches took its place")
-            }
+            Some(spare) => Verdict::Replace(
+                vec![spare],
+                "connection limit reached: a peer that no other peer reaches took its place",
+            ),
             None => Verdict::Full,
         }
     }

@@ -163,10 +163,13 @@ fn a_peer_without_room_is_told_of_others_and_refused() {
     peer.outputs();
     peer.sessions.refuse_full(SessionId(4), Delta::default(), &peer.known, NOW);
     let outputs = peer.outputs();
-    let sent: Vec<_> = outputs.iter().filter_map(|output| match output {
-        Output::Send { bytes, .. } => Message::decode(bytes).ok(),
-        _ => None,
-    }).collect();
+    let sent: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Send { bytes, .. } => Message::decode(bytes).ok(),
+            _ => None,
+        })
+        .collect();
     let reason = "connection limit reached (2)".to_owned();
     assert_eq!(sent, [Message::Delta(Delta::default()), Message::Close(reason)]);
     assert!(matches!(outputs.last(), Some(Output::Close { session: SessionId(4), .. })));
@@ -264,9 +267,9 @@ fn a_silent_session_is_closed_and_a_quiet_one_pinged() {
     meet(&mut peer, 2, Direction::Inbound);
     peer.open(SessionId(3), (ip(3), 40000).into(), Direction::Inbound, NOW);
     peer.outputs();
-    let (mut now, mut pings, mut closed) = (NOW, 0, BTreeMap::new());
-    while let Some(due) = peer.sessions.poll_timeout(&peer.known).filter(|due| due.since(NOW) < Duration::from_secs(60)) {
-        now = due;
+    let (mut pings, mut closed) = (0, BTreeMap::new());
+    while let Some(now) = peer.sessions.poll_timeout(&peer.known).filter(|due| due.since(NOW) < Duration::from_secs(60))
+    {
         peer.sessions.handle_timeout(&peer.known, now);
         for output in peer.outputs() {
             match output {

@@ -59,8 +59,9 @@ impl<'a> Graph<'a> {
         }
         // Peers that only others report have no sessions.
         graph.ends.ends.resize(graph.nodes.len(), graph.ends.items.len());
-        graph.by_name = graph.numbers().collect();
-        graph.by_name.sort_unstable_by_key(|at| graph.name(*at));
+        let mut by_name: Vec<usize> = graph.numbers().collect();
+        by_name.sort_unstable_by_key(|at| graph.name(*at));
+        graph.by_name = by_name;
         graph
     }
 

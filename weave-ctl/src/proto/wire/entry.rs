@@ -52,7 +52,7 @@ pub struct PeerRecord {
     pub control_port: u16,
     /// UDP port of its data plane.
     pub data_port: u16,
-    /// Smallest MTU in bytes of the underlay devices it sends to peers by.
+    /// Largest MTU in bytes of the underlay devices it sends to peers by.
     pub mtu: u32,
     /// Its sessions.
     pub sessions: Vec<ReportedSession>,

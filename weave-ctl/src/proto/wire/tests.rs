@@ -5,13 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn handshake() -> Handshake {
-    Handshake {
-        min_version: 1,
-        max_version: 1,
-        nonce: 5,
-        entry: vec![1, 2, 3],
-        proof: vec![4; 64],
-    }
+    Handshake { min_version: 1, max_version: 1, nonce: 5, entry: vec![1, 2, 3], proof: vec![4; 64] }
 }
 
 fn key(n: u8) -> EntryKey {

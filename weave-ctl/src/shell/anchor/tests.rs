@@ -2,7 +2,7 @@
 
 use std::{net::UdpSocket, time::Duration};
 
-use super::{AnchorError, make, name, raise, remove};
+use super::{AnchorError, index, make, name, prepare, raise, remove};
 use crate::shell::netns::tests::TestNetns;
 
 async fn ensure(name: &str, data_port: u16) -> Result<bool, AnchorError> {
@@ -23,7 +23,9 @@ fn an_anchor_is_made_adopted_and_removed() {
     let ns = TestNetns::new("anchor");
     assert!(ns.block_on(ensure("weave-6784", 6784)).unwrap());
     let shown = ns.ip(&["-d", "link", "show", "weave-6784"]);
-    for setting in ["external", "dstport 6784", "nolearning", "gbp", "mtu 65485", "UP", "addrgenmode none"] {
+    for setting in
+        ["external", "dstport 6784", "srcport 6784 6785", "nolearning", "gbp", "mtu 65485", "UP", "addrgenmode none"]
+    {
         assert!(shown.contains(setting), "{setting}: {shown}");
     }
     assert!(!ns.ip(&["addr", "show", "dev", "weave-6784"]).contains("inet"));
@@ -47,10 +49,19 @@ fn an_anchor_is_made_adopted_and_removed() {
 #[ignore = "needs root"]
 fn wrong_settings_are_replaced() {
     let ns = TestNetns::new("anchor-old");
-    ns.ip(&["link", "add", "weave-6784", "type", "vxlan", "id", "5", "dstport", "6784"]);
-    assert!(ns.block_on(ensure("weave-6784", 6784)).unwrap());
-    let shown = ns.ip(&["-d", "link", "show", "weave-6784"]);
-    assert!(shown.contains("external") && shown.contains("gbp"), "{shown}");
+    for old in [&["id", "5"][..], &["external", "nolearning", "gbp"]] {
+        ns.ip(&[&["link", "add", "weave-6784", "type", "vxlan", "dstport", "6784"], old].concat());
+        let before = ns.block_on(index("weave-6784")).unwrap();
+        assert_eq!(ns.block_on(prepare("weave-6784", 6784)).ok(), before, "left alone until all else is ready");
+        assert!(ns.block_on(ensure("weave-6784", 6784)).unwrap());
+        let shown = ns.ip(&["-d", "link", "show", "weave-6784"]);
+        assert!(["external", "gbp", "srcport 6784 6785"].iter().all(|setting| shown.contains(setting)), "{shown}");
+        assert_ne!(ns.block_on(index("weave-6784")).unwrap(), before);
+        ns.block_on(remove("weave-6784")).unwrap();
+    }
+    let made = ns.block_on(prepare("weave-6784", 6784)).unwrap();
+    assert!(!ns.block_on(make("weave-6784", 6784)).unwrap(), "made as wanted");
+    assert_eq!(ns.block_on(index("weave-6784")).unwrap(), Some(made));
 }
 
 #[test]
@@ -85,6 +96,7 @@ fn a_port_of_another_vxlan_device_is_in_use() {
 fn a_device_of_another_kind_is_left_alone() {
     let ns = TestNetns::new("anchor-name");
     ns.ip(&["link", "add", "weave-6784", "type", "bridge"]);
+    assert!(matches!(ns.block_on(prepare("weave-6784", 6784)), Err(AnchorError::NameTaken { .. })));
     assert!(matches!(ns.block_on(ensure("weave-6784", 6784)), Err(AnchorError::NameTaken { .. })));
     assert!(matches!(ns.block_on(remove("weave-6784")), Err(AnchorError::NameTaken { .. })));
     assert!(ns.ip(&["-d", "link", "show", "weave-6784"]).contains("bridge"));

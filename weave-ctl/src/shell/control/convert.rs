@@ -6,8 +6,8 @@ use crate::{
     api::{self, types},
     proto::{
         command::{
-            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, OwnerStatus, PathStatus, PeerLink,
-            PeerStatus, Status,
+            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, OwnerStatus,
+            PathStatus, PeerLink, PeerStatus, Status,
         },
         name::PeerName,
     },
@@ -38,7 +38,6 @@ pub(super) fn status(from: &Status, kernel: KernelFacts) -> types::Status {
         name: from.name.to_string(),
         nickname: from.nickname.clone(),
         uid: from.uid.to_string(),
-        short_id: from.short_id,
         incarnation: from.incarnation,
         protocol: types::Protocol { min: from.protocol.0, max: from.protocol.1 },
         port: from.port,
@@ -50,12 +49,24 @@ pub(super) fn status(from: &Status, kernel: KernelFacts) -> types::Status {
         peers: from.peers.iter().map(peer).collect(),
         ipam: ipam(&from.ipam),
         containers: from.containers.iter().map(container).collect(),
+        narrow_paths: from.narrow_paths.shown.iter().map(narrow_path).collect(),
+        more_narrow_paths: from.narrow_paths.more as u64,
         dataplane,
         conn_limit: from.conn_limit,
         unicast_routes: from.peers.iter().filter_map(unicast_route).collect(),
         broadcast_routes: broadcast_routes(from),
         channels: from.channels.iter().map(channel).collect(),
         warnings: from.warnings.iter().cloned().chain(troubles).collect(),
+    }
+}
+
+fn narrow_path(from: &NarrowPath) -> types::NarrowPath {
+    let container = |(id, mtu): &(String, u32)| types::SizedContainer { id: id.clone(), mtu: *mtu };
+    types::NarrowPath {
+        peer: peer_ref(from.peer, &from.nickname),
+        mtu: from.mtu,
+        containers: from.containers.iter().map(container).collect(),
+        more_containers: from.more as u64,
     }
 }
 
@@ -84,7 +95,6 @@ fn peer(from: &PeerStatus) -> types::Peer {
     types::Peer {
         id: peer_ref(from.name, &from.nickname),
         uid: from.uid.to_string(),
-        short_id: from.short_id,
         links: from.links.iter().map(peer_link).collect(),
         path: Some(path(&from.path)),
     }

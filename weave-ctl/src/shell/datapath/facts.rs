@@ -17,8 +17,6 @@ pub struct KernelFacts {
     pub programs: Vec<ProgramFacts>,
     /// Where programs are attached.
     pub links: Vec<Attachment>,
-    /// Peers that no route of this host reaches.
-    pub unreachable: Vec<String>,
 }
 
 /// One counter.

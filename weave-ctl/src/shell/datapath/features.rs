@@ -46,18 +46,21 @@ const MAP_TYPES: [(MapType, &str, &str); 4] = [
     (MapType::LpmTrie, "longest-prefix maps", "4.11"),
 ];
 
-const HELPERS: [(BpfHelper, &str, &str); 15] = [
+const HELPERS: [(BpfHelper, &str, &str); 18] = [
     (BpfHelper::BPF_FUNC_skb_store_bytes, "bpf_skb_store_bytes", "4.1"),
     (BpfHelper::BPF_FUNC_l4_csum_replace, "bpf_l4_csum_replace", "4.1"),
+    (BpfHelper::BPF_FUNC_ktime_get_ns, "bpf_ktime_get_ns", "4.1"),
     (BpfHelper::BPF_FUNC_skb_get_tunnel_key, "bpf_skb_get_tunnel_key", "4.3"),
+    (BpfHelper::BPF_FUNC_skb_set_tunnel_key, "bpf_skb_set_tunnel_key", "4.3"),
     (BpfHelper::BPF_FUNC_redirect, "bpf_redirect", "4.4"),
     (BpfHelper::BPF_FUNC_skb_load_bytes, "bpf_skb_load_bytes", "4.5"),
+    (BpfHelper::BPF_FUNC_csum_diff, "bpf_csum_diff", "4.6"),
     (BpfHelper::BPF_FUNC_get_hash_recalc, "bpf_get_hash_recalc", "4.8"),
     (BpfHelper::BPF_FUNC_skb_change_type, "bpf_skb_change_type", "4.8"),
     (BpfHelper::BPF_FUNC_skb_pull_data, "bpf_skb_pull_data", "4.9"),
+    (BpfHelper::BPF_FUNC_skb_change_tail, "bpf_skb_change_tail", "4.9"),
     (BpfHelper::BPF_FUNC_skb_change_head, "bpf_skb_change_head", "4.10"),
     (BpfHelper::BPF_FUNC_skb_adjust_room, "bpf_skb_adjust_room", "4.13"),
-    (BpfHelper::BPF_FUNC_fib_lookup, "bpf_fib_lookup", "4.18"),
     (BpfHelper::BPF_FUNC_csum_level, "bpf_csum_level", "5.8"),
     (BpfHelper::BPF_FUNC_redirect_neigh, "bpf_redirect_neigh", "5.10"),
     (BpfHelper::BPF_FUNC_redirect_peer, "bpf_redirect_peer", "5.10"),

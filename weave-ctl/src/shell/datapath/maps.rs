@@ -1,6 +1,10 @@
 //! The kernel's tables: their expected shapes, and typed reading and writing.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+};
 
 use aya::{
     Ebpf,
@@ -14,6 +18,7 @@ use weave_common::{
     device::{Device, DeviceKey},
     drop::DropReason,
     endpoint::{Endpoint, EndpointKey},
+    local::{Local, LocalKey},
     map,
     route::{ROUTE_LOCAL, ROUTE_PEER, Route},
     tunnel::{Sender, SenderKey, Tunnel},
@@ -51,6 +56,7 @@ pub const SHAPES: &[Shape] = &[
     shape::<PeerKey, Tunnel>(map::TUNNELS, MapType::Hash, map::TUNNELS_MAX),
     shape::<SenderKey, Sender>(map::SENDERS, MapType::Hash, map::SENDERS_MAX),
     shape::<DeviceKey, Device>(map::DEVICES, MapType::Hash, map::DEVICES_MAX),
+    shape::<LocalKey, Local>(map::LOCALS, MapType::Hash, map::LOCALS_MAX),
     shape::<u32, Config>(map::CONFIG, MapType::Array, 1),
     shape::<u32, u64>(map::DROPS, MapType::PerCpuArray, map::DROPS_MAX),
     shape::<u32, Count>(map::COUNTERS, MapType::PerCpuArray, map::COUNTERS_MAX),
@@ -70,6 +76,7 @@ pub(super) struct Maps {
     tunnels: HashMap<MapData, Abi<PeerKey>, Abi<Tunnel>>,
     senders: HashMap<MapData, Abi<SenderKey>, Abi<Sender>>,
     devices: HashMap<MapData, Abi<DeviceKey>, Abi<Device>>,
+    locals: HashMap<MapData, Abi<LocalKey>, Abi<Local>>,
     config: Array<MapData, Abi<Config>>,
     drops: PerCpuArray<MapData, u64>,
     counters: PerCpuArray<MapData, Abi<Count>>,
@@ -93,6 +100,7 @@ impl Maps {
             tunnels: take(ebpf, map::TUNNELS)?,
             senders: take(ebpf, map::SENDERS)?,
             devices: take(ebpf, map::DEVICES)?,
+            locals: take(ebpf, map::LOCALS)?,
             config: take(ebpf, map::CONFIG)?,
             drops: take(ebpf, map::DROPS)?,
             counters: take(ebpf, map::COUNTERS)?,
@@ -170,6 +178,30 @@ impl Maps {
         self.devices.iter().map(|found| found.map(entry)).collect::<Result<_, _>>().map_err(refused(map::DEVICES))
     }
 
+    /// This host's addresses, each with the index of its device.
+    pub(super) fn locals(&self) -> Result<BTreeMap<Ipv4Addr, u32>, DatapathError> {
+        let entry = |(Abi(key), Abi(local)): (Abi<LocalKey>, Abi<Local>)| (Ipv4Addr::from(key.addr), local.ifindex);
+        self.locals.iter().map(|item| item.map(entry)).collect::<Result<_, _>>().map_err(refused(map::LOCALS))
+    }
+
+    /// Makes the table of this host's addresses hold these and no others: new ones first, so that no packet to an address
+    /// that stays is missed.
+    pub(super) fn set_locals(&mut self, addrs: &BTreeMap<Ipv4Addr, u32>) -> Result<(), DatapathError> {
+        let found = self.locals()?;
+        let gone: BTreeSet<_> = found.keys().filter(|addr| !addrs.contains_key(addr)).collect();
+        let mut result = Ok(());
+        for (addr, ifindex) in addrs.iter().filter(|(addr, ifindex)| found.get(addr) != Some(ifindex)) {
+            let (key, value) = (Abi(LocalKey::new((*addr).into())), Abi(Local { ifindex: *ifindex }));
+            let put = self.locals.insert(key, value, 0).map_err(full(map::LOCALS, map::LOCALS_MAX));
+            result = result.and(put);
+        }
+        for addr in gone {
+            let key = Abi(LocalKey::new((*addr).into()));
+            absent_is_fine(self.locals.remove(&key)).map_err(refused(map::LOCALS))?;
+        }
+        result
+    }
+
     /// The addresses that are accepted as senders, and whose they are.
     pub(super) fn senders(&self) -> Result<Vec<(Ipv4Addr, PeerName)>, DatapathError> {
         let entry = |(Abi(key), Abi(sender)): (Abi<SenderKey>, Abi<Sender>)| {
@@ -214,6 +246,7 @@ impl Maps {
             (map::ROUTES, count(self.routes.keys()).map_err(refused(map::ROUTES))?),
             (map::TUNNELS, count(self.tunnels.keys()).map_err(refused(map::TUNNELS))?),
             (map::SENDERS, count(self.senders.keys()).map_err(refused(map::SENDERS))?),
+            (map::LOCALS, count(self.locals.keys()).map_err(refused(map::LOCALS))?),
         ])
     }
 

@@ -4,8 +4,7 @@
 //! programs in place. Only [`Datapath::teardown`] takes it away. Works on the network namespace of the calling thread.
 //!
 //! Bounds: the capacities in `weave_common::map`; a full table is an error, never an eviction. [`LOOK_MAX`] tunnels a look.
-//! Does not: decide what the tables hold (the core does), look up host routes (`underlay` does) or lock out a second
-//! controller (`lock` does).
+//! Does not: decide what the tables hold (the core does) or lock out a second controller (`lock` does).
 
 pub mod abi;
 mod attach;
@@ -19,7 +18,11 @@ mod pins;
 mod tunnels;
 mod xdp;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::Path,
+};
 
 use aya::{Ebpf, programs::links::PinnedLink};
 use weave_common::{
@@ -35,14 +38,15 @@ use self::{
     maps::Maps,
     object::{Loader, Role},
     pins::Pins,
-    tunnels::{Traffic, Wanted, entry, wanted_by},
+    tunnels::{Traffic, Tunnels, entry, read_back},
     xdp::Xdp,
 };
 pub use self::{
     error::DatapathError,
     facts::{Attachment, CounterFacts, DropFacts, KernelFacts, MapFacts, ProgramFacts},
     maps::{SHAPES, Shape},
-    xdp::{XdpDevice, XdpMode, XdpWanted},
+    object::XdpMode,
+    xdp::{XdpDevice, XdpWanted},
 };
 use crate::proto::{
     io::{MapOp, TunnelTo},
@@ -51,22 +55,6 @@ use crate::proto::{
 
 /// Most tunnels that [`Datapath::used_tunnels`] looks at, so that the driver is never kept for long.
 pub const LOOK_MAX: usize = 2048;
-
-/// How this host reaches an underlay address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnderlayRoute {
-    /// Device that the packet leaves by.
-    pub ifindex: u32,
-    /// Neighbour on that device: the gateway, or the address itself when it is on the link.
-    pub next_hop: Ipv4Addr,
-    /// This host's address on the way.
-    pub source: Ipv4Addr,
-    /// Largest IP packet, in bytes.
-    pub mtu: u32,
-}
-
-/// Looks up how this host reaches an underlay address; `None` when it does not.
-pub type Routes<'a> = &'a dyn Fn(Ipv4Addr) -> Option<UnderlayRoute>;
 
 /// What was found in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +73,7 @@ pub struct Datapath {
     pins: Pins,
     hook: Hook,
     config: Config,
-    wanted: Wanted,
+    tunnels: Tunnels,
     traffic: Traffic,
     xdp: Xdp,
     /// Where filters are, on a kernel without links; links are found by their pins.
@@ -115,8 +103,8 @@ impl Datapath {
         } else {
             Err("this kernel cannot run it (kernels since 5.18 can)".to_owned())
         });
-        let (wanted, traffic, filters) = (Wanted::default(), Traffic::default(), BTreeSet::new());
-        let mut datapath = Self { ebpf, maps, pins, hook, config, wanted, traffic, xdp, filters };
+        let (tunnels, traffic, filters) = (Tunnels::default(), Traffic::default(), BTreeSet::new());
+        let mut datapath = Self { ebpf, maps, pins, hook, config, tunnels, traffic, xdp, filters };
         let found = datapath.maps.config()?;
         if found != config {
             datapath.maps.set_config(config)?;
@@ -133,9 +121,8 @@ impl Datapath {
         let mut ops = self.maps.read_back()?;
         for (peer, tunnel) in self.maps.tunnels()? {
             self.traffic.is_news(peer, tunnel.used_ns);
-            let tunnel = wanted_by(&tunnel);
-            self.wanted.put(peer, tunnel);
-            ops.push(MapOp::PutTunnel { peer, tunnel });
+            self.tunnels.insert(peer);
+            ops.push(MapOp::PutTunnel { peer, tunnel: read_back(peer, &tunnel) });
         }
         ops.extend(self.maps.senders()?.into_iter().map(|(addr, peer)| MapOp::PutSender { addr, peer }));
         Ok(ops)
@@ -169,48 +156,41 @@ impl Datapath {
         Ok(())
     }
 
-    /// Carries out one change. A tunnel to an address that `routes` does not reach is remembered, and written by
-    /// [`Self::refresh_tunnels`] once it does; an entry that the kernel has already stays until then.
+    /// Carries out one change.
     ///
     /// # Errors
     /// When the kernel refuses; its table is as it was.
-    pub fn apply(&mut self, op: &MapOp, routes: Routes<'_>) -> Result<(), DatapathError> {
+    pub fn apply(&mut self, op: &MapOp) -> Result<(), DatapathError> {
         match *op {
             MapOp::PutEndpoint { addr, ifindex, mac } => self.maps.put_endpoint(addr, ifindex, mac),
             MapOp::DelEndpoint { addr } => self.maps.del_endpoint(addr),
             MapOp::PutRoute { net, to } => self.maps.put_route(net, to),
             MapOp::DelRoute { net } => self.maps.del_route(net),
-            MapOp::PutTunnel { peer, tunnel } => self.put_tunnel(peer, tunnel, routes),
+            MapOp::PutTunnel { peer, ref tunnel } => self.put_tunnel(peer, tunnel),
             MapOp::DelTunnel { peer } => self.del_tunnel(peer),
             MapOp::PutSender { addr, peer } => self.maps.put_sender(addr, peer),
             MapOp::DelSender { addr } => self.maps.del_sender(addr),
         }
     }
 
-    fn put_tunnel(&mut self, peer: PeerName, to: TunnelTo, routes: Routes<'_>) -> Result<(), DatapathError> {
-        self.wanted.put(peer, to);
-        self.write_tunnel(peer, to, routes).map(drop)
+    /// Writes one tunnel if the kernel's entry differs.
+    fn put_tunnel(&mut self, peer: PeerName, to: &TunnelTo) -> Result<(), DatapathError> {
+        let found = self.maps.tunnel(peer)?;
+        // The programs write when it was last used. That stays when the peer is reached by another path.
+        let used_ns = found.map_or(0, |found| found.used_ns);
+        let tunnel = Tunnel { used_ns, ..entry(to, &self.config) };
+        if found != Some(tunnel) {
+            self.maps.put_tunnel(peer, tunnel)?;
+        }
+        self.tunnels.insert(peer);
+        Ok(())
     }
 
     fn del_tunnel(&mut self, peer: PeerName) -> Result<(), DatapathError> {
         self.maps.del_tunnel(peer)?;
-        self.wanted.remove(peer);
+        self.tunnels.remove(peer);
         self.traffic.forget(peer);
         Ok(())
-    }
-
-    /// Writes one tunnel if the kernel's entry differs; true when it was written.
-    fn write_tunnel(&mut self, peer: PeerName, to: TunnelTo, routes: Routes<'_>) -> Result<bool, DatapathError> {
-        let Some(route) = routes(*to.remote.ip()) else { return Ok(false) };
-        let found = self.maps.tunnel(peer)?;
-        // When it was last used is the programs' to say, and stays said when the peer is reached by another way.
-        let used_ns = found.map_or(0, |found| found.used_ns);
-        let tunnel = Tunnel { used_ns, ..entry(to, route, &self.config) };
-        if found == Some(tunnel) {
-            return Ok(false);
-        }
-        self.maps.put_tunnel(peer, tunnel)?;
-        Ok(true)
     }
 
     /// Peers to whose tunnels packets were sent since this was last asked, or, at first, since the datapath was opened.
@@ -220,7 +200,7 @@ impl Datapath {
     /// When the table cannot be read; what was not told is told a later time.
     pub fn used_tunnels(&mut self) -> Result<Vec<PeerName>, DatapathError> {
         let mut used = Vec::new();
-        for peer in self.wanted.next(LOOK_MAX) {
+        for peer in self.tunnels.next(LOOK_MAX) {
             match self.maps.tunnel(peer) {
                 Ok(Some(tunnel)) if self.traffic.is_news(peer, tunnel.used_ns) => used.push(peer),
                 Ok(_) => {}
@@ -231,22 +211,26 @@ impl Datapath {
         Ok(used)
     }
 
-    /// Addresses of all peers to which there is, or should be, a tunnel.
-    #[must_use]
-    pub fn remotes(&self) -> BTreeSet<Ipv4Addr> {
-        self.wanted.addresses()
-    }
-
-    /// Resolves every tunnel again after the host's routes changed, writes those that differ, and tells how many.
+    /// Tells the programs this host's underlay addresses, each with the index of its device. Packets to any other address
+    /// are left to the kernel's stack.
     ///
     /// # Errors
-    /// When the kernel refuses; tunnels not yet looked at are as they were.
-    pub fn refresh_tunnels(&mut self, routes: Routes<'_>) -> Result<usize, DatapathError> {
-        let mut written = 0;
-        for (peer, to) in self.wanted.all() {
-            written += usize::from(self.write_tunnel(peer, to, routes)?);
+    /// When the table is full, or the kernel refuses; addresses that are in the table and in `addrs` stay.
+    pub fn set_locals(&mut self, addrs: &BTreeMap<Ipv4Addr, u32>) -> Result<(), DatapathError> {
+        self.maps.set_locals(addrs)
+    }
+
+    /// Tells the programs the index of the VXLAN socket device; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_socket_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        if self.config.socket_ifindex == ifindex {
+            return Ok(());
         }
-        Ok(written)
+        self.maps.set_config(Config { socket_ifindex: ifindex, ..self.config })?;
+        self.config.socket_ifindex = ifindex;
+        Ok(())
     }
 
     /// Attaches the program for what a container sends to the host end of its veth. Idempotent.
@@ -319,7 +303,6 @@ impl Datapath {
             maps: self.maps.entries()?.into_iter().map(table).collect(),
             programs: self.programs(),
             links: [self.attachments()?, self.xdp_attachments()?].concat(),
-            unreachable: self.unreachable()?,
         })
     }
 
@@ -350,13 +333,6 @@ impl Datapath {
         let mut links: Vec<_> = self.pins.links()?.into_iter().map(link).collect();
         links.sort_by(|a, b| (a.program, &a.device).cmp(&(b.program, &b.device)));
         Ok(links)
-    }
-
-    /// Peers whose tunnel is wanted but not in the kernel.
-    fn unreachable(&self) -> Result<Vec<String>, DatapathError> {
-        let present: BTreeSet<_> = self.maps.tunnels()?.into_iter().map(|(peer, _)| peer).collect();
-        let missing = self.wanted.all().into_iter().filter(|(peer, _)| !present.contains(peer));
-        Ok(missing.map(|(peer, _)| peer.to_string()).collect())
     }
 
     /// Checks that maps and links could be pinned under `bpf_dir`. Makes nothing.

@@ -39,6 +39,29 @@ impl Role {
     }
 }
 
+/// How an XDP program is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum XdpMode {
+    /// By the device's driver.
+    Native,
+    /// By the kernel's stack.
+    Generic,
+}
+
+impl XdpMode {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
 /// Loads the object, as often as asked. Making one costs more than a load: aya reads the kernel's own types for it.
 pub struct Loader(EbpfLoader<'static>);
 

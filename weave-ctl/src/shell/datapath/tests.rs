@@ -1,19 +1,20 @@
 //! The dataplane in the running kernel: each test in a network namespace and a pin directory of its own.
 
-use std::{path::PathBuf, process::Command};
+use std::{net::Ipv4Addr, path::PathBuf, process::Command};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 use weave_common::{addr::Mac, map, vxlan};
 
 use super::*;
-use crate::proto::io::RouteTo;
+use crate::proto::io::{Egress, PathKind, RouteTo};
 
-const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 40_001 };
+const CONFIG: Config =
+    Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 40_001, socket_ifindex: 0 };
 const ADDR: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 1);
 const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const OTHER_REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-const ROUTE: UnderlayRoute = UnderlayRoute { ifindex: 1, next_hop: REMOTE, source: REMOTE, mtu: 1500 };
+const EGRESS: Egress = Egress { ifindex: 1, next_hop: REMOTE, source: REMOTE, mtu: 1500 };
 
 /// The kernel lets go of a link some time after its pin is removed.
 pub(super) const DETACH_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -62,17 +63,24 @@ fn tunnel(last: u8, remote: Ipv4Addr) -> MapOp {
     let remote = std::net::SocketAddrV4::new(remote, 6784);
     MapOp::PutTunnel {
         peer: peer(last),
-        tunnel: TunnelTo { remote, short_id: 5, via: peer(last), translated: false, path_mtu: 0 },
+        tunnel: TunnelTo {
+            remote,
+            via: peer(last),
+            kind: PathKind::Direct,
+            fixed: false,
+            egress: EGRESS,
+            path_mtu: 1500,
+        },
     }
 }
 
 /// To a peer that another one relays for, over a path of its own size, to a port of its own.
 fn relayed_tunnel() -> MapOp {
     let remote = std::net::SocketAddrV4::new(REMOTE, 7001);
-    MapOp::PutTunnel {
-        peer: peer(2),
-        tunnel: TunnelTo { remote, short_id: 5, via: peer(1), translated: false, path_mtu: 1400 },
-    }
+    let egress = Egress { mtu: 1400, ..EGRESS };
+    let kind = PathKind::Relayed;
+    let tunnel = TunnelTo { remote, via: peer(1), kind, fixed: false, egress, path_mtu: 1400 };
+    MapOp::PutTunnel { peer: peer(2), tunnel }
 }
 
 fn net(text: &str) -> Ipv4Net {
@@ -109,7 +117,7 @@ fn what_was_written_is_adopted() {
     let (mut datapath, existing) = dir.open();
     assert_eq!(existing, Existing::default());
     for op in content() {
-        datapath.apply(&op, &|_| Some(ROUTE)).expect("applied");
+        datapath.apply(&op).expect("applied");
     }
     drop(datapath);
     let (mut datapath, mut existing) = dir.open();
@@ -130,8 +138,8 @@ fn what_was_written_is_adopted() {
         MapOp::DelSender { addr: OTHER_REMOTE },
     ] {
         // The second time there is nothing to delete.
-        datapath.apply(&op, &|_| None).expect("applied");
-        datapath.apply(&op, &|_| None).expect("applied again");
+        datapath.apply(&op).expect("applied");
+        datapath.apply(&op).expect("applied again");
     }
     drop(datapath);
     assert_eq!(dir.open().1, Existing::default(), "empty maps prove no earlier run");
@@ -139,37 +147,20 @@ fn what_was_written_is_adopted() {
 
 #[test]
 #[ignore = "needs root and BPF"]
-fn a_tunnel_follows_the_routes() {
-    let dir = Dir::new("routes");
+fn senders_are_apart_from_tunnels() {
+    let dir = Dir::new("senders");
     let (mut datapath, _) = dir.open();
-    let unreachable = |datapath: &Datapath| datapath.facts().expect("facts").unreachable;
-    datapath.apply(&tunnel(1, REMOTE), &|_| None).expect("remembered");
-    assert_eq!(unreachable(&datapath), [peer(1).to_string()]);
-
-    assert_eq!(datapath.refresh_tunnels(&|_| Some(ROUTE)).expect("written"), 1);
-    assert_eq!(datapath.refresh_tunnels(&|_| Some(ROUTE)).expect("nothing to write"), 0);
-    assert!(unreachable(&datapath).is_empty());
-    let moved = UnderlayRoute { mtu: 9000, ..ROUTE };
-    assert_eq!(datapath.refresh_tunnels(&|_| Some(moved)).expect("written"), 1);
-    let entry = |datapath: &Datapath| datapath.maps.tunnel(peer(1)).expect("read").expect("there");
-    assert_eq!(entry(&datapath).inner_mtu, 8950);
-
-    // A route that is lost takes nothing away, neither now nor in the next controller.
-    assert_eq!(datapath.refresh_tunnels(&|_| None).expect("nothing to write"), 0);
-    drop(datapath);
-    let (mut datapath, _) = dir.open();
-    assert_eq!(datapath.refresh_tunnels(&|_| None).expect("nothing to write"), 0);
-    assert_eq!(entry(&datapath).inner_mtu, 8950);
-
-    // Who sends is apart from where is sent to: a peer may answer by another way than it is reached.
+    datapath.apply(&tunnel(1, REMOTE)).expect("applied");
+    // A peer may answer from another address than it is sent to at.
     let sender = MapOp::PutSender { addr: OTHER_REMOTE, peer: peer(2) };
-    datapath.apply(&sender, &|_| None).expect("applied");
+    datapath.apply(&sender).expect("applied");
     assert_eq!(datapath.maps.senders().expect("read"), [(OTHER_REMOTE, peer(2))]);
     drop(datapath);
     let (mut datapath, found) = dir.open();
     assert!(found.maps.contains(&sender), "{found:?}");
-    datapath.apply(&MapOp::DelSender { addr: OTHER_REMOTE }, &|_| None).expect("applied");
+    datapath.apply(&MapOp::DelSender { addr: OTHER_REMOTE }).expect("applied");
     assert_eq!(datapath.maps.senders().expect("read"), []);
+    assert!(datapath.maps.tunnel(peer(1)).expect("read").is_some());
 }
 
 #[test]
@@ -178,7 +169,7 @@ fn use_of_tunnels_is_told_once_and_survives_changes() {
     let dir = Dir::new("used");
     let (mut datapath, _) = dir.open();
     for last in [1, 2] {
-        datapath.apply(&tunnel(last, REMOTE), &|_| Some(ROUTE)).expect("applied");
+        datapath.apply(&tunnel(last, REMOTE)).expect("applied");
     }
     let used_at = |datapath: &Datapath| datapath.maps.tunnel(peer(1)).expect("read").expect("there").used_ns;
     // As the programs do.
@@ -192,23 +183,61 @@ fn use_of_tunnels_is_told_once_and_survives_changes() {
     assert_eq!(datapath.used_tunnels().expect("read"), []);
 
     // Another way to the same peer: what was not told yet is told then, and what was is not told again.
-    datapath.apply(&tunnel(1, OTHER_REMOTE), &|_| Some(ROUTE)).expect("applied");
+    datapath.apply(&tunnel(1, OTHER_REMOTE)).expect("applied");
     assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (7, vec![]));
     stamp(&mut datapath, 8);
-    datapath.apply(&tunnel(1, REMOTE), &|_| Some(ROUTE)).expect("applied");
+    datapath.apply(&tunnel(1, REMOTE)).expect("applied");
     assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (8, vec![peer(1)]));
 
     // The next controller writes no tunnel that is as it should be, and tells only what is used from then on.
     drop(datapath);
     let (mut datapath, _) = dir.open();
-    assert_eq!(datapath.refresh_tunnels(&|_| Some(ROUTE)).expect("nothing to write"), 0);
+    datapath.apply(&tunnel(1, REMOTE)).expect("nothing to write");
     assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (8, vec![]));
     stamp(&mut datapath, 9);
     assert_eq!(datapath.used_tunnels().expect("read"), [peer(1)]);
 
-    datapath.apply(&MapOp::DelTunnel { peer: peer(1) }, &|_| None).expect("applied");
-    datapath.apply(&tunnel(1, REMOTE), &|_| Some(ROUTE)).expect("applied");
+    datapath.apply(&MapOp::DelTunnel { peer: peer(1) }).expect("applied");
+    datapath.apply(&tunnel(1, REMOTE)).expect("applied");
     assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (0, vec![]));
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn local_addresses_follow_the_host_and_are_adopted() {
+    let dir = Dir::new("locals");
+    let entries = |datapath: &Datapath| datapath.maps.locals().expect("read");
+    let (one, two, three) = ((ADDR, 3), (REMOTE, 3), (OTHER_REMOTE, 4));
+    {
+        let (mut datapath, _) = dir.open();
+        assert!(entries(&datapath).is_empty());
+        datapath.set_locals(&BTreeMap::from([one, two])).expect("written");
+        assert_eq!(entries(&datapath), BTreeMap::from([one, two]));
+    }
+    let (mut datapath, _) = dir.open();
+    assert_eq!(entries(&datapath), BTreeMap::from([one, two]), "a relaunch finds them");
+    let moved = (REMOTE, 4);
+    datapath.set_locals(&BTreeMap::from([moved, three])).expect("written");
+    assert_eq!(entries(&datapath), BTreeMap::from([moved, three]));
+    let many = (0..=map::LOCALS_MAX).map(|n| (Ipv4Addr::from(0xcb00_0000 + n), 5)).chain([moved]).collect();
+    let error = datapath.set_locals(&many).expect_err("no room");
+    assert!(matches!(error, DatapathError::Full { map: map::LOCALS, .. }), "{error}");
+    assert!(entries(&datapath).contains_key(&REMOTE), "one that was there stays");
+    datapath.set_locals(&BTreeMap::from([three])).expect("room again");
+    assert_eq!(entries(&datapath), BTreeMap::from([three]));
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn the_socket_device_is_told_and_kept_at_a_relaunch() {
+    let dir = Dir::new("socket");
+    let told = |datapath: &Datapath| datapath.maps.config().expect("read").socket_ifindex;
+    let (mut datapath, _) = dir.open();
+    datapath.set_socket_device(7).expect("written");
+    assert_eq!(told(&datapath), 7);
+    drop(datapath);
+    let (datapath, _) = Datapath::open(&dir.0, Config { socket_ifindex: 7, ..CONFIG }).expect("opens");
+    assert_eq!(datapath.maps.config().expect("read"), Config { socket_ifindex: 7, ..CONFIG });
 }
 
 #[test]
@@ -331,11 +360,11 @@ fn a_full_table_says_so() {
     let (mut datapath, _) = dir.open();
     let put = |n: u32| MapOp::PutEndpoint { addr: Ipv4Addr::from(n), ifindex: 1, mac: Mac([0; 6]) };
     for n in 0..map::ENDPOINTS_MAX {
-        datapath.apply(&put(n), &|_| None).expect("fits");
+        datapath.apply(&put(n)).expect("fits");
     }
-    let error = datapath.apply(&put(map::ENDPOINTS_MAX), &|_| None).expect_err("full").to_string();
+    let error = datapath.apply(&put(map::ENDPOINTS_MAX)).expect_err("full").to_string();
     assert!(error.contains("weave_endpoints is full (4096 entries)"), "{error}");
-    datapath.apply(&put(7), &|_| None).expect("one that is there is replaced");
+    datapath.apply(&put(7)).expect("one that is there is replaced");
 }
 
 #[test]

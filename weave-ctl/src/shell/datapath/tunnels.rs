@@ -1,4 +1,4 @@
-//! What the controller wants of each tunnel, the entry that the kernel gets for it, and when it was used: pure.
+//! The peers that have a tunnel, the entry that the kernel gets for each, and when it was used: pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,48 +8,40 @@ use std::{
 
 use weave_common::{addr::PeerKey, config::Config, tunnel::Tunnel, vxlan, wire::OuterHeader};
 
-use super::UnderlayRoute;
-use crate::proto::{io::TunnelTo, name::PeerName};
+use crate::proto::{
+    io::{Egress, PathKind, TunnelTo},
+    name::PeerName,
+};
 
-/// The tunnels that should be.
+/// The peers that have a tunnel, in the order in which they are looked at.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
-    tunnels: BTreeMap<PeerName, TunnelTo>,
+pub(super) struct Tunnels {
+    peers: BTreeSet<PeerName>,
     /// The last that [`Self::next`] gave.
     last: Option<PeerName>,
 }
 
-impl Wanted {
-    /// Wants `to`.
-    pub(super) fn put(&mut self, peer: PeerName, to: TunnelTo) {
-        self.tunnels.insert(peer, to);
+impl Tunnels {
+    /// There is a tunnel to `peer`.
+    pub(super) fn insert(&mut self, peer: PeerName) {
+        self.peers.insert(peer);
     }
 
-    /// Wants no tunnel to `peer`.
+    /// There is none any more.
     pub(super) fn remove(&mut self, peer: PeerName) {
-        self.tunnels.remove(&peer);
-    }
-
-    /// All of them.
-    pub(super) fn all(&self) -> Vec<(PeerName, TunnelTo)> {
-        self.tunnels.iter().map(|(peer, to)| (*peer, *to)).collect()
+        self.peers.remove(&peer);
     }
 
     /// At most `max` peers, each once, after those of the last call; after the last of all comes the first again.
     pub(super) fn next(&mut self, max: usize) -> Vec<PeerName> {
         let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
         let upto = self.last.map_or(Bound::Unbounded, Bound::Included);
-        let rest = self.tunnels.range((after, Bound::Unbounded));
+        let rest = self.peers.range((after, Bound::Unbounded));
         // With no last one all are the rest already.
-        let wrapped = self.tunnels.range((Bound::Unbounded, upto)).filter(|_| self.last.is_some());
-        let next: Vec<_> = rest.chain(wrapped).map(|(peer, _)| *peer).take(max).collect();
+        let wrapped = self.peers.range((Bound::Unbounded, upto)).filter(|_| self.last.is_some());
+        let next: Vec<_> = rest.chain(wrapped).copied().take(max).collect();
         self.last = next.last().copied();
         next
-    }
-
-    /// Every address that is sent to.
-    pub(super) fn addresses(&self) -> BTreeSet<Ipv4Addr> {
-        self.tunnels.values().map(|to| *to.remote.ip()).collect()
     }
 }
 
@@ -72,33 +64,42 @@ impl Traffic {
     }
 }
 
-/// The kernel's entry for a tunnel over `route`.
-pub(super) fn entry(to: TunnelTo, route: UnderlayRoute, config: &Config) -> Tunnel {
-    let path_mtu = if to.path_mtu == 0 { u32::MAX } else { to.path_mtu };
-    let outer = OuterHeader::prepare(route.source, *to.remote.ip(), to.remote.port(), config.vni, to.short_id);
+/// The kernel's entry for a tunnel.
+pub(super) fn entry(to: &TunnelTo, config: &Config) -> Tunnel {
+    let TunnelTo { remote, via, kind: _, fixed, egress, path_mtu } = *to;
+    let outer = OuterHeader::prepare(egress.source, *remote.ip(), remote.port(), config.vni, 0);
     Tunnel {
-        outer: if to.translated { outer.leaving_from(config.probe_port) } else { outer },
-        ifindex: route.ifindex,
-        next_hop: route.next_hop.octets(),
-        inner_mtu: route.mtu.min(path_mtu).saturating_sub(vxlan::OVERHEAD),
-        path_mtu: to.path_mtu,
+        outer: if fixed { outer.leaving_from(config.probe_port) } else { outer },
+        ifindex: egress.ifindex,
+        next_hop: egress.next_hop.octets(),
+        inner_mtu: path_mtu.saturating_sub(vxlan::OVERHEAD),
+        path_mtu,
         pad: [0; 4],
-        via: PeerKey::new(to.via.bytes()),
+        via: PeerKey::new(via.bytes()),
         used_ns: 0,
     }
 }
 
-/// What must have been wanted for the kernel to have this entry.
-pub(super) fn wanted_by(tunnel: &Tunnel) -> TunnelTo {
-    let OuterHeader { ipv4, udp, vxlan } = &tunnel.outer;
+/// The tunnel to `peer` that the kernel has. The route's MTU is not in its entry: it is at least the path's.
+pub(super) fn read_back(peer: PeerName, tunnel: &Tunnel) -> TunnelTo {
+    let OuterHeader { ipv4, udp, vxlan: _ } = &tunnel.outer;
+    let source = Ipv4Addr::new(ipv4[12], ipv4[13], ipv4[14], ipv4[15]);
     let remote = Ipv4Addr::new(ipv4[16], ipv4[17], ipv4[18], ipv4[19]);
-    let port = u16::from_be_bytes([udp[2], udp[3]]);
+    let via = PeerName::from_bytes(tunnel.via.name);
+    let fixed = tunnel.outer.source_port() != 0;
+    let kind = match (via == peer, fixed) {
+        (true, false) => PathKind::Direct,
+        (true, true) => PathKind::Fixed,
+        (false, _) => PathKind::Relayed,
+    };
+    let path_mtu = tunnel.inner_mtu + vxlan::OVERHEAD;
     TunnelTo {
-        remote: SocketAddrV4::new(remote, port),
-        short_id: u16::from_be_bytes([vxlan[2], vxlan[3]]),
-        via: PeerName::from_bytes(tunnel.via.name),
-        translated: tunnel.outer.source_port() != 0,
-        path_mtu: tunnel.path_mtu,
+        remote: SocketAddrV4::new(remote, u16::from_be_bytes([udp[2], udp[3]])),
+        via,
+        kind,
+        fixed,
+        egress: Egress { ifindex: tunnel.ifindex, next_hop: tunnel.next_hop.into(), source, mtu: path_mtu },
+        path_mtu,
     }
 }
 

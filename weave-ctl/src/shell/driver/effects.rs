@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{Driver, Finished, RunError};
+use super::{Driver, Finished, RunError, Step};
 use crate::{
     proto::io::{Event, Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
-    shell::{endpoints, underlay},
+    shell::endpoints,
 };
 
 impl Driver {
@@ -27,20 +27,22 @@ impl Driver {
         }
         let mut told = None;
         for output in rest {
-            told = self.effect(output).await.or(told);
+            told = self.effect(output).or(told);
         }
         Ok(told)
     }
 
-    async fn effect(&mut self, output: Output) -> Option<Shutdown> {
+    fn effect(&mut self, output: Output) -> Option<Shutdown> {
         match output {
             // Taken out before.
             Output::Persist(_) => {}
             Output::Dial { dial, target } => self.links.dial(dial, target),
-            Output::Send { link, bytes } => self.links.send(link, bytes),
-            Output::Close { link, reason } => self.links.close(link, &reason),
-            Output::Probe { to, bytes } => self.probes.send(to, &bytes),
-            Output::Map(op) => self.map(op).await,
+            Output::Send { session, bytes } => self.links.send(session, bytes),
+            Output::Close { session, reason } => self.links.close(session, &reason),
+            Output::Probes(probes) => debug!("{} probes are lost: this build has no prober", probes.len()),
+            Output::Watch(addr) => self.host.watch(addr),
+            Output::Unwatch(addr) => self.host.unwatch(addr),
+            Output::Map(op) => self.map(op),
             Output::Link(op, what) => self.job(op, what),
             Output::Reply { id, answer } => {
                 if let Some(reply) = self.replies.remove(&id) {
@@ -55,52 +57,74 @@ impl Driver {
         None
     }
 
-    async fn map(&mut self, op: MapOp) {
-        if let MapOp::PutTunnel { tunnel, .. } = &op {
-            let to = *tunnel.remote.ip();
-            match underlay::route_to(to).await {
-                Ok(route) => drop(self.routes.insert(to, route)),
-                Err(error) => warn!("{error}"),
-            }
+    fn map(&mut self, op: MapOp) {
+        match &op {
+            MapOp::PutTunnel { peer, tunnel } => self.slow_path.put(*peer, tunnel),
+            MapOp::DelTunnel { peer } => self.slow_path.remove(*peer),
+            _ => {}
         }
-        let routes = &self.routes;
-        if let Err(error) = self.datapath.apply(&op, &|addr| routes.get(&addr).copied()) {
+        if let Err(error) = self.datapath.apply(&op) {
             self.pending.push_back(Input::MapFailed { op, reason: error.to_string() });
         }
     }
 
-    /// Does a job on interfaces in a task of its own; [`Self::job_done`] hears of it.
+    /// Does a job on interfaces in a task of its own; [`Self::job_done`] gets what came of it.
     fn job(&self, op: OpId, what: LinkOp) {
+        self.in_a_task(async move {
+            match what {
+                LinkOp::Ensure(spec) => {
+                    let result = endpoints::ensure(&spec).await.map_err(|e| e.to_string());
+                    Finished { op, step: Step::Made { host_if: spec.host_if }, result }
+                }
+                LinkOp::SetMtu { host_if, netns, mtu } => {
+                    let result = endpoints::set_mtu(host_if, netns, mtu).await.map_err(|e| e.to_string());
+                    Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
+                }
+                LinkOp::Remove { host_if } => {
+                    let result = endpoints::remove(&host_if).await.map_err(|e| e.to_string());
+                    Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
+                }
+            }
+        });
+    }
+
+    fn in_a_task(&self, job: impl Future<Output = Finished> + Send + 'static) {
         let (jobs, finished) = (Arc::clone(&self.jobs), self.finished.0.clone());
         tokio::spawn(async move {
             // The semaphore is never closed.
             let _place = jobs.acquire().await;
-            let done = match what {
-                LinkOp::Ensure(spec) => {
-                    let result = endpoints::ensure(&spec).await.map_err(|e| e.to_string());
-                    Finished { op, made: Some(spec.host_if), result }
-                }
-                LinkOp::Remove { host_if } => {
-                    let result = endpoints::remove(&host_if).await.map_err(|e| e.to_string());
-                    Finished { op, made: None, result: result.map(|()| Default::default()) }
-                }
-            };
             // Fails only when the driver has ended.
-            drop(finished.send(done).await);
+            drop(finished.send(job.await).await);
         });
     }
 
-    /// An interface is made: attach the program before the core hears of it.
+    pub(super) fn has_endpoint(&mut self, host_if: &str, ifindex: u32) {
+        self.endpoints.insert(host_if.to_owned(), ifindex);
+        self.host.keep_watch_of(host_if.to_owned(), ifindex);
+    }
+
+    /// The program of an interface that is made is attached before its host end is up, and the core hears of it when it is
+    /// up: so nothing that the container sends reaches this host's stack.
     pub(super) async fn job_done(&mut self, done: Finished) -> Result<Option<Shutdown>, RunError> {
-        let Finished { op, made, mut result } = done;
-        if let (Some(host_if), Ok(_)) = (&made, &result) {
-            match self.datapath.attach_container(host_if) {
-                Ok(()) => drop(self.endpoints.insert(host_if.clone())),
+        let Finished { op, step, mut result } = done;
+        if let (Step::Made { host_if }, Ok(facts)) = (step, &result) {
+            match self.datapath.attach_container(&host_if) {
+                Ok(()) => {
+                    let facts = *facts;
+                    self.has_endpoint(&host_if, facts.ifindex);
+                    self.in_a_task(async move {
+                        let raised = endpoints::raise(&host_if).await;
+                        Finished { op, step: Step::Last, result: raised.map(|()| facts).map_err(|e| e.to_string()) }
+                    });
+                    return Ok(None);
+                }
                 Err(error) => {
                     result = Err(error.to_string());
-                    if let Err(left) = endpoints::remove(host_if).await {
-                        warn!("{left}");
-                    }
+                    tokio::spawn(async move {
+                        if let Err(left) = endpoints::remove(&host_if).await {
+                            warn!("{left}");
+                        }
+                    });
                 }
             }
         }

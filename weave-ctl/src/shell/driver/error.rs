@@ -7,9 +7,8 @@ use ipnet::Ipv4Net;
 use crate::{
     proto::boot::BootError,
     shell::{
-        anchor::AnchorError, control::ControlError, datapath::DatapathError, endpoints::EndpointError,
-        links::LinksError, lock::LockError, overlap::HostRoute, probes::ProbesError, store::StoreError,
-        underlay::UnderlayError,
+        anchor::AnchorError, control::ControlError, datapath::DatapathError, endpoints::EndpointError, host::HostError,
+        links::LinksError, lock::LockError, overlap::HostRoute, slow_path::TableError, store::StoreError,
     },
 };
 
@@ -42,9 +41,6 @@ pub enum RunError {
     /// The control port.
     #[error(transparent)]
     Links(#[from] LinksError),
-    /// The probe port.
-    #[error(transparent)]
-    Probes(#[from] ProbesError),
     /// The data port.
     #[error(transparent)]
     Anchor(#[from] AnchorError),
@@ -56,7 +52,10 @@ pub enum RunError {
     Xdp(DatapathError),
     /// The host's devices and routes.
     #[error(transparent)]
-    Underlay(#[from] UnderlayError),
+    Host(#[from] HostError),
+    /// Rule and routing table for narrow paths.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// Containers' interfaces.
     #[error(transparent)]
     Endpoints(#[from] EndpointError),

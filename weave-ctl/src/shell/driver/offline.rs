@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::RunError;
 use crate::{
     config::Dirs,
-    shell::{anchor, datapath::Datapath, endpoints, lock, store::Store},
+    shell::{anchor, datapath::Datapath, endpoints, lock, slow_path::Table, store::Store},
 };
 
 /// Removes the dataplane of a controller that does not run. Says what was removed, a line each.
@@ -69,7 +69,8 @@ fn known_devices(dirs: &Dirs) -> Devices {
     Devices { endpoints: endpoints.into_iter().collect(), anchor }
 }
 
-/// Removes containers' interfaces, programs, maps and the anchor. Says what was removed, a line each.
+/// Removes containers' interfaces, programs, maps, the VXLAN socket device, and routes for narrow paths. Says what was
+/// removed, a line each.
 pub(super) async fn remove_dataplane(dirs: &Dirs, host_ifs: &[String], anchor: &str) -> Result<Vec<String>, RunError> {
     let present = endpoints::list().await?;
     let mut lines = Vec::new();
@@ -80,5 +81,15 @@ pub(super) async fn remove_dataplane(dirs: &Dirs, host_ifs: &[String], anchor: &
     Datapath::teardown(&dirs.bpf)?;
     lines.push(format!("programs and maps under {} were removed", dirs.bpf.display()));
     anchor::remove(anchor).await?;
+    if let Some(data_port) = anchor::data_port(anchor) {
+        let table = Table::of(data_port);
+        if table.remove().await? > 0 {
+            lines.push(format!(
+                "the routing rule of priority {} and table {} were removed",
+                table.priority(),
+                table.id()
+            ));
+        }
+    }
     Ok(lines)
 }

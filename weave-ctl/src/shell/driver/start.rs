@@ -21,12 +21,12 @@ use weave_common::{
     vxlan,
 };
 
-use super::{Driver, JOBS_MAX, RunError, host::Seen};
+use super::{Driver, JOBS_MAX, RunError};
 use crate::{
     config::LaunchConfig,
     proto::{
         boot::{self, Installed},
-        io::Input,
+        io::{Input, MapOp},
         node::Node,
         rng::Rng,
         time::Instant,
@@ -34,13 +34,15 @@ use crate::{
     shell::{
         QUEUE, anchor, control,
         datapath::{Datapath, Existing},
-        endpoints, identity,
+        endpoints,
+        host::{Host, Scan, TableWatch},
+        identity,
         links::{Links, LinksConfig},
         lock::{self, Lock, LockError},
+        neighbours::Neighbours,
         overlap,
-        probes::Probes,
+        slow_path::{SlowPath, Table},
         store::Store,
-        underlay,
     },
 };
 
@@ -55,7 +57,7 @@ impl Driver {
         let locks = [hold(&config.dirs.state).await?, hold(&config.dirs.bpf).await?];
         let bpf_dir = config.dirs.bpf.clone();
         let anchor = anchor::name(config.launch.port.saturating_add(1));
-        let before = (Datapath::is_pinned(&bpf_dir), anchor::exists(&anchor).await?);
+        let before = (Datapath::is_pinned(&bpf_dir), anchor::index(&anchor).await?.is_some());
         let started = Self::build(config, locks).await;
         if started.is_err() {
             take_back(&bpf_dir, &anchor, before).await;
@@ -75,14 +77,20 @@ impl Driver {
         let (to_driver, inputs) = mpsc::channel(QUEUE);
         let port = launch.port;
         let listen = SocketAddr::new(listen, port);
-        let links = Links::start(LinksConfig { listen, password, control_port: port }, to_driver.clone()).await?;
-        let probes = Probes::start(port, to_driver).await?;
+        let links = Links::start(LinksConfig { listen, password, control_port: port }, to_driver).await?;
         let (datapath, existing, anchor) = dataplane(&dirs.bpf, port).await?;
         let installed =
             Installed { adopted: existing.adopted, maps: existing.maps, endpoints: endpoints::list().await? };
 
         let (host_sender, host_events) = mpsc::channel(QUEUE);
-        let watch = underlay::watch(host_sender).await?;
+        let data_port = port.saturating_add(1);
+        let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
+        let (host, scan) = Host::start(host_sender, tables.clone()).await?;
+        let tunnels = installed.maps.iter().filter_map(|op| match op {
+            MapOp::PutTunnel { peer, tunnel } => Some((*peer, tunnel)),
+            _ => None,
+        });
+        let slow_path = SlowPath::start(data_port, tunnels, tables.changed);
         let (call_sender, calls) = mpsc::channel(QUEUE);
         let node = Node::new(boot, &launch, &installed, entropy().map_err(RunError::Runtime)?, Instant::default());
         let control = control::start(&dirs.run, call_sender).await?;
@@ -90,7 +98,6 @@ impl Driver {
             node,
             store: Arc::new(store),
             links,
-            probes,
             datapath,
             control: Some(control),
             dirs,
@@ -100,34 +107,36 @@ impl Driver {
             clock: Clock::now(),
             inputs,
             calls,
+            host,
+            slow_path,
             host_events,
             finished: mpsc::channel(QUEUE),
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
             replies: BTreeMap::new(),
             next_request: 0,
             pending: VecDeque::new(),
-            routes: BTreeMap::new(),
             devices: BTreeSet::new(),
-            endpoints: BTreeSet::new(),
+            endpoints: BTreeMap::new(),
+            neighbours: Neighbours::watch(),
             _locks: locks,
-            _watch: watch,
         };
-        driver.resume().await?;
+        driver.resume(&installed, scan).await?;
         give_memory_back();
         Ok(driver)
     }
 
-    /// The first turn: makes the launch durable, puts programs where containers already are, looks at the underlay.
-    async fn resume(&mut self) -> Result<(), RunError> {
+    /// The first turn: makes the launch durable, puts programs where containers and underlay devices already are.
+    async fn resume(&mut self, installed: &Installed, scan: Scan) -> Result<(), RunError> {
         for host_if in self.node.interfaces() {
             self.datapath.attach_container(&host_if)?;
-            self.endpoints.insert(host_if);
+            // The node told of none that is not among these.
+            let ifindex = installed.endpoints.get(&host_if).copied().unwrap_or_default();
+            self.has_endpoint(&host_if, ifindex);
         }
         // A new node only makes its launch durable and writes maps; nobody can have asked it to end yet.
         self.drain().await?;
-        let Seen { underlay, xdp } = self.look_at_host().await?;
-        xdp.map_err(RunError::Xdp)?;
-        self.input(Input::Underlay(underlay)).await?;
+        self.attach_devices(&scan).map_err(RunError::Xdp)?;
+        self.input(Input::Underlay(scan.underlay)).await?;
         Ok(())
     }
 }
@@ -151,15 +160,18 @@ async fn look_for_overlap(range: Ipv4Net, chosen: bool) -> Result<Option<String>
     }
 }
 
-/// The GRO anchor and the programs: the anchor's own is in place before the data port is open.
+/// The VXLAN socket device and the programs: the device's own is in place before the data port is open. A device of an
+/// earlier run keeps the port until the programs are loaded.
 async fn dataplane(bpf_dir: &Path, port: u16) -> Result<(Datapath, Existing, String), RunError> {
     let data_port = port.saturating_add(1);
     let anchor = anchor::name(data_port);
-    anchor::make(&anchor, data_port).await?;
-    let config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port, probe_port: port };
+    let socket_ifindex = anchor::prepare(&anchor, data_port).await?;
+    let config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port, probe_port: port, socket_ifindex };
     let (mut datapath, existing) = Datapath::open(bpf_dir, config)?;
+    anchor::make(&anchor, data_port).await?;
     datapath.attach_anchor(&anchor)?;
     anchor::raise(&anchor, data_port).await?;
+    datapath.set_socket_device(anchor::index(&anchor).await?.unwrap_or(0))?;
     Ok((datapath, existing, anchor))
 }
 

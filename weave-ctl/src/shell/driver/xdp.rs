@@ -15,7 +15,7 @@ use crate::{
     config::flags::Xdp,
     shell::{
         datapath::{DatapathError, XdpDevice, XdpMode, XdpWanted},
-        underlay::{Device, Nature},
+        host::{Device, Nature},
     },
 };
 

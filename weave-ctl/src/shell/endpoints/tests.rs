@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
-use super::{EndpointError, Step, ensure, list, remove, step};
+use super::{EndpointError, Step, ensure, list, raise, remove, set_mtu, step};
 use crate::{
     proto::io::EndpointSpec,
     shell::netns::tests::{TestNetns, run},
@@ -58,7 +58,9 @@ impl Fixture {
     }
 
     fn ensure(&self, spec: &EndpointSpec) -> Result<u32, EndpointError> {
-        self.host.block_on(ensure(spec)).map(|facts| facts.ifindex)
+        let facts = self.host.block_on(ensure(spec))?;
+        self.host.block_on(raise(&spec.host_if))?;
+        Ok(facts.ifindex)
     }
 
     fn addrs(&self) -> Vec<String> {
@@ -72,6 +74,10 @@ impl Fixture {
 fn a_container_gets_exactly_what_the_spec_says() {
     let f = Fixture::new("ep");
     let spec = f.spec(&["10.32.0.1/12", "10.32.0.2/12", "192.168.7.1/24"]);
+    f.host.block_on(ensure(&spec)).unwrap();
+    let link = f.host.ip(&["link", "show", "wv1"]);
+    assert!(link.contains("state DOWN") && !link.contains("UP"), "up before it can have its program: {link}");
+    assert!(!f.container.ip(&["link", "show", "ethwe"]).contains("LOWER_UP"));
     let index = f.ensure(&spec).unwrap();
 
     let link = f.container.ip(&["-d", "link", "show", "ethwe"]);
@@ -91,6 +97,7 @@ fn a_container_gets_exactly_what_the_spec_says() {
 
     f.host.block_on(remove("wv1")).unwrap();
     f.host.block_on(remove("wv1")).unwrap();
+    assert!(matches!(f.host.block_on(raise("wv1")), Err(EndpointError::Host { .. })), "a device that is gone");
     assert!(f.host.block_on(list()).unwrap().is_empty());
     assert!(!f.container.ip(&["link"]).contains("ethwe"));
 }
@@ -123,6 +130,31 @@ fn what_is_right_stays_and_the_rest_is_changed() {
     spec.addrs.clear();
     f.ensure(&spec).unwrap();
     assert!(f.addrs().is_empty());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn mtu_of_a_running_interface_changes_in_place() {
+    let f = Fixture::new("ep-mtu");
+    let spec = f.spec(&["10.32.0.1/12"]);
+    let index = f.ensure(&spec).unwrap();
+    let lower = |netns: String, mtu| f.host.block_on(set_mtu(spec.host_if.clone(), netns, mtu));
+    lower(f.container.path(), 1230).unwrap();
+    lower(f.container.path(), 1230).unwrap();
+    assert!(f.container.ip(&["link", "show", "ethwe"]).contains("mtu 1230 "));
+    assert!(f.host.ip(&["link", "show", "wv1"]).contains("mtu 1230 "));
+    assert_eq!(
+        (f.addrs(), f.ensure(&EndpointSpec { mtu: 1230, ..spec.clone() }).unwrap()),
+        (vec!["10.32.0.1/12".to_owned()], index)
+    );
+
+    // What is not its veth is left alone.
+    let other = TestNetns::new("ep-mtu-c2");
+    assert!(lower(other.path(), 1000).is_err(), "no interface there");
+    other.ip(&["link", "add", "ethwe", "type", "bridge"]);
+    assert!(matches!(lower(other.path(), 1000), Err(EndpointError::Taken { .. })));
+    assert!(f.host.ip(&["link", "show", "wv1"]).contains("mtu 1230 "));
+    assert!(matches!(lower("/run/netns/none".to_owned(), 1000), Err(EndpointError::Netns(_))));
 }
 
 #[test]

@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::proto::{
-    params::{Init, LaunchParams},
     ipam::{
         Allocation,
         board::{Ask, CHANNEL},
     },
+    params::{Init, LaunchParams},
 };
 
 fn id(n: u8) -> PeerId {

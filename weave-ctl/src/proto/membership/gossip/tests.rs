@@ -35,7 +35,8 @@ impl Network {
             gossip
         };
         let peers = (1..=count).map(peer).collect();
-        let mut network = Self { peers, sessions: Vec::new(), now: 0, messages: 0, entries: 0, lost: |_| false, alive: None };
+        let mut network =
+            Self { peers, sessions: Vec::new(), now: 0, messages: 0, entries: 0, lost: |_| false, alive: None };
         sessions.iter().for_each(|(a, b)| network.connect(*a, *b));
         network
     }
@@ -56,7 +57,9 @@ impl Network {
                 peer.handle_timeout(now);
                 assert!(peer.poll_timeout() > now, "it would spin");
                 while peer.poll_update().is_some() {}
-                sent.extend(std::iter::from_fn(|| peer.poll_send()).map(|(session, message)| (n + 1, session, message)));
+                sent.extend(
+                    std::iter::from_fn(|| peer.poll_send()).map(|(session, message)| (n + 1, session, message)),
+                );
             }
             for (from, session, message) in sent {
                 let (a, b) = self.sessions[session.0 as usize];
@@ -107,8 +110,8 @@ fn a_new_version_crosses_a_chain_by_rumour() {
 
 /// A record longer than a rumour carries.
 fn long(n: u8, version: u64) -> Arc<Entry> {
-    let links: Vec<u8> = (100..112).collect();
-    let entry = entry(&record(n, version, &links));
+    let peers: Vec<u8> = (100..112).collect();
+    let entry = entry(&record(n, version, &peers));
     assert!(entry.raw.len() > WHOLE_MAX);
     entry
 }
@@ -165,7 +168,11 @@ fn one_of_several_advertisers_is_asked_and_requests_are_bounded() {
     let now = at(4000);
     assert_eq!([asked(0, 5, now), asked(1, 5, now), asked(2, 5, now)], [1, 0, 0]);
     assert_eq!([asked(1, 6, now), asked(2, 4, now)], [1, 1], "another version is another request");
-    assert_eq!([asked(3, 5, now + REQUEST_RETRY), asked(0, 5, now + REQUEST_RETRY)], [1, 0], "after a while others are asked");
+    assert_eq!(
+        [asked(3, 5, now + REQUEST_RETRY), asked(0, 5, now + REQUEST_RETRY)],
+        [1, 0],
+        "after a while others are asked"
+    );
     for n in 0..REQUESTED_MAX / PAGE_MAX + 2 {
         let key = |k| EntryKey { owner: name(9), channel: format!("{n}-{k}").into() };
         let adverts = (0..PAGE_MAX).map(|k| (key(k), new.uid, new.version)).collect();
@@ -293,7 +300,7 @@ fn a_peer_back_with_an_empty_store_becomes_known() {
     network.run(5000);
     assert_eq!(network.peers[1].store().get(&fresh.key), Some(&fresh));
     assert!(network.agree());
-    // Two that live stay apart, and are not told of each other over and over.
+    // Two that live stay apart, and their records are not sent over and over.
     let mut network = Network::new(2, &[]);
     network.peers[0].publish(fresh, at(0));
     network.peers[1].publish(entry(&record(9, 50, &[])), at(0));

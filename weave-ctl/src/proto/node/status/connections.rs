@@ -1,17 +1,23 @@
 //! Sessions, attempts at sessions, peers and paths, as operators see them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{cmp::Reverse, net::SocketAddr, time::Duration};
 
 use weave_common::vxlan;
 
 use crate::proto::{
-    command::{Connection, ConnectionState, PathStatus, PeerLink, PeerStatus},
+    command::{Connection, ConnectionState, NarrowPath, NarrowPaths, PathStatus, PeerLink, PeerStatus},
     name::PeerName,
     node::Node,
     session::{DialEntry, DialKey, DialState, Session},
     time::Instant,
     wire::entry::PeerRecord,
 };
+
+/// Most narrow paths that are named, and most containers with each.
+const NARROW_SHOWN: usize = 16;
+const CONTAINERS_SHOWN: usize = 8;
+/// Most peers without a route that are named.
+const UNROUTED_SHOWN: usize = 16;
 
 /// MTU in bytes of containers' packets on a path that takes outer IP packets of `size` bytes.
 fn inner_mtu(size: u32) -> u32 {
@@ -163,12 +169,55 @@ impl Node {
             return PathStatus::Direct { remote: direct.remote, rtt: direct.rtt, mtu };
         }
         let status = self.paths.status(peer, now);
-        let answers = status.active.and_then(|at| status.candidates.get(at)).is_some_and(|line| line.state == "answers");
+        let answers =
+            status.active.and_then(|at| status.candidates.get(at)).is_some_and(|line| line.state == "answers");
         let why = self.silence(peer, now);
         if answers && active.via != peer {
             let via = (active.via, self.nickname(active.via));
             return PathStatus::Relayed { via, why, mtu: Some(inner_mtu(active.size)) };
         }
         PathStatus::Unconfirmed { remote: Some(active.remote), why }
+    }
+
+    /// Peers to whose active path this host has no route.
+    pub(super) fn without_route(&self, now: Instant) -> Vec<String> {
+        let route = |record: &PeerRecord| {
+            let status = self.paths.status(record.name, now);
+            let active = status.candidates.get(status.active?).filter(|line| line.state == "no route")?;
+            Some((record.name, *active.remote?.ip()))
+        };
+        let mut all: Vec<_> = self.membership.others().filter_map(route).collect();
+        all.sort();
+        let more = all.split_off(all.len().min(UNROUTED_SHOWN)).len();
+        let text = |(peer, addr)| {
+            let peer = self.called(peer);
+            format!("this host has no route to {addr} of peer {peer}: packets for it leave as before, if they ever did")
+        };
+        let more = (more > 0).then(|| format!("this host has no route to {more} more peers"));
+        all.into_iter().map(text).chain(more).collect()
+    }
+
+    /// Paths that take less than some containers may send.
+    pub(super) fn narrow_paths(&self) -> NarrowPaths {
+        let attached = self.endpoints.status().into_iter().filter(|container| container.attached);
+        let mut containers: Vec<(String, u32)> = attached.map(|container| (container.id, container.mtu)).collect();
+        containers.sort_by(|(one, a), (other, b)| (Reverse(a), one).cmp(&(Reverse(b), other)));
+        let largest = containers.first().map_or(0, |(_, mtu)| *mtu);
+        let sized = self.datapath.tunnels().map(|(peer, tunnel)| (inner_mtu(tunnel.path_mtu), peer));
+        let mut narrow: Vec<(u32, PeerName)> = sized.filter(|(mtu, _)| *mtu < largest).collect();
+        narrow.sort();
+        let path = |(mtu, peer): &(u32, PeerName)| {
+            let above = containers.partition_point(|(_, own)| own > mtu);
+            let shown = &containers[..above.min(CONTAINERS_SHOWN)];
+            NarrowPath {
+                peer: *peer,
+                nickname: self.nickname(*peer),
+                mtu: *mtu,
+                containers: shown.to_vec(),
+                more: above - shown.len(),
+            }
+        };
+        let shown: Vec<NarrowPath> = narrow.iter().take(NARROW_SHOWN).map(path).collect();
+        NarrowPaths { more: narrow.len() - shown.len(), shown }
     }
 }

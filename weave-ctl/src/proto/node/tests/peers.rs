@@ -100,6 +100,10 @@ fn a_path_outlives_the_session_in_the_record() {
     net.deliver();
     let me = net.at(1).membership.me();
     assert_eq!((&me.sessions[..], &me.paths[..]), (&[][..], &[name(2)][..]));
+    // Until it does not answer any more.
+    net.answers.clear();
+    net.run(Duration::from_secs(50));
+    assert!(net.at(1).membership.me().paths.is_empty());
 }
 
 #[test]
@@ -138,6 +142,30 @@ fn paths_of_an_earlier_run_are_kept() {
         matches!(output, Output::Map(MapOp::DelTunnel { .. } | MapOp::DelSender { .. } | MapOp::PutTunnel { .. }))
     });
     assert!(!changed, "the kernel's tables stay as they are");
+}
+
+#[test]
+fn a_pending_session_shows_what_its_path_takes() {
+    let mut net = Net::new(2, &[1]);
+    net.at(2).handle_input(Input::Underlay(Underlay { addrs: vec![ip(2)], default_mtu: 1400 }), NOW);
+    net.connect(1, 2);
+    net.deliver();
+    let shown = status(&mut net, 1).connections;
+    assert_eq!((shown[0].state, shown[0].mtu), (ConnectionState::Pending, Some(1350)));
+}
+
+#[test]
+fn a_peer_without_a_route_is_shown() {
+    let mut net = Net::new(2, &[1]);
+    net.connect(1, 2);
+    net.answer(&[(1, 2)]);
+    net.run(Duration::from_secs(2));
+    assert!(status(&mut net, 1).warnings.is_empty());
+    let now = net.now;
+    net.at(1).handle_input(Input::Egress { addr: ip(2), egress: None }, now);
+    let warnings = status(&mut net, 1).warnings;
+    assert!(warnings.iter().any(|text| text.contains("no route to 192.0.2.2")), "{warnings:?}");
+    assert!(net.at(1).datapath.tunnel(name(2)).is_some(), "its last path stays");
 }
 
 #[test]

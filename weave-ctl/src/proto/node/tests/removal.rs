@@ -85,11 +85,27 @@ fn a_peer_that_returns_while_is_asked_is_refused() {
     net.kill(3);
     net.run(Duration::from_secs(5));
     net.remove(1, 1, 3, true);
-    net.run(ALMOST);
+    net.run(Duration::from_secs(2));
     net.connect(3, 2);
     net.run(ASK_FOR);
     let why = refused(net.answered());
     assert!(why.contains("is alive"), "{why}");
+}
+
+#[test]
+fn a_peer_is_refused_whatever_session_comes_up_while_is_asked() {
+    for (a, b) in [(1, 2), (2, 1), (1, 3)] {
+        let mut net = Net::new(3, &[1, 2, 3]);
+        net.connect(2, 3);
+        net.run(Duration::from_secs(5));
+        // Node 1 was just launched, and has no session yet.
+        net.remove(1, 1, 3, true);
+        net.run(ALMOST);
+        net.connect(a, b);
+        net.deliver();
+        let why = refused(net.answered());
+        assert!(why.contains("is alive"), "{why}");
+    }
 }
 
 #[test]
@@ -134,9 +150,9 @@ fn a_question_visits_each_peer_once_and_ends() {
     for n in 1..=6 {
         while net.at(n).poll_output().is_some() {}
     }
-    net.at(1).ask_all(name(99));
-    net.at(1).pump(NOW);
+    let now = net.now;
+    net.at(1).ask_all(name(99), now);
+    net.at(1).pump(now);
     net.deliver();
     assert!(net.nodes[1..].iter().all(|node| node.queries.seen.len() == 1), "all were asked");
-    
 }

@@ -256,7 +256,7 @@ impl Net {
                 self.paths.set_egress(ip, route, self.now);
             }
             PathEvent::Unwatch(ip) => drop(self.watched.remove(&ip)),
-            PathEvent::DeviceMtu(mtu) => self.device_mtu = mtu,
+            PathEvent::DeviceMtus(mtus) => self.device_mtu = mtus.map(|(smallest, _)| smallest),
         }
     }
 }

@@ -107,16 +107,16 @@ proptest! {
     ) {
         let network = network(12, &edges);
         let source = name(source);
-        let mut heard = BTreeSet::from([source]);
+        let mut reached_by = BTreeSet::from([source]);
         let mut queue = vec![source];
         while let Some(at) = queue.pop() {
             let passed = broadcasts(&graph(at, &network), &BTreeSet::from([source]));
             for child in passed.into_iter().flat_map(|(_, children)| children) {
-                prop_assert!(heard.insert(child), "{child} gets it twice");
+                prop_assert!(reached_by.insert(child), "{child} gets it twice");
                 queue.push(child);
             }
         }
-        heard.remove(&source);
-        prop_assert_eq!(heard.into_iter().collect::<Vec<_>>(), reached(&graph(source, &network)));
+        reached_by.remove(&source);
+        prop_assert_eq!(reached_by.into_iter().collect::<Vec<_>>(), reached(&graph(source, &network)));
     }
 }

@@ -7,7 +7,8 @@ use weave_common::addr::Mac;
 use crate::{
     proto::{
         command::{
-            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, PathStatus, PeerStatus, Status,
+            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, NarrowPaths,
+            PathStatus, PeerStatus, Status,
         },
         name::{PeerName, PeerUid},
     },
@@ -19,14 +20,7 @@ pub(super) fn name(n: u8) -> PeerName {
 }
 
 fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
-    PeerStatus {
-        name: name(n),
-        nickname: nickname.into(),
-        uid: PeerUid(n.into()),
-        short_id: n.into(),
-        links: Vec::new(),
-        path,
-    }
+    PeerStatus { name: name(n), nickname: nickname.into(), uid: PeerUid(n.into()), links: Vec::new(), path }
 }
 
 /// This peer, and one a way of being reached.
@@ -50,7 +44,6 @@ pub(super) fn core_status() -> Status {
         name: name(1),
         uid: PeerUid(10),
         nickname: "one".into(),
-        short_id: 1,
         incarnation: 2,
         port: 6783,
         encrypted: false,
@@ -77,6 +70,16 @@ pub(super) fn core_status() -> Status {
             owners: Vec::new(),
         },
         containers: vec![container_status("c1")],
+        narrow_paths: NarrowPaths {
+            shown: vec![NarrowPath {
+                peer: name(2),
+                nickname: "two".into(),
+                mtu: 1350,
+                containers: vec![("c1".into(), 1450)],
+                more: 2,
+            }],
+            more: 3,
+        },
         conn_limit: 200,
         protocol: (3, 4),
         broadcast: vec![(name(1), vec![name(2), name(9)]), (name(3), Vec::new())],

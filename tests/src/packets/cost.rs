@@ -1,0 +1,99 @@
+//! Nanoseconds that the programs need for packets of all kinds.
+
+use weave_common::{
+    counters::Counter,
+    drop::DropReason,
+    map::{PROG_ANCHOR, PROG_CONTAINER, PROG_UNDERLAY},
+};
+
+use super::{
+    Ran, Rig,
+    frames::{self, FAR, NEIGHBOUR, OWN, REMOTE, STRANGER_UNDERLAY, Underlay, arp, from_container},
+};
+
+/// One kind of packet.
+pub struct Cost {
+    /// Program and packet.
+    pub title: &'static str,
+    /// Its name in JSON.
+    pub key: &'static str,
+    /// Of each run.
+    pub nanoseconds: Vec<f64>,
+}
+
+/// What must become of a packet for its figure to count.
+type Expected = fn(Ran) -> Result<(), String>;
+
+fn kinds() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>, Expected)> {
+    const SMALL: usize = 92;
+    let mut large = from_container(OWN, REMOTE, 1500);
+    large[20] = 0x40;
+    let mut cut = from_container(OWN, REMOTE, 1500);
+    cut[20] = 0;
+    let mut foreign = Underlay::data(OWN).frame();
+    foreign[37] ^= 0x80;
+    let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(OWN) };
+    vec![
+        ("container: to a peer", "container_encap_ns", PROG_CONTAINER, from_container(OWN, REMOTE, SMALL), |ran| {
+            ran.redirected_as(Counter::Encap, SMALL + 14).map(drop)
+        }),
+        (
+            "container: to a neighbour",
+            "container_local_ns",
+            PROG_CONTAINER,
+            from_container(OWN, NEIGHBOUR, SMALL),
+            |ran| ran.redirected_as(Counter::Local, SMALL + 14).map(drop),
+        ),
+        ("container: ARP", "container_arp_ns", PROG_CONTAINER, arp(1, OWN, NEIGHBOUR), |ran| {
+            ran.redirected_as(Counter::ArpReply, 42).map(drop)
+        }),
+        ("container: too big, DF clear", "container_slow_path_ns", PROG_CONTAINER, cut, |ran| {
+            ran.redirected_as(Counter::SlowPath, 1514).map(drop)
+        }),
+        (
+            "underlay: to a container",
+            "underlay_decap_ns",
+            PROG_UNDERLAY,
+            Underlay::data_of(OWN, SMALL).frame(),
+            |ran| ran.redirected_as(Counter::Decap, SMALL + 14).map(drop),
+        ),
+        ("underlay: on to a peer", "underlay_relay_ns", PROG_UNDERLAY, Underlay::data_of(FAR, SMALL).frame(), |ran| {
+            ran.redirected_as(Counter::Relay, SMALL + 14).map(drop)
+        }),
+        ("underlay: of a stranger", "underlay_stranger_ns", PROG_UNDERLAY, stranger.frame(), |ran| {
+            ran.dropped_for(DropReason::UnknownSender)
+        }),
+        ("underlay: not ours", "underlay_foreign_ns", PROG_UNDERLAY, foreign, |ran| {
+            if ran.verdict == super::Verdict::Pass { Ok(()) } else { Err(format!("{ran:02x?}")) }
+        }),
+        ("socket device: refused", "socket_refused_ns", PROG_ANCHOR, from_container(REMOTE, OWN, SMALL), |ran| {
+            ran.dropped_for(DropReason::NotOnUnderlay)
+        }),
+        ("container: too big, DF set", "container_icmp_ns", PROG_CONTAINER, large, |ran| {
+            ran.redirected_as(Counter::IcmpTooBig, 122).map(drop)
+        }),
+    ]
+}
+
+/// Runs the programs of `object` on each kind of packet, `runs` times.
+///
+/// # Errors
+/// When they cannot be loaded, or do something else with a packet than they should.
+pub fn measure(object: &[u8], runs: usize) -> Result<Vec<Cost>, String> {
+    let mut rig = Rig::load(object)?;
+    let mut costs = Vec::new();
+    for (title, key, program, frame, expected) in kinds() {
+        rig.reset()?;
+        expected(rig.run(program, &frame)?).map_err(|e| format!("{title}: {e}"))?;
+        let mut nanoseconds = Vec::with_capacity(runs);
+        while nanoseconds.len() < runs {
+            if program == PROG_CONTAINER && key == "container_icmp_ns" {
+                // Else one in a millisecond is answered.
+                frames::endpoints().into_iter().try_for_each(|(addr, endpoint)| rig.endpoint(addr, endpoint))?;
+            }
+            nanoseconds.push(rig.time(program, &frame)?);
+        }
+        costs.push(Cost { title, key, nanoseconds });
+    }
+    Ok(costs)
+}

@@ -1,0 +1,262 @@
+//! The host's devices and addresses as the kernel's messages tell them: pure.
+//!
+//! A dump fills the cache, messages keep it true. A message that is not whole (of a bridge port, of a wireless card) is
+//! left out: the device is as it was. Bounds: what the kernel has.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::Ipv4Net;
+use rtnetlink::{
+    packet_core::NetlinkPayload,
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage, AddressScope},
+        link::{InfoKind, LinkAttribute, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteMessage},
+    },
+};
+
+use crate::shell::{anchor, endpoints::is_host_end, netlink};
+
+/// A device of the underlay: up, with a global IPv4 address, and not one of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its index.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its Ethernet address; `None` when it has none of that kind.
+    pub mac: Option<[u8; 6]>,
+    /// What is behind it.
+    pub nature: Nature,
+    /// Its global IPv4 addresses, in the order in which the kernel has them.
+    pub addrs: Vec<Ipv4Addr>,
+}
+
+/// What is behind a device, as far as it matters to XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// A network card on the PCI bus.
+    PciCard,
+    /// Another card, most often one that a hypervisor makes up.
+    OtherCard,
+    /// Another namespace.
+    Veth,
+    /// Software: a bridge, a VLAN, a tunnel, ...
+    Software,
+}
+
+impl Nature {
+    fn of(device: &netlink::Device) -> Self {
+        match (&device.kind, device.bus.as_deref()) {
+            (None, Some("pci")) => Self::PciCard,
+            (None, _) => Self::OtherCard,
+            (Some(InfoKind::Veth), _) => Self::Veth,
+            (Some(_), _) => Self::Software,
+        }
+    }
+}
+
+/// What a dump found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dump {
+    pub(super) devices: Vec<netlink::Device>,
+    /// Device and global IPv4 address, in the order of the kernel.
+    pub(super) addrs: Vec<(u32, Ipv4Addr)>,
+}
+
+/// A device that vanished, was renamed, or moved to another namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Gone {
+    pub(super) name: String,
+    pub(super) ifindex: u32,
+}
+
+/// Which egresses may differ after a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Affected {
+    None,
+    /// Those of addresses in this prefix.
+    Prefix(Ipv4Net),
+    All,
+}
+
+/// What a message changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) gone: Option<Gone>,
+    /// Devices or addresses of the underlay may differ.
+    pub(super) underlay: bool,
+    pub(super) routes: Affected,
+    /// The routing table of a route that changed; zero for a rule.
+    pub(super) table: Option<u32>,
+    /// The kernel lost messages: only a dump tells what is so.
+    pub(super) lost: bool,
+}
+
+impl Change {
+    const NONE: Self = Self { gone: None, underlay: false, routes: Affected::None, table: None, lost: false };
+    const UNDERLAY: Self = Self { underlay: true, routes: Affected::All, ..Self::NONE };
+
+    fn routes(routes: Affected, table: u32) -> Self {
+        Self { routes, table: Some(table), ..Self::NONE }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    devices: BTreeMap<u32, netlink::Device>,
+    addrs: BTreeMap<u32, Vec<Ipv4Addr>>,
+}
+
+impl Cache {
+    /// Takes the place of all that was known. Returns the devices that were known and are not there.
+    pub(super) fn replace(&mut self, dump: Dump) -> Vec<Gone> {
+        let devices: BTreeMap<_, _> = dump.devices.into_iter().map(|device| (device.index, device)).collect();
+        let before = std::mem::replace(&mut self.devices, devices);
+        self.addrs.clear();
+        for (index, addr) in dump.addrs {
+            self.addrs.entry(index).or_default().push(addr);
+        }
+        let gone = before.into_values().map(|device| Gone { name: device.name, ifindex: device.index });
+        gone.filter(|gone| !self.has(gone)).collect()
+    }
+
+    fn has(&self, device: &Gone) -> bool {
+        self.devices.get(&device.ifindex).is_some_and(|found| found.name == device.name)
+    }
+
+    /// Of these devices those that are not there.
+    pub(super) fn missing(&self, devices: impl IntoIterator<Item = Gone>) -> Vec<Gone> {
+        devices.into_iter().filter(|device| !self.has(device)).collect()
+    }
+
+    /// MTU in bytes of a device.
+    pub(super) fn mtu(&self, ifindex: u32) -> Option<u32> {
+        self.devices.get(&ifindex).map(|device| device.mtu)
+    }
+
+    /// Global addresses of this host with the index of their device: of the underlay, and of the loopback device.
+    pub(super) fn locals(&self) -> BTreeMap<Ipv4Addr, u32> {
+        let devices = self.devices.values().filter(|device| device.up && !is_ours(device));
+        let addrs = devices.filter_map(|device| Some((device.index, self.addrs.get(&device.index)?)));
+        addrs.flat_map(|(index, addrs)| addrs.iter().map(move |addr| (*addr, index))).collect()
+    }
+
+    /// The devices of the underlay, in order of index.
+    pub(super) fn underlay(&self) -> Vec<Device> {
+        let used = self.devices.values().filter(|device| device.up && !device.loopback && !is_ours(device));
+        let device = |device: &netlink::Device| {
+            let addrs = self.addrs.get(&device.index).filter(|addrs| !addrs.is_empty())?.clone();
+            let (mac, nature) = (device.mac.as_slice().try_into().ok(), Nature::of(device));
+            Some(Device { ifindex: device.index, name: device.name.clone(), mtu: device.mtu, mac, nature, addrs })
+        };
+        used.filter_map(device).collect()
+    }
+
+    /// Takes in one message.
+    pub(super) fn note(&mut self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> Change {
+        use RouteNetlinkMessage as M;
+        match payload {
+            NetlinkPayload::InnerMessage(M::NewLink(link)) => self.new_link(link),
+            NetlinkPayload::InnerMessage(M::DelLink(link)) => self.del_link(link),
+            NetlinkPayload::InnerMessage(M::NewAddress(addr)) => self.new_addr(addr),
+            NetlinkPayload::InnerMessage(M::DelAddress(addr)) => self.del_addr(addr),
+            NetlinkPayload::InnerMessage(M::NewRoute(route) | M::DelRoute(route)) => {
+                Change::routes(destination(route), table(route))
+            }
+            NetlinkPayload::InnerMessage(M::NewRule(_) | M::DelRule(_)) => Change::routes(Affected::All, 0),
+            NetlinkPayload::Overrun(_) => Change { lost: true, ..Change::NONE },
+            _ => Change::NONE,
+        }
+    }
+
+    fn new_link(&mut self, link: &LinkMessage) -> Change {
+        let whole = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::Mtu(_)));
+        if link.header.interface_family == AddressFamily::Bridge || !whole {
+            return Change::NONE;
+        }
+        let device = netlink::Device::from(link);
+        let own = is_host_end(&device);
+        let before = self.devices.insert(device.index, device.clone());
+        if before.as_ref() == Some(&device) {
+            return Change::NONE;
+        }
+        let renamed = before.filter(|before| before.name != device.name);
+        let gone = renamed.map(|before| Gone { name: before.name, ifindex: device.index });
+        // Containers come and go without changing the underlay.
+        let change = if own { Change::NONE } else { Change::UNDERLAY };
+        Change { gone, ..change }
+    }
+
+    fn del_link(&mut self, link: &LinkMessage) -> Change {
+        // A port that leaves a bridge is told in the bridge's family; the device stays.
+        if link.header.interface_family == AddressFamily::Bridge {
+            return Change::NONE;
+        }
+        let device = netlink::Device::from(link);
+        self.devices.remove(&device.index);
+        self.addrs.remove(&device.index);
+        let change = if is_host_end(&device) { Change::NONE } else { Change::UNDERLAY };
+        Change { gone: Some(Gone { name: device.name, ifindex: device.index }), ..change }
+    }
+
+    fn new_addr(&mut self, message: &AddressMessage) -> Change {
+        let Some((index, addr)) = global_addr(message) else { return Change::NONE };
+        let addrs = self.addrs.entry(index).or_default();
+        if addrs.contains(&addr) {
+            return Change::NONE;
+        }
+        addrs.push(addr);
+        Change::UNDERLAY
+    }
+
+    fn del_addr(&mut self, message: &AddressMessage) -> Change {
+        let Some((index, addr)) = global_addr(message) else { return Change::NONE };
+        if let Some(addrs) = self.addrs.get_mut(&index) {
+            addrs.retain(|other| *other != addr);
+        }
+        Change::UNDERLAY
+    }
+}
+
+fn is_ours(device: &netlink::Device) -> bool {
+    let socket = device.kind == Some(InfoKind::Vxlan) && device.name.starts_with(anchor::NAME_PREFIX);
+    socket || is_host_end(device)
+}
+
+/// Device and address, when that is a global IPv4 address.
+pub(super) fn global_addr(message: &AddressMessage) -> Option<(u32, Ipv4Addr)> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(addr)) => Some(*addr),
+        _ => None,
+    });
+    (message.header.scope == AddressScope::Universe).then_some((message.header.index, local?))
+}
+
+fn table(route: &RouteMessage) -> u32 {
+    let long = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    long.unwrap_or_else(|| route.header.table.into())
+}
+
+/// The addresses whose egress a route decides.
+fn destination(route: &RouteMessage) -> Affected {
+    let addr = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(addr)) => Some(*addr),
+        _ => None,
+    });
+    let length = route.header.destination_prefix_length;
+    match (addr, length) {
+        (Some(addr), 1..) => Ipv4Net::new(addr, length).map_or(Affected::All, Affected::Prefix),
+        _ => Affected::All,
+    }
+}
