@@ -16,9 +16,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use weave_common::addr::Mac;
 
-pub use self::probes::{
-    Activity, Contact, ContactKind, Egress, PROOF_LEN, PathKind, ProbeKind, ProbeReply, ProbeRequest,
-};
+pub use self::probes::{Egress, PathKind};
 use super::{
     boot::{Identity, LaunchParams},
     command::{Answer, Command, Refusal},
