@@ -13,16 +13,13 @@ use std::{
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 use weave_tests::lab::{
-    Host, Lab, Plan, SETTLED,
+    GRACE, Host, Lab, Plan, SETTLED, SHORT_GRACE,
     cmd::{output, run},
     eventually,
     host::ping,
     traffic::within,
     underlay,
 };
-
-/// Time for which the address of a container that vanished is kept for it.
-const GRACE: Duration = Duration::from_secs(30);
 
 /// Addresses in the table of containers that the kernel looks at.
 fn endpoints(host: &Host) -> BTreeSet<Ipv4Addr> {
@@ -99,9 +96,12 @@ fn detach_takes_interface_endpoint_and_address_away() {
 #[test]
 #[ignore = "needs root"]
 fn a_container_that_disappears_is_cleared_away() {
-    let lab = Lab::ready(Plan::of("lcgone", 2).containers(2)).expect("a Lab");
+    let lab = Lab::ready(Plan::of("lcgone", 2).containers(2).launch(&SHORT_GRACE)).expect("a Lab");
     let all = lab.addresses().expect("addresses");
     let (host, (name, address)) = (lab.host(1), &all[0]);
+    let warning = "grace periods are shortened to 6 s: for tests only";
+    assert_eq!(host.warnings().expect("status"), warning);
+    assert!(host.weave(&["status"]).expect("status").contains(&format!("Warning: {warning}")));
     run(&["ip", "netns", "del", name]).expect("remove the container");
     is_cleared_away(host, name, *address);
     is_given_again(host, *address, all[3].1);
@@ -117,7 +117,7 @@ fn a_container_that_disappears_while_no_controller_runs_is_cleared_away() {
     host.kill().expect("kill");
     run(&["ip", "netns", "del", name]).expect("remove the container");
     assert!(eventually(SETTLED, || !has_interface(host, *address)), "the interface stays");
-    host.weave(&["launch"]).expect("launch");
+    host.weave(&[&["launch"], &SHORT_GRACE[..]].concat()).expect("launch");
     is_cleared_away(host, name, *address);
     is_given_again(host, *address, all[3].1);
     assert!(ping(&all[1].0, all[3].1, 2), "the other container is disturbed");

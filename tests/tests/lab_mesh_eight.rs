@@ -10,7 +10,7 @@ use std::{
 
 use weave_ctl::proto::rng::Rng;
 use weave_tests::lab::{
-    BEYOND_GRACE, Everyone, Host, Lab, Plan, SETTLED, eventually,
+    BEYOND_GRACE, Everyone, GRACE, Host, Lab, Plan, SETTLED, SHORT_GRACE, eventually,
     traffic::{TcpFlow, tcp},
     view::Path,
 };
@@ -57,7 +57,7 @@ fn kill_each_controller(lab: &Lab, everyone: &mut Everyone, (long, time): (usize
             sleep(PAUSE);
         }
         lab.launch_planned(n).expect("launch again");
-        if n == long {
+        if n == long || time > GRACE {
             // They may have forgotten each other, which is not to be a second trouble when the next one dies.
             lab.wait_known(SETTLED).expect("all are known everywhere again");
         }
@@ -136,8 +136,8 @@ fn far_from_first(wires: &BTreeSet<(usize, usize)>) -> usize {
     (2..=HOSTS).find(|n| !are_wired(wires, 1, *n)).expect("somebody is far from host 1")
 }
 
-/// Hosts on a random underlay, all known everywhere, and its wires.
-fn on_random_wires(prefix: &str) -> (Lab, BTreeSet<(usize, usize)>) {
+/// Hosts on a random underlay, launched with these arguments, all known everywhere, and its wires.
+fn on_random_wires(prefix: &str, launch: &[&str]) -> (Lab, BTreeSet<(usize, usize)>) {
     let seed: u64 = std::env::var("WEAVE_LAB_SEED").map_or(1, |seed| seed.parse().expect("a number"));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
@@ -145,7 +145,7 @@ fn on_random_wires(prefix: &str) -> (Lab, BTreeSet<(usize, usize)>) {
     println!("WEAVE_LAB_SEED={seed}: {wires:?}");
     // Everybody is told of the next in the ring, which it can reach; discovery finds the rest.
     let place = |n: usize| order.iter().position(|o| *o == n).unwrap_or(0);
-    let plan = Plan::of(prefix, HOSTS).containers(1).targets(|n| vec![order[(place(n) + 1) % HOSTS]]);
+    let plan = Plan::of(prefix, HOSTS).containers(1).launch(launch).targets(|n| vec![order[(place(n) + 1) % HOSTS]]);
     let lab = Lab::meshed(plan.wires(&wires.iter().copied().collect::<Vec<_>>())).expect("a Lab");
     (lab, wires)
 }
@@ -153,7 +153,7 @@ fn on_random_wires(prefix: &str) -> (Lab, BTreeSet<(usize, usize)>) {
 #[test]
 #[ignore = "needs root"]
 fn eight_hosts_on_a_random_partial_underlay_reach_each_other_through_relays() {
-    let (lab, wires) = on_random_wires("lm8part");
+    let (lab, wires) = on_random_wires("lm8part", &[]);
     let mut everyone = everyone_of(&lab);
     for (here, there) in (1..=HOSTS).flat_map(|one| (1..=HOSTS).map(move |other| (one, other))) {
         if here == there {
@@ -180,7 +180,7 @@ fn eight_hosts_on_a_random_partial_underlay_reach_each_other_through_relays() {
 #[test]
 #[ignore = "needs root"]
 fn controllers_of_relays_on_a_random_partial_underlay_die_and_traffic_goes_on() {
-    let (lab, wires) = on_random_wires("lm8dead");
+    let (lab, wires) = on_random_wires("lm8dead", &SHORT_GRACE);
     let mut everyone = everyone_of(&lab);
     let all = lab.addresses().expect("addresses");
     let far = far_from_first(&wires);

@@ -15,9 +15,11 @@ use weave_tests::lab::{
 const RECOVERED: Duration = Duration::from_secs(10);
 /// Bytes of a TCP transfer of which every one is checked.
 const TRANSFER: u64 = 1 << 20;
-/// For so long a controller stays dead while packets keep the translator's memory fresh: longer than that lasts (Linux's
-/// `nf_conntrack_udp_timeout`) without any.
-const WITHOUT_CONTROLLER: Duration = Duration::from_secs(40);
+/// For so long routers remember a NAT mapping without packets, while a controller is dead: longer than the others pause
+/// between probes.
+const MEMORY: Duration = Duration::from_secs(7);
+/// For so long a controller stays dead while packets keep the mappings fresh.
+const WITHOUT_CONTROLLER: Duration = Duration::from_secs(12);
 
 /// Three hosts with a container each, those of `behind` behind routers, which are launched with host 1 as target.
 fn lab(prefix: &str, behind: &[usize]) -> Lab {
@@ -27,6 +29,17 @@ fn lab(prefix: &str, behind: &[usize]) -> Lab {
     lab.wait_known(SETTLED).expect("all are known");
     lab.attach_all().expect("attach");
     lab
+}
+
+/// Kills the controller of host `n`, and launches it again later than the routers of `behind` forget what no packet uses.
+/// Meanwhile `check` is made.
+fn without_controller(lab: &Lab, n: usize, behind: &[usize], check: impl FnOnce()) {
+    lab.host(n).kill().expect("kill");
+    behind.iter().for_each(|n| lab.set_mapping_timeout(*n, Some(MEMORY)).expect("a router"));
+    sleep(WITHOUT_CONTROLLER);
+    check();
+    behind.iter().for_each(|n| lab.set_mapping_timeout(*n, None).expect("a router"));
+    lab.launch_planned(n).expect("launch again");
 }
 
 #[test]
@@ -50,16 +63,12 @@ fn a_host_behind_translation_sends_to_all_and_all_to_it() {
 
     // Packets alone keep open what the probes opened.
     let load = Load::start(&all[0], &all[2]).expect("traffic");
-    lab.host(3).kill().expect("kill");
-    sleep(WITHOUT_CONTROLLER);
-    load.goes_on().expect("traffic goes on without the controller behind the translator");
-    lab.launch_planned(3).expect("launch again");
-    lab.wait_established(SETTLED).expect("links to all again");
-    lab.host(1).kill().expect("kill");
-    sleep(WITHOUT_CONTROLLER);
-    load.goes_on().expect("traffic goes on without the other controller");
-    lab.launch_planned(1).expect("launch again");
-    lab.wait_established(SETTLED).expect("links to all again");
+    for (n, what) in [(3, "the controller behind the router"), (1, "the other controller")] {
+        without_controller(&lab, n, &[3], || {
+            load.goes_on().unwrap_or_else(|e| panic!("traffic stands without {what}: {e:#}"));
+        });
+        lab.wait_established(SETTLED).expect("links to all again");
+    }
     load.stop_whole().expect("all of it, once");
 }
 
@@ -84,9 +93,7 @@ fn two_hosts_behind_translators_reach_each_other_through_an_open_one() {
     // The relay is rewritten in the kernel: its controller is not needed, and comes back without a loss.
     let flow = UdpFlow::start(&all[1].0, &all[2].0, all[2].1, 200, 100).expect("a flow");
     let answers = UdpFlow::start(&all[2].0, &all[1].0, all[1].1, 200, 100).expect("a flow");
-    lab.host(1).kill().expect("kill");
-    sleep(WITHOUT_CONTROLLER);
-    lab.launch_planned(1).expect("launch again");
+    without_controller(&lab, 1, &[2, 3], || {});
     lab.wait_known(SETTLED).expect("all are known again");
     for flow in [flow, answers] {
         let flow = flow.stop().expect("a count");

@@ -14,6 +14,7 @@ use std::{
     io::{self, Read},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use ipnet::Ipv4Net;
@@ -27,6 +28,7 @@ use crate::proto::{
     boot::Launch,
     election::VOTERS_MAX,
     io::{Target, TargetError},
+    mesh::topology::GRACE,
     name::{PeerName, PeerNameError},
 };
 
@@ -42,6 +44,8 @@ const CONN_LIMIT: u32 = 200;
 pub const CONN_LIMIT_MAX: u32 = 1024;
 /// Longest password, in bytes.
 const PASSWORD_MAX: usize = 1024;
+/// Longest `--test-grace`, in seconds: the longest grace period that there is.
+const TEST_GRACE_MAX: u64 = GRACE.as_secs();
 /// Most peers named in one command.
 const TARGETS_MAX: usize = 1024;
 
@@ -163,6 +167,9 @@ pub enum ConfigError {
     /// `--conn-limit`.
     #[error("--conn-limit {0:?} cannot be used: write a number from 1 to {CONN_LIMIT_MAX}")]
     ConnLimit(String),
+    /// `--test-grace`.
+    #[error("--test-grace {0:?} cannot be used: write a number of seconds from 1 to {TEST_GRACE_MAX}")]
+    TestGrace(String),
     /// `--host`.
     #[error("--host {0:?} is not an IPv4 address")]
     Host(String),
@@ -248,6 +255,7 @@ pub fn launch(flags: &LaunchFlags, dirs: Dirs, env: &Env) -> Result<LaunchConfig
         conn_limit: conn_limit(flags.conn_limit.as_deref())?,
         port: port(flags.port.as_deref().or(env.port.as_deref()))?,
         encrypted: password.is_some(),
+        test_grace: flags.test_grace.as_deref().map(test_grace).transpose()?,
     };
     let listen = IpAddr::V4(host.unwrap_or(Ipv4Addr::UNSPECIFIED));
     Ok(LaunchConfig { launch, listen, password, xdp: flags.xdp, dirs })
@@ -335,6 +343,11 @@ fn conn_limit(text: Option<&str>) -> Result<u32, ConfigError> {
         .ok()
         .filter(|n| (1..=CONN_LIMIT_MAX).contains(n))
         .ok_or_else(|| ConfigError::ConnLimit(text.to_owned()))
+}
+
+fn test_grace(text: &str) -> Result<Duration, ConfigError> {
+    let seconds = text.parse::<u64>().ok().filter(|n| (1..=TEST_GRACE_MAX).contains(n));
+    seconds.map(Duration::from_secs).ok_or_else(|| ConfigError::TestGrace(text.to_owned()))
 }
 
 fn password(flags: &LaunchFlags, env: &Env) -> Result<Option<String>, ConfigError> {

@@ -15,6 +15,8 @@ mod load;
 mod setup;
 mod sh;
 mod sim;
+mod soak;
+mod suite;
 mod test;
 mod tidy;
 
@@ -43,6 +45,8 @@ enum Verb {
     Check(check::Args),
     /// Run every layer of tests and count them
     Test(test::Args),
+    /// Run chosen tests that need root many times: how often they pass, and what they measure
+    Soak(soak::Args),
     /// Simulate networks in trouble, from seeds, or thousands of nodes
     Sim(sim::Args),
     /// Measure the dataplane beside the bare underlay and the kernel's own overlay, and the controller
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Install(args) => install::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::Sim(args) => sim::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Kernels(args) => kernels::run(&args),

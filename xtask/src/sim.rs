@@ -1,7 +1,7 @@
 //! `cargo xtask sim`: the World by itself: many seeds, one seed with its log, or thousands of nodes.
 //!
-//! Builds the simulator optimised, with panics that unwind, then becomes it (`tests/src/bin/sim.rs`). Judges nothing but
-//! how its words are put together.
+//! Builds the simulator, with the profile of the tests, then becomes it (`tests/src/bin/sim.rs`). Judges nothing but how
+//! its words are put together.
 
 use std::{
     os::unix::process::CommandExt as _,
@@ -14,10 +14,11 @@ use crate::{setup, sh};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Seeds to run, the last one not included
+    /// Seeds to run, the last one not included; without, 300 fixed ones and then fresh ones (the first is printed, and
+    /// WEAVE_SIM_SEED sets it)
     #[arg(long, value_name = "A..B")]
     seeds: Option<String>,
-    /// Stop after this many seconds
+    /// Seconds for fresh seeds (60 unless told), or for those that are named
     #[arg(long)]
     seconds: Option<u64>,
     /// Hosts of each network, instead of a random number of them
@@ -39,8 +40,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require()?;
-    sh::run(sh::cargo().args(["build", "--package", "weave-tests", "--bin", "sim", "--profile", "sim"]))?;
-    let mut sim = sh::command(sh::target("sim/sim"));
+    sh::run(sh::cargo().args(["build", "--package", "weave-tests", "--bin", "sim"]))?;
+    let mut sim = sh::command(sh::target("debug/sim"));
     let mut option = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             sim.arg(name).arg(value);

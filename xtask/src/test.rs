@@ -1,39 +1,50 @@
 //! `cargo xtask test`: every layer of tests that exists, timed and counted.
 //!
-//! One cargo invocation builds all test binaries and the controller; then each binary runs by itself. What needs root is
-//! marked `#[ignore = "needs root"]` and runs afterwards, one test at a time, since such tests share the kernel.
+//! One cargo invocation builds all test binaries and the controller. Then each binary runs as a process: all of its tests
+//! that need no root. What needs root is marked `#[ignore = "needs root"]`; each such test runs afterwards as a process of
+//! its own, many at a time, since they mostly wait. A test that changes something of the whole machine is named
+//! `alone_...` and runs when all others have ended.
 //!
-//! Bounds: a binary has [`LIMIT`] to end. Output of tests is shown as it comes.
 //! Does not: retry, or let a skipped test pass for one that ran: the table shows both, and without root the verb fails
 //! unless told so.
 
-mod artifacts;
-mod runner;
 mod table;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Result, bail};
-use artifacts::Binary;
-use runner::Outcome;
 use table::{Row, Table};
 
-use crate::{setup, sh};
+use crate::{
+    setup, sh,
+    suite::{
+        artifacts::{self, Binary},
+        durations::Durations,
+        job::Job,
+        process::Counts,
+        workers::Workers,
+    },
+};
 
-/// After this long a test binary is stopped and counts as failed.
-const LIMIT: Duration = Duration::from_secs(900);
+/// Tests that need root and run at the same time, unless told: they mostly wait, for timers and for each other.
+const JOBS: u8 = 7;
+/// Binaries that run at the same time, of tests that need no root: most use all processors themselves.
+const BINARIES: usize = 2;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Leave out what needs root, and do not fail for it
     #[arg(long)]
     unprivileged: bool,
-    /// Virtual time budget of the World's seeds, in seconds of real time; the tests' own default otherwise
+    /// Time for seeds of the World beyond the fixed ones, in seconds; the tests' own default otherwise
     #[arg(long, env = "WEAVE_SIM_SECONDS")]
     sim_seconds: Option<u32>,
-    /// Only binaries whose name contains this
+    /// Only binaries, and single tests that need root, whose name contains this
     #[arg(long)]
     only: Option<String>,
+    /// Tests that need root and run at the same time
+    #[arg(long, default_value_t = JOBS, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
 }
 
 /// Layers by number, as DESIGN names them; a test binary belongs to one by its name.
@@ -47,37 +58,58 @@ const LAYERS: [(&str, &str, &[&str]); 5] = [
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require()?;
-    let privileged = sh::is_root() && !args.unprivileged;
-    let mut binaries = artifacts::build()?;
-    if let Some(only) = &args.only {
-        binaries.retain(|binary| binary.name.contains(only.as_str()));
+    let is_privileged = sh::is_root() && !args.unprivileged;
+    let binaries = artifacts::build()?;
+    let mut run = Run::new()?;
+    let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+
+    let mut ordinary: Vec<Job<'_>> = binaries.iter().filter(|binary| wanted(&binary.name)).map(Job::ordinary).collect();
+    if let Some(seconds) = args.sim_seconds {
+        ordinary.iter_mut().for_each(|job| job.env.push(("WEAVE_SIM_SECONDS", seconds.to_string().into())));
     }
-    let mut table = Table::default();
-    for binary in &binaries {
-        let outcome = runner::run(binary, args.sim_seconds, runner::Share::Ordinary)?;
-        table.add(row(binary, ""), outcome);
-    }
-    if args.only.is_none() {
-        table.add(Row { layer: "L0".to_owned(), name: "examples in the documentation".to_owned() }, runner::doc()?);
-    }
-    for binary in &binaries {
-        if table.ignored(&row(binary, "")) == 0 {
-            continue;
+    run.jobs(ordinary, BINARIES, "")?;
+    if is_privileged {
+        let mut privileged = Vec::new();
+        for binary in &binaries {
+            privileged.extend(Job::privileged(binary)?.into_iter().filter(|job| wanted(&job.name())));
+            run.table.forget_ignored(&row(binary, ""));
         }
-        let outcome = if privileged {
-            table.forget_ignored(&row(binary, ""));
-            runner::run(binary, args.sim_seconds, runner::Share::Privileged)?
-        } else {
-            Outcome::default()
-        };
-        table.add(row(binary, ", as root"), outcome);
+        run.jobs(privileged, usize::from(args.jobs), ", as root")?;
     }
-    verdict(&table, privileged, args.unprivileged)
+    verdict(&run.table, is_privileged, args.unprivileged)
+}
+
+/// What is filled while jobs run.
+struct Run {
+    workers: Workers,
+    table: Table,
+    durations: Durations,
+    /// Where durations are kept from run to run.
+    file: PathBuf,
+}
+
+impl Run {
+    fn new() -> Result<Self> {
+        let file = sh::target("test-seconds");
+        Ok(Self { workers: Workers::new()?, table: Table::default(), durations: Durations::read(&file), file })
+    }
+
+    /// Runs jobs, the longest first; `suffix` ends the names of their rows.
+    fn jobs(&mut self, mut jobs: Vec<Job<'_>>, at_once: usize, suffix: &str) -> Result<()> {
+        let (start, count) = (Instant::now(), jobs.len());
+        self.durations.sort(&mut jobs, Job::name);
+        for (job, ended) in self.workers.run(jobs, at_once) {
+            self.durations.note(job.name(), ended.counts.seconds);
+            self.table.add(row(job.binary, suffix), ended.counts);
+        }
+        println!("{count} processes{suffix}, up to {at_once} at once: {:.0} s", start.elapsed().as_secs_f64());
+        self.durations.write(&self.file)
+    }
 }
 
 /// Prints the table; the line with the totals stands alone, for programs that read it.
 fn verdict(table: &Table, privileged: bool, unprivileged: bool) -> Result<()> {
-    let total = table.total();
+    let total: Counts = table.total();
     println!("{}", table.render());
     if total.ignored > 0 && !privileged {
         println!("{} tests need root (L3 and L4 above all) and were skipped", total.ignored);

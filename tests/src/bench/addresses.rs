@@ -17,7 +17,7 @@ use weave_ctl::{
         boot::{Init, LaunchParams},
         command::Container,
         datapath::Datapath,
-        endpoints::Endpoints,
+        endpoints::{Endpoints, GRACE},
         io::{LinkFacts, Output, RequestId},
         ipam::{Allocator, Ring, allocator::Access},
         name::{PeerId, PeerName, PeerUid},
@@ -134,7 +134,7 @@ fn rate(containers: u32, store: Option<&Store>) -> Result<f64> {
     let ring = Ring::from_origin(RANGE, &[me])?;
     let now = Instant::default();
     let allocator = Allocator::new(me, &params, BTreeMap::new());
-    let mut endpoints = Endpoints::new(allocator, RANGE, false, &BTreeMap::new(), now);
+    let mut endpoints = Endpoints::new(allocator, RANGE, false, &BTreeMap::new(), GRACE, now);
     let start = Clock::now();
     for n in 0..containers {
         let id = format!("c{n}");

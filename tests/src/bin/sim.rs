@@ -24,16 +24,16 @@ use weave_tests::world::{
     seeds::{self, Failure, Totals},
 };
 
-/// Seeds when no other end is named.
-const SEEDS: u64 = 2000;
+/// Seconds of fresh seeds when nothing else is asked for.
+const SECONDS: u64 = 60;
 
 /// Random schedules of trouble in simulated networks.
 #[derive(Parser)]
 struct Args {
-    /// Seeds to run, the last one not included.
+    /// Seeds to run, the last one not included; without, the fixed ones and then fresh ones.
     #[arg(long, value_parser = range, value_name = "A..B")]
     seeds: Option<Range<u64>>,
-    /// Stops after this many seconds.
+    /// Seconds for fresh seeds, or for those that are named.
     #[arg(long)]
     seconds: Option<u64>,
     /// Hosts of each network, instead of a random number of them.
@@ -147,14 +147,20 @@ fn replay(seed: u64, args: &Args) -> Result<bool> {
 fn many(args: &Args) -> bool {
     seeds::keep_panics();
     let start = Instant::now();
-    let end = if args.seconds.is_some() { u64::MAX } else { SEEDS };
-    let range = args.seeds.clone().unwrap_or(0..end);
     let hosts = args.hosts.map_or_else(String::new, |hosts| format!(" --hosts {hosts}"));
     let tell = |failure: &Failure| {
         let Failure { seed, wrong } = failure;
         println!("seed {seed} failed: {wrong}\n  replay it: cargo xtask sim --replay {seed}{hosts}");
     };
-    let totals = seeds::many(&range, args.hosts, args.seconds.map(Duration::from_secs), &tell);
+    let time = args.seconds.map(Duration::from_secs);
+    let totals = match &args.seeds {
+        Some(range) => seeds::many(range.clone(), args.hosts, time, &tell),
+        None => {
+            let first = seeds::first_fresh();
+            println!("{} fixed seeds, then fresh ones, WEAVE_SIM_SEED={first}", seeds::FIXED);
+            seeds::regular(first, args.hosts, time.unwrap_or(Duration::from_secs(SECONDS)), &tell)
+        }
+    };
     println!("{}", summary(&totals, start.elapsed()));
     totals.failures.is_empty()
 }

@@ -339,7 +339,15 @@ pub fn ping(netns: &str, to: Ipv4Addr, count: u32) -> bool {
 /// Pings with these flags of `ping`; true when it succeeds.
 #[must_use]
 pub fn ping_with(netns: &str, to: Ipv4Addr, flags: &[&str]) -> bool {
+    let flags = [&["-q"], flags].concat();
+    ping_output(netns, to, &flags).is_ok_and(|o| o.status.success())
+}
+
+/// Pings with these flags of `ping`; whatever came of it.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn ping_output(netns: &str, to: Ipv4Addr, flags: &[&str]) -> Result<Output> {
     let (net, to) = (format!("--net=/run/netns/{netns}"), to.to_string());
-    let args = [&["nsenter", &net, "ping", "-n", "-q"], flags, &[&to]].concat();
-    cmd::output(&args).is_ok_and(|o| o.status.success())
+    cmd::output(&[&["nsenter", &net, "ping", "-n"], flags, &[&to]].concat())
 }

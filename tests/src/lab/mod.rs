@@ -13,16 +13,24 @@
 //! Bounds: [`HOSTS_MAX`] hosts; every command of the Lab has a time limit.
 
 pub mod cmd;
+pub mod device;
 pub mod everyone;
 pub mod faults;
+pub mod firewall;
+pub mod flood;
 pub mod host;
 pub mod ipam;
 pub mod load;
+pub mod machine;
+pub mod measure;
 pub mod member;
 pub mod peer;
 pub mod plan;
 pub mod router;
+pub mod speed;
+pub mod superpacket;
 pub mod tables;
+pub mod timeline;
 pub mod traffic;
 pub mod view;
 pub mod wire;
@@ -35,18 +43,19 @@ use std::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixListener},
     },
-    path::{Path, PathBuf},
-    sync::Mutex,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, sleep},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use weave_ctl::proto::topology::GRACE;
 
 use self::{
     cmd::{run, run_always},
     faults::Fault,
+    machine::Machine,
+    wire::{Station, Stations},
 };
 pub use self::{
     everyone::Everyone,
@@ -63,8 +72,14 @@ const PREFIX_MAX: usize = 12;
 const POLL: Duration = Duration::from_millis(20);
 /// Longest wait for all links, or for what follows from them.
 pub const SETTLED: Duration = Duration::from_secs(30);
-/// Longer than a peer is remembered that no path of links reaches.
-pub const BEYOND_GRACE: Duration = GRACE.saturating_add(Duration::from_secs(10));
+/// Grace periods of controllers that are launched with [`SHORT_GRACE`]: of a peer that no path of sessions reaches until it
+/// is forgotten, of a container that vanished until its address is free.
+pub const GRACE: Duration = Duration::from_secs(6);
+/// Arguments of `launch` for tests that wait for the end of a grace period. Not for tests of paths that fail over: there
+/// the real periods count. The World covers the real ones, in virtual time.
+pub const SHORT_GRACE: [&str; 2] = ["--test-grace", "6"];
+/// Longer than [`GRACE`], with time for what follows from its end.
+pub const BEYOND_GRACE: Duration = Duration::from_secs(10);
 
 /// See the head of this file.
 pub struct Lab {
@@ -72,8 +87,10 @@ pub struct Lab {
     hosts: Vec<Host>,
     dir: PathBuf,
     faults: Mutex<BTreeSet<Fault>>,
+    stations: Mutex<Stations>,
     keep: bool,
     _lock: UnixListener,
+    _machine: Arc<Machine>,
 }
 
 /// The underlay address of host `n`, from 1.
@@ -95,7 +112,7 @@ impl Lab {
     /// When not root, or a command fails; what was made is removed again.
     pub fn new(plan: Plan) -> Result<Self> {
         let mut lab = Self::empty(plan)?;
-        mount_bpffs()?;
+        machine::mount_bpffs()?;
         fs::create_dir_all(&lab.dir).context("make the Lab's directory")?;
         lab.make().inspect_err(|_| lab.clean())?;
         Ok(lab)
@@ -115,7 +132,16 @@ impl Lab {
             SocketAddr::from_abstract_name(format!("weave-lab-{}", plan.prefix)).context("name the Lab's lock")?;
         let lock = UnixListener::bind_addr(&name)
             .with_context(|| format!("a Lab called {} is in use: wait for it to end", plan.prefix))?;
-        let lab = Self { plan, hosts: Vec::new(), dir, faults: Mutex::default(), keep: false, _lock: lock };
+        let lab = Self {
+            hosts: Vec::new(),
+            dir,
+            faults: Mutex::default(),
+            stations: Mutex::default(),
+            keep: false,
+            _lock: lock,
+            _machine: if plan.alone { Machine::alone() } else { Machine::shared() }?,
+            plan,
+        };
         lab.clean();
         Ok(lab)
     }
@@ -128,12 +154,13 @@ impl Lab {
         for n in 1..=hosts {
             let host = Host::new(n, &prefix, &self.dir, &binary);
             host.make()?;
-            wire::plug(&switch, &host, 0, mtu)?;
+            self.plug_station(0, n, &station(&host, 0), mtu)?;
             for c in 1..=containers {
                 host.add_container(c)?;
             }
             self.hosts.push(host);
         }
+        self.introduce(0, &(1..=hosts).collect::<Vec<_>>())?;
         self.make_faults()
     }
 
@@ -169,9 +196,9 @@ impl Lab {
     pub fn add_underlay(&self, hosts: &[usize], mtu: u32) -> Result<()> {
         wire::add_bridge(&self.switch(), 1, mtu)?;
         for n in hosts {
-            wire::plug(&self.switch(), self.host(*n), 1, mtu)?;
+            self.plug_station(1, *n, &station(self.host(*n), 1), mtu)?;
         }
-        Ok(())
+        self.introduce(1, hosts)
     }
 
     /// Removes device `eth{k}` of host `n`, as when a card is pulled.
@@ -179,7 +206,7 @@ impl Lab {
     /// # Errors
     /// When the command fails.
     pub fn unplug(&self, n: usize, k: u8) -> Result<()> {
-        wire::unplug(&self.switch(), self.host(n), k)
+        self.unplug_station(k, n)
     }
 
     /// Gives host `n` device `eth{k}`, again or for the first time.
@@ -187,7 +214,12 @@ impl Lab {
     /// # Errors
     /// When a command fails.
     pub fn plug(&self, n: usize, k: u8) -> Result<()> {
-        wire::plug(&self.switch(), self.host(n), k, self.plan.mtu)
+        self.plug_station(k, n, &station(self.host(n), k), self.plan.mtu)?;
+        self.introduce(k, &[n])
+    }
+
+    fn stations(&self) -> MutexGuard<'_, Stations> {
+        self.stations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Launches a controller on every host, seeded with all of them, with the targets of the plan.
@@ -293,7 +325,7 @@ impl Lab {
                 fs::remove_dir_all(entry.path()).ok();
             }
         }
-        for mount in mounts().unwrap_or_default().iter().filter(|m| m.starts_with(&self.dir)) {
+        for mount in machine::mounts().unwrap_or_default().iter().filter(|m| m.starts_with(&self.dir)) {
             run_always(&["umount", &mount.to_string_lossy()]).ok();
         }
         fs::remove_dir_all(&self.dir).ok();
@@ -312,6 +344,11 @@ impl Drop for Lab {
             fs::remove_file(self.dir.with_extension("lock")).ok();
         }
     }
+}
+
+/// The device of a host on underlay `k`.
+fn station(host: &Host, k: u8) -> Station {
+    Station { netns: host.netns().to_owned(), device: format!("eth{k}") }
 }
 
 /// Names of the network namespaces that begin with `prefix`.
@@ -336,17 +373,4 @@ pub fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         }
         sleep(POLL);
     }
-}
-
-/// Where something is mounted.
-fn mounts() -> Result<Vec<PathBuf>> {
-    let text = fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
-    Ok(text.lines().filter_map(|l| l.split(' ').nth(1)).map(PathBuf::from).collect())
-}
-
-fn mount_bpffs() -> Result<()> {
-    if !mounts()?.iter().any(|m| m == Path::new(host::BPF_ROOT)) {
-        run(&["mount", "-t", "bpf", "bpf", host::BPF_ROOT])?;
-    }
-    Ok(())
 }

@@ -28,6 +28,8 @@ pub struct Plan {
     pub targets: BTreeMap<usize, Vec<usize>>,
     /// Pairs of hosts between which the underlay carries nothing, the lower number first.
     pub apart: BTreeSet<(usize, usize)>,
+    /// No other Lab exists beside this one: its test changes something of the whole machine.
+    pub alone: bool,
 }
 
 impl Plan {
@@ -44,6 +46,7 @@ impl Plan {
             own: BTreeMap::new(),
             targets: BTreeMap::new(),
             apart: BTreeSet::new(),
+            alone: false,
         }
     }
 
@@ -97,6 +100,13 @@ impl Plan {
         let wired = |pair: (usize, usize)| pairs.contains(&pair) || pairs.contains(&(pair.1, pair.0));
         self.apart = all_pairs(self.hosts).filter(|pair| !wired(*pair)).collect();
         self
+    }
+
+    /// No other Lab exists beside this one. For tests that change something of the whole machine, as a sysctl of the first
+    /// namespace; their names begin with `alone_`, so that `cargo xtask test` runs them when all others have ended.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 
     /// Arguments of the first launch of host `n` beside name and seeds; targets by their addresses.

@@ -1,7 +1,6 @@
 //! Traffic whose every packet is accounted for.
 
 use std::{
-    collections::BTreeSet,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
@@ -16,6 +15,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use weave_ctl::shell::netns::in_netns;
 
+use super::timeline::{Arrival, Timeline};
+
 /// Time for the last packets to arrive.
 const LINGER: Duration = Duration::from_millis(300);
 /// Longest wait of a TCP transfer for anything.
@@ -27,9 +28,18 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 /// A numbered stream of datagrams.
 pub struct UdpFlow {
     stop: Arc<AtomicBool>,
-    arrived: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     sender: JoinHandle<Result<u64>>,
-    receiver: JoinHandle<Result<Vec<u64>>>,
+    receiver: JoinHandle<Result<Vec<Arrival>>>,
+}
+
+/// How far a stream has come.
+#[derive(Default)]
+struct Progress {
+    sent: AtomicU64,
+    arrived: AtomicU64,
+    /// One more than the highest number that arrived.
+    newest: AtomicU64,
 }
 
 /// What became of a stream.
@@ -76,18 +86,30 @@ impl UdpFlow {
         inbound.set_read_timeout(Some(Duration::from_millis(50)))?;
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&inbound, RECEIVE_BUFFER)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let arrived = Arc::new(AtomicU64::new(0));
-        let arriving = Arc::clone(&arrived);
+        let progress = Arc::new(Progress::default());
+        let (sending, arriving) = (Arc::clone(&progress), Arc::clone(&progress));
         let (stop_sending, stop_receiving) = (Arc::clone(&stop), Arc::clone(&stop));
-        let sender = thread::spawn(move || send(&outbound, rate, size.max(8), &stop_sending));
+        let sender = thread::spawn(move || send(&outbound, rate, size.max(8), &stop_sending, &sending.sent));
         let receiver = thread::spawn(move || receive(&inbound, &stop_receiving, &arriving));
-        Ok(Self { stop, arrived, sender, receiver })
+        Ok(Self { stop, progress, sender, receiver })
     }
 
     /// Datagrams that arrived so far.
     #[must_use]
     pub fn arrived(&self) -> u64 {
-        self.arrived.load(Ordering::Relaxed)
+        self.progress.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams sent so far: the number of the next one.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.progress.sent.load(Ordering::Relaxed)
+    }
+
+    /// True when a datagram of this number or a higher one has arrived.
+    #[must_use]
+    pub fn has_passed(&self, number: u64) -> bool {
+        self.progress.newest.load(Ordering::Relaxed) > number
     }
 
     /// Stops sending; [`Self::stop`] waits for what is under way.
@@ -100,16 +122,22 @@ impl UdpFlow {
     /// # Errors
     /// When a socket failed meanwhile.
     pub fn stop(self) -> Result<Flow> {
+        Ok(self.timeline()?.flow())
+    }
+
+    /// Ends the stream; when each datagram arrived.
+    ///
+    /// # Errors
+    /// When a socket failed meanwhile.
+    pub fn timeline(self) -> Result<Timeline> {
         self.end();
         let sent = self.sender.join().map_err(|e| anyhow!("the sender panicked: {e:?}"))??;
-        let seen = self.receiver.join().map_err(|e| anyhow!("the receiver panicked: {e:?}"))??;
-        let different: BTreeSet<u64> = seen.iter().copied().collect();
-        let received = different.len() as u64;
-        Ok(Flow { sent, received, duplicates: seen.len() as u64 - received })
+        let arrivals = self.receiver.join().map_err(|e| anyhow!("the receiver panicked: {e:?}"))??;
+        Ok(Timeline { sent, arrivals })
     }
 }
 
-fn send(socket: &UdpSocket, rate: u32, size: usize, stop: &AtomicBool) -> Result<u64> {
+fn send(socket: &UdpSocket, rate: u32, size: usize, stop: &AtomicBool, counter: &AtomicU64) -> Result<u64> {
     let start = Instant::now();
     let mut bytes = vec![0; size];
     let mut sent = 0_u64;
@@ -117,22 +145,25 @@ fn send(socket: &UdpSocket, rate: u32, size: usize, stop: &AtomicBool) -> Result
         bytes[..8].copy_from_slice(&sent.to_be_bytes());
         socket.send(&bytes).context("send a datagram")?;
         sent += 1;
+        counter.store(sent, Ordering::Relaxed);
         let due = start + Duration::from_secs(1) / rate * u32::try_from(sent).unwrap_or(u32::MAX);
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     Ok(sent)
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool, arrived: &AtomicU64) -> Result<Vec<u64>> {
+fn receive(socket: &UdpSocket, stop: &AtomicBool, progress: &Progress) -> Result<Vec<Arrival>> {
     let mut seen = Vec::new();
     let mut bytes = vec![0; 65536];
     let mut last = Instant::now();
     loop {
         match socket.recv(&mut bytes) {
             Ok(n) if n >= 8 => {
-                seen.push(u64::from_be_bytes(bytes[..8].try_into().unwrap_or_default()));
-                arrived.fetch_add(1, Ordering::Relaxed);
                 last = Instant::now();
+                let number = u64::from_be_bytes(bytes[..8].try_into().unwrap_or_default());
+                seen.push(Arrival { number, at: last });
+                progress.arrived.fetch_add(1, Ordering::Relaxed);
+                progress.newest.fetch_max(number + 1, Ordering::Relaxed);
             }
             Ok(_) => {}
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {

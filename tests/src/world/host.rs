@@ -174,6 +174,7 @@ impl Host {
             conn_limit: spec.conn_limit,
             port: CONTROL_PORT,
             encrypted: false,
+            test_grace: None,
         };
         Self {
             name,

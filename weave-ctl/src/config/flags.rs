@@ -79,6 +79,9 @@ pub struct LaunchFlags {
     /// Least severity that is logged: debug, info, warning or error
     #[arg(long, value_name = "LEVEL", default_value_t, hide_possible_values = true)]
     pub log_level: LogLevel,
+    /// Longest grace period in seconds, for tests that would have to wait for its end.
+    #[arg(long, hide = true, value_name = "SECONDS")]
+    pub test_grace: Option<String>,
     /// Descriptor on which the waiting launch is told that the controller is ready.
     #[arg(long, hide = true, requires = "foreground")]
     pub ready_fd: Option<i32>,

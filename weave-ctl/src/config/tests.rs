@@ -1,6 +1,6 @@
 //! Every setting that cannot be used is refused with one sentence.
 
-use std::{io::Write, net::Ipv4Addr, path::PathBuf};
+use std::{io::Write, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use super::{
     Dirs, LaunchConfig, addr, dirs,
@@ -27,7 +27,7 @@ fn refusal(change: impl FnOnce(&mut LaunchFlags)) -> String {
 #[test]
 fn nothing_given_means_resume() {
     let config = from(|_| {}).expect("the defaults");
-    assert_eq!((config.launch.port, config.launch.conn_limit), (6783, 200));
+    assert_eq!((config.launch.port, config.launch.conn_limit, config.launch.test_grace), (6783, 200, None));
     assert_eq!((config.launch.name, config.launch.range, config.launch.default_subnet), (None, None, None));
     assert!(config.launch.discovery && !config.launch.encrypted && !config.launch.nickname.is_empty());
     assert!(config.listen.is_unspecified());
@@ -144,6 +144,14 @@ fn names_ports_and_addresses() {
     for limit in ["0", "1025", "4294967296", "-1", "", "many", "1.5"] {
         let sentence = format!("--conn-limit {limit:?} cannot be used: write a number from 1 to 1024");
         assert_eq!(refusal(|f| f.conn_limit = Some(limit.to_owned())), sentence);
+    }
+    for seconds in [1, 60] {
+        let config = from(|f| f.test_grace = Some(seconds.to_string())).expect("settings");
+        assert_eq!(config.launch.test_grace, Some(Duration::from_secs(seconds)));
+    }
+    for seconds in ["0", "61", "-1", "", "2.5", "1h"] {
+        let sentence = format!("--test-grace {seconds:?} cannot be used: write a number of seconds from 1 to 60");
+        assert_eq!(refusal(|f| f.test_grace = Some(seconds.to_owned())), sentence);
     }
     for host in ["::1", "localhost", "10.0.0.256"] {
         assert_eq!(refusal(|f| f.host = Some(host.to_owned())), format!("--host {host:?} is not an IPv4 address"));

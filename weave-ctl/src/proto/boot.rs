@@ -1,6 +1,6 @@
 //! What a node starts from: who it is, what it was launched with, what its store and the kernel remember.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use ipnet::Ipv4Net;
 
@@ -64,6 +64,8 @@ pub struct Launch {
     pub port: u16,
     /// True when links need a password.
     pub encrypted: bool,
+    /// `--test-grace`: grace periods last no longer than this. `None` outside tests.
+    pub test_grace: Option<Duration>,
 }
 
 /// What the kernel holds from an earlier run.

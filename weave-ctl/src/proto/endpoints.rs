@@ -115,6 +115,8 @@ pub struct Endpoints {
     mtu_max: u32,
     /// Containers whose MTU is being lowered.
     lowering: BTreeMap<OpId, String>,
+    /// Time for which the addresses of a container that vanished are kept: [`GRACE`], or less in tests.
+    grace: Duration,
     /// Addresses came back since the pending were last tried.
     freed: bool,
     next_op: u64,
@@ -139,7 +141,7 @@ impl Endpoints {
     /// The containers of a host whose allocations are in `allocator` and whose host ends are `present`.
     ///
     /// With `adopted` (the kernel's maps outlived the controller) a container whose interface is missing vanished, and
-    /// its addresses are released after [`GRACE`]; without (a reboot) they are kept for it, however often the controller
+    /// its addresses are released after `grace`; without (a reboot) they are kept for it, however often the controller
     /// is launched before it attaches again. A host end that no allocation explains, of
     /// this network's range, is removed: its address may be given to another.
     #[must_use]
@@ -148,6 +150,7 @@ impl Endpoints {
         range: Ipv4Net,
         adopted: bool,
         present: &BTreeMap<String, u32>,
+        grace: Duration,
         now: Instant,
     ) -> Self {
         let (stages, pending, out) = (BTreeMap::new(), Queue::default(), VecDeque::new());
@@ -158,6 +161,7 @@ impl Endpoints {
             repairs: Repairs::default(),
             mtu_max: u32::MAX,
             lowering: BTreeMap::new(),
+            grace,
             freed: false,
             next_op: 0,
             out,
@@ -169,7 +173,7 @@ impl Endpoints {
                     this.work(&id, allocation, Kind::Ensure { before, released: Vec::new() }, Vec::new());
                 }
                 Some(ifindex) => drop(this.stages.insert(id, Stage::Attached(*ifindex))),
-                None if adopted && !allocation.absent => drop(this.stages.insert(id, Stage::Absent(Some(now + GRACE)))),
+                None if adopted && !allocation.absent => drop(this.stages.insert(id, Stage::Absent(Some(now + grace)))),
                 None => {
                     this.set(&id, Allocation { absent: true, ..allocation });
                     this.stages.insert(id, Stage::Absent(None));
@@ -190,6 +194,12 @@ impl Endpoints {
     /// The next thing to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.pop_front()
+    }
+
+    /// Time for which the addresses of a container that vanished are kept.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.grace
     }
 
     /// Allocations.
@@ -391,7 +401,7 @@ impl Endpoints {
         // An operation under way finds out by itself.
         let attached = matches!(self.stages.get(&id), Some(Stage::Attached(_)));
         if attached {
-            self.stages.insert(id, Stage::Absent(Some(now + GRACE)));
+            self.stages.insert(id, Stage::Absent(Some(now + self.grace)));
         }
         attached
     }

@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     sync::Arc,
+    time::Duration,
 };
 
 use weave_common::vxlan;
@@ -29,7 +30,7 @@ use super::{
     command::{Answer, Refusal},
     datapath::Datapath,
     election::{self, Election, Role, Vote},
-    endpoints::Endpoints,
+    endpoints::{self, Endpoints},
     io::{Event, Input, Output, RequestId, Severity, Underlay},
     ipam::{Allocator, Keeper, Ring, board},
     membership::Membership,
@@ -39,7 +40,7 @@ use super::{
     rng::Rng,
     session::{Sessions, SessionsConfig},
     time::Instant,
-    topology::Topology,
+    topology::{self, Topology},
     wire::entry::{Verifier, Verify},
 };
 
@@ -121,6 +122,20 @@ struct BootFacts {
     encrypted: bool,
     discovery: bool,
     conn_limit: u32,
+    test_grace: Option<Duration>,
+}
+
+impl BootFacts {
+    fn new(params: LaunchParams, launch: &Launch) -> Self {
+        Self {
+            params,
+            port: launch.port,
+            encrypted: launch.encrypted,
+            discovery: launch.discovery,
+            conn_limit: launch.conn_limit,
+            test_grace: launch.test_grace,
+        }
+    }
 }
 
 impl Node {
@@ -162,6 +177,9 @@ impl Node {
             inherited: routes::inherited(installed),
             senders: installed.senders(),
         };
+        let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
+        let kept_for = grace(endpoints::GRACE);
+        let present = &installed.endpoints;
         let datapath = datapath(installed, ring.as_ref(), me);
         let election = election(me, &params, vote, ring.is_some(), &mut rng, now);
         let channels = vec![board::CHANNEL, election::CHANNEL];
@@ -169,10 +187,10 @@ impl Node {
             me,
             keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
             membership: Membership::new(identity, launch.port, channels, verifier, rng.fork(), now),
-            topology: Topology::default(),
+            topology: Topology::new(grace(topology::GRACE)),
             paths: Paths::new(paths, rng.fork(), now),
             sessions: Sessions::new(sessions, rng.fork(), now),
-            endpoints: Endpoints::new(allocator, params.range, installed.adopted, &installed.endpoints, now),
+            endpoints: Endpoints::new(allocator, params.range, installed.adopted, present, kept_for, now),
             datapath,
             election,
             nicknames,
@@ -186,13 +204,7 @@ impl Node {
             leaving: None,
             removals: Vec::new(),
             queries: Queries::new(rng.fork(), now),
-            boot: BootFacts {
-                params,
-                port: launch.port,
-                encrypted: launch.encrypted,
-                discovery: launch.discovery,
-                conn_limit: launch.conn_limit,
-            },
+            boot: BootFacts::new(params, launch),
             out: records.into_iter().map(Output::Persist).collect(),
         };
         node.keeper.remember(installed.host_routes());
@@ -239,7 +251,7 @@ impl Node {
             Input::LinkDone { op, result } => self.endpoints.done(op, result, now),
             Input::EndpointGone { host_if } => {
                 if self.endpoints.vanished(&host_if, now) {
-                    let time = super::endpoints::GRACE.as_secs();
+                    let time = self.endpoints.grace().as_secs();
                     let text = format!("the container behind {host_if} is gone; its addresses are kept for {time} s");
                     self.log(Severity::Info, text);
                 }

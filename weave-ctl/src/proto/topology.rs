@@ -46,9 +46,11 @@ fn patience(peers: usize) -> Duration {
 }
 
 /// See the head of this file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Topology {
     me: PeerName,
+    /// Time from a peer's last session path to its being dropped: [`GRACE`], or less in tests.
+    grace: Duration,
     hops: Vec<(PeerName, FirstHops)>,
     /// The store that each reached peer, and this one, has sessions as; one a name, in order of name.
     alive: Vec<(PeerName, PeerUid)>,
@@ -96,6 +98,22 @@ pub struct Changes {
 }
 
 impl Topology {
+    /// Of a peer that knows of no other; `grace` is the time from a peer's last session path to its being dropped.
+    #[must_use]
+    pub fn new(grace: Duration) -> Self {
+        Self {
+            me: PeerName::default(),
+            grace,
+            hops: Vec::new(),
+            alive: Vec::new(),
+            duplicates: Duplicates::default(),
+            lost: BTreeMap::new(),
+            due: None,
+            throttle: Throttle::default(),
+            lost_due: None,
+        }
+    }
+
     /// Records changed: compute soon.
     pub fn changed(&mut self, peers: usize, now: Instant) {
         self.due.get_or_insert((now + hold_down(peers)).max(self.throttle.next(peers)));
@@ -138,12 +156,13 @@ impl Topology {
     /// Finds peers that count as lost from now on, and those that are lost long enough to be dropped.
     fn find_lost(&mut self, before: &[(PeerName, PeerUid)], patience: Duration, now: Instant, changes: &mut Changes) {
         self.lost_due = None;
+        let grace = self.grace;
         for (peer, lost) in &mut self.lost {
             if !lost.counts && (find(before, *peer).is_some() || now.since(lost.since) >= patience) {
                 lost.counts = true;
                 changes.lost.push(*peer);
             }
-            let next = lost.since + if lost.counts { GRACE } else { patience };
+            let next = lost.since + if lost.counts { grace } else { patience };
             if lost.counts && next <= now {
                 changes.gone.push(*peer);
             } else {

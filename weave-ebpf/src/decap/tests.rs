@@ -4,7 +4,7 @@ use weave_common::{addr::Ip4, config::SCHEMA};
 
 use super::*;
 
-const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6785 };
+const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6785, socket_ifindex: 5 };
 
 fn class_of(header: [u8; HEADER_LEN], port: Port) -> Result<Class, DropReason> {
     classify(&header, port, &CONFIG)

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::sh;
 
 /// A program and the Debian package that has it.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 17] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ping", "iputils-ping"),
@@ -16,6 +16,7 @@ const TOOLS: [(&str, &str); 16] = [
     ("tcpdump", "tcpdump"),
     ("ethtool", "ethtool"),
     ("nft", "nftables"),
+    ("iptables-legacy", "iptables"),
     ("nsenter", "util-linux"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("cpio", "cpio"),

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table as Drawing, presets::ASCII_MARKDOWN};
 
-use super::runner::Outcome;
+use crate::suite::process::Counts;
 
 /// A row's name; equal rows are summed up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,33 +14,28 @@ pub(super) struct Row {
 /// Rows with their counts.
 #[derive(Default)]
 pub(super) struct Table {
-    rows: Vec<(Row, Outcome)>,
+    rows: Vec<(Row, Counts)>,
 }
 
 impl Table {
-    pub(super) fn add(&mut self, row: Row, outcome: Outcome) {
+    pub(super) fn add(&mut self, row: Row, counts: Counts) {
         match self.rows.iter_mut().find(|(known, _)| *known == row) {
-            Some((_, sum)) => *sum += outcome,
-            None => self.rows.push((row, outcome)),
+            Some((_, sum)) => *sum += counts,
+            None => self.rows.push((row, counts)),
         }
-    }
-
-    /// Tests of a row that were passed over.
-    pub(super) fn ignored(&self, row: &Row) -> u64 {
-        self.rows.iter().find(|(known, _)| known == row).map_or(0, |(_, outcome)| outcome.ignored)
     }
 
     /// The row's ignored tests run after all, in a row of their own.
     pub(super) fn forget_ignored(&mut self, row: &Row) {
-        if let Some((_, outcome)) = self.rows.iter_mut().find(|(known, _)| known == row) {
-            outcome.ignored = 0;
+        if let Some((_, counts)) = self.rows.iter_mut().find(|(known, _)| known == row) {
+            counts.ignored = 0;
         }
     }
 
-    pub(super) fn total(&self) -> Outcome {
-        let mut total = Outcome::default();
-        for (_, outcome) in &self.rows {
-            total += *outcome;
+    pub(super) fn total(&self) -> Counts {
+        let mut total = Counts::default();
+        for (_, counts) in &self.rows {
+            total += *counts;
         }
         total
     }
@@ -51,7 +46,7 @@ impl Table {
         drawing.load_style(ASCII_MARKDOWN).set_header(["layer", "tests", "passed", "failed", "ignored", "seconds"]);
         let mut rows: Vec<_> = self.rows.iter().filter(|(_, o)| o.passed + o.failed + o.ignored > 0).collect();
         rows.sort_by(|(one, _), (other, _)| one.layer.cmp(&other.layer));
-        for (Row { layer, name }, Outcome { passed, failed, ignored, seconds }) in rows {
+        for (Row { layer, name }, Counts { passed, failed, ignored, seconds }) in rows {
             let counts = [passed, failed, ignored].map(ToString::to_string);
             let [passed, failed, ignored] = counts;
             drawing.add_row([layer.clone(), name.clone(), passed, failed, ignored, format!("{seconds:.1}")]);

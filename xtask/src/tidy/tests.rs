@@ -166,6 +166,19 @@ fn files_need_a_head_and_a_size_and_ascii() {
 }
 
 #[test]
+fn examples_that_nothing_runs_are_found() {
+    let check = |path: &str, text: &str| messages(&text::check(&source(path, text)));
+    let block =
+        |kind: &str| format!("//! Long one.\n\n    /// ```{kind}\n    /// let a = 1;\n    /// ```\nfn f() {{}}\n");
+    assert_eq!(check("a.rs", &block("text")), Vec::<String>::new());
+    for kind in ["", "rust", "no_run"] {
+        let found = check("a.rs", &block(kind));
+        assert!(matches!(&found[..], [one] if one.starts_with("examples ")), "{found:?}");
+    }
+    assert_eq!(check("a.md", &block("")), Vec::<String>::new());
+}
+
+#[test]
 fn dates_machine_folders_and_loose_ends_are_found() {
     let check = |line: &str| text::check(&source("a.md", line)).len();
     assert_eq!(check(concat!("since 2031", "-05-06.")), 1);

@@ -1,4 +1,4 @@
-//! Rules `size`, `head`, `ascii`, `place`: what can be said of a file without parsing it.
+//! Rules `size`, `head`, `ascii`, `place`, `examples`: what can be said of a file without parsing it.
 
 use super::{Finding, Source};
 
@@ -26,7 +26,15 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
             findings.push(finding("head", 1, "starts without a `//!` head that says what it is for".to_owned()));
         }
     }
+    let mut is_block = false;
     for (number, line) in (1..).zip(source.text.lines()) {
+        if let Some(kind) = fence(line).filter(|_| source.is_rust()) {
+            is_block = !is_block;
+            if is_block && kind != "text" {
+                let message = "an example in the documentation is not run: write a test, or mark the block as text";
+                findings.push(finding("examples", number, message.to_owned()));
+            }
+        }
         if let Some(strange) = line.chars().find(|char| !char.is_ascii()) {
             findings.push(finding("ascii", number, format!("`{strange}` is not ASCII")));
         }
@@ -44,6 +52,13 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What follows the marks that begin or end a block in a documentation comment.
+fn fence(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let doc = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"))?;
+    doc.trim().strip_prefix("```")
 }
 
 /// `2xxx-xx-xx`.

@@ -180,6 +180,7 @@ fn arguments(config: &LaunchConfig, level: LogLevel, ready_fd: RawFd) -> Vec<OsS
         flag("initial-peer-count", Some(count.to_string()));
     }
     flag("conn-limit", Some(launch.conn_limit.to_string()));
+    flag("test-grace", launch.test_grace.map(|grace| grace.as_secs().to_string()));
     flag("xdp", Some(config.xdp.to_string()));
     if !launch.discovery {
         list.push("--no-discovery".into());

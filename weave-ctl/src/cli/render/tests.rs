@@ -92,6 +92,15 @@ fn connections() -> Vec<Connection> {
     ]
 }
 
+/// Three peers that own a third each, the last one out of reach.
+fn owners() -> Vec<Owner> {
+    vec![
+        owner(1, "host1", 349_526, Some(2), false),
+        owner(2, "host2", 349_525, None, false),
+        owner(3, "h3", 349_525, None, true),
+    ]
+}
+
 /// A peer with a link of each state.
 pub(super) fn example() -> Status {
     Status {
@@ -131,11 +140,7 @@ pub(super) fn example() -> Status {
             range: text("10.32.0.0/12"),
             size: 1_048_576,
             default_subnet: text("10.32.0.0/12"),
-            owners: vec![
-                owner(1, "host1", 349_526, Some(2), false),
-                owner(2, "host2", 349_525, None, false),
-                owner(3, "h3", 349_525, None, true),
-            ],
+            owners: owners(),
         },
         containers: vec![container("c1", &["10.32.0.1/12"], true), container("long-name", &["10.32.0.2/12"], false)],
         narrow_paths: Vec::new(),

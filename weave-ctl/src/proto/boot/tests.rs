@@ -15,6 +15,7 @@ fn launch() -> Launch {
         conn_limit: 200,
         port: 6783,
         encrypted: false,
+        test_grace: None,
     }
 }
 

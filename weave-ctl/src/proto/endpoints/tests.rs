@@ -35,7 +35,7 @@ fn ring() -> Ring {
 }
 
 fn fresh() -> Endpoints {
-    Endpoints::new(Allocator::new(me(), &params(), BTreeMap::new()), range(), false, &BTreeMap::new(), NOW)
+    Endpoints::new(Allocator::new(me(), &params(), BTreeMap::new()), range(), false, &BTreeMap::new(), GRACE, NOW)
 }
 
 fn container(id: &str) -> Container {
@@ -203,7 +203,7 @@ fn after_a_restart_what_vanished_is_released_and_after_a_reboot_it_is_kept() {
     let present = BTreeMap::from([(containers["here"].host_if.clone(), 5)]);
     let again = |adopted| {
         let allocator = Allocator::new(me(), &params(), containers.clone());
-        Endpoints::new(allocator, range(), adopted, &present, NOW)
+        Endpoints::new(allocator, range(), adopted, &present, GRACE, NOW)
     };
     let mut killed = again(true);
     assert_eq!(killed.allocator().containers().len(), 2, "it may be restarting");
@@ -216,7 +216,7 @@ fn after_a_restart_what_vanished_is_released_and_after_a_reboot_it_is_kept() {
     assert_eq!(rebooted.poll_timeout(), None, "however long it takes");
     // Still kept when the controller is launched once more before the container is back.
     let allocator = Allocator::new(me(), &params(), rebooted.allocator().containers().clone());
-    assert_eq!(Endpoints::new(allocator, range(), true, &present, NOW).allocator().containers().len(), 2);
+    assert_eq!(Endpoints::new(allocator, range(), true, &present, GRACE, NOW).allocator().containers().len(), 2);
     drain(&mut rebooted);
     let outputs = attach(&mut rebooted, "gone", &[]);
     assert!(matches!(&outputs[1], Output::Link(_, LinkOp::Ensure(spec)) if spec.addrs == containers["gone"].addrs));
@@ -229,7 +229,7 @@ fn what_was_under_way_when_the_controller_ended_is_done_when_it_starts() {
     attach(&mut endpoints, "c", &[AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 9), None)]);
     let containers = endpoints.allocator().containers().clone();
     let present = BTreeMap::from([(containers["c"].host_if.clone(), 5)]);
-    let mut again = Endpoints::new(Allocator::new(me(), &params(), containers), range(), true, &present, NOW);
+    let mut again = Endpoints::new(Allocator::new(me(), &params(), containers), range(), true, &present, GRACE, NOW);
     let outputs = drain(&mut again);
     let ensured =
         outputs.iter().find_map(|o| if let Output::Link(_, LinkOp::Ensure(spec)) = o { Some(spec) } else { None });
@@ -311,7 +311,7 @@ fn interface_that_refuses_its_mtu_is_repaired() {
 fn host_ends_that_nothing_explains_are_removed_within_the_range_only() {
     let allocator = Allocator::new(me(), &params(), BTreeMap::new());
     let present = BTreeMap::from([("wv0a000009".to_owned(), 3), ("wv0b000009".to_owned(), 4), ("wvx".to_owned(), 5)]);
-    let mut endpoints = Endpoints::new(allocator, range(), true, &present, NOW);
+    let mut endpoints = Endpoints::new(allocator, range(), true, &present, GRACE, NOW);
     let outputs = drain(&mut endpoints);
     assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove { host_if })] if host_if == "wv0a000009"));
 }
@@ -332,6 +332,22 @@ fn a_vanished_interface_releases() {
     assert_eq!(endpoints.allocator().active(), 0);
     assert!(matches!(&drain(&mut endpoints)[..], [Output::Persist(Record::AllocationGone(_))]));
     assert!(endpoints.freed());
+}
+
+#[test]
+fn shorter_grace_releases_a_vanished_address_sooner() {
+    let mut endpoints = fresh();
+    endpoints.grace = GRACE / 10;
+    attached(&mut endpoints, "c");
+    endpoints.vanished("wv0a000001", NOW);
+    endpoints.handle_timeout(NOW + GRACE / 20);
+    assert_eq!(endpoints.allocator().active(), 1);
+    let containers = endpoints.allocator().containers().clone();
+    endpoints.handle_timeout(NOW + GRACE / 10);
+    assert_eq!(endpoints.allocator().active(), 0);
+    let allocator = Allocator::new(me(), &params(), containers);
+    let again = Endpoints::new(allocator, range(), true, &BTreeMap::new(), GRACE / 10, NOW);
+    assert_eq!(again.poll_timeout(), Some(NOW + GRACE / 10), "after a restart of the controller, too");
 }
 
 #[test]

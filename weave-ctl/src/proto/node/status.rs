@@ -2,7 +2,7 @@
 
 mod connections;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::Node;
 use crate::proto::{
@@ -47,7 +47,11 @@ impl Node {
     }
 
     fn warnings(&self, now: Instant) -> Vec<String> {
-        let mut warnings = self.sessions.warnings(now);
+        let shortened = |grace: Duration| {
+            format!("grace periods are shortened to {} s: for tests only", grace.as_secs())
+        };
+        let mut warnings: Vec<String> = self.boot.test_grace.map(shortened).into_iter().collect();
+        warnings.extend(self.sessions.warnings(now));
         if let Some(at) = self.topology.duplicate(self.me.name, self.me.uid) {
             let me = self.me.name;
             let text =

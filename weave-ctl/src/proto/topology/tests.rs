@@ -21,7 +21,7 @@ struct Rig {
 
 impl Rig {
     fn new(peers: &[u8], others: Vec<PeerRecord>) -> Self {
-        Self { me: record(1, 1, peers), others, retained: Vec::new(), topology: Topology::default() }
+        Self { me: record(1, 1, peers), others, retained: Vec::new(), topology: Topology::new(GRACE) }
     }
 
     fn compute(&mut self, now: Instant) -> Changes {
@@ -152,7 +152,7 @@ fn endless_changes_are_computed_less_and_less_often() {
 fn only_peers_with_new_first_hops_are_rerouted() {
     let me = record(1, 1, &[2, 3]);
     let records = [record(2, 1, &[1, 4]), record(3, 1, &[1]), record(4, 1, &[2])];
-    let mut topology = Topology::default();
+    let mut topology = Topology::new(GRACE);
     let mut compute = |near: &[u8], others: &[PeerRecord]| {
         let near = near.iter().map(|n| name(*n)).collect();
         let others: Vec<_> = others.iter().collect();

@@ -26,6 +26,7 @@ fn a_child_reads_the_same_settings_from_its_arguments() {
         seed: vec!["::1".into(), "::3".into()],
         no_discovery: true,
         conn_limit: text("3"),
+        test_grace: text("2"),
         host: text("127.0.0.9"),
         xdp: Xdp::Native,
         log_level: LogLevel::Debug,

@@ -41,11 +41,10 @@ async fn drain(events: &mut mpsc::Receiver<HostEvent>) -> Vec<HostEvent> {
 /// What is told last of `to`.
 async fn last(events: &mut mpsc::Receiver<HostEvent>, to: &str) -> Option<Option<Egress>> {
     let to: Ipv4Addr = to.parse().unwrap();
-    let told = drain(events).await.into_iter().rev().find_map(|event| match event {
+    drain(events).await.into_iter().rev().find_map(|event| match event {
         HostEvent::Egress { addr, egress } if addr == to => Some(egress),
         _ => None,
-    });
-    told
+    })
 }
 
 #[test]
@@ -91,11 +90,11 @@ fn default_mtu_follows_the_default_route() {
             &["link", "set", "u1", "down"],
         ] {
             ns.ip(change);
-            let scans = drain(events).await.into_iter().filter_map(|event| match event {
+            let scan = drain(events).await.into_iter().rev().find_map(|event| match event {
                 HostEvent::Underlay(scan) => Some(scan.underlay.default_mtu),
                 _ => None,
             });
-            mtus.extend(scans.last());
+            mtus.extend(scan);
         }
         mtus
     });

@@ -9,18 +9,18 @@ use crate::sh;
 
 /// A test binary.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Binary {
+pub(crate) struct Binary {
     /// Of the target: a crate's name for unit tests, the file's for a suite.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// A file under `tests/` of its crate, not a crate's unit tests.
-    pub(super) is_suite: bool,
-    pub(super) executable: PathBuf,
+    pub(crate) is_suite: bool,
+    pub(crate) executable: PathBuf,
     /// Where cargo would run it.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// Builds; progress and errors of the compiler go to the terminal.
-pub(super) fn build() -> Result<Vec<Binary>> {
+pub(crate) fn build() -> Result<Vec<Binary>> {
     let mut cargo = sh::cargo();
     cargo
         .args(["build", "--workspace", "--lib", "--bins", "--tests"])
@@ -36,7 +36,7 @@ pub(super) fn build() -> Result<Vec<Binary>> {
 }
 
 /// Messages are one JSON object a line; what is not an artifact with a test harness is passed over.
-pub(super) fn parse(messages: &str) -> Vec<Binary> {
+pub(crate) fn parse(messages: &str) -> Vec<Binary> {
     let mut binaries: Vec<Binary> =
         messages.lines().filter_map(|line| binary(&serde_json::from_str(line).ok()?)).collect();
     binaries.sort_by(|one, other| (one.is_suite, &one.name).cmp(&(other.is_suite, &other.name)));

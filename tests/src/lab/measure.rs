@@ -1,0 +1,63 @@
+//! Figures of the scenes: printed for `cargo xtask soak`, which repeats tests and sums their figures up.
+//!
+//! A figure is a line `measured: NAME VALUE UNIT` on standard output, NAME and UNIT without spaces; `--nocapture` shows
+//! it. How often a scene repeats its step, and for how long it cuts a path, may be set from outside: `WEAVE_ROUNDS` and
+//! `WEAVE_CUT_SECONDS`.
+//!
+//! Does not: judge. A test asserts bounds ten times as wide as the promise; the promise is judged by the sums.
+
+use std::{
+    fmt::Display,
+    time::{Duration, Instant},
+};
+
+use super::eventually;
+
+/// Prints a figure.
+pub fn measured(name: &str, value: impl Display, unit: &str) {
+    println!("measured: {name} {value} {unit}");
+}
+
+/// Prints a time in seconds.
+pub fn measured_time(name: &str, time: Duration) {
+    measured(name, format_args!("{:.3}", time.as_secs_f64()), "s");
+}
+
+/// How often a scene repeats its step: `WEAVE_ROUNDS`, or `usual`.
+///
+/// # Panics
+/// When the variable is no number.
+#[must_use]
+pub fn rounds(usual: usize) -> usize {
+    number("WEAVE_ROUNDS").unwrap_or(usual)
+}
+
+/// For how long a path is cut in the long rounds of the fail-over scenes: `WEAVE_CUT_SECONDS`, or 10.
+///
+/// # Panics
+/// When the variable is no number.
+#[must_use]
+pub fn long_cut() -> Duration {
+    Duration::from_secs(number("WEAVE_CUT_SECONDS").unwrap_or(10) as u64)
+}
+
+fn number(name: &str) -> Option<usize> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|e| panic!("{name}={text} is no number: {e}")))
+}
+
+/// Waits until `condition` holds; how long that took, or nothing when it does not hold within `limit`.
+pub fn time_until(limit: Duration, condition: impl FnMut() -> bool) -> Option<Duration> {
+    let start = Instant::now();
+    eventually(limit, condition).then(|| start.elapsed())
+}
+
+/// The middle one, the lower of two.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() - 1) / 2]
+}
