@@ -82,34 +82,8 @@ pub fn headers(ip: &Ipv4, mtu: u32) -> [u8; HEADERS_LEN] {
     // That of a header of zeros is all ones.
     let [c0, c1] = checksum::update_words(u16::MAX, [0; 7], words).to_be_bytes();
     [
-        0x45,
-        TOS,
-        TOTAL[0],
-        TOTAL[1],
-        0,
-        0,
-        0,
-        0,
-        OUTER_TTL,
-        IPPROTO_ICMP,
-        c0,
-        c1,
-        s[0],
-        s[1],
-        s[2],
-        s[3],
-        d[0],
-        d[1],
-        d[2],
-        d[3],
-        TYPE_CODE[0],
-        TYPE_CODE[1],
-        0,
-        0,
-        0,
-        0,
-        m0,
-        m1,
+        0x45, TOS, TOTAL[0], TOTAL[1], 0, 0, 0, 0, OUTER_TTL, IPPROTO_ICMP, c0, c1, s[0], s[1], s[2], s[3], d[0], d[1],
+        d[2], d[3], TYPE_CODE[0], TYPE_CODE[1], 0, 0, 0, 0, m0, m1,
     ]
 }
 
@@ -121,7 +95,7 @@ mod live {
         counters::Counter,
         drop::DropReason,
         endpoint::EndpointKey,
-        wire::{ETH_LEN, IPV4_LEN, OUTER_TTL},
+        wire::{ETH_LEN, IPV4_LEN, OUTER_TTL, Push},
     };
 
     use super::{Fate, HEADERS_LEN, ICMP_LEN, MTU_MIN, QUOTE_LEN, fate, headers, is_icmp_error};
@@ -175,14 +149,15 @@ mod live {
     /// Leaves the packet to the VXLAN socket device.
     #[inline(always)]
     fn slow_path(packet: &Packet, way: &maps::Way, config: &Config) -> Result<Outcome, DropReason> {
-        let outer = &way.tunnel().outer;
+        let Push { outer, ethernet, .. } = &way.tunnel().push;
         // The device sends to its own port alone.
         if config.socket_ifindex == 0 || outer.destination_port() != config.data_port {
             return Err(DropReason::TooBig);
         }
         let bytes = packet.frame_len();
+        packet.write(0, ethernet).ok_or(DropReason::Malformed)?;
         packet.set_tunnel(Tunnel { vni: config.vni, remote: Ip4(outer.destination()), ttl: OUTER_TTL })?;
-        way.note_use();
+        way.note_sent(bytes - ETH_LEN as u32);
         packet.redirect(config.socket_ifindex)?;
         Ok(Outcome::Redirected { counter: Counter::SlowPath, bytes })
     }
