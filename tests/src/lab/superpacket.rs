@@ -90,7 +90,8 @@ impl Arrived {
     }
 }
 
-fn set_segment(socket: &UdpSocket, segment: u16) -> Result<()> {
+/// Has the kernel cut what is sent into datagrams of `segment` bytes (`UDP_SEGMENT`, udp(7)).
+pub(super) fn set_segment(socket: &UdpSocket, segment: u16) -> Result<()> {
     let size = libc::c_int::from(segment);
     // SAFETY: the option takes an int; `size` is one and lives across the call, and the descriptor is open.
     let set = unsafe {
