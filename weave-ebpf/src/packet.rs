@@ -6,7 +6,8 @@
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
-        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_RECOMPUTE_CSUM, BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_RECOMPUTE_CSUM,
+        BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
     },
     helpers::generated as helpers,
 };
@@ -18,9 +19,7 @@ use weave_common::{
     wire::{ETH_LEN, ETHERTYPE_IPV4, OUTER_TTL, PUSH_LEN, Push},
 };
 
-use crate::{
-    parse,
-};
+use crate::parse;
 
 /// `AF_INET`.
 pub const AF_INET: u8 = 2;
@@ -249,7 +248,6 @@ impl Packet {
         // The helper sums 16-bit words as they lie in memory.
         Some((!checksum::fold(sum as u32)).to_ne_bytes())
     }
-
 
     /// Overwrites `N` bytes at `offset`, and corrects what the device told of the packet's checksum.
     ///

@@ -82,8 +82,34 @@ pub fn headers(ip: &Ipv4, mtu: u32) -> [u8; HEADERS_LEN] {
     // That of a header of zeros is all ones.
     let [c0, c1] = checksum::update_words(u16::MAX, [0; 7], words).to_be_bytes();
     [
-        0x45, TOS, TOTAL[0], TOTAL[1], 0, 0, 0, 0, OUTER_TTL, IPPROTO_ICMP, c0, c1, s[0], s[1], s[2], s[3], d[0], d[1],
-        d[2], d[3], TYPE_CODE[0], TYPE_CODE[1], 0, 0, 0, 0, m0, m1,
+        0x45,
+        TOS,
+        TOTAL[0],
+        TOTAL[1],
+        0,
+        0,
+        0,
+        0,
+        OUTER_TTL,
+        IPPROTO_ICMP,
+        c0,
+        c1,
+        s[0],
+        s[1],
+        s[2],
+        s[3],
+        d[0],
+        d[1],
+        d[2],
+        d[3],
+        TYPE_CODE[0],
+        TYPE_CODE[1],
+        0,
+        0,
+        0,
+        0,
+        m0,
+        m1,
     ]
 }
 

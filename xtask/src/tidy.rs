@@ -25,8 +25,20 @@ use tokens::Code;
 use crate::sh;
 
 /// Rules by name; the README may name one as the guard of an invariant: `tidy: NAME`.
-const RULES: [&str; 12] =
-    ["arrows", "ascii", "crates", "cycles", "examples", "functions", "head", "names", "numbers", "place", "readme", "size"];
+const RULES: [&str; 12] = [
+    "arrows",
+    "ascii",
+    "crates",
+    "cycles",
+    "examples",
+    "functions",
+    "head",
+    "names",
+    "numbers",
+    "place",
+    "readme",
+    "size",
+];
 /// Folders without sources.
 const SKIPPED: [&str; 3] = ["target", ".git", "regressions"];
 /// Kinds of files that are read.

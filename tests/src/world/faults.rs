@@ -338,7 +338,8 @@ impl World {
 
     pub(super) fn hold(&mut self, id: HostId, event: Event) {
         let Some(host) = self.hosts.get_mut(&id) else { return };
-        let bounded = matches!(event, Event::Deliver(_, _, Input::Activity(_) | Input::ProbeReply(_) | Input::Contact(_)));
+        let bounded =
+            matches!(event, Event::Deliver(_, _, Input::Activity(_) | Input::ProbeReply(_) | Input::Contact(_)));
         let full = bounded && host.held.len() >= HELD_MAX;
         if !full && !matches!(event, Event::Wake(..)) {
             host.held.push_back(event);

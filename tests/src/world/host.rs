@@ -11,11 +11,11 @@ use weave_ctl::proto::{
     boot::{self, Init, Installed, Launch, Stored},
     datapath::Maps,
     io::{EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
-    wire::entry::Verifier,
     name::{PeerId, PeerName},
     node::Node,
     rng::Rng,
     time::Instant,
+    wire::entry::Verifier,
 };
 
 use super::{

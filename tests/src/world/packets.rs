@@ -163,9 +163,8 @@ impl World {
             };
             named = Some(peer);
             let Some(tunnel) = kernel.maps.tunnels.get(&peer) else { return lost(Why::NoTunnel) };
-            let back = came_from.is_some_and(|ip| {
-                ip == *tunnel.remote.ip() || kernel.maps.senders.get(&ip) == Some(&tunnel.via)
-            });
+            let back = came_from
+                .is_some_and(|ip| ip == *tunnel.remote.ip() || kernel.maps.senders.get(&ip) == Some(&tunnel.via));
             if back {
                 return lost(Why::Backwards);
             }

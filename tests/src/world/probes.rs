@@ -114,7 +114,8 @@ impl World {
                 let asks = matches!(kind, ProbeKind::Request | ProbeKind::Announce);
                 if asks && known {
                     let answer = Kind::Answer { size: probe.size, hops: probe.hops };
-                    let probe = Probe { receiver: probe.origin, origin: me, kind: answer, size: SMALLEST, hops: 0, ..*probe };
+                    let probe =
+                        Probe { receiver: probe.origin, origin: me, kind: answer, size: SMALLEST, hops: 0, ..*probe };
                     self.carry_probe(at, DATA_PORT, from, probe);
                 }
                 let kind = match kind {

@@ -16,7 +16,10 @@ use weave_ctl::proto::{
     time::Instant,
 };
 
-use super::{Event, HostId, World, packets::{Fate, SMALL}};
+use super::{
+    Event, HostId, World,
+    packets::{Fate, SMALL},
+};
 
 /// Time between two packets of a flow, and between two reports of the shell.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -78,8 +81,11 @@ impl World {
         let Some(host) = self.hosts.get_mut(&id) else { return };
         let heard = std::mem::take(&mut host.kernel.heard);
         let run = host.run;
-        let activity = |peer: &PeerName| {
-            Activity { peer: *peer, sent: used.contains(peer), big: false, heard: heard.contains(peer) }
+        let activity = |peer: &PeerName| Activity {
+            peer: *peer,
+            sent: used.contains(peer),
+            big: false,
+            heard: heard.contains(peer),
         };
         let seen: Vec<Activity> = used.union(&heard).map(activity).collect();
         if !seen.is_empty() {

@@ -20,8 +20,8 @@ const REQUEST: Fields = Fields {
 fn layout_is_as_documented() {
     let bytes = Fields { request_hops: 5, size: 0x0578, ..REQUEST }.write();
     let expected = [
-        2, 0, 0, 0, 0, 7, 2, 0, 0, 0, 0, 1, 0x88, 0xb5, 1, 8, 2, 5, 0x12, 0x34, 0x05, 0x78, 1, 2, 3, 4, 5, 6, 7, 8, 0x11,
-        0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,
+        2, 0, 0, 0, 0, 7, 2, 0, 0, 0, 0, 1, 0x88, 0xb5, 1, 8, 2, 5, 0x12, 0x34, 0x05, 0x78, 1, 2, 3, 4, 5, 6, 7, 8,
+        0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,
     ];
     assert_eq!(bytes, expected);
     assert_eq!(Fields::read(&bytes), Some(Fields { request_hops: 5, size: 0x0578, ..REQUEST }));

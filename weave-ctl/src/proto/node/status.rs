@@ -47,9 +47,8 @@ impl Node {
     }
 
     fn warnings(&self, now: Instant) -> Vec<String> {
-        let shortened = |grace: Duration| {
-            format!("grace periods are shortened to {} s: for tests only", grace.as_secs())
-        };
+        let shortened =
+            |grace: Duration| format!("grace periods are shortened to {} s: for tests only", grace.as_secs());
         let mut warnings: Vec<String> = self.boot.test_grace.map(shortened).into_iter().collect();
         warnings.extend(self.sessions.warnings(now));
         if let Some(at) = self.topology.duplicate(self.me.name, self.me.uid) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{Driver, Finished, RunError, Step};
 use crate::{
@@ -39,7 +39,7 @@ impl Driver {
             Output::Dial { dial, target } => self.links.dial(dial, target),
             Output::Send { session, bytes } => self.links.send(session, bytes),
             Output::Close { session, reason } => self.links.close(session, &reason),
-            Output::Probes(probes) => debug!("{} probes are lost: this build has no prober", probes.len()),
+            Output::Probes(probes) => self.prober.send(&probes),
             Output::Watch(addr) => self.host.watch(addr),
             Output::Unwatch(addr) => self.host.unwatch(addr),
             Output::Map(op) => self.map(op),

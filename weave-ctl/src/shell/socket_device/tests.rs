@@ -1,11 +1,11 @@
-//! Anchors in namespaces of their own.
+//! VXLAN socket devices in namespaces of their own.
 
 use std::{net::UdpSocket, time::Duration};
 
-use super::{AnchorError, index, make, name, prepare, raise, remove};
+use super::{SocketDeviceError, index, make, name, prepare, raise, remove};
 use crate::shell::netns::tests::TestNetns;
 
-async fn ensure(name: &str, data_port: u16) -> Result<bool, AnchorError> {
+async fn ensure(name: &str, data_port: u16) -> Result<bool, SocketDeviceError> {
     let new = make(name, data_port).await?;
     raise(name, data_port).await?;
     Ok(new)
@@ -19,8 +19,8 @@ fn names_fit_the_kernels_limit() {
 
 #[test]
 #[ignore = "needs root"]
-fn an_anchor_is_made_adopted_and_removed() {
-    let ns = TestNetns::new("anchor");
+fn a_socket_device_is_made_adopted_and_removed() {
+    let ns = TestNetns::new("socket_device");
     assert!(ns.block_on(ensure("weave-6784", 6784)).unwrap());
     let shown = ns.ip(&["-d", "link", "show", "weave-6784"]);
     for setting in
@@ -48,7 +48,7 @@ fn an_anchor_is_made_adopted_and_removed() {
 #[test]
 #[ignore = "needs root"]
 fn wrong_settings_are_replaced() {
-    let ns = TestNetns::new("anchor-old");
+    let ns = TestNetns::new("socket_device-old");
     for old in [&["id", "5"][..], &["external", "nolearning", "gbp"]] {
         ns.ip(&[&["link", "add", "weave-6784", "type", "vxlan", "dstport", "6784"], old].concat());
         let before = ns.block_on(index("weave-6784")).unwrap();
@@ -67,10 +67,10 @@ fn wrong_settings_are_replaced() {
 #[test]
 #[ignore = "needs root"]
 fn a_port_in_use_is_told() {
-    let ns = TestNetns::new("anchor-busy");
+    let ns = TestNetns::new("socket_device-busy");
     let socket = ns.inside(|| UdpSocket::bind("0.0.0.0:6784")).unwrap();
     let error = ns.block_on(ensure("weave-6784", 6784)).unwrap_err();
-    assert!(matches!(error, AnchorError::PortInUse { port: 6784 }), "{error}");
+    assert!(matches!(error, SocketDeviceError::PortInUse { port: 6784 }), "{error}");
     assert!(error.to_string().contains("6784") && error.to_string().contains("--port"), "{error}");
     drop(socket);
     // Another test may be between fork and exec, with a copy of the socket.
@@ -84,20 +84,20 @@ fn a_port_in_use_is_told() {
 #[test]
 #[ignore = "needs root"]
 fn a_port_of_another_vxlan_device_is_in_use() {
-    let ns = TestNetns::new("anchor-vxlan");
+    let ns = TestNetns::new("socket_device-vxlan");
     ns.ip(&["link", "add", "other", "type", "vxlan", "id", "5", "dstport", "6784"]);
     ns.ip(&["link", "set", "other", "up"]);
     let error = ns.block_on(ensure("weave-6784", 6784)).unwrap_err();
-    assert!(matches!(error, AnchorError::PortInUse { port: 6784 }), "{error}");
+    assert!(matches!(error, SocketDeviceError::PortInUse { port: 6784 }), "{error}");
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_device_of_another_kind_is_left_alone() {
-    let ns = TestNetns::new("anchor-name");
+    let ns = TestNetns::new("socket_device-name");
     ns.ip(&["link", "add", "weave-6784", "type", "bridge"]);
-    assert!(matches!(ns.block_on(prepare("weave-6784", 6784)), Err(AnchorError::NameTaken { .. })));
-    assert!(matches!(ns.block_on(ensure("weave-6784", 6784)), Err(AnchorError::NameTaken { .. })));
-    assert!(matches!(ns.block_on(remove("weave-6784")), Err(AnchorError::NameTaken { .. })));
+    assert!(matches!(ns.block_on(prepare("weave-6784", 6784)), Err(SocketDeviceError::NameTaken { .. })));
+    assert!(matches!(ns.block_on(ensure("weave-6784", 6784)), Err(SocketDeviceError::NameTaken { .. })));
+    assert!(matches!(ns.block_on(remove("weave-6784")), Err(SocketDeviceError::NameTaken { .. })));
     assert!(ns.ip(&["-d", "link", "show", "weave-6784"]).contains("bridge"));
 }

@@ -18,12 +18,12 @@ use rustix::io::Errno;
 
 use super::netlink::{Device, Netlink, NetlinkError};
 
-/// The largest MTU that a VXLAN device takes, so that the anchor never makes the kernel cut anything.
+/// The largest MTU that a VXLAN device takes, so that the VXLAN socket device never makes the kernel cut anything.
 const MTU: u32 = 65_535 - weave_common::vxlan::OVERHEAD;
 
-/// Why there is no anchor.
+/// Why there is no VXLAN socket device.
 #[derive(Debug, thiserror::Error)]
-pub enum AnchorError {
+pub enum SocketDeviceError {
     /// Somebody has the port.
     #[error(
         "UDP port {port}, the data port, is in use: stop what holds it (ss -ulpn shows it), or launch with another --port"
@@ -50,19 +50,19 @@ pub enum AnchorError {
     },
 }
 
-/// Name of the anchor of `data_port`.
+/// Name of the VXLAN socket device of `data_port`.
 #[must_use]
 pub fn name(data_port: u16) -> String {
     format!("{NAME_PREFIX}{data_port}")
 }
 
-/// The data port in the name of an anchor; `None` for another name.
+/// The data port in the name of a VXLAN socket device; `None` for another name.
 #[must_use]
 pub fn data_port(name: &str) -> Option<u16> {
     name.strip_prefix(NAME_PREFIX)?.parse().ok()
 }
 
-/// What the name of every anchor starts with.
+/// What the name of every VXLAN socket device starts with.
 pub(crate) const NAME_PREFIX: &str = "weave-";
 
 /// Index of the device `name`, if there is one.
@@ -70,8 +70,8 @@ pub(crate) const NAME_PREFIX: &str = "weave-";
 /// # Errors
 ///
 /// The kernel refused.
-pub async fn index(name: &str) -> Result<Option<u32>, AnchorError> {
-    let failed = |source| AnchorError::Netlink { what: "look for", name: name.to_owned(), source };
+pub async fn index(name: &str) -> Result<Option<u32>, SocketDeviceError> {
+    let failed = |source| SocketDeviceError::Netlink { what: "look for", name: name.to_owned(), source };
     let device = Netlink::here().map_err(failed)?.device(name).await.map_err(failed)?;
     Ok(device.map(|device| device.index))
 }
@@ -81,8 +81,8 @@ pub async fn index(name: &str) -> Result<Option<u32>, AnchorError> {
 /// # Errors
 ///
 /// As [`make`].
-pub async fn prepare(name: &str, data_port: u16) -> Result<u32, AnchorError> {
-    let failed = |source| AnchorError::Netlink { what: "look for", name: name.to_owned(), source };
+pub async fn prepare(name: &str, data_port: u16) -> Result<u32, SocketDeviceError> {
+    let failed = |source| SocketDeviceError::Netlink { what: "look for", name: name.to_owned(), source };
     let found = Netlink::here().map_err(failed)?.device(name).await.map_err(failed)?;
     if let Some(device) = found.filter(|device| device.kind == Some(InfoKind::Vxlan)) {
         return Ok(device.index);
@@ -91,17 +91,17 @@ pub async fn prepare(name: &str, data_port: u16) -> Result<u32, AnchorError> {
     index(name).await?.ok_or_else(|| vanished(name))
 }
 
-/// Makes sure that there is an anchor `name` for `data_port`; true when it was made now, and is down.
+/// Makes sure that there is a VXLAN socket device `name` for `data_port`; true when it was made now, and is down.
 ///
 /// # Errors
 ///
 /// The port or the name is taken, or the kernel refused; a device made on the way is removed again.
-pub async fn make(name: &str, data_port: u16) -> Result<bool, AnchorError> {
-    let failed = |what| move |source| AnchorError::Netlink { what, name: name.to_owned(), source };
+pub async fn make(name: &str, data_port: u16) -> Result<bool, SocketDeviceError> {
+    let failed = |what| move |source| SocketDeviceError::Netlink { what, name: name.to_owned(), source };
     let netlink = Netlink::here().map_err(failed("look for"))?;
     match netlink.device(name).await.map_err(failed("look for"))? {
         Some(device) if device.kind != Some(InfoKind::Vxlan) => {
-            return Err(AnchorError::NameTaken { name: name.to_owned() });
+            return Err(SocketDeviceError::NameTaken { name: name.to_owned() });
         }
         Some(device) if fits(&device, data_port) => return Ok(false),
         Some(device) => netlink.del(device.index).await.map_err(failed("remove"))?,
@@ -111,39 +111,37 @@ pub async fn make(name: &str, data_port: u16) -> Result<bool, AnchorError> {
     Ok(true)
 }
 
-/// Brings the anchor up: from now on it owns `data_port`.
+/// Brings the VXLAN socket device up: from now on it owns `data_port`.
 ///
 /// # Errors
 ///
-/// The port is taken, the anchor is gone, or the kernel refused.
-pub async fn raise(name: &str, data_port: u16) -> Result<(), AnchorError> {
-    let failed = |what| move |source| AnchorError::Netlink { what, name: name.to_owned(), source };
+/// The port is taken, the VXLAN socket device is gone, or the kernel refused.
+pub async fn raise(name: &str, data_port: u16) -> Result<(), SocketDeviceError> {
+    let failed = |what| move |source| SocketDeviceError::Netlink { what, name: name.to_owned(), source };
     let netlink = Netlink::here().map_err(failed("look for"))?;
     let device = netlink.device(name).await.map_err(failed("look for"))?.ok_or_else(|| vanished(name))?;
     if device.up {
         return Ok(());
     }
     match netlink.up(device.index).await {
-        Err(error) if error.is(Errno::ADDRINUSE) => Err(AnchorError::PortInUse { port: data_port }),
+        Err(error) if error.is(Errno::ADDRINUSE) => Err(SocketDeviceError::PortInUse { port: data_port }),
         result => result.map_err(failed("bring up")),
     }
 }
 
-async fn create(netlink: &Netlink, name: &str, data_port: u16) -> Result<(), AnchorError> {
-    let failed = |what| move |source| AnchorError::Netlink { what, name: name.to_owned(), source };
-    // Group policy: without it the kernel counts every packet that carries a short id as an error of the device. Of the
-    // range of source ports the kernel never takes the last.
+async fn create(netlink: &Netlink, name: &str, data_port: u16) -> Result<(), SocketDeviceError> {
+    let failed = |what| move |source| SocketDeviceError::Netlink { what, name: name.to_owned(), source };
+    // Of the range of source ports the kernel never takes the last.
     let device = LinkVxlan::new(name, 0)
         .collect_metadata(true)
         .port(data_port)
         .port_range(data_port, data_port.saturating_add(1))
         .learning(false)
-        .gbp()
         .mtu(MTU)
         .build();
     match netlink.add(device).await {
         // The name is free, so what exists is another device with these settings on this port.
-        Err(error) if error.is(Errno::EXIST) => return Err(AnchorError::PortInUse { port: data_port }),
+        Err(error) if error.is(Errno::EXIST) => return Err(SocketDeviceError::PortInUse { port: data_port }),
         result => result.map_err(failed("make"))?,
     }
     let made = netlink.device(name).await.map_err(failed("look for"))?.ok_or_else(|| vanished(name))?;
@@ -154,9 +152,9 @@ async fn create(netlink: &Netlink, name: &str, data_port: u16) -> Result<(), Anc
     Ok(())
 }
 
-fn vanished(name: &str) -> AnchorError {
+fn vanished(name: &str) -> SocketDeviceError {
     let source = NetlinkError::NoAnswer("it vanished at once".to_owned());
-    AnchorError::Netlink { what: "make", name: name.to_owned(), source }
+    SocketDeviceError::Netlink { what: "make", name: name.to_owned(), source }
 }
 
 /// Whether `device` is what [`create`] makes.
@@ -165,23 +163,23 @@ fn fits(device: &Device, data_port: u16) -> bool {
     has(&InfoVxlan::CollectMetadata(true))
         && has(&InfoVxlan::Port(data_port))
         && has(&InfoVxlan::Learning(false))
-        && has(&InfoVxlan::Gbp)
+        && !has(&InfoVxlan::Gbp)
         && has(&InfoVxlan::PortRange((data_port, data_port.saturating_add(1))))
         && !has(&InfoVxlan::Vnifilter(true))
 }
 
-/// Removes the anchor `name`, if there is one.
+/// Removes the VXLAN socket device `name`, if there is one.
 ///
 /// # Errors
 ///
-/// The kernel refused, or the device of that name is not an anchor and was left alone.
-pub async fn remove(name: &str) -> Result<(), AnchorError> {
-    let failed = |source| AnchorError::Netlink { what: "remove", name: name.to_owned(), source };
+/// The kernel refused, or the device of that name is not a VXLAN socket device and was left alone.
+pub async fn remove(name: &str) -> Result<(), SocketDeviceError> {
+    let failed = |source| SocketDeviceError::Netlink { what: "remove", name: name.to_owned(), source };
     let netlink = Netlink::here().map_err(failed)?;
     match netlink.device(name).await.map_err(failed)? {
         None => Ok(()),
         Some(device) if device.kind == Some(InfoKind::Vxlan) => netlink.del(device.index).await.map_err(failed),
-        Some(_) => Err(AnchorError::NameTaken { name: name.to_owned() }),
+        Some(_) => Err(SocketDeviceError::NameTaken { name: name.to_owned() }),
     }
 }
 
