@@ -30,7 +30,7 @@ pub const FAST_EVERY: Duration = Duration::from_millis(200);
 /// Unanswered probes in a row after which a path is dead.
 pub const DETECT_MULT: u8 = 3;
 /// Shortest and longest wait for an answer; twice the round-trip time in between.
-pub const REPLY_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+pub const REPLY_WAIT: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(3));
 /// A path is suspect when packets were sent for this long and nothing of their receiver arrived by it. Less than two looks at
 /// traffic (100 ms each), whose times vary.
 pub const SILENCE: Duration = Duration::from_millis(150);
