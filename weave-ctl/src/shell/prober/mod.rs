@@ -87,11 +87,15 @@ impl Prober {
     /// # Errors
     /// The kernel refuses the socket or to wait for the rings.
     pub fn start(config: ProberConfig, rings: Rings, socket_ifindex: u32, rng: Rng) -> Result<Self, ProberError> {
-        let waiting = |source| ProberError { what: "wait for answers to probes", source };
+        let watched = |ring: RingBuf<MapData>| {
+            // SAFETY: the ring owns the descriptor, so it stays open and the same until the `AsyncFd` is dropped.
+            let registered = unsafe { AsyncFd::register(ring) };
+            registered.map_err(|error| ProberError { what: "wait for answers to probes", source: error.into() })
+        };
         Ok(Self {
             socket: open(socket_ifindex)?,
-            replies: AsyncFd::register(rings.replies).map_err(waiting)?,
-            contacts: AsyncFd::register(rings.contacts).map_err(waiting)?,
+            replies: watched(rings.replies)?,
+            contacts: watched(rings.contacts)?,
             config,
             clock: ProbeClock { start_ns: start_ns(config.started) },
             ports: rng,
