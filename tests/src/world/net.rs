@@ -3,10 +3,10 @@
 //! TCP (control) and UDP (data) are cut apart from each other, data one way at a time. A cut of TCP in either direction
 //! stalls a connection both ways, so it is kept for the pair. What an underlay never carries is kept apart from what is
 //! cut for a while. A host behind NAT can dial out and nobody can dial it. Its packets come from the router's address and
-//! from a port there for each of its own, which leads back to that port for those to whom the host has sent from it within
-//! [`OPEN_FOR`]: from the very address and port that it sent to (RFC 4787 calls that address and port-dependent filtering).
-//! The data port is reached by its own number only where the router forwards it. A host behind a stateful filter keeps its
-//! address and ports, and is reached likewise.
+//! from a port there for each of its own (another one for the data port, the same for those of flows), which leads back to
+//! that port for those to whom the host has sent from it within [`OPEN_FOR`]: from the very address and port that it sent to
+//! (RFC 4787 calls that address and port-dependent filtering). The data port is reached by its own number only where the
+//! router forwards it. A host behind a stateful filter keeps its address and ports, and is reached likewise.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,14 +27,12 @@ pub const DATA_PORT: u16 = 6784;
 pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 /// MTU in bytes of hosts and paths without a limit.
 pub const MTU: u32 = 1500;
-/// A port that flows of containers' packets leave from.
+/// The port that flows of containers' packets leave from: the first of the dynamic range. Probes by flow leave from others.
 pub const FLOW_PORT: u16 = 49152;
 /// How long NAT lets answers in: Linux's time for an exchange of a few packets, `nf_conntrack_udp_timeout`.
 pub const OPEN_FOR: Duration = Duration::from_secs(30);
 /// First of the ports that NAT maps data ports to.
 const MAPPED_DATA: u16 = 30000;
-/// First of the ports that NAT maps the ports of flows to.
-const MAPPED_FLOW: u16 = 50000;
 
 /// Number of a host and pair of hosts in order.
 fn pair(a: HostId, b: HostId) -> (HostId, HostId) {
@@ -82,6 +80,8 @@ impl Nat {
 pub(super) struct Passed {
     /// Who receives it.
     pub(super) host: HostId,
+    /// At which port of its own.
+    pub(super) port: u16,
     /// Whom it comes from, as the receiver sees it.
     pub(super) source: SocketAddrV4,
 }
@@ -308,12 +308,19 @@ impl Net {
         }
     }
 
+    /// An answer leaves `port` of a host by what let its request in: that stays open.
+    pub(super) fn keep_open(&mut self, from: HostId, port: u16, to: SocketAddrV4, now: Instant) {
+        if let Some(at) = self.opened.get_mut(&(from, port, to)) {
+            *at = (*at).max(now);
+        }
+    }
+
     /// Where a packet from a port of its own comes from, as others see it.
     fn source(&self, from: HostId, port: u16) -> SocketAddrV4 {
         match self.nat(from) {
             Nat::None | Nat::Stateful => SocketAddrV4::new(underlay(from), port),
             _ if port == DATA_PORT => SocketAddrV4::new(router(from), MAPPED_DATA + from),
-            Nat::Forwarding | Nat::Closed => SocketAddrV4::new(router(from), MAPPED_FLOW + from),
+            Nat::Forwarding | Nat::Closed => SocketAddrV4::new(router(from), port),
         }
     }
 
@@ -327,7 +334,7 @@ impl Net {
             DATA_PORT if nat == Nat::Forwarding => return Ok(DATA_PORT),
             port if nat == Nat::Stateful => port,
             port if port == MAPPED_DATA + host => DATA_PORT,
-            port if port == MAPPED_FLOW + host => FLOW_PORT,
+            port if port >= FLOW_PORT => port,
             _ => return Err(Stop::NoPort),
         };
         let open = self.opened.get(&(host, port, source)).is_some_and(|at| now.since(*at) < OPEN_FOR);
@@ -342,6 +349,29 @@ impl Net {
         len: u32,
         now: Instant,
     ) -> Result<Passed, Stop> {
+        self.carry(from, self.source(from, port), to, len, now)
+    }
+
+    /// The same of an answer to a packet that was sent to `source`: it comes from there, whatever lies between.
+    pub(super) fn answer(
+        &self,
+        from: HostId,
+        source: SocketAddrV4,
+        to: SocketAddrV4,
+        len: u32,
+        now: Instant,
+    ) -> Result<Passed, Stop> {
+        self.carry(from, source, to, len, now)
+    }
+
+    fn carry(
+        &self,
+        from: HostId,
+        source: SocketAddrV4,
+        to: SocketAddrV4,
+        len: u32,
+        now: Instant,
+    ) -> Result<Passed, Stop> {
         if len > self.mtu(from) {
             return Err(Stop::TooBig);
         }
@@ -350,7 +380,6 @@ impl Net {
             // Packets to an address of this host never leave it, and no peer sends from there.
             return Err(Stop::NoHost);
         }
-        let source = self.source(from, port);
         let port = self.entrance(host, source, to, now)?;
         self.udp(from, host)?;
         if port == DATA_PORT && self.data_filtered.contains(&host) {
@@ -359,10 +388,10 @@ impl Net {
         if len > self.path_mtu(from, host) {
             return Err(Stop::TooBig);
         }
-        if port != DATA_PORT && port != FLOW_PORT {
+        if port != DATA_PORT && port < FLOW_PORT {
             return Err(Stop::NoPort);
         }
-        Ok(Passed { host, source })
+        Ok(Passed { host, port, source })
     }
 }
 

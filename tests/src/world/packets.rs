@@ -12,11 +12,15 @@ use std::{fmt, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
-use weave_ctl::proto::{datapath::Maps, io::RouteTo, name::PeerName};
+use weave_ctl::proto::{
+    datapath::Maps,
+    io::{RouteTo, TunnelTo},
+    name::PeerName,
+};
 
 use super::{
     HostId, World,
-    host::Kernel,
+    kernel::Kernel,
     net::{DATA_PORT, FLOW_PORT, Passed, Stop},
 };
 
@@ -87,6 +91,24 @@ impl fmt::Display for Fate {
     }
 }
 
+/// A step of a packet on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step<'a> {
+    /// It leaves a host by the tunnel to that peer.
+    Left {
+        /// The host.
+        at: HostId,
+        /// The peer.
+        peer: PeerName,
+        /// The tunnel.
+        tunnel: &'a TunnelTo,
+        /// The UDP port that it leaves from.
+        port: u16,
+    },
+    /// It arrives at a host, as a peer's.
+    Came(HostId),
+}
+
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whither {
@@ -101,17 +123,17 @@ impl World {
     /// container `dst`.
     #[must_use]
     pub fn forward(&self, from: HostId, src: Ipv4Addr, dst: Ipv4Addr, size: u32) -> Fate {
-        self.forward_seen(from, src, dst, size, |_, _, _| {})
+        self.forward_seen(from, src, dst, size, |_| {})
     }
 
-    /// As [`Self::forward`]; `seen` is told of each tunnel used, with its host.
+    /// As [`Self::forward`]; `seen` is told of each step.
     pub(super) fn forward_seen(
         &self,
         from: HostId,
         src: Ipv4Addr,
         dst: Ipv4Addr,
         size: u32,
-        seen: impl FnMut(HostId, PeerName, &Kernel),
+        seen: impl FnMut(Step<'_>),
     ) -> Fate {
         let Some(kernel) = self.programs(from) else { return Fate::Lost { at: from, why: Why::NoPrograms } };
         if !kernel.maps.endpoints.contains_key(&src) {
@@ -127,7 +149,7 @@ impl World {
     #[must_use]
     pub fn reach(&self, from: HostId, to: HostId, size: u32) -> Fate {
         let Some(host) = self.hosts.get(&to) else { return Fate::Lost { at: from, why: Why::NoRoute } };
-        self.carry(from, Whither::Peer(host.name), size, |_, _, _| {})
+        self.carry(from, Whither::Peer(host.name), size, |_| {})
     }
 
     /// The way of a packet and what became of it, for messages.
@@ -135,8 +157,8 @@ impl World {
     pub fn explain(&self, from: HostId, to: HostId, size: u32) -> String {
         let Some(host) = self.hosts.get(&to) else { return format!("there is no h{to}") };
         let mut way = String::new();
-        let fate = self.carry(from, Whither::Peer(host.name), size, |at, peer, kernel| {
-            if let Some(tunnel) = kernel.maps.tunnels.get(&peer) {
+        let fate = self.carry(from, Whither::Peer(host.name), size, |step| {
+            if let Step::Left { at, tunnel, .. } = step {
                 way += &format!("h{at} -> {} via {}, ", tunnel.remote, tunnel.via);
             }
         });
@@ -148,7 +170,7 @@ impl World {
     }
 
     /// From `from` on, once it is settled that the destination is on another host.
-    fn carry(&self, from: HostId, to: Whither, size: u32, mut seen: impl FnMut(HostId, PeerName, &Kernel)) -> Fate {
+    fn carry(&self, from: HostId, to: Whither, size: u32, mut seen: impl FnMut(Step<'_>)) -> Fate {
         let mut at = from;
         let mut came_from = None;
         // The receiver's name in the inner Ethernet header, once the sender has put it there.
@@ -168,15 +190,16 @@ impl World {
             if back {
                 return lost(Why::Backwards);
             }
-            seen(at, peer, kernel);
             let outer = size + vxlan::OVERHEAD;
             if outer > tunnel.path_mtu {
                 return lost(Why::TooBig);
             }
             let port = if tunnel.fixed { DATA_PORT } else { FLOW_PORT };
+            seen(Step::Left { at, peer, tunnel, port });
             let passed = self.net.packet((at, port), tunnel.remote, outer, self.now);
-            let Passed { host: receiver, source } = match passed {
-                Ok(passed) => passed,
+            let Passed { host: receiver, source, .. } = match passed {
+                Ok(passed) if passed.port == DATA_PORT => passed,
+                Ok(_) => return lost(Why::Underlay(Stop::NoPort)),
                 Err(why) => return lost(Why::Underlay(why)),
             };
             at = receiver;
@@ -185,6 +208,7 @@ impl World {
             if !kernel.maps.senders.contains_key(source.ip()) {
                 return lost(Why::UnknownSender);
             }
+            seen(Step::Came(at));
             let arrived = match to {
                 Whither::Container(addr) => kernel.maps.endpoints.contains_key(&addr),
                 Whither::Peer(name) => self.by_name.get(&name) == Some(&at),

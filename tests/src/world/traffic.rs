@@ -4,25 +4,31 @@
 //! Bounds: one flow for each ordered pair of hosts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::Ipv4Addr,
     time::Duration,
 };
 
-use weave_ctl::proto::{
-    io::{Activity, Input},
-    name::PeerName,
-    time::Instant,
-};
+use weave_ctl::proto::{io::Input, time::Instant};
 
 use super::{
     Event, HostId, World,
-    packets::{Fate, SMALL},
+    packets::{SMALL, Step},
 };
 
-/// Time between two packets of a flow, and between two reports of the shell.
+/// Time between two packets of a flow.
 pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// Time between two of the shell's looks at active tunnels.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// One in so many of them is at all tunnels.
+const LOOKS_A_SECOND: u64 = 5;
+
+/// Looks of a shell that runs for that long.
+fn looks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos() / LOOK_EVERY.as_nanos()).unwrap_or(0)
+}
 
 /// Two containers that talk, one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,41 +63,68 @@ impl World {
     pub(super) fn tick(&mut self) {
         self.at(TICK, Event::Tick);
         self.choose_flows();
-        let mut used: BTreeMap<HostId, BTreeSet<PeerName>> = BTreeMap::new();
-        let mut arrived = Vec::new();
-        for ((from, _), flow) in &self.traffic.flows {
-            let fate = self.forward_seen(*from, flow.src, flow.dst, SMALL, |at, peer, _| {
-                used.entry(at).or_default().insert(peer);
-            });
-            if let (Fate::Delivered { host, .. }, Some(origin)) = (fate, self.hosts.get(from).map(|h| h.name)) {
-                arrived.push((host, origin));
-            }
-        }
-        for (id, origin) in arrived {
-            self.hosts.get_mut(&id).map(|host| host.kernel.heard.insert(origin));
+        let flows: Vec<(HostId, Flow)> = self.traffic.flows.iter().map(|((from, _), flow)| (*from, *flow)).collect();
+        for (from, flow) in flows {
+            self.send_one(from, flow);
         }
         self.check_flows();
-        for id in self.hosts.keys().copied().collect::<Vec<_>>() {
-            self.tell_activity(id, &used.remove(&id).unwrap_or_default());
+    }
+
+    /// One packet of a flow: the programs and what lies between note it.
+    fn send_one(&mut self, from: HostId, flow: Flow) {
+        let Some(origin) = self.hosts.get(&from).map(|host| host.name) else { return };
+        let mut steps = Vec::new();
+        let _fate = self.forward_seen(from, flow.src, flow.dst, SMALL, |step| {
+            steps.push(match step {
+                Step::Left { at, peer, tunnel, port } => (at, Some((peer, port, tunnel.remote))),
+                Step::Came(at) => (at, None),
+            });
+        });
+        let now = self.now;
+        for (at, left) in steps {
+            if let Some((_, port, remote)) = left {
+                self.net.open(at, port, remote, now);
+            }
+            let Some(host) = self.hosts.get_mut(&at) else { continue };
+            match left {
+                Some((peer, ..)) => host.kernel.note_sent(peer, SMALL, now),
+                None => host.kernel.note_heard(origin, now),
+            }
+            self.plan_look(at);
         }
     }
 
-    /// What the shell sees in the tunnels' entries.
-    fn tell_activity(&mut self, id: HostId, used: &BTreeSet<PeerName>) {
-        let Some(host) = self.hosts.get_mut(&id) else { return };
-        let heard = std::mem::take(&mut host.kernel.heard);
-        let run = host.run;
-        let activity = |peer: &PeerName| Activity {
-            peer: *peer,
-            sent: used.contains(peer),
-            big: false,
-            heard: heard.contains(peer),
-        };
-        let seen: Vec<Activity> = used.union(&heard).map(activity).collect();
-        if !seen.is_empty() {
-            let delay = self.delay();
-            self.at(delay, Event::Deliver(id, run, Input::Activity(seen)));
+    /// The shell of a host looks at the next of its times at which there is something to see.
+    pub(super) fn plan_look(&mut self, id: HostId) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.active()) else { return };
+        let (all, active) = host.kernel.is_worth_a_look();
+        if !all {
+            return;
         }
+        let next = looks(now.since(host.started)) + 1;
+        let next = if active { next } else { next.next_multiple_of(LOOKS_A_SECOND) };
+        let at = host.started + LOOK_EVERY * u32::try_from(next).unwrap_or(u32::MAX);
+        if host.look.is_none_or(|planned| at < planned) {
+            host.look = Some(at);
+            self.queue.push(at, Event::Look(id, at));
+        }
+    }
+
+    /// The shell tells the core what the tunnels' times show: of active ones each time, of all once a second.
+    pub(super) fn look(&mut self, id: HostId, at: Instant) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.look == Some(at)) else { return };
+        host.look = None;
+        if !host.active() {
+            return;
+        }
+        let (run, look) = (host.run, looks(at.since(host.started)));
+        let seen = host.kernel.look(look, look.is_multiple_of(LOOKS_A_SECOND), now);
+        if !seen.is_empty() {
+            self.step(Event::Deliver(id, run, Input::Activity(seen)));
+        }
+        self.plan_look(id);
     }
 
     /// The first container of each host talks with the first of others.

@@ -12,7 +12,7 @@ use super::{
     conns::{Parcel, Side},
     host::Host,
     journal::Detail,
-    net::{self, CONTROL_PORT, Nat, underlay},
+    net::{self, CONTROL_PORT, underlay},
 };
 
 /// Time for a host to answer, as the shell's.
