@@ -21,9 +21,9 @@ use super::{
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// Time between two of the shell's looks at active tunnels.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// One in so many of them is at all tunnels.
-const LOOKS_A_SECOND: u64 = 5;
+const LOOKS_A_SECOND: u64 = 10;
 
 /// Looks of a shell that runs for that long.
 fn looks(time: Duration) -> u64 {
@@ -76,19 +76,19 @@ impl World {
         let mut steps = Vec::new();
         let _fate = self.forward_seen(from, flow.src, flow.dst, SMALL, |step| {
             steps.push(match step {
-                Step::Left { at, peer, tunnel, port } => (at, Some((peer, port, tunnel.remote))),
-                Step::Came(at) => (at, None),
+                Step::Left { at, peer, tunnel, port } => (at, Ok((peer, port, tunnel.remote))),
+                Step::Came(at, source) => (at, Err(source)),
             });
         });
         let now = self.now;
         for (at, left) in steps {
-            if let Some((_, port, remote)) = left {
+            if let Ok((_, port, remote)) = left {
                 self.net.open(at, port, remote, now);
             }
             let Some(host) = self.hosts.get_mut(&at) else { continue };
             match left {
-                Some((peer, ..)) => host.kernel.note_sent(peer, SMALL, now),
-                None => host.kernel.note_heard(origin, now),
+                Ok((peer, ..)) => host.kernel.note_sent(peer, SMALL, now),
+                Err(source) => host.kernel.note_heard(origin, source, now),
             }
             self.plan_look(at);
         }

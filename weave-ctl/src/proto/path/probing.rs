@@ -105,8 +105,8 @@ fn interval(route: &PeerRoute, candidate: &Candidate, env: &Env<'_>) -> Option<D
     if route.is_asked(env.now) {
         return Some(ASK_EVERY);
     }
-    // No path is known to work: any of them may.
-    let standby = route.standby.and_then(|id| route.candidate(id)).is_some_and(Candidate::is_answering);
+    // No path is known to work: any of them may. A standby path that answered long ago must be asked again, too.
+    let standby = route.standby.and_then(|id| route.candidate(id)).is_some_and(|c| c.is_recent(env.now));
     let lost = !standby && route.active().is_none_or(|active| active.is_dead() || env.leg(active.target).is_none());
     let considered = role != Role::Other || lost;
     if route.is_busy(env.now) {

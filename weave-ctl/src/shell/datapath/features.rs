@@ -39,11 +39,12 @@ pub const XDP: &str = "XDP on large frames (else none)";
 const SCHED_CLS: &str = "traffic-control programs";
 const ENCAP_FLAGS: &str = "bpf_skb_adjust_room with encapsulation flags";
 
-const MAP_TYPES: [(MapType, &str, &str); 4] = [
+const MAP_TYPES: [(MapType, &str, &str); 5] = [
     (MapType::Array, "array maps", "3.19"),
     (MapType::Hash, "hash maps", "3.19"),
     (MapType::PerCpuArray, "per-CPU array maps", "4.6"),
     (MapType::LpmTrie, "longest-prefix maps", "4.11"),
+    (MapType::RingBuf, "ring buffers", "5.8"),
 ];
 
 const HELPERS: [(BpfHelper, &str, &str); 18] = [

@@ -156,3 +156,13 @@ fn address_of_a_relay_that_moves_is_followed() {
     net.run(ms(30_000));
     assert_eq!(net.paths.active(PEER).expect("a path").remote, moved);
 }
+
+#[test]
+fn a_dead_path_without_traffic_is_left_for_the_standby() {
+    let mut net = scene();
+    net.traffic.clear();
+    net.run(ms(120_000));
+    net.dead(addr(PEER));
+    net.run(ms(30_000));
+    assert!(net.passes(PEER), "the relay answers, and is asked");
+}
