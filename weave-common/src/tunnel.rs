@@ -17,7 +17,7 @@ pub const PATH_RELAYED: u32 = 3;
 
 /// How packets leave for a peer. Key: [`PeerKey`].
 ///
-/// The programs write the three times, in place, at intervals of [`TIME_STEP_NS`]; the controller copies what it finds when
+/// The programs write the four times, in place, at intervals of [`TIME_STEP_NS`]; the controller copies what it finds when
 /// it changes the rest, so at most one such step is lost. A program that wrote while the entry was replaced may mark
 /// another tunnel instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -41,8 +41,11 @@ pub struct Tunnel {
     pub sent_ns: u64,
     /// When one last left whose outer IP packet has more than [`BIG`] bytes (a super-packet: its segments), likewise.
     pub big_ns: u64,
-    /// When a packet whose origin is this peer last arrived, directly or relayed, data or probe, likewise.
+    /// When a packet whose origin is this peer, data or probe, last arrived from where packets for it go first ([`Self::via`] or
+    /// the address in [`Self::push`]), likewise.
     pub heard_ns: u64,
+    /// When one last arrived from elsewhere, likewise: the peer does not send by the path that is in use here.
+    pub elsewhere_ns: u64,
 }
 
 /// The programs write each time of a [`Tunnel`] at most this often, in nanoseconds, so that CPUs do not fight over the entry.
@@ -85,5 +88,5 @@ impl SenderKey {
     }
 }
 
-const _: () = assert!(size_of::<Tunnel>() == 104);
+const _: () = assert!(size_of::<Tunnel>() == 112);
 const _: () = assert!(size_of::<Sender>() == 24);

@@ -134,7 +134,7 @@ mod live {
             return Err(DropReason::Malformed);
         }
         let (names, ip) = inner(packet, INNER_AT, gso)?;
-        maps::note_heard(names.origin);
+        maps::note_heard(names.origin, outer.source, Some(sender.peer));
         let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
             return relay::to_next(packet, outer, sender.peer, config, (&names, &ip));
         };
@@ -169,7 +169,7 @@ mod live {
             return Err(DropReason::Malformed);
         }
         let (names, ip) = inner(packet, 0, packet.gso_size() != 0)?;
-        maps::note_heard(names.origin);
+        maps::note_heard(names.origin, tunnel.remote, Some(sender.peer));
         let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
             let origin = Origin { source: tunnel.remote, ttl: tunnel.ttl, peer: sender.peer };
             return relay::by_socket(packet, config, &origin, (&names, &ip));

@@ -177,12 +177,20 @@ pub fn owner(destination: Ip4) -> Result<(PeerKey, Way), DropReason> {
     }
 }
 
-/// Notes that a packet of the peer called `name` arrived now. A name that no tunnel leads to is none of ours.
+/// Notes that a packet of the peer called `name` arrived now from `source`, an address of the peer `sender`, and whether that
+/// is where packets for it go first: what comes from elsewhere says nothing good of the path in use. A name that no tunnel
+/// leads to is none of ours.
 #[inline(always)]
-pub fn note_heard(name: [u8; NAME_LEN]) {
-    if let Some(tunnel) = TUNNELS.get_ptr_mut(PeerKey::new(name)) {
-        // SAFETY: as in `Way::note_sent`.
-        unsafe { note(&raw mut (*tunnel).heard_ns, coarse_now()) };
+pub fn note_heard(name: [u8; NAME_LEN], source: Ip4, sender: Option<PeerKey>) {
+    let Some(tunnel) = TUNNELS.get_ptr_mut(PeerKey::new(name)) else { return };
+    // SAFETY: the kernel keeps an entry's memory for the program's run; else as in `endpoint`.
+    let (to, via) = unsafe { ((*tunnel).push.outer.destination(), (*tunnel).via) };
+    // The address too: of several peers behind one address only one is found by it.
+    let expected = to == source.0 || sender.is_some_and(|peer| peer.name == via.name);
+    // SAFETY: as in `Way::note_sent`.
+    unsafe {
+        let field = if expected { &raw mut (*tunnel).heard_ns } else { &raw mut (*tunnel).elsewhere_ns };
+        note(field, coarse_now());
     }
 }
 

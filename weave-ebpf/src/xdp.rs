@@ -105,7 +105,7 @@ fn data(
     }
     let decision = to_next(frame, header, &way)?;
     if decision != Decision::Pass {
-        maps::note_heard(names.origin);
+        maps::note_heard(names.origin, outer.source, Some(sender.peer));
         way.note_sent(outer.total_len.saturating_sub(vxlan::OVERHEAD));
         if let Some(name) = renamed {
             frame.write(INNER_AT, &name).ok_or(DropReason::Malformed)?;

@@ -3,12 +3,12 @@
 use weave_common::{
     counters::Counter,
     drop::DropReason,
-    map::{PROG_ANCHOR, PROG_CONTAINER, PROG_UNDERLAY},
+    map::{PROG_CONTAINER, PROG_SOCKET, PROG_UNDERLAY},
 };
 
 use super::{
     Ran, Rig,
-    frames::{self, FAR, NEIGHBOUR, OWN, REMOTE, STRANGER_UNDERLAY, Underlay, arp, from_container},
+    frames::{self, FAR, NEIGHBOUR, OWN, REMOTE, Underlay, arp, from_container},
 };
 
 /// One kind of packet.
@@ -32,7 +32,7 @@ fn kinds() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>, Expected)>
     cut[20] = 0;
     let mut foreign = Underlay::data(OWN).frame();
     foreign[37] ^= 0x80;
-    let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(OWN) };
+    let stranger = Underlay::data(OWN).of_stranger();
     vec![
         ("container: to a peer", "container_encap_ns", PROG_CONTAINER, from_container(OWN, REMOTE, SMALL), |ran| {
             ran.redirected_as(Counter::Encap, SMALL + 14).map(drop)
@@ -66,7 +66,7 @@ fn kinds() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>, Expected)>
         ("underlay: not ours", "underlay_foreign_ns", PROG_UNDERLAY, foreign, |ran| {
             if ran.verdict == super::Verdict::Pass { Ok(()) } else { Err(format!("{ran:02x?}")) }
         }),
-        ("socket device: refused", "socket_refused_ns", PROG_ANCHOR, from_container(REMOTE, OWN, SMALL), |ran| {
+        ("socket device: refused", "socket_refused_ns", PROG_SOCKET, from_container(REMOTE, OWN, SMALL), |ran| {
             ran.dropped_for(DropReason::NotOnUnderlay)
         }),
         ("container: too big, DF set", "container_icmp_ns", PROG_CONTAINER, large, |ran| {

@@ -83,7 +83,7 @@ pub enum Input {
         /// How many.
         count: u64,
     },
-    /// Peers that packets went to or came from since the last such input. Active tunnels are looked at each 200 ms, all
+    /// Peers that packets went to or came from since the last such input. Active tunnels are looked at each 100 ms, all
     /// each second; only when there are any.
     Activity(Vec<Activity>),
     /// How this host sends to an address that is watched: first as the answer to `Output::Watch`, then when it changes.

@@ -59,9 +59,9 @@ const WORKERS: usize = 2;
 /// Longest sleep; the core's own deadlines are shorter.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// Time between two looks at which of the active tunnels carried packets.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// At every such look all tunnels are looked at, and what comes once a second is done.
-const LOOKS_A_SECOND: u32 = 5;
+const LOOKS_A_SECOND: u32 = 10;
 /// Answers to probes of an earlier run are taken for this long.
 const FORMER_KEY_FOR: Duration = Duration::from_secs(10);
 

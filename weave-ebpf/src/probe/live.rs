@@ -6,7 +6,7 @@ use weave_common::{
     counters::Counter,
     drop::DropReason,
     probe::{self, ANNOUNCE, Arrival, CHALLENGE, Fields, HOPS_MAX, LEN, PORT_MIN, PROOF, PROOF_LEN, Probe, REPLY, at},
-    tunnel::SenderKey,
+    tunnel::{Sender, SenderKey},
     vxlan::{self, HEADER_LEN},
     wire::{ETH_LEN, ETHERTYPE_IPV4, PUSH_LEN},
 };
@@ -76,7 +76,7 @@ pub fn from_underlay(packet: &Packet, outer: &Outer, config: &Config, bare: bool
             if !maps::may_echo(sender) {
                 return Err(DropReason::EchoLimit);
             }
-            received.announce();
+            received.announce(sender);
             echo(packet, &probe, bare)?;
             Ok(Outcome::Redirected { counter: Counter::Echo, bytes: counted })
         }
@@ -103,7 +103,7 @@ fn echo(packet: &Packet, request: &Fields, bare: bool) -> Result<(), DropReason>
 #[inline(always)]
 fn send_on(packet: &Packet, outer: &Outer, config: &Config, probe: &Fields) -> Result<Outcome, DropReason> {
     let sender = maps::sender(SenderKey::new(outer.source)).ok_or(DropReason::UnknownSender)?;
-    maps::note_heard(probe.origin);
+    maps::note_heard(probe.origin, outer.source, Some(sender.peer));
     let way = maps::way_to(probe.receiver)?;
     let tunnel = way.tunnel();
     relay::check(outer, sender.peer, tunnel)?;
@@ -139,7 +139,7 @@ pub fn from_socket(packet: &Packet, tunnel: &Tunnel, config: &Config) -> Result<
     if probe.receiver != config.me {
         // SAFETY: the kernel keeps an entry's memory for the program's run; the controller never changes its peer's name.
         let peer = unsafe { (*sender.ok_or(DropReason::UnknownSender)?).peer };
-        maps::note_heard(probe.origin);
+        maps::note_heard(probe.origin, tunnel.remote, Some(peer));
         let way = maps::way_to(probe.receiver)?;
         relay::may_leave(&Origin { source: tunnel.remote, ttl: tunnel.ttl, peer }, way.tunnel())?;
         if probe.hops >= HOPS_MAX {
@@ -162,7 +162,7 @@ pub fn from_socket(packet: &Packet, tunnel: &Tunnel, config: &Config) -> Result<
             if !maps::may_echo(sender) {
                 return Err(DropReason::EchoLimit);
             }
-            received.announce();
+            received.announce(sender);
             if packet.frame_len() > LEN as u32 {
                 packet.truncate(LEN as u32)?;
             }
@@ -196,7 +196,7 @@ impl Received<'_> {
         if !maps::keys().is_some_and(|keys| self.probe.is_genuine(keys)) {
             return Err(DropReason::BadCookie);
         }
-        maps::note_heard(self.probe.origin);
+        maps::note_heard(self.probe.origin, self.source, None);
         let mut slot = maps::reply_slot().ok_or(DropReason::RingFull)?;
         slot.write(probe::ReplyEvent { arrival: self.arrival(), probe: self.bytes, pad: [0; 2] });
         slot.submit(0);
@@ -233,8 +233,10 @@ impl Received<'_> {
     /// Notes that the origin was heard, and gives a copy of an announcement to the controller; one that cannot be given is
     /// counted, and the request is answered all the same.
     #[inline(always)]
-    fn announce(&self) {
-        maps::note_heard(self.probe.origin);
+    fn announce(&self, sender: *const Sender) {
+        // SAFETY: the kernel keeps an entry's memory for the program's run; the controller never changes its peer's name.
+        let peer = unsafe { (*sender).peer };
+        maps::note_heard(self.probe.origin, self.source, Some(peer));
         if self.probe.flags & ANNOUNCE == 0 {
             return;
         }

@@ -34,6 +34,7 @@ fn tunnel(to: Ipv4Addr, via: PeerKey) -> Tunnel {
         sent_ns: 0,
         big_ns: 0,
         heard_ns: 0,
+        elsewhere_ns: 0,
     }
 }
 

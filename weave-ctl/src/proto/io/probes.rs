@@ -132,6 +132,8 @@ pub struct Activity {
     pub sent: bool,
     /// Some of them with more than 1,200 bytes of outer IP packet.
     pub big: bool,
-    /// Packets of that origin arrived, by whatever path.
+    /// Packets of that origin arrived from where packets for it go first.
     pub heard: bool,
+    /// Packets of that origin arrived from elsewhere.
+    pub elsewhere: bool,
 }

@@ -56,6 +56,7 @@ fn node(n: u8, owners: &[u8], installed: &Installed, conn_limit: u32) -> Node {
         conn_limit,
         port: 6783,
         encrypted: false,
+        test_grace: None,
     };
     let identity =
         Identity { name: name(n), uid: uid(n), nickname: launch.nickname.clone(), incarnation: 1, key: key(n, 0) };

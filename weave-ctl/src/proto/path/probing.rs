@@ -14,7 +14,7 @@ use super::{
     size::{SMALLEST, SizeSearch},
     timers::{
         ACTIVE_EVERY, ASK_EVERY, FAST_EVERY, IDLE_EVERY, KEEPALIVE_EVERY, KEEPALIVE_FIRST, QUIET_RETRY, RECOVER_EVERY,
-        RECOVER_FOR, RECOVER_SLOWLY, SESSION_EVERY, STANDBY_EVERY, VERIFY, VERIFY_BIG,
+        RECOVER_FOR, RECOVER_SLOWLY, SESSION_EVERY, STANDBY_EVERY, SUSPECT_EVERY, VERIFY, VERIFY_BIG,
     },
 };
 use crate::proto::{
@@ -131,8 +131,8 @@ fn busy_interval(route: &PeerRoute, candidate: &Candidate, role: Role, now: Inst
         (Liveness::Untested, _) => FAST_EVERY,
         (Liveness::Dead, _) if now.since(candidate.since) < RECOVER_FOR => RECOVER_EVERY,
         (Liveness::Dead, _) => RECOVER_SLOWLY,
-        (Liveness::Answering, Role::Active) if route.is_suspect() => FAST_EVERY,
-        (Liveness::Answering, Role::Standby) if route.is_failing() => FAST_EVERY,
+        (Liveness::Answering, Role::Active) if route.is_suspect() => SUSPECT_EVERY,
+        (Liveness::Answering, Role::Standby) if route.is_failing(now) => SUSPECT_EVERY,
         (Liveness::Answering, Role::Active) => ACTIVE_EVERY,
         // It is about to be promoted.
         (Liveness::Answering, Role::Better) => FAST_EVERY,

@@ -286,10 +286,12 @@ impl PeerRoute {
         note(activity.heard, &mut self.heard_at);
         let silent = self.heard_at.is_none_or(|at| now.since(at) >= SILENCE);
         let again = self.suspected_at.is_none_or(|at| now.since(at) >= SUSPECT_AGAIN);
-        if activity.sent && silent && again && !self.is_suspect() {
+        // A peer that sends by another path may have lost this one, also where nothing is to be sent at the moment.
+        let turned = activity.elsewhere && self.is_busy(now);
+        if (activity.sent || turned) && silent && again && !self.is_suspect() {
             self.suspected_at = Some(now);
         }
-        if activity.sent {
+        if activity.sent || turned {
             self.not_before = self.not_before.min(now);
         }
     }
@@ -317,9 +319,11 @@ impl PeerRoute {
         })
     }
 
-    /// A probe of the active path is unanswered: the standby path may be needed at any moment.
-    pub(super) fn is_failing(&self) -> bool {
-        self.active().is_some_and(|active| active.missed > 0)
+    /// The standby path may be needed at any moment: a probe of the active path is unanswered, or packets of the peer came
+    /// until a moment ago. Traffic that is one way by its nature is no reason.
+    pub(super) fn is_failing(&self, now: Instant) -> bool {
+        let stopped = self.is_suspect() && self.heard_at.is_some_and(|at| now.since(at) < SUSPECT_AGAIN);
+        stopped || self.active().is_some_and(|active| active.missed > 0)
     }
 
     /// An answer came; true when it was waited for.

@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | [`ACTIVE_EVERY`] | 3 s | BFD echo interval of a path that carries traffic |
 //! | [`STANDBY_EVERY`] | 15 s | the same of the path that is next in line |
-//! | [`FAST_EVERY`] | 200 ms | BFD interval while the active path is suspect |
+//! | [`SUSPECT_EVERY`] | 100 ms | BFD interval while the active path is suspect |
+//! | [`FAST_EVERY`] | 200 ms | the same of a path that is new or about to be promoted |
 //! | [`DETECT_MULT`] | 3 | BFD detection multiplier |
-//! | [`SILENCE`] | 200 ms | traffic one way only for this long makes the path suspect |
+//! | [`SILENCE`] | 150 ms | traffic one way only for this long makes the path suspect |
 //! | [`SUSPECT_AGAIN`] | 1 s | hold-down between two suspicions that a probe disproved |
 //! | [`RECOVER_EVERY`], [`RECOVER_SLOWLY`] | 1 s, 3 s | probes of a dead path that is better than the active one |
 //! | [`PROMOTE_AFTER`], [`PROMOTE_APART`] | 3, 200 ms | wait-to-restore of a better path |
@@ -21,14 +22,18 @@ use std::time::Duration;
 pub const ACTIVE_EVERY: Duration = Duration::from_secs(3);
 /// Probes of the standby path of a peer with traffic.
 pub const STANDBY_EVERY: Duration = Duration::from_secs(15);
-/// Probes of active and standby path while the active one is suspect, and of a path that is about to be promoted.
+/// Probes of active and standby path while the active one is suspect: the peer, too, sees by those that go by way of a relay
+/// that something changed.
+pub const SUSPECT_EVERY: Duration = Duration::from_millis(100);
+/// Probes of a path that is new or about to be promoted.
 pub const FAST_EVERY: Duration = Duration::from_millis(200);
 /// Unanswered probes in a row after which a path is dead.
 pub const DETECT_MULT: u8 = 3;
 /// Shortest and longest wait for an answer; twice the round-trip time in between.
-pub const REPLY_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
-/// A path is suspect when packets were sent for this long and nothing of their receiver arrived.
-pub const SILENCE: Duration = Duration::from_millis(200);
+pub const REPLY_WAIT: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(3));
+/// A path is suspect when packets were sent for this long and nothing of their receiver arrived by it. Less than two looks at
+/// traffic (100 ms each), whose times vary.
+pub const SILENCE: Duration = Duration::from_millis(150);
 /// Next suspicion after one that an answer disproved: traffic may be one way by its nature.
 pub const SUSPECT_AGAIN: Duration = Duration::from_secs(1);
 /// Probes of a dead path that is better than the active one, for [`RECOVER_FOR`] after it died.

@@ -199,9 +199,9 @@ impl Datapath {
     fn put_tunnel(&mut self, peer: PeerName, to: &TunnelTo) -> Result<(), DatapathError> {
         let found = self.maps.tunnel(peer)?;
         let mut tunnel = entry(peer, to, &self.config);
-        if let Some(Tunnel { sent_ns, big_ns, heard_ns, .. }) = found {
+        if let Some(Tunnel { sent_ns, big_ns, heard_ns, elsewhere_ns, .. }) = found {
             // The programs write when it was last used. That stays when the peer is reached by another path.
-            tunnel = Tunnel { sent_ns, big_ns, heard_ns, ..tunnel };
+            tunnel = Tunnel { sent_ns, big_ns, heard_ns, elsewhere_ns, ..tunnel };
         }
         if found != Some(tunnel) {
             self.maps.put_tunnel(peer, tunnel)?;

@@ -20,7 +20,7 @@ use crate::proto::{
 };
 
 /// Looks without packets after which a tunnel is no longer among the active ones.
-const QUIET_LOOKS: u32 = 15;
+const QUIET_LOOKS: u32 = 30;
 
 /// The peers that have a tunnel, in the order in which they are looked at.
 #[derive(Debug, Default)]
@@ -60,6 +60,7 @@ struct Times {
     sent_ns: u64,
     big_ns: u64,
     heard_ns: u64,
+    elsewhere_ns: u64,
     /// Looks since one of them changed.
     quiet_for: u32,
 }
@@ -74,15 +75,17 @@ pub(super) struct Traffic {
 impl Traffic {
     /// What happened between this host and `peer`, whose entry is `tunnel`, since this was last asked of it. `None`: nothing.
     pub(super) fn news(&mut self, peer: PeerName, tunnel: &Tunnel) -> Option<Activity> {
-        let Times { sent_ns, big_ns, heard_ns, quiet_for } = self.times.entry(peer).or_default();
+        let Times { sent_ns, big_ns, heard_ns, elsewhere_ns, quiet_for } = self.times.entry(peer).or_default();
         let activity = Activity {
             peer,
             sent: tunnel.sent_ns > *sent_ns,
             big: tunnel.big_ns > *big_ns,
             heard: tunnel.heard_ns > *heard_ns,
+            elsewhere: tunnel.elsewhere_ns > *elsewhere_ns,
         };
-        (*sent_ns, *big_ns, *heard_ns) = (tunnel.sent_ns, tunnel.big_ns, tunnel.heard_ns);
-        if activity.sent || activity.heard {
+        (*sent_ns, *big_ns) = (tunnel.sent_ns, tunnel.big_ns);
+        (*heard_ns, *elsewhere_ns) = (tunnel.heard_ns, tunnel.elsewhere_ns);
+        if activity.sent || activity.heard || activity.elsewhere {
             *quiet_for = 0;
             self.active.insert(peer);
             return Some(activity);
@@ -129,6 +132,7 @@ pub(super) fn entry(peer: PeerName, to: &TunnelTo, config: &Config) -> Tunnel {
         sent_ns: 0,
         big_ns: 0,
         heard_ns: 0,
+        elsewhere_ns: 0,
     }
 }
 

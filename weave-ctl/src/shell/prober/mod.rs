@@ -23,7 +23,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 use tracing::warn;
 use weave_common::{map, probe};
 
@@ -87,15 +87,10 @@ impl Prober {
     /// # Errors
     /// The kernel refuses the socket or to wait for the rings.
     pub fn start(config: ProberConfig, rings: Rings, socket_ifindex: u32, rng: Rng) -> Result<Self, ProberError> {
-        let watched = |ring: RingBuf<MapData>| {
-            // SAFETY: the ring owns the descriptor, so it stays open and the same until the `AsyncFd` is dropped.
-            let registered = unsafe { AsyncFd::register(ring) };
-            registered.map_err(|error| ProberError { what: "wait for answers to probes", source: error.into() })
-        };
         Ok(Self {
             socket: open(socket_ifindex)?,
-            replies: watched(rings.replies)?,
-            contacts: watched(rings.contacts)?,
+            replies: waited_for(rings.replies)?,
+            contacts: waited_for(rings.contacts)?,
             config,
             clock: ProbeClock { start_ns: start_ns(config.started) },
             ports: rng,
@@ -165,6 +160,13 @@ impl Prober {
         inputs.extend(drained(self.contacts.get_mut(), |entry| contact(entry, clock, data_port)));
         inputs
     }
+}
+
+/// A ring that can be waited for.
+fn waited_for(ring: RingBuf<MapData>) -> Result<AsyncFd<RingBuf<MapData>>, ProberError> {
+    // SAFETY: the ring owns its map's descriptor, and gives no other for as long as it lives.
+    let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    registered.map_err(|error| ProberError { what: "wait for answers to probes", source: error.into() })
 }
 
 /// What `read` makes of the entries that `ring` holds.

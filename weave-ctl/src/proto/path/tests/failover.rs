@@ -40,6 +40,17 @@ fn cut_both_ways_fails_over_within_a_second() {
 }
 
 #[test]
+fn a_peer_that_turns_to_another_path_makes_ours_suspect() {
+    let mut net = scene();
+    net.traffic.insert(PEER, Traffic { out: false, back: true, big: false });
+    net.dead(addr(PEER));
+    // Its packets come by the relay now; nothing is sent to it before that.
+    net.elsewhere.insert(PEER);
+    let outage = outage(&mut net);
+    assert!(outage <= ms(1000), "{outage:?}");
+}
+
+#[test]
 fn cut_one_way_under_reverse_traffic_fails_over_within_4_s() {
     for offset in 0..30 {
         let mut net = scene();

@@ -11,7 +11,7 @@ pub(super) const OTHER_RELAY: PeerName = PeerName::from_bytes([0, 0, 0, 0, 0, 4]
 /// Time from a probe to its answer.
 pub(super) const RTT: Duration = Duration::from_millis(2);
 /// Time between two looks of the shell at the traffic.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn name(n: u16) -> PeerName {
     let [a, b] = n.to_be_bytes();
@@ -55,6 +55,8 @@ pub(super) struct Net {
     pub(super) small: u64,
     /// Peers to which nothing passes, while their own packets arrive.
     one_way: BTreeSet<PeerName>,
+    /// Peers whose packets come by another path than the active one.
+    pub(super) elsewhere: BTreeSet<PeerName>,
     /// Probes lost, of a hundred.
     pub(super) loss: u64,
     /// Answers do not reach the core.
@@ -106,6 +108,7 @@ impl Net {
             total: 0,
             small: 0,
             one_way: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             loss: 0,
             withhold: false,
             rng: Rng::new([3; 32]),
@@ -211,7 +214,9 @@ impl Net {
             let arrives = self.one_way.contains(peer) || !self.dead.contains(&addr(*peer));
             let back = traffic.back && arrives;
             let relayed = self.paths.active(*peer).is_some_and(|path| path.via != *peer && self.passes(*peer));
-            Activity { peer: *peer, sent: traffic.out, big: traffic.big, heard: back || (traffic.back && relayed) }
+            let elsewhere = self.elsewhere.contains(peer);
+            let heard = !elsewhere && (back || (traffic.back && relayed));
+            Activity { peer: *peer, sent: traffic.out, big: traffic.big, heard, elsewhere }
         });
         let seen: Vec<Activity> = seen.collect();
         self.paths.activity(&seen, self.now);
