@@ -8,7 +8,10 @@
 //!
 //! Does not: lose packets by chance; it tells what the maps and the cuts do to them.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
@@ -93,17 +96,19 @@ impl fmt::Display for Fate {
 
 /// A step of a packet on its way.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step<'a> {
+pub(super) enum Step {
     /// It leaves a host by the tunnel to that peer.
     Left {
         /// The host.
         at: HostId,
         /// The peer.
         peer: PeerName,
-        /// The tunnel.
-        tunnel: &'a TunnelTo,
+        /// The peer that receives it next.
+        via: PeerName,
         /// The UDP port that it leaves from.
         port: u16,
+        /// Where it is sent to.
+        remote: SocketAddrV4,
     },
     /// It arrives at a host, as a peer's, from this address.
     Came(HostId, Ipv4Addr),
@@ -133,7 +138,7 @@ impl World {
         src: Ipv4Addr,
         dst: Ipv4Addr,
         size: u32,
-        seen: impl FnMut(Step<'_>),
+        seen: impl FnMut(Step),
     ) -> Fate {
         let Some(kernel) = self.programs(from) else { return Fate::Lost { at: from, why: Why::NoPrograms } };
         if !kernel.maps.endpoints.contains_key(&src) {
@@ -148,8 +153,13 @@ impl World {
     /// What would become of a packet from `from` to whatever container of host `to`.
     #[must_use]
     pub fn reach(&self, from: HostId, to: HostId, size: u32) -> Fate {
+        self.reach_seen(from, to, size, |_| {})
+    }
+
+    /// As [`Self::reach`]; `seen` is told of each step.
+    pub(super) fn reach_seen(&self, from: HostId, to: HostId, size: u32, seen: impl FnMut(Step)) -> Fate {
         let Some(host) = self.hosts.get(&to) else { return Fate::Lost { at: from, why: Why::NoRoute } };
-        self.carry(from, Whither::Peer(host.name), size, |_| {})
+        self.carry(from, Whither::Peer(host.name), size, seen)
     }
 
     /// The way of a packet and what became of it, for messages.
@@ -158,8 +168,8 @@ impl World {
         let Some(host) = self.hosts.get(&to) else { return format!("there is no h{to}") };
         let mut way = String::new();
         let fate = self.carry(from, Whither::Peer(host.name), size, |step| {
-            if let Step::Left { at, tunnel, .. } = step {
-                way += &format!("h{at} -> {} via {}, ", tunnel.remote, tunnel.via);
+            if let Step::Left { at, via, remote, .. } = step {
+                way += &format!("h{at} -> {remote} via {via}, ");
             }
         });
         format!("h{from} to h{to}, {size} bytes: {way}{fate}")
@@ -170,7 +180,7 @@ impl World {
     }
 
     /// From `from` on, once it is settled that the destination is on another host.
-    fn carry(&self, from: HostId, to: Whither, size: u32, mut seen: impl FnMut(Step<'_>)) -> Fate {
+    fn carry(&self, from: HostId, to: Whither, size: u32, mut seen: impl FnMut(Step)) -> Fate {
         let mut at = from;
         let mut came_from = None;
         // The receiver's name in the inner Ethernet header, once the sender has put it there.
@@ -195,7 +205,8 @@ impl World {
                 return lost(Why::TooBig);
             }
             let port = if tunnel.fixed { DATA_PORT } else { FLOW_PORT };
-            seen(Step::Left { at, peer, tunnel, port });
+            let TunnelTo { via, remote, .. } = *tunnel;
+            seen(Step::Left { at, peer, via, port, remote });
             let passed = self.net.packet((at, port), tunnel.remote, outer, self.now);
             let Passed { host: receiver, source, .. } = match passed {
                 Ok(passed) if passed.port == DATA_PORT => passed,

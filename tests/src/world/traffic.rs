@@ -4,12 +4,13 @@
 //! Bounds: one flow for each ordered pair of hosts.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::Ipv4Addr,
     time::Duration,
 };
 
+use weave_common::vxlan;
 use weave_ctl::proto::{io::Input, time::Instant};
 
 use super::{
@@ -70,25 +71,42 @@ impl World {
         self.check_flows();
     }
 
-    /// One packet of a flow: the programs and what lies between note it.
+    /// One packet of a flow.
     fn send_one(&mut self, from: HostId, flow: Flow) {
-        let Some(origin) = self.hosts.get(&from).map(|host| host.name) else { return };
         let mut steps = Vec::new();
-        let _fate = self.forward_seen(from, flow.src, flow.dst, SMALL, |step| {
-            steps.push(match step {
-                Step::Left { at, peer, tunnel, port } => (at, Ok((peer, port, tunnel.remote))),
-                Step::Came(at, source) => (at, Err(source)),
-            });
-        });
-        let now = self.now;
-        for (at, left) in steps {
-            if let Ok((_, port, remote)) = left {
-                self.net.open(at, port, remote, now);
+        let _fate = self.forward_seen(from, flow.src, flow.dst, SMALL, |step| steps.push(step));
+        self.note_steps(from, SMALL, steps);
+    }
+
+    /// Lets all of these hosts send the largest packets that their devices take to each other for `time`, once a second.
+    pub(super) fn exchange(&mut self, among: &BTreeSet<HostId>, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            for from in among {
+                let size = self.net.mtu(*from) - vxlan::OVERHEAD;
+                for to in among.iter().filter(|to| *to != from) {
+                    let mut steps = Vec::new();
+                    let _fate = self.reach_seen(*from, *to, size, |step| steps.push(step));
+                    self.note_steps(*from, size, steps);
+                }
             }
+            self.run(TICK);
+        }
+    }
+
+    /// The programs, and what lies between hosts, note a packet that `from` sent.
+    fn note_steps(&mut self, from: HostId, size: u32, steps: Vec<Step>) {
+        let Some(origin) = self.hosts.get(&from).map(|host| host.name) else { return };
+        let now = self.now;
+        for step in steps {
+            let (Step::Left { at, .. } | Step::Came(at, _)) = step;
             let Some(host) = self.hosts.get_mut(&at) else { continue };
-            match left {
-                Ok((peer, ..)) => host.kernel.note_sent(peer, SMALL, now),
-                Err(source) => host.kernel.note_heard(origin, source, now),
+            match step {
+                Step::Left { peer, port, remote, .. } => {
+                    host.kernel.note_sent(peer, size, now);
+                    self.net.open(at, port, remote, now);
+                }
+                Step::Came(_, source) => host.kernel.note_heard(origin, source, now),
             }
             self.plan_look(at);
         }

@@ -17,6 +17,9 @@ use crate::world::{
 /// The bound on convergence: time after the last trouble within which everything is as it should be. The longest pause of
 /// the dialer with its jitter, that between probes of idle pairs, and what a handshake and some rounds of gossip take.
 pub const SETTLE: Duration = Duration::from_secs(100);
+/// Time within which packets pass that are as large as the sender's device takes, or their sender is told: a path is measured
+/// once there is traffic.
+pub const TOLD: Duration = Duration::from_secs(5);
 /// Time within which both ends of a connection have judged each other's hello, when nothing is in trouble.
 const HELLO: Duration = Duration::from_secs(1);
 
@@ -56,26 +59,26 @@ impl World {
         wrong
     }
 
-    /// Pairs of hosts among these of which one does not reach the other: by a small packet, or by the largest that a
-    /// container may send without being told that it is too big.
+    /// Pairs of hosts among these of which one does not reach the other: by a small packet; or, once the largest that devices
+    /// take were sent for [`TOLD`], by such a one, while its sender is not told that it is too big.
     #[must_use]
-    pub fn unreached(&self, among: &BTreeSet<HostId>) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for from in among {
-            let largest = self.net.mtu(*from) - vxlan::OVERHEAD;
-            for to in among.iter().filter(|to| *to != from) {
-                if !self.reach(*from, *to, SMALL).is_delivered() {
-                    wrong.push(self.explain(*from, *to, SMALL));
-                    continue;
-                }
-                match self.reach(*from, *to, largest) {
-                    Fate::Delivered { .. } => {}
-                    Fate::Lost { at, why: Why::TooBig } if at == *from => {}
-                    Fate::Lost { .. } => wrong.push(self.explain(*from, *to, largest)),
-                }
-            }
+    pub fn unreached(&mut self, among: &BTreeSet<HostId>) -> Vec<String> {
+        let pairs = || among.iter().flat_map(|from| among.iter().map(move |to| (*from, *to))).filter(|(a, b)| a != b);
+        let small = pairs().filter(|(from, to)| !self.reach(*from, *to, SMALL).is_delivered());
+        let wrong: Vec<String> = small.map(|(from, to)| self.explain(from, to, SMALL)).collect();
+        if !wrong.is_empty() {
+            return wrong;
         }
-        wrong
+        self.exchange(among, TOLD);
+        let large = pairs().filter_map(|(from, to)| {
+            let size = self.net.mtu(from) - vxlan::OVERHEAD;
+            match self.reach(from, to, size) {
+                Fate::Delivered { .. } => None,
+                Fate::Lost { at, why: Why::TooBig } if at == from => None,
+                Fate::Lost { .. } => Some(self.explain(from, to, size)),
+            }
+        });
+        large.collect()
     }
 
     /// Containers, one of each host, that do not reach one of another.

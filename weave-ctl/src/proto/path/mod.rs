@@ -212,7 +212,7 @@ impl Paths {
 
     /// These peers, the nearest first, lead to `peer` in the graph of reported paths, and a direct path to each answers.
     pub fn set_relays(&mut self, peer: PeerName, relays: &[PeerName], now: Instant) {
-        self.change(peer, now, |route| route.set_relays(relays, now));
+        self.change(peer, now, |route| route.set_relays(relays));
     }
 
     /// The record of the peer reports a direct path to this host, or none.
@@ -309,7 +309,7 @@ impl Paths {
         if self.peers.contains_key(&peer) {
             self.change(peer, now, |route| {
                 route.set_session(None, now);
-                route.set_relays(&[], now);
+                route.set_relays(&[]);
                 route.reported = false;
             });
         }
@@ -455,6 +455,10 @@ impl Paths {
         let Some(route) = peers.get_mut(&peer) else { return };
         let env = Env { now, egress, relays: &relays, data_port: *data_port, behind_nat: *behind_nat };
         route.select(&env);
+        if route.widen(now) {
+            // What was added needs the next hops of its relays.
+            return self.settle(peer, now);
+        }
         let due = probing::due(route, &env);
         if route.slot != due {
             if let Some(slot) = route.slot {

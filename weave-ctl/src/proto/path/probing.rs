@@ -63,7 +63,6 @@ pub(super) fn turn(route: &mut PeerRoute, env: &Env<'_>, send: &mut dyn FnMut(Pr
     for candidate in &mut route.candidates {
         candidate.expire(env.now);
     }
-    route.widen(env.now);
     route.select(env);
     let mut count = 0;
     let probes = route.candidates.iter().filter(|c| probe_due(route, c, env).is_some_and(|at| at <= env.now));
@@ -105,21 +104,21 @@ fn interval(route: &PeerRoute, candidate: &Candidate, env: &Env<'_>) -> Option<D
     if route.is_asked(env.now) {
         return Some(ASK_EVERY);
     }
-    // No path is known to work: any of them may. A standby path that answered long ago must be asked again, too.
-    let standby = route.standby.and_then(|id| route.candidate(id)).is_some_and(|c| c.is_recent(env.now));
-    let lost = !standby && route.active().is_none_or(|active| active.is_dead() || env.leg(active.target).is_none());
-    let considered = role != Role::Other || lost;
+    let failed = route.active().is_none_or(|active| active.is_dead() || env.leg(active.target).is_none());
+    // No path is known to work: any of them may.
+    let standby = route.standby.and_then(|id| route.candidate(id)).is_some_and(Candidate::is_answering);
+    let considered = role != Role::Other || (failed && !standby);
     if route.is_busy(env.now) {
         return considered.then(|| busy_interval(route, candidate, role, env.now));
     }
-    if role == Role::Standby && !lost {
+    if role == Role::Standby && !failed {
         return None;
     }
     let untested = candidate.liveness == Liveness::Untested;
     considered.then_some(match (route.session, untested) {
         (_, true) => FAST_EVERY,
         // It is about to be promoted.
-        _ if role == Role::Better && candidate.is_answering() => FAST_EVERY,
+        _ if matches!(role, Role::Better | Role::Standby) && candidate.is_answering() => FAST_EVERY,
         (true, _) if candidate.missed > 0 && candidate.is_answering() => QUIET_RETRY,
         (true, _) => SESSION_EVERY,
         (false, _) if candidate.missed > 0 && candidate.is_answering() => QUIET_RETRY,

@@ -60,6 +60,8 @@ pub(super) struct PeerRoute {
     pub(super) published: Option<ActivePath>,
     /// Why the active path was selected last.
     pub(super) why: &'static str,
+    /// There is an active path, and nothing can be sent by it now: no route leads there, or the relay is out of reach.
+    stranded: bool,
     /// The direct path as this host's record reports it.
     pub(super) report: Option<Option<u32>>,
     /// How packets that the peer relays leave, while a direct path to it answers.
@@ -103,6 +105,7 @@ impl PeerRoute {
             slot: None,
             published: None,
             why: "",
+            stranded: false,
             report: None,
             relay_leg: None,
             stamp: Instant::default(),
@@ -161,12 +164,11 @@ impl PeerRoute {
     }
 
     /// These peers may relay, the nearest first.
-    pub(super) fn set_relays(&mut self, relays: &[PeerName], now: Instant) {
+    pub(super) fn set_relays(&mut self, relays: &[PeerName]) {
         let relays = &relays[..relays.len().min(RELAYS_MAX)];
         if self.relays.as_slice() != relays {
             self.relays = relays.iter().copied().collect();
             self.prune();
-            self.widen(now);
         }
     }
 
@@ -238,9 +240,11 @@ impl PeerRoute {
         id
     }
 
-    /// Adds the candidates that are worth probing only now.
-    pub(super) fn widen(&mut self, now: Instant) {
-        if !self.is_quiet(now) {
+    /// Adds the candidates that are worth probing only now; true when there are any.
+    pub(super) fn widen(&mut self, now: Instant) -> bool {
+        let before = self.candidates.len();
+        let quiet = self.is_quiet(now);
+        if !quiet {
             let dead = self.candidates.iter().filter(|c| c.is_dead()).filter_map(|c| match c.target {
                 // A stateful filter lets in what comes from the port that it saw packets leave to.
                 Target::Direct { to, fixed: false } => Some((to, c.source)),
@@ -250,11 +254,12 @@ impl PeerRoute {
                 self.add(Target::Direct { to, fixed: true }, source, now);
             }
         }
-        if !self.is_quiet(now) || !self.active().is_some_and(Candidate::is_answering) {
-            for relay in self.relays.clone() {
-                self.add(Target::Relay(relay), Source::Advertised, now);
+        if !quiet || self.stranded || !self.active().is_some_and(Candidate::is_answering) {
+            for at in 0..self.relays.len() {
+                self.add(Target::Relay(self.relays[at]), Source::Advertised, now);
             }
         }
+        self.candidates.len() > before
     }
 
     /// Drops candidates that nothing speaks for any more; the active one stays.
@@ -357,6 +362,7 @@ impl PeerRoute {
                 next.map(|c| (c.id, "no other path is known to work"))
             }
         };
+        self.stranded = self.active.is_some() && active.is_none() && selected.is_none();
         if let Some((id, why)) = selected {
             (self.active, self.why) = (Some(id), why);
         }
@@ -364,9 +370,11 @@ impl PeerRoute {
         self.standby = others.min_by_key(|c| (!c.is_answering(), best(c))).map(|c| c.id);
     }
 
-    /// The path to begin with: where a session shows the peer, else by relay, else where its record says.
+    /// The path to begin with: where a session shows the peer, else by relay, else where its record says. A dead one is
+    /// not worth the last known path.
     fn first(&self, env: &Env<'_>) -> Option<&Candidate> {
-        let usable = || self.candidates.iter().filter(|c| env.leg(c.target).is_some());
+        let worth = |c: &&Candidate| self.active.is_none() || !c.is_dead();
+        let usable = || self.candidates.iter().filter(|c| env.leg(c.target).is_some()).filter(worth);
         let session = usable().find(|c| c.source == Source::Session);
         let relay = || usable().find(|c| matches!(c.target, Target::Relay(_)));
         session.or_else(relay).or_else(|| usable().min_by_key(|c| (c.source, rank(c), c.id)))

@@ -166,3 +166,52 @@ fn a_dead_path_without_traffic_is_left_for_the_standby() {
     net.run(ms(30_000));
     assert!(net.passes(PEER), "the relay answers, and is asked");
 }
+
+#[test]
+fn dead_relay_of_a_quiet_peer_is_not_left_for_a_dead_path() {
+    let mut net = Net::new();
+    net.join_relay(RELAY);
+    net.dead(addr(PEER));
+    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.advertise(PEER);
+    net.run(ms(60_000));
+    net.dead(addr(RELAY));
+    net.run(ms(30_000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY, "nothing else is known to work");
+    net.paths.set_relays(PEER, &[], net.now);
+    net.run(ms(30_000));
+    net.revive(addr(RELAY));
+    net.run(ms(30_000));
+    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.run(ms(2000));
+    assert!(net.passes(PEER));
+    assert!(net.paths.answered(PEER, net.now).is_some());
+}
+
+#[test]
+fn standby_of_a_quiet_peer_is_asked_once_the_active_path_is_dead() {
+    let mut net = scene();
+    net.traffic.clear();
+    net.paths.set_session(PEER, None, net.now);
+    net.run(ms(60_000));
+    net.dead(addr(PEER));
+    net.run(ms(60_000));
+    assert!(net.passes(PEER));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
+}
+
+#[test]
+fn path_without_a_route_is_left_for_a_relay_not_tried_before() {
+    let mut net = Net::new();
+    net.join_relay(RELAY);
+    net.advertise(PEER);
+    net.session(PEER);
+    net.run(ms(5000));
+    net.paths.set_session(PEER, None, net.now);
+    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.run(ms(5000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, PEER);
+    net.paths.set_egress(*addr(PEER).ip(), None, net.now);
+    net.run(ms(1000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
+}
