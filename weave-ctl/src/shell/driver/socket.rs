@@ -92,7 +92,9 @@ impl Driver {
 
     fn socket_task(&self, task: impl Future<Output = SocketStep> + Send + 'static) {
         let steps = self.socket_steps.0.clone();
-        // Fails only when the driver has ended.
-        tokio::spawn(async move { drop(steps.send(task.await).await) });
+        tokio::spawn(async move {
+            // Fails only when the driver has ended.
+            let _ended = steps.send(task.await).await;
+        });
     }
 }
