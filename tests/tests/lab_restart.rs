@@ -206,7 +206,7 @@ fn reboot(host: &Host, containers: &[String]) {
     for name in containers {
         cmd::run(&["ip", "netns", "del", name]).expect("remove a container");
     }
-    cmd::run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the anchor");
+    cmd::run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the socket device");
     fs::remove_dir_all(host.bpf_dir()).expect("remove the pins");
     fs::remove_dir_all(host.run_dir()).expect("remove the run directory");
     let left = || cmd::run(&["ip", "-n", host.netns(), "-o", "link"]).expect("devices").contains(": wv");

@@ -26,3 +26,17 @@ fn every_program_loads_within_the_budget() {
         assert!(count.is_none_or(|count| count > 0 && count < VERIFIER_BUDGET), "{name}: {count:?}");
     }
 }
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn every_kind_of_packet_has_its_cost() {
+    // More runs than a ring holds answers, so that none is measured against a full one.
+    let costs = packets::cost::measure(OBJECT, 4000).expect("measured");
+    for cost in costs {
+        let mut nanoseconds = cost.nanoseconds;
+        nanoseconds.sort_by(f64::total_cmp);
+        let median = nanoseconds[nanoseconds.len() / 2];
+        println!("{}: {median:.0} ns", cost.title);
+        assert!(nanoseconds.len() == 4000 && median > 0.0, "{}: {median}", cost.title);
+    }
+}

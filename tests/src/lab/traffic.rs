@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -276,7 +277,24 @@ fn pattern(at: u64) -> u8 {
 /// When the kernel refuses.
 pub fn send_super_packet(from: &str, to: SocketAddrV4, bytes: usize, segment: u16) -> Result<()> {
     let socket = within(from, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
-    super::superpacket::set_segment(&socket, segment)?;
+    set_segment(&socket, segment)?;
     socket.send_to(&vec![7; bytes], to).context("send a super-packet")?;
+    Ok(())
+}
+
+/// Has the kernel cut what is sent into datagrams of `segment` bytes (`UDP_SEGMENT`, udp(7)).
+pub(super) fn set_segment(socket: &UdpSocket, segment: u16) -> Result<()> {
+    let size = libc::c_int::from(segment);
+    // SAFETY: the option takes an int; `size` is one and lives across the call, and the descriptor is open.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    ensure!(set == 0, "UDP_SEGMENT {segment}: {}", std::io::Error::last_os_error());
     Ok(())
 }

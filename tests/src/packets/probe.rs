@@ -385,6 +385,18 @@ fn malformed(rig: &mut Rig) -> Result<(), String> {
         packet.inner.truncate(len);
         run(rig, &packet.frame())?.dropped_for(DropReason::Malformed)?;
     }
+    // What a frame is padded with is no part of the packet.
+    for flags in [0, probe::REPLY, probe::PROOF] {
+        let whole = Underlay::probe_of(&Fields { flags, ..genuine_reply(KEYS.current) }, 142);
+        for len in [0, COUNTED - 1, COUNTED + 67] {
+            let mut packet = whole.clone();
+            packet.inner.truncate(len);
+            if len < COUNTED || flags == probe::PROOF {
+                let padded = [&packet.frame(), &whole.inner[len..]].concat();
+                run(rig, &padded)?.dropped_for(DropReason::Malformed)?;
+            }
+        }
+    }
     let sent = Underlay::probe_of(&REQUEST, LONG).frame();
     rig.run_gso(PROG_UNDERLAY, &sent, 1000)?.dropped_for(DropReason::Malformed)
 }

@@ -132,7 +132,7 @@ fn sent_malformed(rig: &mut Rig) -> Result<(), String> {
     for len in [frames::SHORTEST_IPV4, FRAME_LEN - 1] {
         rig.run_marked(PROG_PROBER, &frame[..len], probe::MARK)?.dropped_for(DropReason::Malformed)?;
     }
-    for ethertype in [[0x86, 0xdd], [0x88, 0xb5], [0x81, 0], [0, 74]] {
+    for ethertype in [[0x86, 0xdd], [0x88, 0xb5], [0x81, 0], [0, 74], [8, 6]] {
         let mut frame = frame.clone();
         frame[12..14].copy_from_slice(&ethertype);
         rig.run_marked(PROG_PROBER, &frame, probe::MARK)?.dropped_for(DropReason::Malformed)?;

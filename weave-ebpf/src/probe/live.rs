@@ -5,7 +5,10 @@ use weave_common::{
     config::Config,
     counters::Counter,
     drop::DropReason,
-    probe::{self, ANNOUNCE, Arrival, CHALLENGE, Fields, HOPS_MAX, LEN, PORT_MIN, PROOF, PROOF_LEN, Probe, REPLY, at},
+    probe::{
+        self, ANNOUNCE, Arrival, CHALLENGE, Fields, HOPS_MAX, LEN, PACKET_LEN, PORT_MIN, PROOF, PROOF_LEN, Probe,
+        REPLY, at,
+    },
     tunnel::{Sender, SenderKey},
     vxlan::{self, HEADER_LEN},
     wire::{ETH_LEN, ETHERTYPE_IPV4, PUSH_LEN},
@@ -47,8 +50,9 @@ struct Received<'a> {
 #[inline(always)]
 pub fn from_underlay(packet: &Packet, outer: &Outer, config: &Config, bare: bool) -> Result<Outcome, DropReason> {
     let answered = outer.port == Port::Answer;
-    let short = packet.gso_size() != 0 || packet.frame_len() < FRAME_LEN || !packet.pull(FRAME_LEN);
-    let bytes = if short { None } else { packet.read::<LEN>(INNER_AT) };
+    // What a frame is padded with is no part of the packet.
+    let whole = packet.gso_size() == 0 && outer.total_len >= PACKET_LEN as u32 && packet.pull(FRAME_LEN);
+    let bytes = if whole { packet.read::<LEN>(INNER_AT) } else { None };
     let Some((bytes, probe)) = bytes.and_then(|bytes| Some((bytes, Fields::read(&bytes)?))) else {
         return if answered { Ok(Outcome::NotOurs) } else { Err(DropReason::Malformed) };
     };
@@ -221,7 +225,8 @@ impl Received<'_> {
         if self.probe.flags & PROOF != 0 {
             // SAFETY: as above.
             let proof = unsafe { &raw mut (*event).proof };
-            if !self.packet.load((self.at + LEN) as u32, proof) {
+            let whole = usize::from(self.outer_len) >= PACKET_LEN + PROOF_LEN;
+            if !whole || !self.packet.load((self.at + LEN) as u32, proof) {
                 slot.discard(0);
                 return Err(DropReason::Malformed);
             }

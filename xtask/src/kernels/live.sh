@@ -106,11 +106,11 @@ probes() {
     for n in 1 2; do
         ctl "$n" report | tr -d ' \n' | grep -q '"name":"weave_prober"[^}]*"attached_to":\["weave-6784' ||
             { echo "host $n has no weave_prober on its VXLAN socket device"; return 1; }
-        for name in probe-sent probe-reply echo; do
+        for counter in probe-sent probe-reply echo; do
             tries=0
-            until counted $n $name; do
+            until counted $n $counter; do
                 tries=$((tries + 1))
-                [ $tries -lt 30 ] || { echo "host $n has counted no $name"; return 1; }
+                [ $tries -lt 30 ] || { echo "host $n has counted no $counter"; return 1; }
                 sleep 1
             done
         done
