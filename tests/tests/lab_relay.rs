@@ -46,7 +46,7 @@ fn tcp_crosses_a_relay_in_super_packets_and_in_frames() {
     let activity: Vec<Vec<Activity>> =
         network.datapaths.iter_mut().map(|datapath| datapath.activity(Look::All).expect("read")).collect();
     // Also at the relay, where data is heard of its origin.
-    let both = |n: usize| Activity { peer: peer(n), sent: true, big: true, heard: true };
+    let both = |n: usize| Activity { peer: peer(n), sent: true, big: true, heard: true, elsewhere: false };
     assert_eq!(activity, [vec![both(3)], vec![both(1), both(3)], vec![both(1)]], "tunnels that carried packets");
     for at in 1..=3 {
         assert_eq!(network.drops(at, "kernel") + network.drops(at, "too-big"), 0);
@@ -143,7 +143,7 @@ fn xdp_relays_out_of_the_same_device() {
     assert!(eventually(SETTLED, || ping(&network.name(1), container(3), 1)), "no answer through host 2");
     let size = network.tcp_both_ways("XDP, the same device");
     assert!(size < SUPER, "{size} bytes each");
-    let both = |n: usize| Activity { peer: peer(n), sent: true, big: true, heard: true };
+    let both = |n: usize| Activity { peer: peer(n), sent: true, big: true, heard: true, elsewhere: false };
     assert_eq!(network.datapaths[1].activity(Look::All).expect("read"), [both(1), both(3)]);
 }
 

@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 use weave_common::{
     addr::Mac,
@@ -33,8 +34,9 @@ use weave_ctl::{
 };
 
 use super::{
-    Host, Lab, Plan,
+    Host, Lab, Plan, SETTLED,
     cmd::run,
+    eventually,
     host::ping,
     traffic::{tcp, within},
     underlay, underlay_on,
@@ -165,6 +167,26 @@ impl Network {
         let remote = SocketAddrV4::new(underlay(via), port);
         let tunnel = tunnel(to, via, remote, (self.eth0[at - 1], underlay(at)));
         self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
+    }
+
+    /// How host `at` sends to host `to` on the first underlay.
+    #[must_use]
+    pub fn egress(&self, at: usize, to: usize) -> Egress {
+        Egress { ifindex: self.eth0[at - 1], next_hop: underlay(to), source: underlay(at), mtu: 1500 }
+    }
+
+    /// Leaves what comes to host `at` by its underlay to the VXLAN socket device.
+    ///
+    /// # Panics
+    /// When it cannot be done.
+    pub fn without_underlay_program(&self, at: usize) {
+        let host = self.lab.host(at);
+        let pin = host.bpf_dir().join(format!("v{SCHEMA}/links/{PROG_UNDERLAY}-eth0"));
+        fs::remove_file(&pin).expect("detached");
+        let attached =
+            || inside(host, || SchedClassifier::query_tcx("eth0", TcAttachType::Ingress)).expect("a query").1.len();
+        // The kernel lets go of it a moment later.
+        assert!(eventually(SETTLED, || attached() == 0), "still attached");
     }
 
     /// Host `at` sends to host `to` by way of host `via`, all from its data port.

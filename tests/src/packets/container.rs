@@ -129,7 +129,7 @@ fn from_one_port(rig: &mut Rig) -> Result<(), String> {
     let tunnel = of_one_port(frames::tunnel());
     rig.tunnels.insert(Abi(frames::PEER), Abi(tunnel), 0).map_err(|e| e.to_string())?;
     expected[34..36].copy_from_slice(&frames::DATA_PORT.to_be_bytes());
-    same("frame", &run(rig, &sent)?.redirected_as(Counter::Encap, sent.len())?, &expected)
+    same("frame", &run(rig, &sent)?.redirected_as(Counter::EncapFixed, sent.len())?, &expected)
 }
 
 fn encapsulated(rig: &mut Rig) -> Result<(), String> {

@@ -109,6 +109,7 @@ pub(super) fn tunnel() -> Tunnel {
         sent_ns: 0,
         big_ns: 0,
         heard_ns: 0,
+        elsewhere_ns: 0,
     }
 }
 

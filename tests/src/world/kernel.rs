@@ -32,7 +32,7 @@ pub(super) const REPLIES_MAX: usize = REPLIES_BYTES as usize / (RING_HEADER + si
 /// Contacts that the ring holds.
 pub(super) const CONTACTS_MAX: usize = CONTACTS_BYTES as usize / (RING_HEADER + size_of::<ContactEvent>());
 /// Looks without packets after which the shell does not take a tunnel for active any more.
-const QUIET_LOOKS: u64 = 15;
+const QUIET_LOOKS: u64 = 30;
 
 /// A time in a tunnel's entry.
 #[derive(Clone, Copy, Default)]
@@ -66,6 +66,7 @@ struct Times {
     sent: Mark,
     big: Mark,
     heard: Mark,
+    elsewhere: Mark,
 }
 
 /// What outlives the controller and ends with the host.
@@ -173,11 +174,12 @@ impl Kernel {
         }
     }
 
-    /// A packet of `peer` arrived.
-    pub(super) fn note_heard(&mut self, peer: PeerName, now: Instant) {
-        if self.maps.tunnels.contains_key(&peer) {
-            self.times.entry(peer).or_default().heard.set(now);
-        }
+    /// A packet of `peer` arrived, from where packets for it go first or from elsewhere.
+    pub(super) fn note_heard(&mut self, peer: PeerName, source: Ipv4Addr, now: Instant) {
+        let Some(tunnel) = self.maps.tunnels.get(&peer) else { return };
+        let expected = *tunnel.remote.ip() == source || self.maps.senders.get(&source) == Some(&tunnel.via);
+        let times = self.times.entry(peer).or_default();
+        if expected { &mut times.heard } else { &mut times.elsewhere }.set(now);
     }
 
     /// True when the sender at this address may have one more answer; takes it.
@@ -211,15 +213,16 @@ impl Kernel {
         let active: BTreeSet<PeerName> = self.active.keys().copied().collect();
         let mut seen = Vec::new();
         for (peer, times) in self.times.iter_mut().filter(|(peer, _)| all || active.contains(peer)) {
-            let activity =
-                Activity { peer: *peer, sent: times.sent.news(), big: times.big.news(), heard: times.heard.news() };
-            if activity.sent || activity.heard {
+            let (sent, big) = (times.sent.news(), times.big.news());
+            let (heard, elsewhere) = (times.heard.news(), times.elsewhere.news());
+            let activity = Activity { peer: *peer, sent, big, heard, elsewhere };
+            if sent || heard || elsewhere {
                 seen.push(activity);
                 self.active.insert(*peer, look);
             }
         }
         self.active.retain(|_, last| look - *last < QUIET_LOOKS);
-        self.times.retain(|_, t| ![t.sent, t.big, t.heard].iter().all(|mark| mark.is_over(now)));
+        self.times.retain(|_, t| ![t.sent, t.big, t.heard, t.elsewhere].iter().all(|mark| mark.is_over(now)));
         seen
     }
 

@@ -110,8 +110,8 @@ pub(super) enum Step {
         /// Where it is sent to.
         remote: SocketAddrV4,
     },
-    /// It arrives at a host, as a peer's.
-    Came(HostId),
+    /// It arrives at a host, as a peer's, from this address.
+    Came(HostId, Ipv4Addr),
 }
 
 /// Where a packet goes.
@@ -219,7 +219,7 @@ impl World {
             if !kernel.maps.senders.contains_key(source.ip()) {
                 return lost(Why::UnknownSender);
             }
-            seen(Step::Came(at));
+            seen(Step::Came(at, *source.ip()));
             let arrived = match to {
                 Whither::Container(addr) => kernel.maps.endpoints.contains_key(&addr),
                 Whither::Peer(name) => self.by_name.get(&name) == Some(&at),

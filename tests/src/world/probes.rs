@@ -127,7 +127,7 @@ impl World {
         let origin = PeerName::from_bytes(fields.origin);
         if fields.receiver != host.name.bytes() {
             if port == DATA_PORT && known {
-                kernel.note_heard(origin, now);
+                kernel.note_heard(origin, *source.ip(), now);
                 self.relay_probe(at, source, probe);
                 self.plan_look(at);
             }
@@ -137,7 +137,7 @@ impl World {
             if !fields.is_genuine(&kernel.keys) {
                 return;
             }
-            kernel.note_heard(origin, now);
+            kernel.note_heard(origin, *source.ip(), now);
             kernel.give_reply(reply(fields, now));
         } else if fields.flags & (CHALLENGE | PROOF) != 0 || !known {
             kernel.give_contact(contact(probe, source), now);
@@ -145,7 +145,7 @@ impl World {
             if source.port() < PORT_MIN || !kernel.may_echo(*source.ip(), now) {
                 return;
             }
-            kernel.note_heard(origin, now);
+            kernel.note_heard(origin, *source.ip(), now);
             if fields.flags & ANNOUNCE != 0 {
                 kernel.give_contact(contact(probe, source), now);
             }

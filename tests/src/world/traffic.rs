@@ -22,9 +22,9 @@ use super::{
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// Time between two of the shell's looks at active tunnels.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// One in so many of them is at all tunnels.
-const LOOKS_A_SECOND: u64 = 5;
+const LOOKS_A_SECOND: u64 = 10;
 
 /// Looks of a shell that runs for that long.
 fn looks(time: Duration) -> u64 {
@@ -99,14 +99,14 @@ impl World {
         let Some(origin) = self.hosts.get(&from).map(|host| host.name) else { return };
         let now = self.now;
         for step in steps {
-            let (Step::Left { at, .. } | Step::Came(at)) = step;
+            let (Step::Left { at, .. } | Step::Came(at, _)) = step;
             let Some(host) = self.hosts.get_mut(&at) else { continue };
             match step {
                 Step::Left { peer, port, remote, .. } => {
                     host.kernel.note_sent(peer, size, now);
                     self.net.open(at, port, remote, now);
                 }
-                Step::Came(_) => host.kernel.note_heard(origin, now),
+                Step::Came(_, source) => host.kernel.note_heard(origin, source, now),
             }
             self.plan_look(at);
         }

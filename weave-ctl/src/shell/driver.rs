@@ -11,6 +11,7 @@ mod effects;
 mod error;
 mod host;
 mod offline;
+mod socket;
 mod start;
 mod xdp;
 
@@ -27,6 +28,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use self::socket::SocketStep;
 pub use self::{
     error::RunError,
     offline::{teardown_offline, wipe_offline},
@@ -92,6 +94,8 @@ struct Driver {
     control: Option<Control>,
     dirs: Dirs,
     socket_device: String,
+    data_port: u16,
+    socket_steps: (mpsc::Sender<SocketStep>, mpsc::Receiver<SocketStep>),
     /// A sentence about a route of this host that leads into the range.
     overlap: Option<String>,
     xdp: Xdp,
@@ -166,6 +170,10 @@ impl Driver {
                 Some(call) = self.calls.recv() => self.call(call).await?,
                 Some(event) = self.host_events.recv() => self.host_event(event).await?,
                 Some(done) = self.finished.1.recv() => self.job_done(done).await?,
+                Some(step) = self.socket_steps.1.recv() => {
+                    self.socket_step(step);
+                    None
+                }
                 () = self.prober.ready() => self.take_events().await?,
                 _ = looks.tick() => self.look().await?,
                 () = sleep_until(Clock::now() + sleep) => self.timeout().await?,

@@ -209,7 +209,7 @@ impl Received<'_> {
         if !maps::may_contact() {
             return Err(DropReason::ContactRefused);
         }
-        let mut slot = maps::contact_slot().ok_or(DropReason::RingFull)?;
+        let mut slot = maps::contact_slot().ok_or(DropReason::ContactRefused)?;
         let event = slot.as_mut_ptr();
         // SAFETY: the slot has room for an event, and is this program's alone until it is submitted.
         unsafe {

@@ -196,6 +196,7 @@ fn summary() {
        Programs: weave_container on 3 devices, weave_underlay on eth0
      Containers: 2 (1 not attached)
             MTU: 1450
+           Sent: 5 (5 direct)
           Drops: 3 (2 no-route, 1 too-big)
 ";
     assert_eq!(status(&example(), None, false), expected);
@@ -216,6 +217,7 @@ fn summary_names_narrow_paths_and_what_they_mean() {
     NarrowPaths: 5 take less than containers' MTU: larger packets are refused by ICMP, or sent in pieces (slower)
                  to 7e:21:4a:70:2f:02(host2) 1350 bytes; larger MTU: c2 (8950), c1 (1450), 3 more
                  and 4 more
+           Sent: 5 (5 direct)
           Drops: 3 (2 no-route, 1 too-big)
 ";
     let shown = status(&narrow, None, false);
@@ -239,7 +241,7 @@ fn summary_of_a_lone_peer_with_troubles() {
         "     Encryption: control links only, with password",
         "    Connections: 0\n      ConnLimit: 200\n          Peers: 1\n",
         "       Programs: none\n     Containers: 0\n",
-        "          Drops: 0\n",
+        "           Sent: 0\n          Drops: 0\n",
     ] {
         assert!(shown.contains(line), "{line:?} is not in\n{shown}");
     }

@@ -15,7 +15,7 @@ use thin_vec::ThinVec;
 
 use super::{
     size::{self, SizeSearch},
-    timers::{DETECT_MULT, PROMOTE_AFTER, PROMOTE_APART, REPLY_WAIT, SENT_FOR, SENT_MAX},
+    timers::{DETECT_MULT, PROMOTE_AFTER, PROMOTE_APART, RECENT, REPLY_WAIT, SENT_FOR, SENT_MAX},
 };
 use crate::proto::{io::ProbeReply, name::PeerName, time::Instant};
 
@@ -140,6 +140,11 @@ impl Candidate {
     /// True when the last answer came within `time`.
     pub(super) fn answered_within(&self, time: Duration, now: Instant) -> bool {
         self.answered_at.is_some_and(|at| now.since(at) <= time)
+    }
+
+    /// It answered a moment ago, and has missed nothing since: packets can be sent by it.
+    pub(super) fn is_recent(&self, now: Instant) -> bool {
+        self.is_answering() && self.missed == 0 && self.answered_within(RECENT, now)
     }
 
     /// A probe of `size` leaves now.

@@ -21,7 +21,7 @@ use super::{
     candidate::{Candidate, Source, Target},
     env::{Env, Leg},
     size,
-    timers::{ADVERTISED_MAX, BUSY_FOR, RECENT, RELAYS_MAX, SEEN_MAX, SILENCE, SUSPECT_AGAIN},
+    timers::{ADVERTISED_MAX, BUSY_FOR, RELAYS_MAX, SEEN_MAX, SILENCE, SUSPECT_AGAIN},
 };
 use crate::proto::{
     io::{Activity, ProbeReply},
@@ -352,7 +352,7 @@ impl PeerRoute {
                 better.map(|c| (c.id, "it answers"))
             }
             Some(_) => {
-                let recent = |c: &&Candidate| c.is_answering() && c.missed == 0 && c.answered_within(RECENT, env.now);
+                let recent = |c: &&Candidate| c.is_recent(env.now);
                 let next = others().filter(recent).min_by_key(best);
                 next.map(|c| (c.id, "the path before does not answer any more"))
             }

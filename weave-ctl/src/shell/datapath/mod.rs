@@ -269,7 +269,7 @@ impl Datapath {
         self.maps.set_keys(ProbeKeys { former: [0; 2], ..keys })
     }
 
-    /// Answers and contacts that found no room in their ring since the maps were made.
+    /// Answers that found no room in their ring since the maps were made.
     ///
     /// # Errors
     /// When the table cannot be read.

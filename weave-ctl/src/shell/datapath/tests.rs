@@ -172,7 +172,7 @@ fn senders_are_apart_from_tunnels() {
 
 /// What is told of a tunnel that carried a packet, small or large, and of a peer that was heard.
 const fn activity(sent: bool, big: bool, heard: bool) -> Activity {
-    Activity { peer: PeerName::from_bytes([2, 0, 0, 0, 0, 1]), sent, big, heard }
+    Activity { peer: PeerName::from_bytes([2, 0, 0, 0, 0, 1]), sent, big, heard, elsewhere: false }
 }
 
 #[test]

@@ -32,6 +32,10 @@ impl Driver {
         if let Err(error) = self.datapath.forget_device(&name) {
             warn!("{error}");
         }
+        if name == self.socket_device {
+            self.host.forget(&name);
+            self.remake_socket_device();
+        }
         if self.endpoints.get(&name) != Some(&ifindex) {
             return Ok(None);
         }

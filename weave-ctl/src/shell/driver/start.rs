@@ -113,6 +113,8 @@ impl Driver {
             control: Some(control),
             dirs,
             socket_device,
+            data_port,
+            socket_steps: mpsc::channel(1),
             overlap,
             xdp,
             clock,
@@ -135,6 +137,7 @@ impl Driver {
             looks: 0,
             _locks: locks,
         };
+        driver.host.keep_watch_of(driver.socket_device.clone(), driver.datapath.socket_device());
         driver.resume(&installed, scan).await?;
         give_memory_back();
         Ok(driver)

@@ -22,8 +22,8 @@ fn candidate_dies_after_three_unanswered_probes_in_a_row() {
     let mut path = candidate();
     for (sent, dies) in [(0, false), (200, false), (400, true)] {
         path.sent(size::SMALLEST, at(sent));
-        assert!(!path.expire(at(sent + 199)), "not before the wait is over");
-        assert_eq!(path.expire(at(sent + 200)), dies);
+        assert!(!path.expire(at(sent + 149)), "not before the wait is over");
+        assert_eq!(path.expire(at(sent + 150)), dies);
     }
     assert!(path.is_dead());
     path.sent(size::SMALLEST, at(1000));

@@ -158,6 +158,16 @@ fn address_of_a_relay_that_moves_is_followed() {
 }
 
 #[test]
+fn a_dead_path_without_traffic_is_left_for_the_standby() {
+    let mut net = scene();
+    net.traffic.clear();
+    net.run(ms(120_000));
+    net.dead(addr(PEER));
+    net.run(ms(30_000));
+    assert!(net.passes(PEER), "the relay answers, and is asked");
+}
+
+#[test]
 fn dead_relay_of_a_quiet_peer_is_not_left_for_a_dead_path() {
     let mut net = Net::new();
     net.join_relay(RELAY);

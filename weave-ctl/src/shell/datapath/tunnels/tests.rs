@@ -92,13 +92,17 @@ fn used(sent_ns: u64, big_ns: u64, heard_ns: u64) -> Tunnel {
 #[test]
 fn traffic_is_told_once() {
     let mut traffic = Traffic::default();
-    let told = |peer, sent, big, heard| Some(Activity { peer, sent, big, heard });
+    let told = |peer, sent, big, heard| Some(Activity { peer, sent, big, heard, elsewhere: false });
     assert_eq!(traffic.news(peer(1), &used(0, 0, 0)), None, "never used");
     assert_eq!(traffic.news(peer(1), &used(5, 0, 0)), told(peer(1), true, false, false));
     assert_eq!(traffic.news(peer(1), &used(5, 0, 0)), None);
     assert_eq!(traffic.news(peer(1), &used(6, 6, 3)), told(peer(1), true, true, true));
     assert_eq!(traffic.news(peer(1), &used(6, 6, 4)), told(peer(1), false, false, true));
     assert_eq!(traffic.news(peer(2), &used(0, 0, 0)), None, "each for itself");
+    let elsewhere = Tunnel { elsewhere_ns: 2, ..used(0, 0, 0) };
+    let seen = traffic.news(peer(2), &elsewhere);
+    assert_eq!(seen, Some(Activity { peer: peer(2), elsewhere: true, ..Activity::default() }));
+    assert_eq!(traffic.news(peer(2), &elsewhere), None);
     // A tunnel that is made anew begins anew.
     traffic.forget(peer(1));
     assert_eq!(traffic.news(peer(1), &used(0, 0, 0)), None);
