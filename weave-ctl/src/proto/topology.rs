@@ -172,6 +172,9 @@ impl Topology {
         for peer in &changes.gone {
             self.lost.remove(peer);
         }
+        // Nothing is relayed to them by whom it was before: should they come back, their first hops are new.
+        let gone = &changes.gone;
+        self.hops.retain(|(peer, _)| !gone.contains(peer));
     }
 
     /// True while a path of sessions reaches `peer`.

@@ -94,6 +94,7 @@ impl Node {
             }
             PathEvent::Senders(peer, addrs) => self.datapath.set_senders(peer, &addrs),
             PathEvent::Reported(..) => self.report_adjacencies(now),
+            PathEvent::Neighbour(_) => self.topology.changed(self.membership.known(), now),
             PathEvent::Watch(addr) => self.out.push_back(Output::Watch(addr)),
             PathEvent::Unwatch(addr) => self.out.push_back(Output::Unwatch(addr)),
             PathEvent::DeviceMtus(mtus) => {

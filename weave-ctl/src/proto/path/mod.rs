@@ -132,6 +132,9 @@ pub enum PathEvent {
     /// The direct path to a peer that has or had a session answers, with this size in bytes (zero until it is confirmed);
     /// or it does not. This host's record reports it.
     Reported(PeerName, Option<u32>),
+    /// The direct path to a peer, with a session or without, begins to answer or does not any more: other peers may be relayed
+    /// to by it.
+    Neighbour(PeerName),
     /// The route to this address is asked for, and every change of it.
     Watch(Ipv4Addr),
     /// It is of no interest any more.
@@ -471,7 +474,11 @@ impl Paths {
         }
         let direct = route.direct();
         let leg = direct.and_then(|d| env.leg(Target::Direct { to: d.remote, fixed: d.fixed }));
-        let moved = std::mem::replace(&mut route.relay_leg, leg) != leg;
+        let leg_before = std::mem::replace(&mut route.relay_leg, leg);
+        let moved = leg_before != leg;
+        if leg_before.is_some() != leg.is_some() {
+            events.push_back(PathEvent::Neighbour(peer));
+        }
         // A path that answers is reported beyond its session: the peer's kernel goes on without its controller.
         let reports = route.session || route.report.flatten().is_some();
         let report = reports.then(|| direct.map(|direct| direct.size.unwrap_or(0)));

@@ -49,6 +49,18 @@ fn idle_peer_with_an_open_data_port_becomes_direct() {
 }
 
 #[test]
+fn neighbour_without_a_session_is_told_when_it_answers() {
+    let mut net = Net::new();
+    net.advertise(PEER);
+    net.run(ms(3000));
+    assert_eq!(net.neighbours, BTreeSet::from([PEER]), "it may relay");
+    assert_eq!(net.paths.neighbours().collect::<Vec<_>>(), [PEER]);
+    net.dead(addr(PEER));
+    net.run(ms(120_000));
+    assert_eq!((net.neighbours.len(), net.paths.neighbours().count()), (0, 0));
+}
+
+#[test]
 fn last_known_path_stays_without_any_answer() {
     let mut net = Net::new();
     net.busy(PEER);

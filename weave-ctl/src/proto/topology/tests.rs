@@ -169,3 +169,20 @@ fn only_peers_with_new_first_hops_are_rerouted() {
     assert_eq!(compute(&[2, 3], &more), all(&[2, 3, 4]));
     assert_eq!(compute(&[3], &more), all(&[3, 4]), "peer 2 does not answer any more");
 }
+
+#[test]
+fn first_hops_of_a_peer_that_returns_are_new() {
+    let [alone, joined] = [record(1, 2, &[]), record(1, 3, &[2])];
+    let near = BTreeSet::from([name(2)]);
+    let (two, four) = (record(2, 1, &[1, 4]), record(4, 1, &[2]));
+    let mut topology = Topology::new(GRACE);
+    let mut compute = |me: &PeerRecord, others: &[&PeerRecord], retained: &[&PeerRecord], now| {
+        topology.compute(Records { me, near: &near, others, retained }, now)
+    };
+    compute(&joined, &[&two, &four], &[], at(0));
+    compute(&alone, &[&two, &four], &[], at(1));
+    assert_eq!(compute(&alone, &[&two, &four], &[], at(90)).gone, [name(2), name(4)], "the path to peer 2 answers on");
+    let changes = compute(&joined, &[&two], &[&four], at(91));
+    assert_eq!(changes.back, [name(4)]);
+    assert!(changes.rerouted.contains(&name(4)), "{changes:?}");
+}

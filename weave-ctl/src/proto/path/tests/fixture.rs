@@ -50,6 +50,7 @@ pub(super) struct Net {
     pub(super) senders: BTreeMap<PeerName, BTreeSet<Ipv4Addr>>,
     pub(super) watched: BTreeSet<Ipv4Addr>,
     pub(super) reported: BTreeMap<PeerName, Option<u32>>,
+    pub(super) neighbours: BTreeSet<PeerName>,
     pub(super) device_mtu: Option<u32>,
     pub(super) total: u64,
     pub(super) small: u64,
@@ -104,6 +105,7 @@ impl Net {
             senders: BTreeMap::new(),
             watched: BTreeSet::new(),
             reported: BTreeMap::new(),
+            neighbours: BTreeSet::new(),
             device_mtu: None,
             total: 0,
             small: 0,
@@ -254,6 +256,11 @@ impl Net {
             PathEvent::Selected { peer, path, .. } => self.selected.push((self.now, peer, path)),
             PathEvent::Senders(peer, addrs) => drop(self.senders.insert(peer, addrs)),
             PathEvent::Reported(peer, report) => drop(self.reported.insert(peer, report)),
+            PathEvent::Neighbour(peer) => {
+                if !self.neighbours.remove(&peer) {
+                    self.neighbours.insert(peer);
+                }
+            }
             PathEvent::Watch(ip) => {
                 self.watched.insert(ip);
                 let mtu = self.routes.get(&ip).copied().unwrap_or(1500);
