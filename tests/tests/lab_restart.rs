@@ -232,3 +232,21 @@ fn all_hosts_rebooted_at_once_find_each_other_again() {
     assert_eq!(lab.addresses().expect("addresses"), all);
     all_ping(&all);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_removed_socket_device_is_made_again() {
+    let lab = Lab::ready(Plan::of("lrsock", 2).containers(1)).expect("a Lab");
+    let all = lab.addresses().expect("addresses");
+    lab.wait_direct(SETTLED).expect("direct paths");
+    let host = lab.host(1);
+    cmd::run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the socket device");
+    let shown = || cmd::run(&["ip", "-n", host.netns(), "link", "show", "weave-6784"]).unwrap_or_default();
+    assert!(eventually(SETTLED, || shown().contains("LOWER_UP")), "{}", host.log_tail(20));
+    // Probes leave by the new one, and are answered.
+    let counted = || (host.counter("probe-sent").expect("sent"), host.counter("probe-reply").expect("answered"));
+    let before = counted();
+    assert!(eventually(SETTLED, || counted().0 > before.0 && counted().1 > before.1), "{before:?} {:?}", counted());
+    assert!(host.log_tail(20).contains("made again"), "{}", host.log_tail(20));
+    all_ping(&all);
+}
