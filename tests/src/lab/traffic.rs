@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use weave_ctl::shell::netns::in_netns;
 
-use super::timeline::{Arrival, Timeline};
+use super::timeline::{Arrival, Flow, Timeline};
 
 /// Time for the last packets to arrive.
 const LINGER: Duration = Duration::from_millis(300);
@@ -40,25 +40,6 @@ struct Progress {
     arrived: AtomicU64,
     /// One more than the highest number that arrived.
     newest: AtomicU64,
-}
-
-/// What became of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// Datagrams sent.
-    pub sent: u64,
-    /// Different ones that arrived.
-    pub received: u64,
-    /// That arrived more than once.
-    pub duplicates: u64,
-}
-
-impl Flow {
-    /// Everything arrived once.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.sent > 0 && self.received == self.sent && self.duplicates == 0
-    }
 }
 
 /// Does `work`, most often making a socket, in a namespace.
