@@ -33,7 +33,7 @@ fn a_partition_divides_everything_and_heals() {
     net.divide(BTreeMap::from([(1, 1), (3, 2)]));
     for (a, b, passes) in [(1, 2, false), (2, 4, true), (1, 3, false), (1, 1, true)] {
         assert_eq!(net.control(a, b), passes, "{a} {b}");
-        assert_eq!(packet(&net, a, to(b), 100).is_ok(), passes, "{a} {b}");
+        assert_eq!(packet(&net, a, to(b), 100).is_ok(), passes && a != b, "{a} {b}");
     }
     net.heal();
     assert!(net.data_both_ways(1, 3));
