@@ -242,5 +242,11 @@ impl Candidate {
     }
 }
 
+/// Packets can be sent there.
+pub(super) fn is_usable(at: SocketAddrV4) -> bool {
+    let ip = at.ip();
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()) && at.port() > 0
+}
+
 #[cfg(test)]
 mod tests;

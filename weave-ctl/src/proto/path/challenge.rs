@@ -12,9 +12,13 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
-use super::timers::{CHALLENGES_MAX, SENT_FOR};
+use super::{
+    route::ANNOUNCEMENT,
+    size::SMALLEST,
+    timers::{CHALLENGES_MAX, SENT_FOR},
+};
 use crate::proto::{
-    io::PROOF_LEN,
+    io::{Egress, PROOF_LEN, ProbeKind, ProbeRequest},
     key::{PublicKey, SIGNATURE_LEN, SecretKey},
     name::PeerName,
     time::Instant,
@@ -126,6 +130,20 @@ pub(super) fn prove(
 
 fn text(challenger: PeerName, peer: PeerName, nonce: u64, seen: Ipv4Addr) -> Vec<u8> {
     [CONTEXT, &challenger.bytes(), &peer.bytes(), &nonce.to_be_bytes(), &seen.octets()].concat()
+}
+
+/// A probe that the controller of `peer` reads.
+pub(super) fn to_controller(
+    peer: PeerName,
+    to: SocketAddrV4,
+    egress: Egress,
+    data_port: u16,
+    kind: ProbeKind,
+    now: Instant,
+) -> ProbeRequest {
+    let size = SMALLEST + PROOF_LEN as u32;
+    let source_port = Some(data_port);
+    ProbeRequest { to, egress, source_port, receiver: peer, path_id: ANNOUNCEMENT, kind, size, sent_at: now }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! Files: `candidate` (liveness of one candidate), `route` (all of one peer, and the selection), `probing` (what is probed
 //! when), `size` (path MTU search, RFC 8899), `challenge` (proof that an address is a peer's), `schedule` (deadlines, and the
-//! rate of all probes), `timers` (every timer), `env` (what a turn needs of the host), `status`.
+//! rate of all probes), `timers` (every timer), `interface` (what goes in and comes out), `env` (what a turn needs of the host), `status`.
 //!
 //! Bounds: [`timers`]; rates of all peers together in `schedule`. A control trouble never removes a path: without an answer the
 //! last known path stays.
@@ -15,6 +15,7 @@
 mod candidate;
 mod challenge;
 mod env;
+mod interface;
 mod probing;
 mod route;
 mod schedule;
@@ -23,125 +24,34 @@ mod status;
 pub mod timers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
 
 use self::{
-    candidate::Target,
-    challenge::{Challenge, Challenges},
+    candidate::{Target, is_usable},
+    challenge::{Challenge, Challenges, to_controller},
     env::{Env, Leg, Watched},
-    route::{ANNOUNCEMENT, PeerRoute},
+    route::PeerRoute,
     schedule::Schedule,
     timers::{ALIVE_FOR, ASK_FOR, PROBES_MAX, PROOFS_MAX, SPREAD, TICK},
 };
 pub use self::{
     challenge::Claim,
+    interface::{ActivePath, Advertised, Direct, PathEvent, PathsConfig},
     size::SMALLEST,
     status::{PathLine, RouteStatus},
 };
 use super::{
     budget::Budget,
-    io::{Activity, Contact, ContactKind, Egress, PathKind, ProbeKind, ProbeReply, ProbeRequest},
+    io::{Activity, Contact, ContactKind, Egress, ProbeKind, ProbeReply, ProbeRequest},
     key::SecretKey,
     name::PeerName,
     queue,
     rng::Rng,
     time::Instant,
 };
-
-/// What the paths of a peer are made from.
-#[derive(Clone, Debug)]
-pub struct PathsConfig {
-    /// This peer.
-    pub me: PeerName,
-    /// Signs the answers to challenges.
-    pub key: SecretKey,
-    /// UDP port of the data plane.
-    pub data_port: u16,
-    /// The paths that a former run of the controller left in the kernel.
-    pub inherited: BTreeMap<PeerName, ActivePath>,
-    /// Addresses that packets of peers were accepted from then.
-    pub senders: Vec<(Ipv4Addr, PeerName)>,
-}
-
-/// What a peer's record says of its data port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Advertised {
-    /// Its addresses, without those that this host has itself.
-    pub addrs: Vec<SocketAddrV4>,
-    /// Largest outer IP packet in bytes that its devices take; zero when unknown.
-    pub mtu: u32,
-}
-
-/// The path that packets for a peer take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ActivePath {
-    /// Outer destination.
-    pub remote: SocketAddrV4,
-    /// The peer that receives there: the peer itself, or a relay.
-    pub via: PeerName,
-    /// All packets leave from this host's data port.
-    pub fixed: bool,
-    /// How the host sends to `remote`.
-    pub egress: Egress,
-    /// Largest outer IP packet in bytes.
-    pub size: u32,
-}
-
-impl ActivePath {
-    /// The kind of path to `peer` that this is.
-    #[must_use]
-    pub fn kind(&self, peer: PeerName) -> PathKind {
-        match self.fixed {
-            _ if self.via != peer => PathKind::Relayed,
-            true => PathKind::Fixed,
-            false => PathKind::Direct,
-        }
-    }
-}
-
-/// A direct path that answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Direct {
-    /// The address that answers.
-    pub remote: SocketAddrV4,
-    /// From data port to data port.
-    pub fixed: bool,
-    /// Round-trip time of the last probe without padding.
-    pub rtt: Option<Duration>,
-    /// Confirmed size in bytes of the outer IP packet, once there is one.
-    pub size: Option<u32>,
-}
-
-/// Something that others must know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathEvent {
-    /// Packets for the peer take this path from now on.
-    Selected {
-        /// The peer.
-        peer: PeerName,
-        /// The path.
-        path: ActivePath,
-        /// Why, when it leads elsewhere than before; else empty.
-        why: String,
-    },
-    /// Packets from these addresses are the peer's, from no others.
-    Senders(PeerName, BTreeSet<Ipv4Addr>),
-    /// The direct path to a peer that has or had a session answers, with this size in bytes (zero until it is confirmed);
-    /// or it does not. This host's record reports it.
-    Reported(PeerName, Option<u32>),
-    /// The direct path to a peer, with a session or without, begins to answer or does not any more: other peers may be relayed
-    /// to by it.
-    Neighbour(PeerName),
-    /// The route to this address is asked for, and every change of it.
-    Watch(Ipv4Addr),
-    /// It is of no interest any more.
-    Unwatch(Ipv4Addr),
-    /// Smallest and largest MTU in bytes of the devices that packets for peers leave by; `None` without peers.
-    DeviceMtus(Option<(u32, u32)>),
-}
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -558,7 +468,7 @@ impl Paths {
         for (peer, challenge) in self.challenges.unsent(addr) {
             challenge.sent = true;
             let kind = ProbeKind::Challenge { nonce: challenge.nonce };
-            push(&mut self.probes, self::to_controller(peer, challenge.to, egress, self.data_port, kind, now));
+            push(&mut self.probes, to_controller(peer, challenge.to, egress, self.data_port, kind, now));
         }
     }
 
@@ -572,29 +482,10 @@ impl Paths {
     }
 }
 
-/// A probe that the controller of `peer` reads.
-fn to_controller(
-    peer: PeerName,
-    to: SocketAddrV4,
-    egress: Egress,
-    data_port: u16,
-    kind: ProbeKind,
-    now: Instant,
-) -> ProbeRequest {
-    let size = SMALLEST + crate::proto::io::PROOF_LEN as u32;
-    let source_port = Some(data_port);
-    ProbeRequest { to, egress, source_port, receiver: peer, path_id: ANNOUNCEMENT, kind, size, sent_at: now }
-}
-
 fn push(probes: &mut VecDeque<ProbeRequest>, probe: ProbeRequest) {
     if probes.len() < PROBES_MAX {
         probes.push_back(probe);
     }
-}
-
-fn is_usable(at: SocketAddrV4) -> bool {
-    let ip = at.ip();
-    !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()) && at.port() > 0
 }
 
 #[cfg(test)]

@@ -98,11 +98,7 @@ impl Driver {
         let me = boot.identity.name;
         let node = Node::new(boot, &launch, &installed, entropy().map_err(RunError::Runtime)?, Instant::default());
         let clock = Clock::now();
-        let key = key(&mut Rng::new(entropy().map_err(RunError::Runtime)?));
-        datapath.set_probe_key(key)?;
-        let config = ProberConfig { me, data_port, key, started: clock.into_std() };
-        let rng = Rng::new(entropy().map_err(RunError::Runtime)?);
-        let prober = Prober::start(config, datapath.take_rings()?, datapath.socket_device(), rng)?;
+        let prober = prober(&mut datapath, me, data_port, clock)?;
         let lost_events = datapath.lost_events()?;
         let control = control::start(&dirs.run, call_sender).await?;
         let mut driver = Self {
@@ -226,6 +222,15 @@ fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// The prober, with a key of its own run.
+fn prober(datapath: &mut Datapath, me: PeerName, data_port: u16, clock: Clock) -> Result<Prober, RunError> {
+    let mut rng = Rng::new(entropy().map_err(RunError::Runtime)?);
+    let key = key(&mut rng);
+    datapath.set_probe_key(key)?;
+    let config = ProberConfig { me, data_port, key, started: clock.into_std() };
+    Ok(Prober::start(config, datapath.take_rings()?, datapath.socket_device(), rng)?)
 }
 
 /// A key of cookies; zero stands for none.
