@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use fixture::{Net, PEER, RELAY, addr, name};
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn ms(millis: u64) -> Duration {
