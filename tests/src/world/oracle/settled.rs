@@ -18,7 +18,7 @@ use crate::world::{
 /// the dialer with its jitter, that between probes of idle pairs, and what a handshake and some rounds of gossip take.
 pub const SETTLE: Duration = Duration::from_secs(100);
 /// Time within which packets pass that are as large as the sender's device takes, or their sender is told: a path is measured
-/// once there is traffic.
+/// once there is traffic (docs/limitations.md, L41).
 pub(super) const TOLD: Duration = Duration::from_secs(5);
 /// Time within which both ends of a connection have judged each other's hello, when nothing is in trouble.
 const HELLO: Duration = Duration::from_secs(1);

@@ -158,7 +158,7 @@ fn split(world: &mut World, hosts: HostId) {
     settle(world, hosts);
 }
 
-/// True when the hosts of a side can all link with one another, if not directly.
+/// True when the hosts of a side can all have sessions with one another, if not directly (docs/limitations.md, L42).
 fn holds_together(world: &World, among: &BTreeSet<HostId>) -> bool {
     let nats: Vec<Nat> = among.iter().map(|id| world.nat(*id)).collect();
     let needed = shape::links_needed(&nats);
