@@ -209,8 +209,11 @@ pub fn device(ifindex: u32) -> Option<&'static Device> {
 }
 
 /// True when the sender at this address may have one more answer; takes it. CPUs that race may each take the same one.
+///
+/// # Safety
+/// `sender` is what [`sender_entry`] gave in this run of the program.
 #[inline(always)]
-pub fn may_echo(sender: *mut Sender) -> bool {
+pub unsafe fn may_echo(sender: *mut Sender) -> bool {
     // SAFETY: the kernel keeps an entry's memory for the program's run; no reference to the field is held.
     unsafe { take(&raw mut (*sender).echo, bucket::ECHO) }
 }

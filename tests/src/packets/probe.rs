@@ -244,7 +244,7 @@ fn contacts_full(rig: &mut Rig) -> Result<(), String> {
     let rest = CONTACTS % 64;
     let ran = rig.repeat(PROG_UNDERLAY, &frame, rest + 5)?;
     counts("counted", &ran.counted, &[(Counter::Contact, COUNTED * rest as usize)])?;
-    same("dropped", &ran.drops, &vec![DropReason::RingFull; 5])?;
+    same("dropped", &ran.drops, &vec![DropReason::ContactRefused; 5])?;
     same("contacts", &rig.contacts()?.len(), &(CONTACTS as usize))?;
     run(rig, &frame)?.sent_as(Verdict::Drop, Counter::Contact, COUNTED).map(drop)
 }
@@ -416,7 +416,7 @@ fn heard(rig: &mut Rig) -> Result<(), String> {
         ("a request", Underlay::probe(&REQUEST), true),
         ("a request to send on", Underlay::probe(&to_far), true),
         ("an answer", genuine.clone(), true),
-        ("an answer from another address", genuine.clone().of_stranger(), true),
+        ("an answer from another address", genuine.clone().of_stranger(), false),
         ("a wrong answer", Underlay::probe(&Fields { cookie: 7, ..genuine_reply(KEYS.current) }), false),
         ("a stranger's request", Underlay::probe(&REQUEST).of_stranger(), false),
         ("a stranger's request to send on", Underlay::probe(&to_far).of_stranger(), false),

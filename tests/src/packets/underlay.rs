@@ -236,6 +236,7 @@ fn truncated(rig: &mut Rig) -> Result<(), String> {
 
 fn heard(rig: &mut Rig) -> Result<(), String> {
     let heard = |rig: &Rig, peer| rig.tunnel_now(peer).map(|tunnel| tunnel.heard_ns);
+    let elsewhere = |rig: &Rig, peer| rig.tunnel_now(peer).map(|tunnel| tunnel.elsewhere_ns);
     run(rig, &Underlay::data(OWN).of_stranger().frame())?.dropped_for(DropReason::UnknownSender)?;
     same("of a stranger", &[heard(rig, PEER)?, heard(rig, FAR_PEER)?], &[0, 0])?;
     run(rig, &Underlay::data(OWN).frame())?;
@@ -245,7 +246,11 @@ fn heard(rig: &mut Rig) -> Result<(), String> {
     let mut relayed = Underlay::data(OWN);
     relayed.inner[6..12].copy_from_slice(&FAR_PEER.name);
     run(rig, &relayed.frame())?;
-    same("of the far peer", &(heard(rig, FAR_PEER)? != 0), &true)?;
+    same("of the far peer", &(elsewhere(rig, FAR_PEER)? != 0, heard(rig, FAR_PEER)?), &(true, 0))?;
+    // Where packets for it go by that sender, the same packet shows that they can.
+    rig.tunnel(FAR_PEER, Tunnel { via: PEER, ..frames::tunnel() })?;
+    run(rig, &relayed.frame())?;
+    same("by its relay", &(heard(rig, FAR_PEER)? != 0), &true)?;
     // Not again before its time.
     let later = first + 3_600_000_000_000;
     rig.tunnel(PEER, Tunnel { heard_ns: later, ..frames::tunnel() })?;

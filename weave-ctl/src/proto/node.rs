@@ -347,7 +347,8 @@ impl Node {
 
     fn refresh_mtu(&mut self, now: Instant) {
         // A smaller one would keep peers from using the path by the larger device; what is too large is found by probes.
-        let largest = self.device_mtus.map_or(self.default_mtu, |(_, largest)| largest);
+        // Before a device is known none is named: a guess that is too small reaches containers by ICMP, and stays for minutes.
+        let largest = self.device_mtus.map_or(0, |(_, largest)| largest);
         self.membership.set_place(&self.own_addrs, largest, now);
         if self.device_mtus.is_some() {
             self.endpoints.limit_mtu(self.container_mtu());

@@ -6,7 +6,7 @@
 //! yet is used, and kept until it is dead.
 //!
 //! Bounds: [`ADVERTISED_MAX`] addresses by flow and as many fixed, [`SEEN_MAX`] proven ones, [`RELAYS_MAX`] relays.
-//! Does not: keep deadlines or queues; [`PeerRoute::due`] says when it wants a turn, and of which class it is.
+//! Does not: keep deadlines or queues; `probing` says when it wants a turn, and of which class it is.
 
 use std::{
     collections::BTreeSet,

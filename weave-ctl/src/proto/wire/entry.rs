@@ -52,7 +52,7 @@ pub struct PeerRecord {
     pub control_port: u16,
     /// UDP port of its data plane.
     pub data_port: u16,
-    /// Largest MTU in bytes of the underlay devices it sends to peers by.
+    /// Largest MTU in bytes of the underlay devices it sends to peers by; zero before one is known.
     pub mtu: u32,
     /// Its sessions.
     pub sessions: Vec<ReportedSession>,

@@ -67,7 +67,8 @@ impl Node {
 
     /// MTU in bytes of containers' packets to a peer.
     fn mtu_to(&self, peer: PeerName) -> u32 {
-        let theirs = self.membership.record(peer).map_or(u32::MAX, |record| inner_mtu(record.mtu));
+        let theirs = self.membership.record(peer).map(|record| record.mtu).filter(|mtu| *mtu > 0);
+        let theirs = theirs.map_or(u32::MAX, inner_mtu);
         let path = self.paths.active(peer).map_or(u32::MAX, |path| inner_mtu(path.size));
         self.container_mtu().min(theirs).min(path)
     }
