@@ -147,11 +147,19 @@ fn paths_of_an_earlier_run_are_kept() {
 #[test]
 fn a_pending_session_shows_what_its_path_takes() {
     let mut net = Net::new(2, &[1]);
-    net.at(2).handle_input(Input::Underlay(Underlay { addrs: vec![ip(2)], default_mtu: 1400 }), NOW);
     net.connect(1, 2);
     net.deliver();
-    let shown = status(&mut net, 1).connections;
-    assert_eq!((shown[0].state, shown[0].mtu), (ConnectionState::Pending, Some(1350)));
+    let shown = |net: &mut Net| {
+        let shown = status(net, 1).connections;
+        (shown[0].state, shown[0].mtu)
+    };
+    assert_eq!(shown(&mut net), (ConnectionState::Pending, Some(1450)), "the peer may know no device yet");
+    // The peer's device is smaller, as its record then says.
+    let egress = Some(Egress { ifindex: 2, next_hop: ip(1), source: ip(2), mtu: 1400 });
+    let now = net.now;
+    net.at(2).handle_input(Input::Egress { addr: ip(1), egress }, now);
+    net.run(Duration::from_secs(1));
+    assert_eq!(shown(&mut net), (ConnectionState::Pending, Some(1350)));
 }
 
 #[test]
