@@ -350,7 +350,7 @@ fn wn_390_peer_name() {
             "teardown" => drop(host.weave(&["stop", "--teardown"]).expect("stop")),
             _ => {
                 host.kill().expect("kill");
-                run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("the anchor is lost");
+                run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("the socket device is lost");
             }
         }
         host.weave(&["launch"]).expect("launch");

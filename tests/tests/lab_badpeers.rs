@@ -12,7 +12,14 @@ use weave_ctl::{
     api::{REQUEST_MAX, SOCKET},
     proto::io::{FRAME_MAX, Input},
 };
-use weave_tests::lab::{Host, Lab, Plan, SETTLED, eventually, load::Load, peer::HandPeer, traffic::within, underlay};
+use weave_tests::lab::{
+    Host, Lab, Plan, SETTLED, eventually,
+    flood::{Probe, VNI_DATA, VNI_PROBE, flag, name, vxlan},
+    load::Load,
+    peer::HandPeer,
+    traffic::within,
+    underlay,
+};
 
 /// Longest wait for a stranger's connection to be closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(30);
@@ -170,8 +177,7 @@ fn a_link_that_does_not_begin_with_hello_is_closed_and_nobody_else_notices() {
     for first in [garbage(100), garbage(FRAME_MAX), unknown, Vec::new()] {
         let opened = peer.dial(underlay(1), SETTLED).expect("a link");
         peer.send(opened.link, first);
-        let closed =
-            |input: Option<Input>| matches!(input, Some(Input::LinkClosed { link, .. }) if link == opened.link);
+        let closed = |input: Option<Input>| matches!(input, Some(Input::SessionClosed { session, .. }) if session == opened.link);
         assert!(eventually(SETTLED, || closed(peer.next(SETTLED))), "the link stays open");
     }
     assert_eq!([lab.host(1).established(), lab.host(2).established()], [1, 1]);
@@ -227,23 +233,30 @@ fn garbage_on_the_api_socket_disturbs_nobody() {
 #[ignore = "needs root"]
 fn garbage_on_the_data_ports_disturbs_nobody_and_is_counted() {
     let (lab, load) = under_load("lpdata", &[]);
-    let vxlan = |vni: u8, inner: &[u8]| [&[0x08, 0, 0, 0, 0, 0, vni, 0], inner].concat();
     let frame = |to: Ipv4Addr| {
-        // An Ethernet frame with an IPv4 header that promises more than there is.
-        let ethernet = [&[0x0a, 0x77, 10, 32, 0, 1][..], &[0x0a, 0x77, 10, 32, 0, 9], &[8, 0]].concat();
+        // For host 1, with an IPv4 header that promises more than there is.
+        let ethernet = [&name(1)[..], &name(2), &[8, 0]].concat();
         [&ethernet[..], &[0x45, 0, 0xff, 0xff, 0, 0, 0, 0, 64, 17, 0, 0, 10, 32, 0, 9], &to.octets()].concat()
     };
     let inside = container(&lab, 1).1;
-    let speeches = [
+    // Probes of host 2 that it did not send, for host 1, for itself and for nobody.
+    let probe = |receiver, flags| Probe { receiver, origin: name(2), flags, salt: u64::from(flags) + 7 }.bytes();
+    let flags = [0, flag::REPLY, flag::CHALLENGE, flag::PROOF, flag::ANNOUNCE, 0xff];
+    let probes = [name(1), name(2), [9; 6]].into_iter().flat_map(|receiver| flags.map(|flags| probe(receiver, flags)));
+    let mut speeches = vec![
         Vec::new(),
         garbage(7),
         garbage(1400),
         vxlan(0, &[]),
         vxlan(7, &garbage(60)),
         vxlan(255, &frame(inside)),
-        vxlan(0, &frame(Ipv4Addr::BROADCAST)),
-        vxlan(0, &garbage(1000)),
+        vxlan(VNI_DATA, &frame(inside)),
+        vxlan(VNI_DATA, &frame(Ipv4Addr::BROADCAST)),
+        vxlan(VNI_DATA, &garbage(1000)),
+        vxlan(VNI_PROBE, &garbage(38)),
+        vxlan(VNI_PROBE, &garbage(1000)),
     ];
+    speeches.extend(probes);
     // From a stranger, and from a peer, whose address the kernel trusts.
     thread::scope(|scope| {
         for n in [2, 3] {
@@ -264,7 +277,8 @@ fn garbage_on_the_data_ports_disturbs_nobody_and_is_counted() {
         let all = status["dataplane"]["drops"].as_array().expect("drops");
         all.iter().find(|d| d["reason"] == reason).and_then(|d| d["packets"].as_u64()).unwrap_or(0)
     };
-    assert!(eventually(SETTLED, || dropped("wrong-vni") > 0 && dropped("malformed") > 0), "{}", status());
+    let reasons = ["wrong-vni", "malformed", "unknown-sender", "bad-cookie", "contact-refused"];
+    assert!(eventually(SETTLED, || reasons.iter().all(|reason| dropped(reason) > 0)), "{}", status());
     load.goes_on().expect("traffic is not disturbed");
     assert_eq!(lab.host(1).established(), 1);
     load.stop_whole().expect("traffic is not disturbed");

@@ -41,7 +41,7 @@ fn reboot(host: &Host) {
     for name in &containers {
         run(&["ip", "netns", "del", name]).expect("remove a container");
     }
-    run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the anchor");
+    run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the socket device");
     fs::remove_dir_all(host.bpf_dir()).expect("remove the pins");
     fs::remove_dir_all(host.run_dir()).expect("remove the run directory");
     let left = || run(&["ip", "-n", host.netns(), "-o", "link"]).expect("devices").contains(": wv");

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use weave_ctl::proto::{
     cbor,
     election::{self, VOTERS_MAX, Vote},
-    io::LinkId,
+    io::SessionId,
     ipam::board::{self, Board, EXCEPTIONS_MAX},
-    mesh::{
-        entry::{ADDRS_MAX, PeerRecord, RecordLink, hello_proof, sign, sign_record},
-        wire::{BUCKETS, Hello, Key, LIST_MAX, Message, VERSIONS},
-    },
     name::{PeerId, PeerName},
+    wire::{
+        BUCKETS, EntryKey, Handshake, Message, PAGE_MAX, VERSIONS,
+        entry::{ADDRS_MAX, PeerRecord, ReportedSession, identity_proof, sign, sign_record},
+    },
 };
 use weave_tests::lab::{
     Host, Lab, Plan, SETTLED, eventually,
@@ -79,9 +79,9 @@ impl Scene {
     }
 
     /// Host 1 has a link to the peer by hand, and answers on it.
-    fn is_linked(&self, link: LinkId) {
+    fn is_linked(&self, link: SessionId) {
         assert!(self.lab.host(1).neighbours().expect("status").contains(&peer_name(9)));
-        self.member.say(link, &Message::Sum(1));
+        self.member.say(link, &Message::Digest(1));
         self.member.hear(link, SETTLED, |m| matches!(m, Message::Buckets(_))).expect("it is still answered");
     }
 
@@ -131,7 +131,7 @@ fn nobody_speaks_for_another() {
 
     // Of host 2, but signed by another; of host 2, but changed on the way; of host 1 itself.
     let mut forged = record(&scene.member.key, name(2), Ipv4Addr::new(192, 168, 77, 3));
-    (forged.incarnation, forged.version, forged.nickname) = (1000, 1000, "forged".to_owned());
+    (forged.incarnation, forged.sequence, forged.nickname) = (1000, 1000, "forged".to_owned());
     let mut changed = genuine.clone();
     *changed.last_mut().expect("bytes") ^= 1;
     let mut of_one = forged.clone();
@@ -139,15 +139,9 @@ fn nobody_speaks_for_another() {
     for entry in [sign_record(&scene.member.key, &forged), changed, sign_record(&scene.member.key, &of_one)] {
         scene.member.tell(link, vec![entry]);
     }
-    // An own record that claims links to others' names under other stores.
-    scene.member.record.links = vec![RecordLink {
-        peer: name(2),
-        uid: forged.uid,
-        address: format!("{two}:6783"),
-        outbound: true,
-        established: true,
-        path_mtu: 1500,
-    }];
+    // An own record that claims sessions to others' names under other stores.
+    scene.member.record.sessions =
+        vec![ReportedSession { peer: name(2), uid: forged.uid, address: format!("{two}:6783"), outbound: true }];
     let own = scene.member.next_record();
     scene.member.tell(link, vec![own]);
     assert!(!eventually(HARMLESS, || peer(lab.host(1), 2)["uid"] != honest["uid"]), "{}", peer(lab.host(1), 2));
@@ -174,8 +168,8 @@ fn a_hello_in_anothers_name_is_refused() {
     let two_of_name = sign_record(&scene.member.key, &record(&scene.member.key, name(2), underlay(3)));
     let of_myself = sign_record(&scene.member.key, &record(&scene.member.key, name(1), underlay(3)));
     let own = scene.member.next_record();
-    type Change = Box<dyn Fn(&Member, Hello) -> Hello>;
-    let with = |entry: Vec<u8>| -> Change { Box::new(move |_, hello| Hello { entry: entry.clone(), ..hello }) };
+    type Change = Box<dyn Fn(&Member, Handshake) -> Handshake>;
+    let with = |entry: Vec<u8>| -> Change { Box::new(move |_, hello| Handshake { entry: entry.clone(), ..hello }) };
     let lies: [(&str, Change); 6] = [
         ("another's record", with(genuine)),
         ("another's name with an own key", with(two_of_name)),
@@ -183,9 +177,9 @@ fn a_hello_in_anothers_name_is_refused() {
         // Replayed from another connection, and turned round.
         (
             "a proof of another connection",
-            Box::new(|m, hello| Hello { proof: hello_proof(&m.key, &[7; 32], true), ..hello }),
+            Box::new(|m, hello| Handshake { proof: identity_proof(&m.key, &[7; 32], true), ..hello }),
         ),
-        ("no proof", Box::new(|_, hello| Hello { proof: Vec::new(), ..hello })),
+        ("no proof", Box::new(|_, hello| Handshake { proof: Vec::new(), ..hello })),
         ("a protocol of the future", with(own)),
     ];
     for (what, lie) in lies {
@@ -194,7 +188,7 @@ fn a_hello_in_anothers_name_is_refused() {
         if what.contains("future") {
             (hello.min_version, hello.max_version) = (900, 999);
         }
-        scene.member.say(opened.link, &Message::Hello(Box::new(hello)));
+        scene.member.say(opened.link, &Message::Handshake(Box::new(hello)));
         let refusal = scene.member.refusal(opened.link).unwrap_or_else(|e| panic!("{what} is not refused: {e:#}"));
         assert!(!refusal.is_empty());
         assert!(scene.member.is_closed(opened.link, SETTLED), "after {what} the link stays open");
@@ -240,21 +234,21 @@ fn nonsense_in_messages_and_channels_is_kept_apart() {
             frames.push(frame(kind, body));
         }
     }
-    let long = Message::Want(vec![Key { owner: name(2), channel: "c".repeat(999).into() }]);
+    let long = Message::Request(vec![EntryKey { owner: name(2), channel: "c".repeat(999).into() }]);
     frames.extend([long.encode(), Message::Buckets(vec![0; BUCKETS + 1]).encode()]);
     for frame in frames.into_iter().filter(|f| !f.is_empty()) {
         member.peer.send(link, frame);
     }
     // Entries: not even an entry; a record of another shape; a channel that nobody knows.
     member.tell(link, vec![words.clone()]);
-    let version = member.record.version + 1;
+    let version = member.record.sequence + 1;
     let broken = sign(&member.key, name(9), PEERS, (1, version), words.clone());
     member.tell(link, vec![broken]);
     let counted = || channel(lab.host(1), PEERS).is_some_and(|c| c["errors"].as_u64() > Some(0));
     assert!(eventually(SETTLED, counted), "{:?}", channel(lab.host(1), PEERS));
     let said = channel(lab.host(1), PEERS).expect("the channel")["last_error"].clone();
     assert!(said.as_str().is_some_and(|said| !said.is_empty()), "{said}");
-    member.record.version = version;
+    member.record.sequence = version;
     let (own, future) = (member.next_record(), member.own_entry("future", 1, words));
     member.tell(link, vec![own, future]);
     for n in [1, 2] {
@@ -300,7 +294,7 @@ fn what_cannot_be_used_of_a_channel_is_counted_there_on_every_host_and_nowhere_e
     let channels = [board::CHANNEL, election::CHANNEL, PEERS];
     for channel in channels {
         for (count, (data, words)) in (1_u64..).zip(unusable(&scene.member, channel)) {
-            let version = scene.member.record.version + count;
+            let version = scene.member.record.sequence + count;
             scene.member.tell(link, vec![scene.member.own_entry(channel, version, data)]);
             let said = format!("of {}: {words}", peer_name(9));
             // Each has come everywhere before the next takes its place.
@@ -327,7 +321,7 @@ fn what_cannot_be_used_of_a_channel_is_counted_there_on_every_host_and_nowhere_e
     }
     // Nothing is closed or held against the peer: what it says next that can be read is taken.
     scene.is_linked(link);
-    scene.member.record.version += 100;
+    scene.member.record.sequence += 100;
     "mended".clone_into(&mut scene.member.record.nickname);
     let record = scene.member.next_record();
     scene.member.tell(link, vec![record]);
@@ -343,14 +337,12 @@ fn a_field_that_no_version_knows_is_carried_along_and_the_others_are_used() {
     let mut scene = Scene::new("lmbfield");
     let near = scene.member.join(underlay(1)).expect("a link");
     let far = scene.member.join(underlay(2)).expect("a link");
-    scene.member.record.short_id = 0x7abc;
     "later".clone_into(&mut scene.member.record.nickname);
     let record = scene.member.next_record_with("colour", &json!({ "deep": [1, "two", null, { "three": -3.5 }] }));
     // Told to host 1 alone: what host 2 has of this version came by way of it.
     scene.member.tell(near, vec![record.clone()]);
     for n in [1, 2] {
         assert!(eventually(SETTLED, || scene.tells(n, "later")), "host {n} does not take the record");
-        assert_eq!(peer(scene.lab.host(n), 9)["short_id"], 0x7abc);
     }
     for (n, link) in [(1, near), (2, far)] {
         // The version before may be on its way still.
@@ -377,10 +369,10 @@ fn ranges_of_versions_that_overlap_are_welcome_and_others_are_named_in_the_refus
     }
     for (oldest, newest) in [(0, max), (min, 7)] {
         let nickname = format!("speaks-{oldest}-{newest}");
-        scene.member.record.version += 1;
+        scene.member.record.sequence += 1;
         scene.member.record.nickname.clone_from(&nickname);
         let link = scene.member.offer(underlay(1), (oldest, newest)).expect("a link");
-        scene.member.hear(link, SETTLED, |m| matches!(m, Message::Hello(_))).expect("a hello");
+        scene.member.hear(link, SETTLED, |m| matches!(m, Message::Handshake(_))).expect("a hello");
         for n in [1, 2] {
             assert!(eventually(SETTLED, || scene.tells(n, &nickname)), "host {n} does not hear of {nickname}");
         }
@@ -422,11 +414,11 @@ fn a_flood_is_endured() {
         });
         member.tell(link, strangers.collect());
         for _ in 0..50 {
-            member.say(link, &Message::Sum(round));
+            member.say(link, &Message::Digest(round));
             member.say(link, &Message::Buckets(vec![round; BUCKETS]));
         }
-        let keys = (0..LIST_MAX).map(|_| Key { owner: name(2), channel: PEERS.into() });
-        member.say(link, &Message::Want(keys.collect()));
+        let keys = (0..PAGE_MAX).map(|_| EntryKey { owner: name(2), channel: PEERS.into() });
+        member.say(link, &Message::Request(keys.collect()));
         // What comes back is read, or the link would end for that.
         while member.peer.next(Duration::ZERO).is_some() {}
         round += 1;

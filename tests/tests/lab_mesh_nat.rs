@@ -57,7 +57,7 @@ fn a_host_behind_translation_sends_to_all_and_all_to_it() {
     assert_eq!(lab.relayed().expect("counters"), relayed);
     let shown = lab.host(1).connection(3).expect("status").expect("a connection");
     assert_eq!(shown["state"], "established", "{shown}");
-    let info = "behind address translation: packets go between the ports of the probes";
+    let info = "through NAT or a stateful filter: packets go from data port to data port";
     assert_eq!(shown["info"], info, "{shown}");
     assert!(lab.host(1).connections_text().contains(info));
 

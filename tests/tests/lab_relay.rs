@@ -5,18 +5,15 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use weave_common::map::PROG_XDP;
 use weave_ctl::{
-    proto::{
-        io::{MapOp, RouteTo},
-        name::PeerName,
-    },
-    shell::datapath::{Datapath, XdpDevice, XdpMode, XdpWanted},
+    proto::io::{Activity, MapOp, RouteTo},
+    shell::datapath::{Datapath, Look, XdpDevice, XdpMode, XdpWanted},
 };
 use weave_tests::lab::{
     Host, Lab, Plan, SETTLED,
     cmd::run,
     eventually,
     host::ping,
-    tables::{CONFIG, Network, container, device_index, ethtool, inside, peer, range},
+    tables::{DATA_PORT, Network, config, container, device_index, ethtool, inside, peer, range},
     traffic::{UdpFlow, within},
     underlay, underlay_on,
 };
@@ -46,9 +43,11 @@ fn tcp_crosses_a_relay_in_super_packets_and_in_frames() {
     let size = network.tcp_both_ways("frames, one by one");
     assert!(size < SUPER, "{size} bytes each");
 
-    let used: Vec<Vec<PeerName>> =
-        network.datapaths.iter_mut().map(|datapath| datapath.used_tunnels().expect("read")).collect();
-    assert_eq!(used, [vec![peer(3)], vec![peer(1), peer(3)], vec![peer(1)]], "tunnels that carried packets");
+    let activity: Vec<Vec<Activity>> =
+        network.datapaths.iter_mut().map(|datapath| datapath.activity(Look::All).expect("read")).collect();
+    // Also at the relay, where data is heard of its origin.
+    let both = |n: usize| Activity { peer: peer(n), sent: true, big: true, heard: true, elsewhere: false };
+    assert_eq!(activity, [vec![both(3)], vec![both(1), both(3)], vec![both(1)]], "tunnels that carried packets");
     for at in 1..=3 {
         assert_eq!(network.drops(at, "kernel") + network.drops(at, "too-big"), 0);
     }
@@ -56,12 +55,19 @@ fn tcp_crosses_a_relay_in_super_packets_and_in_frames() {
 
 #[test]
 #[ignore = "needs root"]
-fn data_crosses_to_the_port_that_probes_come_from() {
+fn data_crosses_from_data_port_to_data_port() {
     let mut network = Network::chain("lrly-port");
-    network.tunnel(1, 3, 2, CONFIG.probe_port);
-    network.tunnel(2, 3, 3, CONFIG.probe_port);
-    let size = network.tcp_both_ways("to the probe port");
+    for (at, to, via) in [(1, 2, 2), (1, 3, 2), (2, 1, 1), (2, 3, 3), (3, 1, 2)] {
+        network.fixed_tunnel(at, to, via);
+    }
+    let size = network.tcp_both_ways("from the data port");
     assert!(size > SUPER, "{size} bytes each");
+    assert!(ping(&network.name(1), container(2), 1), "no answer of host 2");
+    for at in [1, 3] {
+        assert!(network.counter(at, "encap-relayed").0 > 0);
+        assert_eq!(network.counter(at, "encap").0, 0);
+    }
+    assert!(network.counter(1, "encap-fixed").0 > 0);
 }
 
 #[test]
@@ -72,7 +78,7 @@ fn a_packet_in_a_loop_ends_after_its_hops() {
     // Nobody has the range of a fourth; each holds the next for its way.
     for at in 1..=3 {
         network.apply(at, &MapOp::PutRoute { net: range(4), to: RouteTo::Peer(peer(4)) });
-        network.tunnel(at, 4, at % 3 + 1, 6784);
+        network.tunnel(at, 4, at % 3 + 1, DATA_PORT);
     }
     let from = network.name(1);
     let socket = within(&from, || std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
@@ -85,8 +91,8 @@ fn a_packet_in_a_loop_ends_after_its_hops() {
     assert_eq!(relayed, PACKETS * (HOPS - 1));
 
     // Two that hold each other for the way give up at once.
-    network.tunnel(1, 4, 2, 6784);
-    network.tunnel(2, 4, 1, 6784);
+    network.tunnel(1, 4, 2, DATA_PORT);
+    network.tunnel(2, 4, 1, DATA_PORT);
     socket.send_to(b"there and back", (container(4), 9)).expect("sent");
     assert!(eventually(SETTLED, || network.drops(2, "relay-back") == 1));
 }
@@ -97,7 +103,7 @@ fn a_change_of_way_under_traffic_loses_nothing() {
     let mut network = Network::chain("lrly-way");
     let flow = UdpFlow::start(&network.name(1), &network.name(3), container(3), 500, 200).expect("a flow");
     for round in 1..=10_u64 {
-        let (via, port) = if round % 2 == 0 { (2, 6784) } else { (3, 6784) };
+        let (via, port) = if round % 2 == 0 { (2, DATA_PORT) } else { (3, DATA_PORT) };
         network.tunnel(1, 3, via, port);
         let seen = flow.arrived();
         assert!(eventually(SETTLED, || flow.arrived() > seen + 20), "nothing arrives by host {via}");
@@ -137,7 +143,8 @@ fn xdp_relays_out_of_the_same_device() {
     assert!(eventually(SETTLED, || ping(&network.name(1), container(3), 1)), "no answer through host 2");
     let size = network.tcp_both_ways("XDP, the same device");
     assert!(size < SUPER, "{size} bytes each");
-    assert_eq!(network.datapaths[1].used_tunnels().expect("read"), [peer(1), peer(3)]);
+    let both = |n: usize| Activity { peer: peer(n), sent: true, big: true, heard: true, elsewhere: false };
+    assert_eq!(network.datapaths[1].activity(Look::All).expect("read"), [both(1), both(3)]);
 }
 
 #[test]
@@ -216,7 +223,7 @@ fn a_launch_that_insists_on_xdp_is_refused_where_there_is_another() {
     let (host, dir) = (lab.host(1), lab.host(1).second().bpf_dir());
     let wanted = Some(XdpWanted { mode: XdpMode::Native, mac: [2; 6], relays: false });
     inside(host, || {
-        let (mut other, _) = Datapath::open(&dir, CONFIG).expect("opens");
+        let (mut other, _) = Datapath::open(&dir, config(1)).expect("opens");
         let devices = [XdpDevice { name: "eth0".to_owned(), ifindex: device_index("eth0"), wanted }];
         assert!(other.set_xdp(&devices).is_empty());
     });

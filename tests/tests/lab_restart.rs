@@ -206,7 +206,7 @@ fn reboot(host: &Host, containers: &[String]) {
     for name in containers {
         cmd::run(&["ip", "netns", "del", name]).expect("remove a container");
     }
-    cmd::run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the anchor");
+    cmd::run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the socket device");
     fs::remove_dir_all(host.bpf_dir()).expect("remove the pins");
     fs::remove_dir_all(host.run_dir()).expect("remove the run directory");
     let left = || cmd::run(&["ip", "-n", host.netns(), "-o", "link"]).expect("devices").contains(": wv");
@@ -230,5 +230,23 @@ fn all_hosts_rebooted_at_once_find_each_other_again() {
     lab.wait_established(SETTLED).expect("links come back");
     lab.attach_all().expect("attach");
     assert_eq!(lab.addresses().expect("addresses"), all);
+    all_ping(&all);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_removed_socket_device_is_made_again() {
+    let lab = Lab::ready(Plan::of("lrsock", 2).containers(1)).expect("a Lab");
+    let all = lab.addresses().expect("addresses");
+    lab.wait_direct(SETTLED).expect("direct paths");
+    let host = lab.host(1);
+    cmd::run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the socket device");
+    let shown = || cmd::run(&["ip", "-n", host.netns(), "link", "show", "weave-6784"]).unwrap_or_default();
+    assert!(eventually(SETTLED, || shown().contains("LOWER_UP")), "{}", host.log_tail(20));
+    // Probes leave by the new one, and are answered.
+    let counted = || (host.counter("probe-sent").expect("sent"), host.counter("probe-reply").expect("answered"));
+    let before = counted();
+    assert!(eventually(SETTLED, || counted().0 > before.0 && counted().1 > before.1), "{before:?} {:?}", counted());
+    assert!(host.log_tail(20).contains("made again"), "{}", host.log_tail(20));
     all_ping(&all);
 }

@@ -245,7 +245,7 @@ fn wn_700_status_and_report() {
     assert!(one.weave(&["report"]).expect("report").contains("nicknamington"));
     // All of what `status --json` holds, `report` does.
     let status = one.json(&["status"]).expect("status");
-    for field in ["name", "nickname", "uid", "short_id", "port", "discovery", "targets", "protocol"] {
+    for field in ["name", "nickname", "uid", "port", "discovery", "targets", "protocol"] {
         assert_eq!(status[field], report(one)[field], "{field}");
     }
 

@@ -226,10 +226,14 @@ fn bpftool_shows_named_fields_and_programs() {
     let fields = [
         ("weave_endpoints", &["addr"][..], &["ifindex", "mac"][..]),
         ("weave_routes", &["prefix_len", "data"], &["kind", "peer"]),
-        ("weave_tunnels", &["name"], &["outer", "ifindex", "next_hop", "inner_mtu"]),
-        ("weave_senders", &["addr"], &["peer"]),
+        (
+            "weave_tunnels",
+            &["name"],
+            &["push", "ifindex", "next_hop", "inner_mtu", "kind", "via", "sent_ns", "big_ns", "heard_ns"],
+        ),
+        ("weave_senders", &["addr"], &["peer", "echo"]),
         ("weave_locals", &["addr"], &["ifindex"]),
-        ("weave_config", &[], &["schema", "vni", "data_port"]),
+        ("weave_config", &[], &["schema", "vni", "data_port", "socket_ifindex", "me"]),
     ];
     for (map, keys, values) in fields {
         let entries = host.map(map).expect("bpftool");
@@ -246,7 +250,7 @@ fn bpftool_shows_named_fields_and_programs() {
         }
     }
     let shown = run(&["bpftool", "prog", "show"]).expect("bpftool");
-    for program in ["weave_container", "weave_underlay", "weave_anchor"] {
+    for program in ["weave_container", "weave_underlay", "weave_socket", "weave_prober"] {
         assert!(shown.contains(&format!("name {program} ")), "{program} is not in\n{shown}");
     }
 }

@@ -1,4 +1,4 @@
-//! L1: who is who in the mesh: short ids and names that two have, and whom a controller remembers over a restart.
+//! L1: names that two peers have, and the peers that a controller remembers over a restart.
 
 use std::time::Duration;
 
@@ -30,56 +30,6 @@ fn warnings(world: &mut World, id: HostId) -> Vec<String> {
 
 fn links(world: &World) -> [usize; 3] {
     [1, 2, 3].map(|id| world.links(id))
-}
-
-/// The short ids of hosts 1 to 3, whose peers have these names; each is known to the others.
-fn short_ids(world: &mut World, names: &[PeerName; 3]) -> Vec<u16> {
-    let all: Vec<Box<Status>> = (1..=3).map(|id| status(world, id)).collect();
-    let own: Vec<u16> = all.iter().map(|told| told.short_id).collect();
-    for told in &all {
-        for (peer, short_id) in names.iter().zip(&own) {
-            let known = told.peers.iter().find(|known| known.name == *peer).map(|known| known.short_id);
-            assert_eq!(known, Some(*short_id), "of {peer}, says {}", told.nickname);
-        }
-    }
-    own
-}
-
-/// All is well, and of two that began with the same short id the one with the higher name has another.
-fn tell_each_other_apart(world: &mut World, names: &[PeerName; 3]) {
-    let ids = short_ids(world, names);
-    assert!(matches!(ids[..], [1, other, 3] if other != 1 && other != 3), "{ids:?}");
-    for (from, to) in [(1, 2), (2, 1), (2, 3), (3, 2)] {
-        let fate = world.reach(from, to, SMALL);
-        assert!(fate.is_delivered(), "h{from} to h{to}: {fate}");
-    }
-    assert_eq!(world.unsettled(), Vec::<String>::new(), "{}", world.tail(40));
-}
-
-#[test]
-fn two_whose_names_give_one_short_id_take_two_and_send_to_each_other_all_the_while() {
-    let mut world = World::new(1, Faults::NONE);
-    // Of the second name the low bits, which a short id is made of at first, are those of the first.
-    let names = [name(1), PeerName::from_bytes([0, 0, 0, 1, 0, 1]), name(3)];
-    for (id, own) in (1..).zip(names) {
-        let targets = (1..id).collect();
-        world.launch_as(id, Spec { name: Some(own), seeds: names.to_vec(), targets, ..Spec::default() });
-    }
-    world.run(SECOND * 3);
-    for id in 1..=3 {
-        world.attach(id, &format!("c{id}"));
-    }
-    world.talk(1000);
-    world.run(SECOND * 20);
-    tell_each_other_apart(&mut world, &names);
-    // It starts with what its name gives, and takes another once more: nothing that works may stop for that.
-    world.guard();
-    world.crash(2);
-    world.run(SECOND * 2);
-    world.start(2);
-    world.run(SECOND * 20);
-    tell_each_other_apart(&mut world, &names);
-    world.unguard();
 }
 
 /// Two networks: host 2 is linked to host 1, and host 3 to host 4; the peers of hosts 1 and 4 have one name. Host 5 is

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 /// Version of every layout in this crate. Part of the path under which maps and links are pinned.
 ///
 /// Changed whenever a struct, a map's type or the meaning of a field changes.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// The one entry (key 0) of [`crate::map::CONFIG`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -16,14 +16,17 @@ pub struct Config {
     pub schema: u32,
     /// VXLAN network identifier of the overlay, host byte order, 24 bits.
     pub vni: u32,
-    /// UDP port of the data plane, host byte order.
+    /// UDP port of the data plane, host byte order: of data and of probes.
     pub data_port: u16,
-    /// UDP port of the controller's own socket, to which probes are passed up, host byte order. Data packets are taken
-    /// here as well: a peer behind address translation is reached only at the port that its probes came from.
-    pub probe_port: u16,
+    /// Always zero.
+    pub pad: u16,
     /// Index of the VXLAN socket device, by which packets leave that the kernel's stack must cut. Zero without one: such
     /// packets are then dropped.
     pub socket_ifindex: u32,
+    /// This peer's name.
+    pub me: [u8; 6],
+    /// Always zero.
+    pub pad2: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Config>() == 24);

@@ -29,13 +29,13 @@ macro_rules! counters {
 counters! {
     /// From a container to another on this host.
     Local = 0, "local";
-    /// From a container, encapsulated and sent to a peer.
+    /// From a container, encapsulated and sent to its peer directly, the source port by flow.
     Encap = 1, "encap";
     /// From a peer, decapsulated and delivered.
     Decap = 2, "decap";
     /// ARP requests answered for the container's neighbours.
     ArpReply = 3, "arp-reply";
-    /// Probes from peers passed up to the controller.
+    /// Probes passed up to the controller's own socket. Counted by schemas before 4 alone.
     Probe = 4, "probe";
     /// From a peer, sent on to another without being decapsulated.
     Relay = 5, "relay";
@@ -45,6 +45,20 @@ counters! {
     SlowPath = 7, "slow-path";
     /// UDP super-packets from a peer, left to the VXLAN socket device, which delivers them and counts them again.
     ToSocket = 8, "to-socket";
+    /// From a container, encapsulated and sent to its peer directly, from data port to data port.
+    EncapFixed = 9, "encap-fixed";
+    /// From a container, encapsulated and sent to its peer by way of a relay.
+    EncapRelayed = 10, "encap-relayed";
+    /// Answers to this host's probes, given to the controller.
+    ProbeReply = 11, "probe-reply";
+    /// Requests of known senders, answered.
+    Echo = 12, "echo";
+    /// Probes for other peers, sent on.
+    ProbeRelay = 13, "probe-relay";
+    /// First contacts, announcements, challenges and proofs, given to the controller.
+    Contact = 14, "contact";
+    /// Probes that the controller wrote, sent.
+    ProbeSent = 15, "probe-sent";
 }
 
 /// Packets and bytes; a super-packet counts once, with all its bytes. One entry a [`Counter`] and CPU.

@@ -57,4 +57,14 @@ reasons! {
     TtlExhausted = 14, "ttl-exhausted";
     /// To be relayed to the peer that it came from.
     RelayBack = 15, "relay-back";
+    /// An answer to a probe that this host did not send, or sent long ago.
+    BadCookie = 16, "bad-cookie";
+    /// An answer to a probe for which the ring to the controller had no room.
+    RingFull = 17, "ring-full";
+    /// A request for an answer from a port below 1024.
+    LowPort = 18, "low-port";
+    /// More requests of one sender than are answered.
+    EchoLimit = 19, "echo-limit";
+    /// More first contacts, announcements, challenges and proofs than are given to the controller, or than it takes.
+    ContactRefused = 20, "contact-refused";
 }

@@ -7,6 +7,7 @@
 #![no_std]
 
 pub mod addr;
+pub mod bucket;
 pub mod checksum;
 pub mod config;
 pub mod counters;
@@ -15,6 +16,7 @@ pub mod drop;
 pub mod endpoint;
 pub mod local;
 pub mod map;
+pub mod probe;
 pub mod route;
 pub mod tunnel;
 pub mod vxlan;

@@ -12,6 +12,14 @@ pub const SENDERS: &str = "weave_senders";
 pub const DEVICES: &str = "weave_devices";
 /// Hash: [`crate::local::LocalKey`] to [`crate::local::Local`].
 pub const LOCALS: &str = "weave_locals";
+/// Array of one: [`crate::probe::ProbeKeys`].
+pub const KEYS: &str = "weave_keys";
+/// Array of one: [`crate::bucket::Bucket`], of contacts.
+pub const LIMITS: &str = "weave_limits";
+/// Ring buffer of [`crate::probe::ReplyEvent`].
+pub const REPLIES: &str = "weave_replies";
+/// Ring buffer of [`crate::probe::ContactEvent`].
+pub const CONTACTS: &str = "weave_contacts";
 /// Array of one: [`crate::config::Config`].
 pub const CONFIG: &str = "weave_config";
 /// Per-CPU array indexed by [`crate::drop::DropReason`]: packets, as `u64`.
@@ -23,8 +31,10 @@ pub const COUNTERS: &str = "weave_counters";
 pub const PROG_CONTAINER: &str = "weave_container";
 /// Program on an underlay device (TC ingress): decapsulates and delivers, or relays.
 pub const PROG_UNDERLAY: &str = "weave_underlay";
-/// Program on the GRO anchor (TC ingress): what reached the data port by a device without [`PROG_UNDERLAY`].
-pub const PROG_ANCHOR: &str = "weave_anchor";
+/// Program on the VXLAN socket device (TC ingress): what the kernel's stack took off the data port.
+pub const PROG_SOCKET: &str = "weave_socket";
+/// Program on the VXLAN socket device (TC egress): sends the probes that the controller writes there.
+pub const PROG_PROBER: &str = "weave_prober";
 /// Program on an underlay device (XDP): drops what cannot be ours and relays, before the kernel has made a packet of it.
 pub const PROG_XDP: &str = "weave_xdp";
 /// Never attached: run once on a made-up packet to find out whether the kernel knows the encapsulation flags.
@@ -42,6 +52,10 @@ pub const SENDERS_MAX: u32 = 16384;
 pub const DEVICES_MAX: u32 = 1024;
 /// Underlay addresses of this host.
 pub const LOCALS_MAX: u32 = 4096;
+/// Bytes of [`REPLIES`]: 3,640 answers.
+pub const REPLIES_BYTES: u32 = 256 << 10;
+/// Bytes of [`CONTACTS`]: 455 contacts, seven seconds of what may come.
+pub const CONTACTS_BYTES: u32 = 64 << 10;
 /// Slots kept for drop reasons, so that a new one does not change the map's shape.
 pub const DROPS_MAX: u32 = 64;
 /// Slots kept for counters, likewise.

@@ -1,4 +1,4 @@
-//! VXLAN (RFC 7348) with the group-policy field (draft-smith-vxlan-group-policy), and the probe that shares its port.
+//! VXLAN (RFC 7348), and the network identifier of the probes that share its port.
 
 /// Overlay network identifier of user traffic.
 pub const VNI: u32 = 0x77_65_76;
@@ -7,20 +7,17 @@ pub const PROBE_VNI: u32 = 0xff_ff_fe;
 
 /// `I` flag: the network identifier is valid.
 pub const FLAG_VNI: u8 = 0x08;
-/// `G` flag: the group-policy field carries the sender's short id.
-pub const FLAG_GROUP: u8 = 0x80;
 
 /// Length of the VXLAN header.
 pub const HEADER_LEN: usize = 8;
 /// What encapsulation adds to an inner IP packet: outer IPv4, UDP, VXLAN, inner Ethernet.
 pub const OVERHEAD: u32 = 20 + 8 + HEADER_LEN as u32 + 14;
 
-/// A VXLAN header for network `vni` from the peer with `short_id`.
+/// A VXLAN header for network `vni`.
 #[must_use]
-pub const fn header(vni: u32, short_id: u16) -> [u8; HEADER_LEN] {
+pub const fn header(vni: u32) -> [u8; HEADER_LEN] {
     let [_, v0, v1, v2] = vni.to_be_bytes();
-    let [g0, g1] = short_id.to_be_bytes();
-    [FLAG_VNI | FLAG_GROUP, 0, g0, g1, v0, v1, v2, 0]
+    [FLAG_VNI, 0, 0, 0, v0, v1, v2, 0]
 }
 
 /// The network identifier of `header`, or `None` when its `I` flag is not set.

@@ -46,9 +46,9 @@ pub struct OuterHeader {
 }
 
 impl OuterHeader {
-    /// Headers from `source` to `destination`:`data_port` for network `vni`, sent by the peer with `short_id`.
+    /// Headers from `source` to `destination`:`data_port` for network `vni`.
     #[must_use]
-    pub fn prepare(source: Ipv4Addr, destination: Ipv4Addr, data_port: u16, vni: u32, short_id: u16) -> Self {
+    pub fn prepare(source: Ipv4Addr, destination: Ipv4Addr, data_port: u16, vni: u32) -> Self {
         let mut ipv4 = [0; IPV4_LEN];
         ipv4[0] = 0x45;
         ipv4[6] = 0x40; // DF
@@ -60,7 +60,7 @@ impl OuterHeader {
         ipv4[10..12].copy_from_slice(&sum.to_be_bytes());
         let mut udp = [0; UDP_LEN];
         udp[2..4].copy_from_slice(&data_port.to_be_bytes());
-        Self { ipv4, udp, vxlan: vxlan::header(vni, short_id) }
+        Self { ipv4, udp, vxlan: vxlan::header(vni) }
     }
 
     /// The same headers for packets that all leave from `port`.
@@ -92,4 +92,31 @@ impl OuterHeader {
     }
 }
 
+/// What encapsulation puts between a frame's Ethernet header and its IP packet, prepared: the outer headers and the inner
+/// Ethernet header, by which relays address. Padded to words; the first [`PUSH_LEN`] bytes count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(4))]
+pub struct Push {
+    /// IPv4, UDP, VXLAN.
+    pub outer: OuterHeader,
+    /// Name of the receiver, name of the origin, EtherType IPv4.
+    pub ethernet: [u8; ETH_LEN],
+    /// Always zero.
+    pub pad: [u8; 2],
+}
+
+/// Bytes of [`Push`] that count.
+pub const PUSH_LEN: usize = OUTER_LEN + ETH_LEN;
+/// Length of a peer's name.
+pub const NAME_LEN: usize = 6;
+
+/// An inner Ethernet header: from the peer `origin` for the peer `receiver`.
+#[must_use]
+pub const fn inner_ethernet(receiver: [u8; NAME_LEN], origin: [u8; NAME_LEN]) -> [u8; ETH_LEN] {
+    let ([r0, r1, r2, r3, r4, r5], [o0, o1, o2, o3, o4, o5]) = (receiver, origin);
+    let [t0, t1] = ETHERTYPE_IPV4.to_be_bytes();
+    [r0, r1, r2, r3, r4, r5, o0, o1, o2, o3, o4, o5, t0, t1]
+}
+
 const _: () = assert!(size_of::<OuterHeader>() == OUTER_LEN);
+const _: () = assert!(size_of::<Push>() == PUSH_LEN + 2);

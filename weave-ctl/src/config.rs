@@ -28,8 +28,8 @@ use crate::proto::{
     boot::Launch,
     election::VOTERS_MAX,
     io::{Target, TargetError},
-    mesh::topology::GRACE,
     name::{PeerName, PeerNameError},
+    topology::GRACE,
 };
 
 /// Control port when none is given.

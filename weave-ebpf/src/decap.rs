@@ -1,7 +1,6 @@
-//! From the underlay: to the container that holds the inner destination, on to the next peer, or, for a probe, up to the
-//! controller.
+//! From the underlay: to the container that holds the inner destination, on to the next peer, or, for a probe, to `probe`.
 //!
-//! What is not addressed to this host's data port or probe port passes untouched, whatever it is.
+//! What is not for this host's data port, nor an answer to a probe, passes untouched, whatever it is.
 //!
 //! A packet may come without an Ethernet header: from a device that has none, and, since kernels copy a packet for
 //! generic XDP without noting the header's length, from any device with such a program. One that is ours gets a header.
@@ -15,18 +14,18 @@ use weave_common::{
 
 use crate::parse::{Outer, Port};
 
-/// What a packet to one of our ports is.
+/// What a packet to or from a data port is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// A frame of the overlay.
     Data,
-    /// A controller's probe.
+    /// A probe.
     Probe,
-    /// Something else, for the controller's own socket.
+    /// None of our business.
     Foreign,
 }
 
-/// Tells what carries this VXLAN header to `port`.
+/// Tells what carries this VXLAN header.
 ///
 /// # Errors
 /// On the data port alone: [`DropReason::Malformed`] when the header names no network, [`DropReason::WrongVni`] when it
@@ -35,8 +34,8 @@ pub enum Class {
 pub const fn classify(header: &[u8; HEADER_LEN], port: Port, config: &Config) -> Result<Class, DropReason> {
     match (vxlan::vni(header), port) {
         (Some(vxlan::PROBE_VNI), _) => Ok(Class::Probe),
-        (Some(vni), _) if vni == config.vni => Ok(Class::Data),
-        (_, Port::Probe) => Ok(Class::Foreign),
+        (_, Port::Answer) => Ok(Class::Foreign),
+        (Some(vni), Port::Data) if vni == config.vni => Ok(Class::Data),
         (None, Port::Data) => Err(DropReason::Malformed),
         (Some(_), Port::Data) => Err(DropReason::WrongVni),
     }
@@ -58,24 +57,23 @@ mod live {
         drop::DropReason,
         endpoint::EndpointKey,
         tunnel::SenderKey,
-        vxlan::HEADER_LEN,
-        wire::{ETH_LEN, ETHERTYPE_IPV4, IPPROTO_UDP, IPV4_LEN},
+        vxlan::{self, HEADER_LEN},
+        wire::{ETH_LEN, ETHERTYPE_IPV4, IPPROTO_UDP, IPV4_LEN, PUSH_LEN},
     };
 
     use super::{Class, classify, length_agrees};
     use crate::{
-        Outcome,
-        encap::PUSH_LEN,
-        maps,
+        Outcome, maps,
         packet::Packet,
-        parse::{self, ENCAPSULATED_MIN, INNER_AT, IP_AT, Ipv4, OUTER_UDP_LEN, Outer, Port, VXLAN_AT},
-        relay,
+        parse::{self, ENCAPSULATED_MIN, INNER_AT, IP_AT, Ipv4, Names, OUTER_UDP_LEN, Outer, Port, VXLAN_AT},
+        probe,
+        relay::{self, Origin},
     };
 
     /// Decides what becomes of a frame that arrived on an underlay device.
     ///
     /// # Errors
-    /// Why it is dropped; only packets to this host's data port, and data packets to its probe port, are.
+    /// Why it is dropped; only packets to this host's data port are, and answers to probes.
     #[inline(always)]
     pub fn from_underlay(packet: &Packet) -> Result<Outcome, DropReason> {
         let Some(config) = maps::config() else { return Ok(Outcome::NotOurs) };
@@ -97,13 +95,13 @@ mod live {
         if !length_agrees(&outer, packet.frame_len() - IP_AT as u32, gso) || !packet.pull(INNER_AT as u32) {
             return match outer.port {
                 Port::Data => Err(DropReason::Malformed),
-                Port::Probe => Ok(Outcome::NotOurs),
+                Port::Answer => Ok(Outcome::NotOurs),
             };
         }
         let header = packet.read::<HEADER_LEN>(VXLAN_AT).ok_or(DropReason::Malformed)?;
         match classify(&header, outer.port, config)? {
-            Class::Probe => pass_up(packet, &outer, config),
-            Class::Data => to_container(packet, &outer, gso, config),
+            Class::Probe => probe::from_underlay(packet, &outer, config, bare),
+            Class::Data => to_container(packet, &outer, config, gso),
             Class::Foreign => Ok(Outcome::NotOurs),
         }
     }
@@ -128,43 +126,27 @@ mod live {
         Some(header)
     }
 
-    /// Sends a probe on to the controller's own socket.
-    #[inline(always)]
-    fn pass_up(packet: &Packet, outer: &Outer, config: &Config) -> Result<Outcome, DropReason> {
-        if outer.port == Port::Data {
-            packet.set_udp_destination(config.data_port, config.probe_port, outer.checksum)?;
-        }
-        Ok(Outcome::PassedUp { counter: Counter::Probe, bytes: packet.frame_len() })
-    }
-
     /// Takes the outer headers off and hands the frame to its container, or sends the packet on when that is elsewhere.
     #[inline(always)]
-    fn to_container(packet: &Packet, outer: &Outer, gso: bool, config: &Config) -> Result<Outcome, DropReason> {
+    fn to_container(packet: &Packet, outer: &Outer, config: &Config, gso: bool) -> Result<Outcome, DropReason> {
         let sender = maps::sender(SenderKey::new(outer.source)).ok_or(DropReason::UnknownSender)?;
         if !packet.pull(ENCAPSULATED_MIN as u32) {
             return Err(DropReason::Malformed);
         }
-        let ip = inner(packet, INNER_AT, gso)?;
+        let (names, ip) = inner(packet, INNER_AT, gso)?;
+        maps::note_heard(names.origin, outer.source, Some(sender.peer));
         let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
-            return relay::to_next(packet, outer, sender.peer, &ip);
+            return relay::to_next(packet, outer, sender.peer, config, (&names, &ip));
         };
         if gso && ip.protocol == IPPROTO_UDP {
-            return to_socket(packet, outer, config);
+            // The VXLAN socket device's program delivers it. Taking the outer headers off here leaves marks of the tunnel on
+            // the packet that no helper removes, and with them a plain socket gets nothing of it.
+            return Ok(Outcome::PassedUp { counter: Counter::ToSocket, bytes: packet.frame_len() - PUSH_LEN as u32 });
         }
         packet.pop()?;
         let bytes = packet.frame_len();
         packet.deliver(endpoint, ip.source)?;
         Ok(Outcome::Redirected { counter: Counter::Decap, bytes })
-    }
-
-    /// Leaves a UDP super-packet to the VXLAN socket device, whose program delivers it. Taking the outer headers off here
-    /// leaves marks of the tunnel on the packet that no helper removes, and with them a plain socket gets nothing of it.
-    #[inline(always)]
-    fn to_socket(packet: &Packet, outer: &Outer, config: &Config) -> Result<Outcome, DropReason> {
-        if outer.port == Port::Probe {
-            packet.set_udp_destination(config.probe_port, config.data_port, outer.checksum)?;
-        }
-        Ok(Outcome::PassedUp { counter: Counter::ToSocket, bytes: packet.frame_len() - PUSH_LEN as u32 })
     }
 
     /// Decides what becomes of a frame that the VXLAN socket device took off the data port: outer fragments put together,
@@ -173,9 +155,12 @@ mod live {
     /// # Errors
     /// Why it is dropped: nothing goes on from here to the host's stack.
     #[inline(always)]
-    pub fn from_anchor(packet: &Packet) -> Result<Outcome, DropReason> {
+    pub fn from_socket(packet: &Packet) -> Result<Outcome, DropReason> {
         let config = maps::config().ok_or(DropReason::NotConfigured)?;
         let tunnel = packet.tunnel().ok_or(DropReason::NotOnUnderlay)?;
+        if tunnel.vni == vxlan::PROBE_VNI {
+            return probe::from_socket(packet, &tunnel, config);
+        }
         if tunnel.vni != config.vni {
             return Err(DropReason::WrongVni);
         }
@@ -183,29 +168,30 @@ mod live {
         if !packet.pull((ETH_LEN + IPV4_LEN) as u32) {
             return Err(DropReason::Malformed);
         }
-        let ip = inner(packet, 0, packet.gso_size() != 0)?;
+        let (names, ip) = inner(packet, 0, packet.gso_size() != 0)?;
+        maps::note_heard(names.origin, tunnel.remote, Some(sender.peer));
         let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
-            let origin = relay::Origin { source: tunnel.remote, ttl: tunnel.ttl, peer: sender.peer };
-            return relay::by_socket(packet, config, &origin, &ip);
+            let origin = Origin { source: tunnel.remote, ttl: tunnel.ttl, peer: sender.peer };
+            return relay::by_socket(packet, config, &origin, (&names, &ip));
         };
         let bytes = packet.frame_len();
         packet.deliver(endpoint, ip.source)?;
         Ok(Outcome::Redirected { counter: Counter::Decap, bytes })
     }
 
-    /// The IPv4 header of the inner frame that starts at `offset`.
+    /// The names and the IPv4 header of the inner frame that starts at `offset`.
     #[inline(always)]
-    fn inner(packet: &Packet, offset: usize, gso: bool) -> Result<Ipv4, DropReason> {
+    fn inner(packet: &Packet, offset: usize, gso: bool) -> Result<(Names, Ipv4), DropReason> {
         let at = offset + ETH_LEN;
         let headers = packet.read::<{ ETH_LEN + IPV4_LEN }>(offset).ok_or(DropReason::Malformed)?;
-        parse::inner(&headers, packet.frame_len() - at as u32, gso)
+        Ok((parse::names(&headers), parse::inner(&headers, packet.frame_len() - at as u32, gso)?))
     }
 
-    const _: () = assert!(PUSH_LEN + ETH_LEN == INNER_AT + ETH_LEN);
+    const _: () = assert!(PUSH_LEN == INNER_AT);
 }
 
 #[cfg(target_arch = "bpf")]
-pub use live::{from_anchor, from_underlay};
+pub use live::{from_socket, from_underlay};
 
 #[cfg(test)]
 mod tests;

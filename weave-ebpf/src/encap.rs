@@ -1,38 +1,26 @@
 //! From a container: to another on this host, or encapsulated to the peer that owns the destination.
 
 use weave_common::{
-    addr::{Ip4, Mac},
     checksum,
-    wire::{ETH_LEN, ETHERTYPE_IPV4, IPV4_LEN, OUTER_LEN, OuterHeader},
+    counters::Counter,
+    tunnel::{PATH_FIXED, PATH_RELAYED},
+    wire::{IPV4_LEN, PUSH_LEN, Push},
 };
-
-/// What is put between the frame's Ethernet header and its IP packet.
-pub const PUSH_LEN: usize = OUTER_LEN + ETH_LEN;
 
 /// First of the UDP source ports used, which are the dynamic ones (RFC 6335).
 const PORT_FIRST: u16 = 49152;
 /// The low bits of the flow's hash that make the port.
 const PORT_MASK: u32 = 0x3fff;
 
-/// The headers of an encapsulated packet, completed. Padded to words; [`PUSH_LEN`] bytes count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(4))]
-pub struct Push {
-    /// Outer IPv4, UDP, VXLAN.
-    pub outer: OuterHeader,
-    /// Inner Ethernet.
-    pub ethernet: [u8; ETH_LEN],
-    pad: [u8; 2],
-}
-
-/// Completes `prepared` for an IP packet of `ip_len` bytes of the flow with `flow_hash`, between two containers.
+/// Completes `prepared` for an IP packet of `ip_len` bytes of the flow with `flow_hash`.
 ///
 /// The source port is the prepared one, if there is any, else made from the flow's hash. Lengths of a super-packet can
-/// exceed 16 bits by the headers' length; they are cut off, and set right for each segment by whoever segments it.
+/// exceed 16 bits by the headers' length; they are cut off, and set right for each segment by the stack or the device.
 #[must_use]
 #[inline(always)]
-pub fn headers(prepared: &OuterHeader, ip_len: u32, flow_hash: u32, source: Ip4, destination: Ip4) -> Push {
-    let mut outer = *prepared;
+pub fn headers(prepared: &Push, ip_len: u32, flow_hash: u32) -> Push {
+    let mut push = *prepared;
+    let outer = &mut push.outer;
     let total = (ip_len + (PUSH_LEN as u32)) as u16;
     let udp = total.wrapping_sub(IPV4_LEN as u16);
     let of_flow = PORT_FIRST + ((flow_hash ^ (flow_hash >> 16)) & PORT_MASK) as u16;
@@ -45,12 +33,18 @@ pub fn headers(prepared: &OuterHeader, ip_len: u32, flow_hash: u32, source: Ip4,
     [outer.ipv4[10], outer.ipv4[11]] = checksum::update(sum, 0, total).to_be_bytes();
     [outer.udp[0], outer.udp[1]] = port.to_be_bytes();
     [outer.udp[4], outer.udp[5]] = udp.to_be_bytes();
-    let (to, from) = (Mac::of_container(destination.0).0, Mac::of_container(source.0).0);
-    let mut ethernet = [0; ETH_LEN];
-    ethernet[0..6].copy_from_slice(&to);
-    ethernet[6..12].copy_from_slice(&from);
-    [ethernet[12], ethernet[13]] = ETHERTYPE_IPV4.to_be_bytes();
-    Push { outer, ethernet, pad: [0; 2] }
+    push
+}
+
+/// The counter of packets that leave by a tunnel of this kind.
+#[must_use]
+#[inline(always)]
+pub const fn counter(kind: u32) -> Counter {
+    match kind {
+        PATH_FIXED => Counter::EncapFixed,
+        PATH_RELAYED => Counter::EncapRelayed,
+        _ => Counter::Encap,
+    }
 }
 
 #[cfg(target_arch = "bpf")]
@@ -63,7 +57,7 @@ mod live {
         wire::{ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, IPV4_LEN},
     };
 
-    use super::headers;
+    use super::{counter, headers};
     use crate::{
         Outcome, arp, maps,
         packet::Packet,
@@ -111,17 +105,18 @@ mod live {
     /// Encapsulates and sends to the owner of the destination.
     #[inline(always)]
     fn to_peer(packet: &Packet, ip: &Ipv4, config: &Config) -> Result<Outcome, DropReason> {
-        let way = maps::way(ip.destination)?;
+        let (_, way) = maps::owner(ip.destination)?;
         let tunnel = way.tunnel();
-        if largest(packet, IP_AT as u32, ip, packet.frame_len() - ETH_LEN as u32)? > tunnel.inner_mtu {
+        let largest = largest(packet, IP_AT as u32, ip, packet.frame_len() - ETH_LEN as u32)?;
+        if largest > tunnel.inner_mtu {
             return too_big::handle(packet, ip, &way, config);
         }
         let bytes = packet.frame_len();
-        let push = headers(&tunnel.outer, bytes - ETH_LEN as u32, packet.flow_hash(), ip.source, ip.destination);
+        let push = headers(&tunnel.push, bytes - ETH_LEN as u32, packet.flow_hash());
         packet.push(&push)?;
-        way.note_use();
+        way.note_sent(largest);
         packet.redirect_neigh(tunnel.ifindex, u32::from_ne_bytes(tunnel.next_hop))?;
-        Ok(Outcome::Redirected { counter: Counter::Encap, bytes })
+        Ok(Outcome::Redirected { counter: counter(tunnel.kind), bytes })
     }
 
     /// Length of the largest IP packet that a super-packet will be cut into, whose header is at `at`; `len` for an ordinary

@@ -62,7 +62,7 @@ impl Frame {
     /// now, would send by another way, or does not forward.
     #[inline(always)]
     pub fn macs(&self, tunnel: &Tunnel) -> Option<[u8; MACS_LEN]> {
-        let ip = &tunnel.outer.ipv4;
+        let ip = &tunnel.push.outer.ipv4;
         let source = Ip4([ip[12], ip[13], ip[14], ip[15]]);
         // SAFETY: all fields are integers, for which zero is a value.
         let mut question: FibLookup = unsafe { core::mem::zeroed() };

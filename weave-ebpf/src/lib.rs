@@ -1,6 +1,6 @@
 //! The kernel programs' logic: what a packet is, and what becomes of it.
 //!
-//! `parse`, `arp`, `encap`, `decap`, `relay` and `too_big` hold pure functions over bytes, which also compile for the host and
+//! `parse`, `arp`, `encap`, `decap`, `relay`, `probe` and `too_big` hold pure functions over bytes, which also compile for the host and
 //! are tested there; their parts that touch a live packet are compiled for the kernel alone, as is all of `xdp`. `packet` is
 //! the one place with pointers and helpers for the packets of traffic control, `frame` that for the frames of XDP, `maps`
 //! the one with maps, `stats` the one that counts.
@@ -13,6 +13,7 @@ pub mod arp;
 pub mod decap;
 pub mod encap;
 pub mod parse;
+pub mod probe;
 pub mod relay;
 pub mod too_big;
 
@@ -44,6 +45,13 @@ pub enum Outcome {
         /// Counted under this.
         counter: Counter,
         /// Length of the frame.
+        bytes: u32,
+    },
+    /// Ours, and ends here: the controller has what it needs of it.
+    Taken {
+        /// Counted under this.
+        counter: Counter,
+        /// Length of the inner frame.
         bytes: u32,
     },
     /// None of our business: untouched, uncounted.

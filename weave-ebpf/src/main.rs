@@ -9,12 +9,15 @@ mod programs {
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
-    use weave_common::{addr::Ip4, drop::DropReason, wire::OuterHeader};
+    use weave_common::{
+        drop::DropReason,
+        wire::{ETH_LEN, OuterHeader, Push},
+    };
     use weave_ebpf::{
         Outcome, decap, encap,
         frame::Frame,
         packet::Packet,
-        stats,
+        probe, stats,
         xdp::{self, Decision},
     };
 
@@ -32,8 +35,14 @@ mod programs {
 
     /// On the VXLAN socket device: what the kernel's stack took off the data port.
     #[classifier]
-    fn weave_anchor(ctx: TcContext) -> i32 {
-        verdict(decap::from_anchor(&Packet::new(ctx.skb.skb)))
+    fn weave_socket(ctx: TcContext) -> i32 {
+        verdict(decap::from_socket(&Packet::new(ctx.skb.skb)))
+    }
+
+    /// On the VXLAN socket device, outwards: the probes that the controller writes.
+    #[classifier]
+    fn weave_prober(ctx: TcContext) -> i32 {
+        verdict(probe::to_network(&Packet::new(ctx.skb.skb)))
     }
 
     /// On an underlay device, before a packet is made of a frame.
@@ -60,8 +69,8 @@ mod programs {
     #[classifier]
     fn weave_probe(ctx: TcContext) -> i32 {
         let packet = Packet::new(ctx.skb.skb);
-        let blank = OuterHeader { ipv4: [0; 20], udp: [0; 8], vxlan: [0; 8] };
-        let push = encap::headers(&blank, packet.frame_len(), 0, Ip4([0; 4]), Ip4([0; 4]));
+        let outer = OuterHeader { ipv4: [0; 20], udp: [0; 8], vxlan: [0; 8] };
+        let push = encap::headers(&Push { outer, ethernet: [0; ETH_LEN], pad: [0; 2] }, packet.frame_len(), 0);
         match packet.push(&push).and_then(|()| packet.pop()) {
             Ok(()) => TC_ACT_UNSPEC,
             Err(_) => TC_ACT_SHOT,
@@ -78,6 +87,10 @@ mod programs {
             Ok(Outcome::PassedUp { counter, bytes }) => {
                 stats::passed(counter, bytes);
                 TC_ACT_UNSPEC
+            }
+            Ok(Outcome::Taken { counter, bytes }) => {
+                stats::passed(counter, bytes);
+                TC_ACT_SHOT
             }
             Ok(Outcome::NotOurs) => TC_ACT_UNSPEC,
             Err(reason) => {

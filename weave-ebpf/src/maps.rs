@@ -1,15 +1,17 @@
 //! The one place with maps. Names and capacities are those of `weave_common::map`, which the controller checks on load.
 //!
-//! The programs only read, but for the two tables of counters, which `stats` writes, the time at which a tunnel was last
-//! used, and the time of the last ICMP message to a container.
+//! The programs only read, but for the two tables of counters, which `stats` writes, the times in a tunnel's entry, the time
+//! of the last ICMP message to a container, and the buckets of tokens. What they give to the controller goes by two rings.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
     helpers::generated as helpers,
     macros::btf_map,
+    maps::ring_buf::RingBufEntry,
 };
 use weave_common::{
     addr::{Ip4, PeerKey},
+    bucket::{self, Bucket, Rate},
     config::{Config, SCHEMA},
     counters::Count,
     device::{Device, DeviceKey},
@@ -17,8 +19,11 @@ use weave_common::{
     endpoint::{Endpoint, EndpointKey, ICMP_STEP_NS},
     local::{Local, LocalKey},
     map,
+    probe::{ContactEvent, ProbeKeys, ReplyEvent},
     route::{ROUTE_LOCAL, ROUTE_PEER, Route},
-    tunnel::{Sender, SenderKey, Tunnel, USED_STEP_NS},
+    tunnel::{BIG, Sender, SenderKey, TIME_STEP_NS, Tunnel},
+    vxlan,
+    wire::NAME_LEN,
 };
 
 #[btf_map(name = "weave_endpoints")]
@@ -33,6 +38,14 @@ static SENDERS: HashMap<SenderKey, Sender, { map::SENDERS_MAX as usize }> = Hash
 static DEVICES: HashMap<DeviceKey, Device, { map::DEVICES_MAX as usize }> = HashMap::new();
 #[btf_map(name = "weave_locals")]
 static LOCALS: HashMap<LocalKey, Local, { map::LOCALS_MAX as usize }> = HashMap::new();
+#[btf_map(name = "weave_keys")]
+static KEYS: Array<ProbeKeys, 1> = Array::new();
+#[btf_map(name = "weave_limits")]
+static LIMITS: Array<Bucket, 1> = Array::new();
+#[btf_map(name = "weave_replies")]
+static REPLIES: RingBuf<ReplyEvent, { map::REPLIES_BYTES as usize }> = RingBuf::new();
+#[btf_map(name = "weave_contacts")]
+static CONTACTS: RingBuf<ContactEvent, { map::CONTACTS_BYTES as usize }> = RingBuf::new();
 #[btf_map(name = "weave_config")]
 static CONFIG: Array<Config, 1> = Array::new();
 #[btf_map(name = "weave_drops")]
@@ -61,8 +74,7 @@ pub fn endpoint(key: EndpointKey) -> Option<&'static Endpoint> {
 #[inline(always)]
 pub fn may_answer_too_big(key: EndpointKey) -> bool {
     let Some(endpoint) = ENDPOINTS.get_ptr_mut(key) else { return false };
-    // SAFETY: takes nothing.
-    let now = unsafe { helpers::bpf_ktime_get_ns() };
+    let now = now();
     // SAFETY: the kernel keeps an entry's memory for the program's run; no reference to the field is held.
     unsafe {
         let last = &raw mut (*endpoint).icmp_ns;
@@ -91,6 +103,34 @@ pub fn route(addr: Ip4) -> Option<&'static Route> {
 #[derive(Clone, Copy)]
 pub struct Way(*mut Tunnel);
 
+/// Writes the coarse time to a field of an entry, unless it was written a short time ago.
+///
+/// # Safety
+/// `field` points to an entry's memory, of which no reference is held. CPUs that race write the same time.
+#[inline(always)]
+unsafe fn note(field: *mut u64, now: u64) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if now.saturating_sub(field.read_volatile()) >= TIME_STEP_NS {
+            field.write_volatile(now);
+        }
+    }
+}
+
+/// The monotonic clock, to the tick (1 to 10 ms).
+#[inline(always)]
+pub fn coarse_now() -> u64 {
+    // SAFETY: takes nothing, and every kernel of ours has it.
+    unsafe { helpers::bpf_ktime_get_coarse_ns() }
+}
+
+/// The monotonic clock, in nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: takes nothing.
+    unsafe { helpers::bpf_ktime_get_ns() }
+}
+
 impl Way {
     /// What it says.
     #[inline(always)]
@@ -99,32 +139,58 @@ impl Way {
         unsafe { &*self.0 }
     }
 
-    /// Notes that a packet leaves by it now.
+    /// Notes that a data packet leaves by it now; `inner` is the length of the inner IP packet, of a super-packet that of
+    /// its largest segment.
     #[inline(always)]
-    pub fn note_use(&self) {
-        // SAFETY: takes nothing, and every kernel of ours has it.
-        let now = unsafe { helpers::bpf_ktime_get_coarse_ns() };
-        // SAFETY: as in `tunnel`; no reference to the field is held. CPUs that race write the same time.
+    pub fn note_sent(&self, inner: u32) {
+        let now = coarse_now();
+        // SAFETY: as in `tunnel`; no reference to the fields is held.
         unsafe {
-            let used = &raw mut (*self.0).used_ns;
-            if now.saturating_sub(used.read_volatile()) >= USED_STEP_NS {
-                used.write_volatile(now);
+            note(&raw mut (*self.0).sent_ns, now);
+            if inner > BIG - vxlan::OVERHEAD {
+                note(&raw mut (*self.0).big_ns, now);
             }
         }
     }
 }
 
-/// How to reach the peer that owns `destination`, which no local container holds.
+/// How to reach the peer called `name`.
 ///
 /// # Errors
-/// Why there is no way.
+/// [`DropReason::NoTunnel`].
 #[inline(always)]
-pub fn way(destination: Ip4) -> Result<Way, DropReason> {
+pub fn way_to(name: [u8; NAME_LEN]) -> Result<Way, DropReason> {
+    TUNNELS.get_ptr_mut(PeerKey::new(name)).map(Way).ok_or(DropReason::NoTunnel)
+}
+
+/// The peer that owns `destination`, which no local container holds, and how to reach it.
+///
+/// # Errors
+/// Why it cannot be.
+#[inline(always)]
+pub fn owner(destination: Ip4) -> Result<(PeerKey, Way), DropReason> {
     let route = route(destination).ok_or(DropReason::NoRoute)?;
     match route.kind {
-        ROUTE_PEER => TUNNELS.get_ptr_mut(route.peer).map(Way).ok_or(DropReason::NoTunnel),
+        ROUTE_PEER => Ok((route.peer, way_to(route.peer.name)?)),
         ROUTE_LOCAL => Err(DropReason::NoEndpoint),
         _ => Err(DropReason::NoRoute),
+    }
+}
+
+/// Notes that a packet of the peer called `name` arrived now from `source`, an address of the peer `sender`, and whether that
+/// is where packets for it go first: what comes from elsewhere says nothing good of the path in use. A name that no tunnel
+/// leads to is none of ours.
+#[inline(always)]
+pub fn note_heard(name: [u8; NAME_LEN], source: Ip4, sender: Option<PeerKey>) {
+    let Some(tunnel) = TUNNELS.get_ptr_mut(PeerKey::new(name)) else { return };
+    // SAFETY: the kernel keeps an entry's memory for the program's run; else as in `endpoint`.
+    let (to, via) = unsafe { ((*tunnel).push.outer.destination(), (*tunnel).via) };
+    // The address too: of several peers behind one address only one is found by it.
+    let expected = to == source.0 || sender.is_some_and(|peer| peer.name == via.name);
+    // SAFETY: as in `Way::note_sent`.
+    unsafe {
+        let field = if expected { &raw mut (*tunnel).heard_ns } else { &raw mut (*tunnel).elsewhere_ns };
+        note(field, coarse_now());
     }
 }
 
@@ -140,4 +206,59 @@ pub fn sender(key: SenderKey) -> Option<&'static Sender> {
 pub fn device(ifindex: u32) -> Option<&'static Device> {
     // SAFETY: as in `endpoint`.
     unsafe { DEVICES.get(DeviceKey { ifindex }) }
+}
+
+/// True when the sender at this address may have one more answer; takes it. CPUs that race may each take the same one.
+///
+/// # Safety
+/// `sender` is what [`sender_entry`] gave in this run of the program.
+#[inline(always)]
+pub unsafe fn may_echo(sender: *mut Sender) -> bool {
+    // SAFETY: the kernel keeps an entry's memory for the program's run; no reference to the field is held.
+    unsafe { take(&raw mut (*sender).echo, bucket::ECHO) }
+}
+
+/// The entry of the sender at this address, to take answers from.
+#[inline(always)]
+pub fn sender_entry(key: SenderKey) -> Option<*mut Sender> {
+    SENDERS.get_ptr_mut(key)
+}
+
+/// True when one more contact may go up to the controller; takes it.
+#[inline(always)]
+pub fn may_contact() -> bool {
+    // SAFETY: as in `may_echo`.
+    LIMITS.get_ptr_mut(0).is_some_and(|limit| unsafe { take(limit, bucket::CONTACT) })
+}
+
+/// Takes a token from a bucket in a map.
+///
+/// # Safety
+/// `bucket` points to an entry's memory, of which no reference is held.
+#[inline(always)]
+unsafe fn take(bucket: *mut Bucket, rate: Rate) -> bool {
+    // SAFETY: as the caller promises.
+    let found = unsafe { bucket.read_volatile() };
+    let Some(left) = found.take(coarse_now(), rate) else { return false };
+    // SAFETY: as above.
+    unsafe { bucket.write_volatile(left) };
+    true
+}
+
+/// The keys of cookies.
+#[inline(always)]
+pub fn keys() -> Option<&'static ProbeKeys> {
+    KEYS.get(0)
+}
+
+/// Room for an answer in the controller's ring.
+#[inline(always)]
+pub fn reply_slot() -> Option<RingBufEntry<ReplyEvent>> {
+    REPLIES.reserve(0)
+}
+
+/// Room for a contact in the controller's ring.
+#[inline(always)]
+pub fn contact_slot() -> Option<RingBufEntry<ContactEvent>> {
+    CONTACTS.reserve(0)
 }

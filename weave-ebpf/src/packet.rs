@@ -6,9 +6,8 @@
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
-        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0,
-        BPF_F_RECOMPUTE_CSUM, BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
-        bpf_redir_neigh,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_RECOMPUTE_CSUM,
+        BPF_F_ZERO_CSUM_TX, TC_ACT_REDIRECT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
     },
     helpers::generated as helpers,
 };
@@ -17,13 +16,10 @@ use weave_common::{
     checksum,
     drop::DropReason,
     endpoint::Endpoint,
-    wire::{ETH_LEN, ETHERTYPE_IPV4},
+    wire::{ETH_LEN, ETHERTYPE_IPV4, OUTER_TTL, PUSH_LEN, Push},
 };
 
-use crate::{
-    encap::{PUSH_LEN, Push},
-    parse,
-};
+use crate::parse;
 
 /// `AF_INET`.
 pub const AF_INET: u8 = 2;
@@ -55,6 +51,14 @@ pub struct Tunnel {
     pub remote: Ip4,
     /// Hop limit of the outer header as it arrived.
     pub ttl: u8,
+}
+
+impl Tunnel {
+    /// From this host to `remote`, in network 0.
+    #[inline(always)]
+    pub const fn to(remote: Ip4) -> Self {
+        Self { vni: 0, remote, ttl: OUTER_TTL }
+    }
 }
 
 /// The start of the kernel's `struct bpf_tunnel_key`, which all kernels accept; later ones append to it.
@@ -110,6 +114,20 @@ impl Packet {
         unsafe { (*self.skb).pkt_type == PACKET_HOST }
     }
 
+    /// The mark that the sender put on the packet.
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        // SAFETY: as in `frame_len`.
+        unsafe { (*self.skb).mark }
+    }
+
+    /// Takes the mark off.
+    #[inline(always)]
+    pub fn clear_mark(&self) {
+        // SAFETY: as in `frame_len`; programs of traffic control may write this field.
+        unsafe { (*self.skb).mark = 0 };
+    }
+
     /// Number of the VLAN that the frame is tagged with.
     #[inline(always)]
     pub fn vlan_id(&self) -> Option<u32> {
@@ -161,6 +179,13 @@ impl Packet {
         // SAFETY: the helper writes one byte to a place that holds one.
         let ret = unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), offset, (&raw mut byte).cast(), 1) };
         if ret == 0 { Some(byte) } else { None }
+    }
+
+    /// Copies `N` bytes at `offset`, pulled or not, to `to`; false when they are not all there.
+    #[inline(always)]
+    pub fn load<const N: usize>(&self, offset: u32, to: *mut [u8; N]) -> bool {
+        // SAFETY: the helper writes `N` bytes at `to`, which has them.
+        unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), offset, to.cast(), N as u32) == 0 }
     }
 
     /// What the VXLAN device that the packet came by says of it.
@@ -322,24 +347,14 @@ impl Packet {
         redirected(unsafe { helpers::bpf_redirect_neigh(ifindex, &raw mut neighbour, len, 0) })
     }
 
-    /// Changes the outer UDP destination port from `old` to `new`; a checksum of zero stays zero.
+    /// Sends the packet out of device `ifindex` to the neighbour that the host's routes name for its destination.
     ///
     /// # Errors
-    /// [`DropReason::Kernel`] when a helper refuses.
+    /// [`DropReason::Kernel`] when the helper refuses.
     #[inline(always)]
-    pub fn set_udp_destination(&self, old: u16, new: u16, checksum: u16) -> Result<(), DropReason> {
-        const PORT_AT: u32 = 36;
-        const CHECKSUM_AT: u32 = 40;
-        const PORT_LEN: u64 = 2;
-        if checksum != 0 {
-            let (from, to) = (u64::from(old.to_be()), u64::from(new.to_be()));
-            let flags = u64::from(BPF_F_MARK_MANGLED_0) | PORT_LEN;
-            // SAFETY: plain integers.
-            accepted(unsafe { helpers::bpf_l4_csum_replace(self.skb, CHECKSUM_AT, from, to, flags) })?;
-        }
-        let port = new.to_be_bytes();
-        // SAFETY: the helper reads two bytes at `port`.
-        accepted(unsafe { helpers::bpf_skb_store_bytes(self.skb, PORT_AT, port.as_ptr().cast(), 2, 0) })
+    pub fn redirect_routed(&self, ifindex: u32) -> Result<(), DropReason> {
+        // SAFETY: without parameters the helper reads none.
+        redirected(unsafe { helpers::bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) })
     }
 }
 

@@ -7,7 +7,7 @@ use weave_common::{
     config::Config,
     drop::DropReason,
     vxlan,
-    wire::{ETH_LEN, ETHERTYPE_IPV4, IPPROTO_UDP, IPV4_LEN, UDP_LEN},
+    wire::{ETH_LEN, ETHERTYPE_IPV4, IPPROTO_UDP, IPV4_LEN, NAME_LEN, UDP_LEN},
 };
 
 /// Offset of the IP header in a frame.
@@ -41,6 +41,22 @@ pub struct Ethernet {
 #[inline(always)]
 pub const fn ethernet(header: &[u8; ETH_LEN]) -> Ethernet {
     Ethernet { group: header[0] & 1 != 0, ethertype: u16::from_be_bytes([header[12], header[13]]) }
+}
+
+/// The names in an inner Ethernet header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The peer that the frame is for.
+    pub receiver: [u8; NAME_LEN],
+    /// The peer that encapsulated it.
+    pub origin: [u8; NAME_LEN],
+}
+
+/// Reads the names.
+#[must_use]
+#[inline(always)]
+pub const fn names(h: &[u8; ETH_LEN + IPV4_LEN]) -> Names {
+    Names { receiver: [h[0], h[1], h[2], h[3], h[4], h[5]], origin: [h[6], h[7], h[8], h[9], h[10], h[11]] }
 }
 
 /// An inner IPv4 header, as far as it matters.
@@ -133,13 +149,13 @@ pub const fn tcp_header_len(byte: u8) -> u32 {
     (byte >> 4) as u32 * 4
 }
 
-/// Which of this host's two ports a packet came to.
+/// Which port makes a packet one to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
-    /// The data port: all that comes is ours, good or bad.
+    /// It came to the data port: all that comes is ours, good or bad.
     Data,
-    /// The controller's own: what is not a data packet of this overlay is for its socket.
-    Probe,
+    /// It came from another's data port: the answer to a probe that left by flow, or none of our business.
+    Answer,
 }
 
 /// The outer headers of an underlay frame.
@@ -149,8 +165,10 @@ pub struct Outer {
     pub source: Ip4,
     /// Address it was sent to.
     pub destination: Ip4,
-    /// Port it was sent to.
+    /// Which port makes it one to look at.
     pub port: Port,
+    /// Port it was sent from.
+    pub source_port: u16,
     /// Bytes that IP says the packet has.
     pub total_len: u32,
     /// Hop limit.
@@ -160,7 +178,7 @@ pub struct Outer {
 }
 
 /// Reads the outer headers of a frame, or `None` when it is not for the data plane: not plain IPv4 and UDP, a fragment,
-/// with IP options, or to another port than the two of `config`.
+/// with IP options, or neither to nor from the data port.
 #[must_use]
 #[inline(always)]
 pub const fn outer(header: &[u8; OUTER_UDP_LEN], config: &Config) -> Option<Outer> {
@@ -170,16 +188,17 @@ pub const fn outer(header: &[u8; OUTER_UDP_LEN], config: &Config) -> Option<Oute
     if !plain {
         return None;
     }
-    let port = u16::from_be_bytes([header[36], header[37]]);
-    let port = if port == config.data_port {
+    let source_port = u16::from_be_bytes([header[34], header[35]]);
+    let port = if u16::from_be_bytes([header[36], header[37]]) == config.data_port {
         Port::Data
-    } else if port == config.probe_port {
-        Port::Probe
+    } else if source_port == config.data_port {
+        Port::Answer
     } else {
         return None;
     };
     Some(Outer {
         port,
+        source_port,
         ttl: header[22],
         source: Ip4([header[26], header[27], header[28], header[29]]),
         destination: Ip4([header[30], header[31], header[32], header[33]]),

@@ -1,7 +1,7 @@
 //! From a peer to another: the outer header is rewritten towards the next hop, all else stays as it is.
 //!
-//! A packet that the underlay's program sees is never decapsulated: the VXLAN header keeps the short id of the peer that encapsulated it, the UDP source
-//! port keeps the flow, unless the way on asks for another. The hop limit of the outer header bounds how far it goes, and no
+//! A packet that the underlay's program sees is never decapsulated: the inner Ethernet header keeps the names of receiver and
+//! origin, by the former of which it is relayed, the UDP source port keeps the flow, unless the path asks for another. The hop limit of the outer header bounds how far it goes, and no
 //! peer sends it back to where it came from.
 //!
 //! A packet with a UDP checksum is refused, because no peer makes one.
@@ -49,7 +49,7 @@ pub struct Origin {
 /// far enough.
 #[inline(always)]
 pub fn may_leave(origin: &Origin, tunnel: &Tunnel) -> Result<(), DropReason> {
-    if tunnel.via == origin.peer || tunnel.outer.destination() == origin.source.0 {
+    if tunnel.via == origin.peer || tunnel.push.outer.destination() == origin.source.0 {
         Err(DropReason::RelayBack)
     } else if origin.ttl <= 1 {
         Err(DropReason::TtlExhausted)
@@ -71,10 +71,10 @@ pub fn check(outer: &Outer, from: PeerKey, tunnel: &Tunnel) -> Result<(), DropRe
 }
 
 /// What stands at [`REWRITE_AT`] once a frame that begins with `header` is addressed as `to` says, one hop further. Its
-/// hop limit must be above zero.
+/// hop limit must be above zero. The source port becomes `source_port`; zero keeps it.
 #[must_use]
 #[inline(always)]
-pub fn rewritten(header: &[u8; OUTER_UDP_LEN], to: &OuterHeader) -> [u8; REWRITE_LEN] {
+pub fn rewritten(header: &[u8; OUTER_UDP_LEN], to: &OuterHeader, source_port: u16) -> [u8; REWRITE_LEN] {
     let old = |at: usize| u16::from_be_bytes([header[ETH_LEN + at], header[ETH_LEN + at + 1]]);
     let address = |at: usize| u16::from_be_bytes([to.ipv4[at], to.ipv4[at + 1]]);
     let hop = old(FLAGS_AT + 2).wrapping_sub(0x0100);
@@ -84,7 +84,7 @@ pub fn rewritten(header: &[u8; OUTER_UDP_LEN], to: &OuterHeader) -> [u8; REWRITE
         [DF, hop, address(12), address(14), address(16), address(18)],
     );
     let ([f0, f1], [h0, h1], [s0, s1], ip) = (DF.to_be_bytes(), hop.to_be_bytes(), sum.to_be_bytes(), &to.ipv4);
-    let [p0, p1] = if to.source_port() == 0 { [header[34], header[35]] } else { [to.udp[0], to.udp[1]] };
+    let [p0, p1] = if source_port == 0 { [header[34], header[35]] } else { source_port.to_be_bytes() };
     [
         f0, f1, h0, h1, s0, s1, ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19], p0, p1, to.udp[2],
         to.udp[3],
@@ -99,63 +99,110 @@ mod live {
         counters::Counter,
         drop::DropReason,
         vxlan,
-        wire::ETH_LEN,
+        wire::{ETH_LEN, NAME_LEN, PUSH_LEN},
     };
 
     use super::{Origin, REWRITE_AT, check, may_leave, rewritten};
     use crate::{
         Outcome,
-        encap::{PUSH_LEN, largest},
+        encap::largest,
         maps,
         packet::{Packet, Tunnel},
-        parse::{INNER_AT, Ipv4, OUTER_UDP_LEN, Outer},
+        parse::{INNER_AT, Ipv4, Names, OUTER_UDP_LEN, Outer},
     };
 
-    /// Sends a packet from the peer `from` on towards the peer that owns the inner destination.
+    /// The next hop of a data frame that no container here is for: towards the receiver that it names, or, when that is this
+    /// peer, from which the range has moved, towards the owner, whose name it then gets.
+    ///
+    /// # Errors
+    /// Why there is none.
+    #[inline(always)]
+    pub fn next(config: &Config, names: &Names, ip: &Ipv4) -> Result<(Option<[u8; NAME_LEN]>, maps::Way), DropReason> {
+        if names.receiver != config.me {
+            return Ok((None, maps::way_to(names.receiver)?));
+        }
+        let (owner, way) = maps::owner(ip.destination)?;
+        Ok((Some(owner.name), way))
+    }
+
+    /// Sends a packet from the peer `from` on.
     ///
     /// # Errors
     /// Why it is dropped.
     #[inline(always)]
-    pub fn to_next(packet: &Packet, outer: &Outer, from: PeerKey, ip: &Ipv4) -> Result<Outcome, DropReason> {
-        let way = maps::way(ip.destination)?;
+    pub fn to_next(
+        packet: &Packet,
+        outer: &Outer,
+        from: PeerKey,
+        config: &Config,
+        (names, ip): (&Names, &Ipv4),
+    ) -> Result<Outcome, DropReason> {
+        let (renamed, way) = next(config, names, ip)?;
         let tunnel = way.tunnel();
         check(outer, from, tunnel)?;
         let len = outer.total_len.saturating_sub(vxlan::OVERHEAD);
-        if largest(packet, (INNER_AT + ETH_LEN) as u32, ip, len)? > tunnel.inner_mtu {
+        let largest = largest(packet, (INNER_AT + ETH_LEN) as u32, ip, len)?;
+        if largest > tunnel.inner_mtu {
             return Err(DropReason::TooBig);
         }
         let bytes = packet.frame_len() - PUSH_LEN as u32;
         let header = packet.read::<OUTER_UDP_LEN>(0).ok_or(DropReason::Malformed)?;
-        packet.store(REWRITE_AT, &rewritten(&header, &tunnel.outer))?;
-        way.note_use();
+        let to = &tunnel.push.outer;
+        packet.store(REWRITE_AT, &rewritten(&header, to, to.source_port()))?;
+        if let Some(name) = renamed {
+            packet.store(INNER_AT, &name)?;
+        }
+        way.note_sent(largest);
         packet.redirect_neigh(tunnel.ifindex, u32::from_ne_bytes(tunnel.next_hop))?;
         Ok(Outcome::Redirected { counter: Counter::Relay, bytes })
     }
 
-    /// Sends a frame that the VXLAN socket device took off the data port on towards the peer that owns the inner
-    /// destination, by the same device: the kernel's stack encapsulates it, and cuts it where it must.
+    /// Sends a data frame that the VXLAN socket device took off the data port on by the same device: the kernel's stack
+    /// encapsulates it, and cuts it where it must.
     ///
     /// # Errors
     /// Why it is dropped; [`DropReason::NoTunnel`] also for a peer at another port than the device's.
     #[inline(always)]
-    pub fn by_socket(packet: &Packet, config: &Config, origin: &Origin, ip: &Ipv4) -> Result<Outcome, DropReason> {
-        let way = maps::way(ip.destination)?;
+    pub fn by_socket(
+        packet: &Packet,
+        config: &Config,
+        origin: &Origin,
+        (names, ip): (&Names, &Ipv4),
+    ) -> Result<Outcome, DropReason> {
+        let (renamed, way) = next(config, names, ip)?;
         let tunnel = way.tunnel();
         may_leave(origin, tunnel)?;
-        if tunnel.outer.destination_port() != config.data_port {
+        let bytes = packet.frame_len();
+        if let Some(name) = renamed {
+            packet.write(0, &name).ok_or(DropReason::Malformed)?;
+        }
+        out_of_socket(packet, config, &way, (config.vni, origin.ttl - 1))?;
+        way.note_sent(bytes - ETH_LEN as u32);
+        Ok(Outcome::Redirected { counter: Counter::Relay, bytes })
+    }
+
+    /// Hands the frame to the VXLAN socket device that it came by, for the next hop of `way`.
+    ///
+    /// # Errors
+    /// [`DropReason::NoTunnel`] for a peer at another port than the device's, [`DropReason::Kernel`] when a helper refuses.
+    #[inline(always)]
+    pub fn out_of_socket(
+        packet: &Packet,
+        config: &Config,
+        way: &maps::Way,
+        (vni, ttl): (u32, u8),
+    ) -> Result<(), DropReason> {
+        let outer = &way.tunnel().push.outer;
+        if outer.destination_port() != config.data_port {
             return Err(DropReason::NoTunnel);
         }
-        let bytes = packet.frame_len();
-        let remote = Ip4(tunnel.outer.destination());
-        packet.set_tunnel(Tunnel { vni: config.vni, remote, ttl: origin.ttl - 1 })?;
-        way.note_use();
-        packet.redirect(packet.ifindex())?;
-        Ok(Outcome::Redirected { counter: Counter::Relay, bytes })
+        packet.set_tunnel(Tunnel { vni, remote: Ip4(outer.destination()), ttl })?;
+        packet.redirect(packet.ifindex())
     }
 }
 
 #[cfg(target_arch = "bpf")]
-pub use live::{by_socket, to_next};
+pub use live::{by_socket, next, out_of_socket, to_next};
 
 #[cfg(test)]
 mod tests;

@@ -121,7 +121,7 @@ mod live {
         counters::Counter,
         drop::DropReason,
         endpoint::EndpointKey,
-        wire::{ETH_LEN, IPV4_LEN, OUTER_TTL},
+        wire::{ETH_LEN, IPV4_LEN, OUTER_TTL, Push},
     };
 
     use super::{Fate, HEADERS_LEN, ICMP_LEN, MTU_MIN, QUOTE_LEN, fate, headers, is_icmp_error};
@@ -175,14 +175,15 @@ mod live {
     /// Leaves the packet to the VXLAN socket device.
     #[inline(always)]
     fn slow_path(packet: &Packet, way: &maps::Way, config: &Config) -> Result<Outcome, DropReason> {
-        let outer = &way.tunnel().outer;
+        let Push { outer, ethernet, .. } = &way.tunnel().push;
         // The device sends to its own port alone.
         if config.socket_ifindex == 0 || outer.destination_port() != config.data_port {
             return Err(DropReason::TooBig);
         }
         let bytes = packet.frame_len();
+        packet.write(0, ethernet).ok_or(DropReason::Malformed)?;
         packet.set_tunnel(Tunnel { vni: config.vni, remote: Ip4(outer.destination()), ttl: OUTER_TTL })?;
-        way.note_use();
+        way.note_sent(bytes - ETH_LEN as u32);
         packet.redirect(config.socket_ifindex)?;
         Ok(Outcome::Redirected { counter: Counter::SlowPath, bytes })
     }

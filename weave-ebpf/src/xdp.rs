@@ -8,17 +8,17 @@
 //! Never delivers: a frame has no checksum state, and one that was merged could not be told from one that was not.
 
 use weave_common::{
+    config::Config,
     counters::Counter,
     drop::DropReason,
     endpoint::EndpointKey,
     tunnel::SenderKey,
     vxlan::{self, HEADER_LEN},
-    wire::{ETH_LEN, IPV4_LEN},
+    wire::{ETH_LEN, IPV4_LEN, PUSH_LEN},
 };
 
 use crate::{
     decap::{Class, classify, length_agrees},
-    encap::PUSH_LEN,
     frame::Frame,
     maps,
     parse::{self, ENCAPSULATED_MIN, INNER_AT, IP_AT, OUTER_UDP_LEN, Outer, Port, VXLAN_AT},
@@ -68,33 +68,50 @@ pub fn from_wire(frame: &Frame) -> Result<Decision, DropReason> {
     if !length_agrees(&outer, available, false) {
         return match outer.port {
             Port::Data => Err(DropReason::Malformed),
-            Port::Probe => Ok(Decision::Pass),
+            Port::Answer => Ok(Decision::Pass),
         };
     }
     let Some(network) = frame.read::<HEADER_LEN>(VXLAN_AT) else { return Ok(Decision::Pass) };
     match classify(&network, outer.port, config)? {
         Class::Probe | Class::Foreign => Ok(Decision::Pass),
-        Class::Data => data(frame, &header, &outer, device.relays != 0),
+        Class::Data => data(frame, &header, &outer, config, device.relays != 0),
     }
 }
 
 /// Decides what becomes of a frame of the overlay.
 #[inline(always)]
-fn data(frame: &Frame, header: &[u8; OUTER_UDP_LEN], outer: &Outer, relays: bool) -> Result<Decision, DropReason> {
+fn data(
+    frame: &Frame,
+    header: &[u8; OUTER_UDP_LEN],
+    outer: &Outer,
+    config: &Config,
+    relays: bool,
+) -> Result<Decision, DropReason> {
     let sender = maps::sender(SenderKey::new(outer.source)).ok_or(DropReason::UnknownSender)?;
     if frame.frame_len() < ENCAPSULATED_MIN as u32 {
         return Err(DropReason::Malformed);
     }
     let Some(inner) = frame.read::<{ ETH_LEN + IPV4_LEN }>(INNER_AT) else { return Ok(Decision::Pass) };
     let available = frame.frame_len() - (INNER_AT + ETH_LEN) as u32;
-    let ip = parse::inner(&inner, available, false)?;
+    let (names, ip) = (parse::names(&inner), parse::inner(&inner, available, false)?);
     if maps::endpoint(EndpointKey::new(ip.destination)).is_some() {
         return Ok(Decision::Pass);
     }
-    let way = maps::way(ip.destination)?;
+    let (renamed, way) = relay::next(config, &names, &ip)?;
     relay::check(outer, sender.peer, way.tunnel())?;
     let fits = outer.total_len <= way.tunnel().inner_mtu.saturating_add(vxlan::OVERHEAD);
-    if relays && fits { to_next(frame, header, &way) } else { Ok(Decision::Pass) }
+    if !relays || !fits {
+        return Ok(Decision::Pass);
+    }
+    let decision = to_next(frame, header, &way)?;
+    if decision != Decision::Pass {
+        maps::note_heard(names.origin, outer.source, Some(sender.peer));
+        way.note_sent(outer.total_len.saturating_sub(vxlan::OVERHEAD));
+        if let Some(name) = renamed {
+            frame.write(INNER_AT, &name).ok_or(DropReason::Malformed)?;
+        }
+    }
+    Ok(decision)
 }
 
 /// Sends a frame on, when it is known how.
@@ -108,8 +125,8 @@ fn to_next(frame: &Frame, header: &[u8; OUTER_UDP_LEN], way: &maps::Way) -> Resu
     let Some(macs) = frame.macs(tunnel) else { return Ok(Decision::Pass) };
     let (counter, bytes) = (Counter::Relay, frame.frame_len() - PUSH_LEN as u32);
     frame.write(0, &macs).ok_or(DropReason::Malformed)?;
-    frame.write(relay::REWRITE_AT, &relay::rewritten(header, &tunnel.outer)).ok_or(DropReason::Malformed)?;
-    way.note_use();
+    let to = &tunnel.push.outer;
+    frame.write(relay::REWRITE_AT, &relay::rewritten(header, to, to.source_port())).ok_or(DropReason::Malformed)?;
     if same {
         return Ok(Decision::Transmit { counter, bytes });
     }

@@ -7,10 +7,12 @@
 
 mod arrows;
 mod crates;
+mod cycles;
 mod exceptions;
 mod functions;
 mod names;
 mod readme;
+mod size;
 mod text;
 mod tokens;
 
@@ -23,8 +25,20 @@ use tokens::Code;
 use crate::sh;
 
 /// Rules by name; the README may name one as the guard of an invariant: `tidy: NAME`.
-const RULES: [&str; 11] =
-    ["arrows", "ascii", "crates", "examples", "functions", "head", "names", "numbers", "place", "readme", "size"];
+const RULES: [&str; 12] = [
+    "arrows",
+    "ascii",
+    "crates",
+    "cycles",
+    "examples",
+    "functions",
+    "head",
+    "names",
+    "numbers",
+    "place",
+    "readme",
+    "size",
+];
 /// Folders without sources.
 const SKIPPED: [&str; 3] = ["target", ".git", "regressions"];
 /// Kinds of files that are read.
@@ -73,6 +87,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
         bail!("tidy: {} findings", findings.len());
     }
     println!("tidy: {} files, nothing found", sources.len());
+    println!("tidy: {} lines of proto outside ipam, election, endpoints and datapath", size::lines(&sources));
     Ok(())
 }
 
@@ -80,6 +95,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
 fn all(sources: &[Source], metadata: &str) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut tests = Vec::new();
+    let mut modules = Vec::new();
     for source in sources {
         findings.extend(text::check(source));
         if source.path.ends_with("Cargo.toml") {
@@ -91,11 +107,13 @@ fn all(sources: &[Source], metadata: &str) -> Result<Vec<Finding>> {
         let code = Code::parse(&source.text).with_context(|| format!("{} is not Rust", source.path))?;
         findings.extend(functions::check(source, &code));
         findings.extend(arrows::check(source, &code));
+        modules.extend(cycles::module(source, &code));
         findings.extend(names::check(source, &code));
         if source.is_test() {
             tests.extend(code.functions.iter().map(|function| function.name.clone()));
         }
     }
+    findings.extend(cycles::check(&modules));
     findings.extend(crates::graph(metadata)?);
     let readme = sources.iter().find(|source| source.path == "README.md").context("there is no README.md")?;
     findings.extend(readme::check(readme, &tests));

@@ -9,7 +9,8 @@ use weave_common::config::{Config, SCHEMA};
 use weave_ctl::shell::datapath::Datapath;
 
 /// The network of a controller that was given no other.
-const CONFIG: Config = Config { schema: SCHEMA, vni: 1, data_port: 6784, probe_port: 6785, socket_ifindex: 0 };
+const CONFIG: Config =
+    Config { schema: SCHEMA, vni: 1, data_port: 6784, pad: 0, socket_ifindex: 0, me: [2; 6], pad2: [0; 2] };
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();

@@ -30,8 +30,8 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Unrelated {
     netns: String,
-    /// The process's end of a tun device.
-    _end: Option<File>,
+    /// The process's end of a tun device: reads and writes whole IP packets.
+    pub end: Option<File>,
 }
 
 impl Host {
@@ -53,7 +53,7 @@ impl Host {
                 None
             }
         };
-        let device = Unrelated { netns: self.netns().to_owned(), _end: end };
+        let device = Unrelated { netns: self.netns().to_owned(), end };
         run(&["ip", "-n", self.netns(), "addr", "add", "100.64.0.1/32", "dev", NAME])?;
         run(&["ip", "-n", self.netns(), "link", "set", NAME, "mtu", &mtu.to_string(), "up"])?;
         Ok(device)

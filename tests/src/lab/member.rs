@@ -13,14 +13,14 @@ use serde_bytes::ByteBuf;
 use serde_json::Value;
 use weave_ctl::proto::{
     cbor,
-    io::{Input, LinkId},
+    io::{Input, SessionId},
     key::SecretKey,
-    mesh::{
-        entry::{Opener as _, PeerRecord, Verify, hello_proof, sign, sign_record},
-        wire::{Entries, Hello, Key, Message, VERSIONS},
-    },
     name::PeerName,
     rng::Rng,
+    wire::{
+        Delta, EntryKey, Handshake, Message, VERSIONS,
+        entry::{PeerRecord, Verifier as _, Verify, identity_proof, sign, sign_record},
+    },
 };
 
 use super::{
@@ -57,16 +57,14 @@ pub fn record(key: &SecretKey, name: PeerName, address: Ipv4Addr) -> PeerRecord 
         name,
         uid: key.public().uid(),
         incarnation: 1,
-        version: 1,
+        sequence: 1,
         nickname: "by-hand".to_owned(),
-        short_id: 0x7777,
         addrs: vec![address],
         control_port: 6783,
         data_port: 6784,
-        mtu: 1450,
-        cookie: 1,
-        links: Vec::new(),
-        narrow: Vec::new(),
+        mtu: 1500,
+        sessions: Vec::new(),
+        paths: Vec::new(),
     }
 }
 
@@ -83,15 +81,14 @@ impl Member {
 
     /// Its hello on a link, as it should be.
     #[must_use]
-    pub fn hello(&self, opened: &Opened) -> Hello {
+    pub fn hello(&self, opened: &Opened) -> Handshake {
         let (min_version, max_version) = VERSIONS;
-        Hello {
+        Handshake {
             min_version,
             max_version,
-            features: vec!["by-hand".to_owned()],
             nonce: 0x1234_5678,
             entry: sign_record(&self.key, &self.record),
-            proof: hello_proof(&self.key, &opened.binding, opened.dialled),
+            proof: identity_proof(&self.key, &opened.binding, opened.dialled),
         }
     }
 
@@ -99,9 +96,9 @@ impl Member {
     ///
     /// # Errors
     /// When it did not.
-    pub fn join(&mut self, to: Ipv4Addr) -> Result<LinkId> {
+    pub fn join(&mut self, to: Ipv4Addr) -> Result<SessionId> {
         let link = self.offer(to, VERSIONS)?;
-        self.hear(link, SETTLED, |m| matches!(m, Message::Hello(_))).context("wait for the other's hello")?;
+        self.hear(link, SETTLED, |m| matches!(m, Message::Handshake(_))).context("wait for the other's hello")?;
         Ok(link)
     }
 
@@ -110,27 +107,27 @@ impl Member {
     ///
     /// # Errors
     /// When there is no link.
-    pub fn offer(&mut self, to: Ipv4Addr, (min_version, max_version): (u16, u16)) -> Result<LinkId> {
+    pub fn offer(&mut self, to: Ipv4Addr, (min_version, max_version): (u16, u16)) -> Result<SessionId> {
         let opened = self.peer.dial(to, SETTLED)?;
-        let hello = Hello { min_version, max_version, ..self.hello(&opened) };
-        self.say(opened.link, &Message::Hello(Box::new(hello)));
+        let hello = Handshake { min_version, max_version, ..self.hello(&opened) };
+        self.say(opened.link, &Message::Handshake(Box::new(hello)));
         Ok(opened.link)
     }
 
     /// Sends a message.
-    pub fn say(&self, link: LinkId, message: &Message) {
+    pub fn say(&self, link: SessionId, message: &Message) {
         self.peer.send(link, message.encode());
     }
 
     /// Sends entries, whatever they are, as news.
-    pub fn tell(&self, link: LinkId, entries: Vec<Vec<u8>>) {
+    pub fn tell(&self, link: SessionId, entries: Vec<Vec<u8>>) {
         let entries = entries.into_iter().map(ByteBuf::from).collect();
-        self.say(link, &Message::Entries(Entries { entries, more: false }));
+        self.say(link, &Message::Delta(Delta { entries, more: false }));
     }
 
     /// The next version of its record, signed.
     pub fn next_record(&mut self) -> Vec<u8> {
-        self.record.version += 1;
+        self.record.sequence += 1;
         sign_record(&self.key, &self.record)
     }
 
@@ -139,14 +136,14 @@ impl Member {
     /// # Panics
     /// When the record has so many fields that its first byte does not count them.
     pub fn next_record_with(&mut self, field: &str, value: &Value) -> Vec<u8> {
-        self.record.version += 1;
+        self.record.sequence += 1;
         let mut data = cbor::write(&self.record);
         // A map of fewer than 24 fields begins with one byte that counts them (RFC 8949, section 3.1).
         assert!((0xa0..0xb7).contains(&data[0]), "a record is no small map: it begins with {:#x}", data[0]);
         data[0] += 1;
         data.extend(cbor::write(&field));
         data.extend(cbor::write(value));
-        self.own_entry(PEERS, self.record.version, data)
+        self.own_entry(PEERS, self.record.sequence, data)
     }
 
     /// An entry of its own in some channel, signed.
@@ -159,12 +156,12 @@ impl Member {
     ///
     /// # Errors
     /// When it does not tell.
-    pub fn ask(&self, link: LinkId, owner: PeerName) -> Result<Vec<u8>> {
-        self.say(link, &Message::Want(vec![Key { owner, channel: PEERS.into() }]));
+    pub fn ask(&self, link: SessionId, owner: PeerName) -> Result<Vec<u8>> {
+        self.say(link, &Message::Request(vec![EntryKey { owner, channel: PEERS.into() }]));
         let mut found = None;
         // News of others may come in between.
         self.hear(link, SETTLED, |message| {
-            if let Message::Entries(entries) = message {
+            if let Message::Delta(entries) = message {
                 let of_owner =
                     |e: &&ByteBuf| Verify.peek(e).is_ok_and(|(key, _, _)| key.owner == owner && key.channel == PEERS);
                 found = entries.entries.iter().find(of_owner).map(|e| e.to_vec());
@@ -178,20 +175,20 @@ impl Member {
     ///
     /// # Errors
     /// When the link ends first, with the reason, or `limit` is over.
-    pub fn hear(&self, link: LinkId, limit: Duration, mut wanted: impl FnMut(&Message) -> bool) -> Result<Message> {
+    pub fn hear(&self, link: SessionId, limit: Duration, mut wanted: impl FnMut(&Message) -> bool) -> Result<Message> {
         let end = Instant::now() + limit;
         loop {
             match self.peer.next(end.saturating_duration_since(Instant::now())) {
-                Some(Input::Frame { link: on, bytes }) if on == link => {
+                Some(Input::Frame { session: on, bytes }) if on == link => {
                     let message = Message::decode(&bytes).context("read what a controller sent")?;
                     if wanted(&message) {
                         return Ok(message);
                     }
-                    if let Message::Bye(reason) = message {
+                    if let Message::Close(reason) = message {
                         bail!("refused: {reason}");
                     }
                 }
-                Some(Input::LinkClosed { link: on, reason }) if on == link => bail!("the link ended: {reason}"),
+                Some(Input::SessionClosed { session: on, reason }) if on == link => bail!("the link ended: {reason}"),
                 Some(_) => {}
                 None => bail!("not heard within {limit:?}"),
             }
@@ -202,20 +199,20 @@ impl Member {
     ///
     /// # Errors
     /// When it is not refused.
-    pub fn refusal(&self, link: LinkId) -> Result<String> {
-        match self.hear(link, SETTLED, |m| matches!(m, Message::Bye(_)))? {
-            Message::Bye(reason) => Ok(reason),
+    pub fn refusal(&self, link: SessionId) -> Result<String> {
+        match self.hear(link, SETTLED, |m| matches!(m, Message::Close(_)))? {
+            Message::Close(reason) => Ok(reason),
             _ => bail!("not refused"),
         }
     }
 
     /// The link ended.
     #[must_use]
-    pub fn is_closed(&self, link: LinkId, limit: Duration) -> bool {
+    pub fn is_closed(&self, link: SessionId, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         loop {
             match self.peer.next(end.saturating_duration_since(Instant::now())) {
-                Some(Input::LinkClosed { link: on, .. }) if on == link => return true,
+                Some(Input::SessionClosed { session: on, .. }) if on == link => return true,
                 Some(_) => {}
                 None => return false,
             }

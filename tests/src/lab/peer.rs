@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::mpsc;
 use weave_ctl::{
-    proto::io::{Binding, DialId, Direction, Input, LinkId, Target},
+    proto::io::{ChannelBinding, DialId, Direction, Input, SessionId, Target},
     shell::links::{Links, LinksConfig},
 };
 
@@ -39,11 +39,11 @@ pub struct HandPeer {
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
     /// Its number.
-    pub link: LinkId,
+    pub link: SessionId,
     /// The other end.
     pub remote: SocketAddr,
     /// What a proof is signed over.
-    pub binding: Binding,
+    pub binding: ChannelBinding,
     /// The test's side dialled.
     pub dialled: bool,
 }
@@ -51,8 +51,8 @@ pub struct Opened {
 /// What the test wants done.
 enum Order {
     Dial(DialId, Target),
-    Send(LinkId, Vec<u8>),
-    Close(LinkId),
+    Send(SessionId, Vec<u8>),
+    Close(SessionId),
 }
 
 impl HandPeer {
@@ -88,9 +88,13 @@ impl HandPeer {
         let end = Instant::now() + limit;
         loop {
             match self.next(end.saturating_duration_since(Instant::now())) {
-                Some(Input::LinkOpened { link, remote, binding, direction: Direction::Outbound(by), .. })
-                    if by == dial =>
-                {
+                Some(Input::SessionOpened {
+                    session: link,
+                    remote,
+                    binding,
+                    direction: Direction::Outbound(by),
+                    ..
+                }) if by == dial => {
                     return Ok(Opened { link, remote, binding, dialled: true });
                 }
                 Some(Input::DialFailed { dial: by, reason }) if by == dial => bail!("no link to {to}: {reason}"),
@@ -101,12 +105,12 @@ impl HandPeer {
     }
 
     /// Sends a frame, whatever is in it.
-    pub fn send(&self, link: LinkId, frame: Vec<u8>) {
+    pub fn send(&self, link: SessionId, frame: Vec<u8>) {
         self.order(Order::Send(link, frame));
     }
 
     /// Closes a link after what was sent on it before.
-    pub fn close(&self, link: LinkId) {
+    pub fn close(&self, link: SessionId) {
         self.order(Order::Close(link));
     }
 

@@ -6,13 +6,12 @@
 use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    os::fd::AsRawFd as _,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::traffic::within;
+use super::traffic::{set_segment, within};
 
 /// Most bytes that UDP carries over IPv4.
 pub const BYTES_MAX: usize = 65535 - 28;
@@ -88,23 +87,6 @@ impl Arrived {
     pub fn is_all_of(&self, bytes: usize, segment: u16) -> bool {
         *self == Self { datagrams: bytes.div_ceil(usize::from(segment)), bytes, wrong: 0 }
     }
-}
-
-/// Has the kernel cut what is sent into datagrams of `segment` bytes (`UDP_SEGMENT`, udp(7)).
-pub(super) fn set_segment(socket: &UdpSocket, segment: u16) -> Result<()> {
-    let size = libc::c_int::from(segment);
-    // SAFETY: the option takes an int; `size` is one and lives across the call, and the descriptor is open.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            (&raw const size).cast(),
-            size_of_val(&size) as libc::socklen_t,
-        )
-    };
-    ensure!(set == 0, "UDP_SEGMENT {segment}: {}", std::io::Error::last_os_error());
-    Ok(())
 }
 
 fn pattern(at: usize) -> u8 {

@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 use weave_common::{
     addr::Mac,
@@ -33,22 +34,36 @@ use weave_ctl::{
 };
 
 use super::{
-    Host, Lab, Plan,
+    Host, Lab, Plan, SETTLED,
     cmd::run,
+    eventually,
     host::ping,
     traffic::{tcp, within},
     underlay, underlay_on,
 };
 
-/// Settings of every host.
-pub const CONFIG: Config =
-    Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783, socket_ifindex: 0 };
+/// UDP port of the data plane of every host.
+pub const DATA_PORT: u16 = 6784;
 /// The VXLAN socket device.
 const SOCKET: &str = "weave-6784";
 /// Host, destination, next: hosts 1 and 3 know each other only by way of host 2.
 const CHAIN: [(usize, usize, usize); 6] = [(1, 2, 2), (1, 3, 2), (2, 1, 1), (2, 3, 3), (3, 2, 2), (3, 1, 2)];
 /// Bytes that a TCP transfer moves.
 const TCP_BYTES: u64 = 64 << 20;
+
+/// Settings of host `n`.
+#[must_use]
+pub fn config(n: usize) -> Config {
+    Config {
+        schema: SCHEMA,
+        vni: vxlan::VNI,
+        data_port: DATA_PORT,
+        pad: 0,
+        socket_ifindex: 0,
+        me: peer(n).bytes(),
+        pad2: [0; 2],
+    }
+}
 
 /// Name of host `n`.
 #[must_use]
@@ -115,7 +130,7 @@ impl Network {
     pub fn chain(prefix: &str) -> Self {
         let mut network = Self::new(prefix, 3);
         for (at, to, via) in CHAIN {
-            network.tunnel(at, to, via, 6784);
+            network.tunnel(at, to, via, DATA_PORT);
         }
         network
     }
@@ -129,7 +144,7 @@ impl Network {
     pub fn narrow_chain(prefix: &str, mtu: u32, path_mtu: u32) -> Self {
         let mut network = Self::with_mtu(prefix, 3, mtu);
         for (at, to, via) in CHAIN {
-            let remote = SocketAddrV4::new(underlay(via), 6784);
+            let remote = SocketAddrV4::new(underlay(via), DATA_PORT);
             let tunnel = TunnelTo { path_mtu, ..tunnel(to, via, remote, (network.eth0[at - 1], underlay(at))) };
             network.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
         }
@@ -154,13 +169,44 @@ impl Network {
         self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
     }
 
+    /// How host `at` sends to host `to` on the first underlay.
+    #[must_use]
+    pub fn egress(&self, at: usize, to: usize) -> Egress {
+        Egress { ifindex: self.eth0[at - 1], next_hop: underlay(to), source: underlay(at), mtu: 1500 }
+    }
+
+    /// Leaves what comes to host `at` by its underlay to the VXLAN socket device.
+    ///
+    /// # Panics
+    /// When it cannot be done.
+    pub fn without_underlay_program(&self, at: usize) {
+        let host = self.lab.host(at);
+        let pin = host.bpf_dir().join(format!("v{SCHEMA}/links/{PROG_UNDERLAY}-eth0"));
+        fs::remove_file(&pin).expect("detached");
+        let attached =
+            || inside(host, || SchedClassifier::query_tcx("eth0", TcAttachType::Ingress)).expect("a query").1.len();
+        // The kernel lets go of it a moment later.
+        assert!(eventually(SETTLED, || attached() == 0), "still attached");
+    }
+
+    /// Host `at` sends to host `to` by way of host `via`, all from its data port.
+    ///
+    /// # Panics
+    /// When it cannot be done.
+    pub fn fixed_tunnel(&mut self, at: usize, to: usize, via: usize) {
+        let remote = SocketAddrV4::new(underlay(via), DATA_PORT);
+        let by_flow = tunnel(to, via, remote, (self.eth0[at - 1], underlay(at)));
+        let kind = if to == via { PathKind::Fixed } else { PathKind::Relayed };
+        self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel: TunnelTo { kind, fixed: true, ..by_flow } });
+    }
+
     /// Takes host `at` off the first underlay's way to host `to`: both meet on the second.
     ///
     /// # Panics
     /// When it cannot be done.
     pub fn second_way(&mut self, at: usize, to: usize, via: usize) {
         let ifindex = inside(self.lab.host(at), || device_index("eth1"));
-        let remote = SocketAddrV4::new(underlay_on(1, via), 6784);
+        let remote = SocketAddrV4::new(underlay_on(1, via), DATA_PORT);
         let tunnel = tunnel(to, via, remote, (ifindex, underlay_on(1, at)));
         self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
         self.apply(at, &MapOp::PutSender { addr: underlay_on(1, via), peer: peer(via) });
@@ -213,7 +259,7 @@ impl Network {
         let switch = self.lab.switch_netns();
         let device = format!("p0-{at}");
         let work = || {
-            let (mut datapath, _) = Datapath::open(&self.switch_dir(), CONFIG).expect("opens");
+            let (mut datapath, _) = Datapath::open(&self.switch_dir(), config(0)).expect("opens");
             let wanted = Some(XdpWanted { mode: XdpMode::Native, mac: [2; 6], relays: false });
             let ifindex = device_index(&device);
             let refused = datapath.set_xdp(&[XdpDevice { name: device.clone(), ifindex, wanted }]);
@@ -335,10 +381,9 @@ fn build(host: &Host, mtu: u32) -> (Datapath, u32) {
         "6784",
         "6785",
         "nolearning",
-        "gbp",
     ]);
-    let (mut datapath, _) = Datapath::open(&host.bpf_dir(), CONFIG).expect("opens");
-    datapath.attach_anchor(SOCKET).expect("attached");
+    let (mut datapath, _) = Datapath::open(&host.bpf_dir(), config(n)).expect("opens");
+    datapath.attach_socket_device(SOCKET).expect("attached");
     datapath.set_socket_device(device_index(SOCKET)).expect("written");
     ip(&["link", "set", SOCKET, "up"]);
     let eth0 = device_index("eth0");

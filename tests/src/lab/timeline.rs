@@ -8,8 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::traffic::Flow;
-
 /// A datagram that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -17,6 +15,25 @@ pub struct Arrival {
     pub number: u64,
     /// When the receiver read it.
     pub at: Instant,
+}
+
+/// What became of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Different ones that arrived.
+    pub received: u64,
+    /// That arrived more than once.
+    pub duplicates: u64,
+}
+
+impl Flow {
+    /// Everything arrived once.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.sent > 0 && self.received == self.sent && self.duplicates == 0
+    }
 }
 
 /// See the head of this file.

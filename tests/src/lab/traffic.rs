@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use weave_ctl::shell::netns::in_netns;
 
-use super::timeline::{Arrival, Timeline};
+use super::timeline::{Arrival, Flow, Timeline};
 
 /// Time for the last packets to arrive.
 const LINGER: Duration = Duration::from_millis(300);
@@ -39,25 +40,6 @@ struct Progress {
     arrived: AtomicU64,
     /// One more than the highest number that arrived.
     newest: AtomicU64,
-}
-
-/// What became of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// Datagrams sent.
-    pub sent: u64,
-    /// Different ones that arrived.
-    pub received: u64,
-    /// That arrived more than once.
-    pub duplicates: u64,
-}
-
-impl Flow {
-    /// Everything arrived once.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.sent > 0 && self.received == self.sent && self.duplicates == 0
-    }
 }
 
 /// Does `work`, most often making a socket, in a namespace.
@@ -276,7 +258,24 @@ fn pattern(at: u64) -> u8 {
 /// When the kernel refuses.
 pub fn send_super_packet(from: &str, to: SocketAddrV4, bytes: usize, segment: u16) -> Result<()> {
     let socket = within(from, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
-    super::superpacket::set_segment(&socket, segment)?;
+    set_segment(&socket, segment)?;
     socket.send_to(&vec![7; bytes], to).context("send a super-packet")?;
+    Ok(())
+}
+
+/// Has the kernel cut what is sent into datagrams of `segment` bytes (`UDP_SEGMENT`, udp(7)).
+pub(super) fn set_segment(socket: &UdpSocket, segment: u16) -> Result<()> {
+    let size = libc::c_int::from(segment);
+    // SAFETY: the option takes an int; `size` is one and lives across the call, and the descriptor is open.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    ensure!(set == 0, "UDP_SEGMENT {segment}: {}", std::io::Error::last_os_error());
     Ok(())
 }

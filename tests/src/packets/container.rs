@@ -8,9 +8,9 @@ use weave_common::{
     endpoint::{Endpoint, EndpointKey},
     map::PROG_CONTAINER,
     route::Route,
-    tunnel::Tunnel,
+    tunnel::{PATH_DIRECT, PATH_FIXED, PATH_RELAYED, Tunnel},
     vxlan,
-    wire::OuterHeader,
+    wire::{OuterHeader, Push},
 };
 use weave_ctl::shell::datapath::abi::Abi;
 
@@ -18,9 +18,8 @@ use super::{
     Rig, Row, Verdict,
     frames::{
         self, ANY_MAC, INNER_MTU, LOCAL_NET, LONG, LOST, NEIGHBOUR, NOWHERE, OVERHEAD, OWN, OWN_SECOND, PEER_UNDERLAY,
-        REMOTE, SHORTEST, SHORTEST_IPV4, VACANT, arp, arp_reply, from_container,
+        REMOTE, SHORTEST, SHORTEST_IPV4, VACANT, arp, arp_reply, from_container, of_one_port,
     },
-    relay::of_one_port,
     same,
 };
 
@@ -34,11 +33,12 @@ pub(super) const CASES: &[Row] = &[
     ("container: to a neighbour on this host", local),
     ("container: to a peer, every byte of it", encapsulated),
     ("container: from one port to a peer, where the way asks for that", from_one_port),
+    ("container: each kind of path has its counter", kinds),
     ("container: the largest packet fits, one byte more is told the size that fits", too_big),
     ("container: the answer quotes what sockets look for, also behind IP options", too_big_quote),
     ("container: one answer a millisecond and address", too_big_limited),
     ("container: no answer to later fragments, ICMP errors and tiny paths", too_big_unanswered),
-    ("container: what may be cut is left to the socket device as it is", slow_path),
+    ("container: what may be cut is left to the socket device, with the peers' names", slow_path),
     ("container: what may be cut is dropped without a socket device, or for another port", no_slow_path),
     ("container: a super-packet is measured by its segments", too_big_segments),
     ("container: a source that is not its own is refused", source_address),
@@ -128,8 +128,8 @@ fn from_one_port(rig: &mut Rig) -> Result<(), String> {
     let mut expected = run(rig, &sent)?.redirected_as(Counter::Encap, sent.len())?;
     let tunnel = of_one_port(frames::tunnel());
     rig.tunnels.insert(Abi(frames::PEER), Abi(tunnel), 0).map_err(|e| e.to_string())?;
-    expected[34..36].copy_from_slice(&frames::PROBE_PORT.to_be_bytes());
-    same("frame", &run(rig, &sent)?.redirected_as(Counter::Encap, sent.len())?, &expected)
+    expected[34..36].copy_from_slice(&frames::DATA_PORT.to_be_bytes());
+    same("frame", &run(rig, &sent)?.redirected_as(Counter::EncapFixed, sent.len())?, &expected)
 }
 
 fn encapsulated(rig: &mut Rig) -> Result<(), String> {
@@ -139,7 +139,7 @@ fn encapsulated(rig: &mut Rig) -> Result<(), String> {
         same("length", &frame.len(), &(sent.len() + OVERHEAD))?;
         same("ethertype", &frame[12..14], &[8, 0][..])?;
         let (ip, udp) = (&frame[14..34], &frame[34..42]);
-        let prepared = frames::outer_header();
+        let prepared = frames::push().outer;
         same("version, TOS", &ip[..2], &prepared.ipv4[..2])?;
         same("total length", &be(&ip[2..4]), &(len + OVERHEAD))?;
         same("DF and TTL", &ip[6..9], &[0x40, 0, 64][..])?;
@@ -154,9 +154,23 @@ fn encapsulated(rig: &mut Rig) -> Result<(), String> {
         same("UDP length", &be(&udp[4..6]), &(len + OVERHEAD - 20))?;
         same("no UDP checksum", &udp[6..8], &[0, 0][..])?;
         same("VXLAN", &frame[42..50], &prepared.vxlan[..])?;
-        same("inner to", &frame[50..56], &Mac::of_container(REMOTE.0).0[..])?;
-        same("inner from", &frame[56..62], &Mac::of_container(OWN.0).0[..])?;
+        same("receiver", &frame[50..56], &frames::PEER.name[..])?;
+        same("origin", &frame[56..62], &frames::ME[..])?;
         same("inner packet", &frame[62..], &sent[12..])?;
+    }
+    Ok(())
+}
+
+fn kinds(rig: &mut Rig) -> Result<(), String> {
+    for (kind, counter) in [
+        (PATH_DIRECT, Counter::Encap),
+        (PATH_FIXED, Counter::EncapFixed),
+        (PATH_RELAYED, Counter::EncapRelayed),
+        (0, Counter::Encap),
+    ] {
+        rig.tunnel(frames::PEER, Tunnel { kind, ..frames::tunnel() })?;
+        let sent = from_container(OWN, REMOTE, 60);
+        run(rig, &sent)?.redirected_as(counter, sent.len())?;
     }
     Ok(())
 }
@@ -284,15 +298,19 @@ fn slow_path(rig: &mut Rig) -> Result<(), String> {
     for (len, fragment) in [(INNER_MTU + 1, 0), (1500, 0), (LONG, 0), (1500, 0x2000), (1500, 0x20b9), (1500, 185)] {
         let sent = flagged(len, fragment);
         let frame = run(rig, &sent)?.redirected_as(Counter::SlowPath, sent.len())?;
-        same("frame", &frame, &sent)?;
+        let expected = [&frames::PEER.name[..], &frames::ME, &sent[12..]].concat();
+        same("frame", &frame, &expected)?;
     }
-    let Abi(tunnel) = rig.tunnels.get(&Abi(frames::PEER), 0).map_err(|e| e.to_string())?;
-    if tunnel.used_ns == 0 { Err("the tunnel was not marked as used".to_owned()) } else { Ok(()) }
+    let tunnel = rig.tunnel_now(frames::PEER)?;
+    same("used, by large packets", &(tunnel.sent_ns != 0, tunnel.big_ns != 0), &(true, true))
 }
 
 fn no_slow_path(rig: &mut Rig) -> Result<(), String> {
     let other_port = Tunnel {
-        outer: OuterHeader::prepare(frames::HERE_UNDERLAY.into(), PEER_UNDERLAY.into(), 7001, vxlan::VNI, 1),
+        push: Push {
+            outer: OuterHeader::prepare(frames::HERE_UNDERLAY.into(), PEER_UNDERLAY.into(), 7001, vxlan::VNI),
+            ..frames::push()
+        },
         ..frames::tunnel()
     };
     rig.tunnels.insert(Abi(frames::PEER), Abi(other_port), 0).map_err(|e| e.to_string())?;

@@ -3,12 +3,15 @@
 use weave_common::{
     counters::Counter,
     drop::DropReason,
-    map::{PROG_ANCHOR, PROG_CONTAINER, PROG_UNDERLAY},
+    map::{PROG_CONTAINER, PROG_SOCKET, PROG_UNDERLAY},
+    probe::{Fields, REPLY},
+    tunnel::Sender,
 };
 
 use super::{
-    Ran, Rig,
-    frames::{self, FAR, NEIGHBOUR, OWN, REMOTE, STRANGER_UNDERLAY, Underlay, arp, from_container},
+    Ran, Rig, Verdict,
+    frames::{self, FAR, NEIGHBOUR, OWN, REMOTE, REQUEST, Underlay, arp, from_container},
+    probe::genuine_reply,
 };
 
 /// One kind of packet.
@@ -32,7 +35,11 @@ fn kinds() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>, Expected)>
     cut[20] = 0;
     let mut foreign = Underlay::data(OWN).frame();
     foreign[37] ^= 0x80;
-    let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(OWN) };
+    let stranger = Underlay::data(OWN).of_stranger();
+    let large_probe = Underlay::probe_of(&REQUEST, 1500);
+    let passing = Underlay::probe(&Fields { receiver: frames::FAR_PEER.name, ..REQUEST });
+    let reply = Underlay::probe(&genuine_reply(frames::KEYS.current));
+    let wrong = Underlay::probe(&Fields { flags: REPLY, ..REQUEST });
     vec![
         ("container: to a peer", "container_encap_ns", PROG_CONTAINER, from_container(OWN, REMOTE, SMALL), |ran| {
             ran.redirected_as(Counter::Encap, SMALL + 14).map(drop)
@@ -64,10 +71,25 @@ fn kinds() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>, Expected)>
             ran.dropped_for(DropReason::UnknownSender)
         }),
         ("underlay: not ours", "underlay_foreign_ns", PROG_UNDERLAY, foreign, |ran| {
-            if ran.verdict == super::Verdict::Pass { Ok(()) } else { Err(format!("{ran:02x?}")) }
+            if ran.verdict == Verdict::Pass { Ok(()) } else { Err(format!("{ran:02x?}")) }
         }),
-        ("socket device: refused", "socket_refused_ns", PROG_ANCHOR, from_container(REMOTE, OWN, SMALL), |ran| {
+        ("socket device: refused", "socket_refused_ns", PROG_SOCKET, from_container(REMOTE, OWN, SMALL), |ran| {
             ran.dropped_for(DropReason::NotOnUnderlay)
+        }),
+        ("underlay: a probe, answered", "underlay_echo_ns", PROG_UNDERLAY, Underlay::probe(&REQUEST).frame(), |ran| {
+            ran.redirected_as(Counter::Echo, 38).map(drop)
+        }),
+        ("underlay: a large probe, answered", "underlay_echo_large_ns", PROG_UNDERLAY, large_probe.frame(), |ran| {
+            ran.redirected_as(Counter::Echo, 1464).map(drop)
+        }),
+        ("underlay: a probe, on to a peer", "underlay_probe_relay_ns", PROG_UNDERLAY, passing.frame(), |ran| {
+            ran.redirected_as(Counter::ProbeRelay, 38).map(drop)
+        }),
+        ("underlay: the answer to a probe", "underlay_probe_reply_ns", PROG_UNDERLAY, reply.frame(), |ran| {
+            ran.sent_as(Verdict::Drop, Counter::ProbeReply, 38).map(drop)
+        }),
+        ("underlay: a wrong answer to a probe", "underlay_bad_cookie_ns", PROG_UNDERLAY, wrong.frame(), |ran| {
+            ran.dropped_for(DropReason::BadCookie)
         }),
         ("container: too big, DF set", "container_icmp_ns", PROG_CONTAINER, large, |ran| {
             ran.redirected_as(Counter::IcmpTooBig, 122).map(drop)
@@ -87,9 +109,14 @@ pub fn measure(object: &[u8], runs: usize) -> Result<Vec<Cost>, String> {
         expected(rig.run(program, &frame)?).map_err(|e| format!("{title}: {e}"))?;
         let mut nanoseconds = Vec::with_capacity(runs);
         while nanoseconds.len() < runs {
-            if program == PROG_CONTAINER && key == "container_icmp_ns" {
-                // Else one in a millisecond is answered.
-                frames::endpoints().into_iter().try_for_each(|(addr, endpoint)| rig.endpoint(addr, endpoint))?;
+            // Else one ICMP message a millisecond is sent, and 10,000 probes a second are answered, or the ring is full.
+            match key {
+                "container_icmp_ns" => {
+                    frames::endpoints().into_iter().try_for_each(|(addr, endpoint)| rig.endpoint(addr, endpoint))?;
+                }
+                "underlay_echo_ns" | "underlay_echo_large_ns" => rig.sender(Sender::new(frames::PEER))?,
+                "underlay_probe_reply_ns" => drop(rig.replies()?),
+                _ => {}
             }
             nanoseconds.push(rig.time(program, &frame)?);
         }

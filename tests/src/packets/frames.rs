@@ -9,18 +9,28 @@ use weave_common::{
     checksum,
     config::{Config, SCHEMA},
     endpoint::Endpoint,
-    tunnel::Tunnel,
+    probe::{Fields, ProbeKeys},
+    tunnel::{PATH_DIRECT, PATH_FIXED, Tunnel},
     vxlan,
-    wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, IPPROTO_UDP, OuterHeader},
+    wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, IPPROTO_UDP, OuterHeader, Push, inner_ethernet},
 };
 
 /// UDP port of the data plane.
 pub(super) const DATA_PORT: u16 = 6784;
-/// UDP port of the controller's own socket.
-pub(super) const PROBE_PORT: u16 = 40_001;
+/// This peer's name.
+pub(super) const ME: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Settings.
-pub(super) const CONFIG: Config =
-    Config { schema: SCHEMA, vni: vxlan::VNI, data_port: DATA_PORT, probe_port: PROBE_PORT, socket_ifindex: SOCKET_IF };
+pub(super) const CONFIG: Config = Config {
+    schema: SCHEMA,
+    vni: vxlan::VNI,
+    data_port: DATA_PORT,
+    pad: 0,
+    socket_ifindex: SOCKET_IF,
+    me: ME,
+    pad2: [0; 2],
+};
+/// Keys of cookies: of this run, and of the one before.
+pub(super) const KEYS: ProbeKeys = ProbeKeys { current: [7, 8], former: [9, 10] };
 
 /// The device that programs believe to run on.
 pub(super) const OWN_IF: u32 = 1;
@@ -81,31 +91,49 @@ pub(super) fn endpoints() -> [(Ip4, Endpoint); 3] {
     [(OWN, own), (OWN_SECOND, own), (NEIGHBOUR, Endpoint::new(OTHER_IF, Mac::of_container(NEIGHBOUR.0)))]
 }
 
-pub(super) fn outer_header() -> OuterHeader {
-    OuterHeader::prepare(HERE_UNDERLAY.into(), PEER_UNDERLAY.into(), DATA_PORT, vxlan::VNI, 0x0102)
+/// The headers prepared for packets to the peer.
+pub(super) fn push() -> Push {
+    let outer = OuterHeader::prepare(HERE_UNDERLAY.into(), PEER_UNDERLAY.into(), DATA_PORT, vxlan::VNI);
+    Push { outer, ethernet: inner_ethernet(PEER.name, ME), pad: [0; 2] }
 }
 
 pub(super) fn tunnel() -> Tunnel {
     Tunnel {
-        outer: outer_header(),
+        push: push(),
         ifindex: OWN_IF,
         next_hop: PEER_UNDERLAY.0,
         inner_mtu: INNER_MTU as u32,
-        path_mtu: 0,
-        pad: [0; 4],
+        kind: PATH_DIRECT,
         via: PEER,
-        used_ns: 0,
+        pad: [0; 4],
+        sent_ns: 0,
+        big_ns: 0,
+        heard_ns: 0,
+        elsewhere_ns: 0,
     }
 }
 
 /// To the far peer, which has another data port.
 pub(super) fn far_tunnel() -> Tunnel {
+    let outer = OuterHeader::prepare(HERE_UNDERLAY.into(), FAR_UNDERLAY.into(), FAR_PORT, vxlan::VNI);
     Tunnel {
-        outer: OuterHeader::prepare(HERE_UNDERLAY.into(), FAR_UNDERLAY.into(), FAR_PORT, vxlan::VNI, 0x0102),
+        push: Push { outer, ethernet: inner_ethernet(FAR_PEER.name, ME), pad: [0; 2] },
         next_hop: FAR_UNDERLAY.0,
         via: FAR_PEER,
         ..tunnel()
     }
+}
+
+/// `tunnel` for packets that all leave from the data port.
+pub(super) fn of_one_port(tunnel: Tunnel) -> Tunnel {
+    let push = Push { outer: tunnel.push.outer.leaving_from(DATA_PORT), ..tunnel.push };
+    Tunnel { push, kind: PATH_FIXED, ..tunnel }
+}
+
+/// Name of the peer whose containers have this address; this one's for an address of nobody.
+fn owner(addr: Ip4) -> [u8; 6] {
+    let peers = [(PEER_NET, PEER), (LOST_NET, LOST_PEER), (FAR_NET, FAR_PEER)];
+    peers.into_iter().find(|((net, _), _)| net.0[..2] == addr.0[..2]).map_or(ME, |(_, peer)| peer.name)
 }
 
 fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
@@ -160,7 +188,9 @@ pub(super) fn arp_reply(sender: Ip4, target: Ip4) -> Vec<u8> {
 #[derive(Clone)]
 pub(super) struct Underlay {
     pub(super) source: Ip4,
+    pub(super) source_port: u16,
     pub(super) port: u16,
+    pub(super) tos: u8,
     pub(super) ttl: u8,
     pub(super) vxlan: [u8; vxlan::HEADER_LEN],
     pub(super) inner: Vec<u8>,
@@ -175,16 +205,46 @@ impl Underlay {
 
     /// The same with an inner packet of `len` bytes.
     pub(super) fn data_of(destination: Ip4, len: usize) -> Self {
-        let (to, from) = (Mac::of_container(destination.0), Mac::of_container(REMOTE.0));
-        let inner = ethernet(to.0, from.0, ETHERTYPE_IPV4, &ipv4(REMOTE, destination, IPPROTO_UDP, len));
-        let vxlan = vxlan::header(vxlan::VNI, 7);
-        Self { source: PEER_UNDERLAY, port: DATA_PORT, ttl: 64, vxlan, inner, checksum: 0 }
+        let packet = ipv4(REMOTE, destination, IPPROTO_UDP, len);
+        let inner = [&inner_ethernet(owner(destination), PEER.name)[..], &packet].concat();
+        Self { inner, vxlan: vxlan::header(vxlan::VNI), ..Self::probe(&REQUEST) }
     }
 
-    /// A controller's probe.
-    pub(super) fn probe() -> Self {
-        let (vxlan, inner) = (vxlan::header(vxlan::PROBE_VNI, 7), b"what a probe says".to_vec());
-        Self { source: STRANGER_UNDERLAY, port: DATA_PORT, ttl: 64, vxlan, inner, checksum: 0 }
+    /// The same for another receiver than the owner of its destination.
+    pub(super) fn named(mut self, receiver: [u8; 6]) -> Self {
+        self.inner[..6].copy_from_slice(&receiver);
+        self
+    }
+
+    /// The peer's probe.
+    pub(super) fn probe(probe: &Fields) -> Self {
+        Self {
+            source: PEER_UNDERLAY,
+            source_port: 50_000,
+            port: DATA_PORT,
+            tos: 0,
+            ttl: 64,
+            vxlan: vxlan::header(vxlan::PROBE_VNI),
+            inner: probe_bytes(probe),
+            checksum: 0,
+        }
+    }
+
+    /// The same, padded to an IP packet of `len` bytes.
+    pub(super) fn probe_of(probe: &Fields, len: usize) -> Self {
+        let mut packet = Self::probe(probe);
+        packet.inner.extend((packet.inner.len() + 36..len).map(|n| n as u8));
+        packet
+    }
+
+    /// The same from somebody unknown.
+    pub(super) fn of_stranger(self) -> Self {
+        Self { source: STRANGER_UNDERLAY, ..self }
+    }
+
+    /// An answer to a probe that left from a port of its own: from data port to that port.
+    pub(super) fn answer(probe: &Fields) -> Self {
+        Self { source_port: DATA_PORT, port: 50_000, ..Self::probe(probe) }
     }
 
     /// The frame on the wire.
@@ -192,12 +252,13 @@ impl Underlay {
         let udp_len = 8 + self.vxlan.len() + self.inner.len();
         let mut packet = ipv4(self.source, HERE_UNDERLAY, IPPROTO_UDP, 20 + udp_len);
         packet.truncate(20);
+        packet[1] = self.tos;
         packet[6] = 0x40;
         packet[8] = self.ttl;
         packet[10..12].copy_from_slice(&[0, 0]);
         let sum = packet.first_chunk().map_or(0, checksum::ipv4_header);
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        packet.extend(50_000_u16.to_be_bytes());
+        packet.extend(self.source_port.to_be_bytes());
         packet.extend(self.port.to_be_bytes());
         packet.extend(u16::try_from(udp_len).unwrap_or(0).to_be_bytes());
         packet.extend(self.checksum.to_be_bytes());
@@ -205,6 +266,28 @@ impl Underlay {
         packet.extend(&self.inner);
         ethernet(HOST_MAC, ANY_MAC, ETHERTYPE_IPV4, &packet)
     }
+}
+
+/// A request of the peer for this host.
+pub(super) const REQUEST: Fields = Fields {
+    receiver: ME,
+    origin: PEER.name,
+    flags: 0,
+    hops: 2,
+    request_hops: 0,
+    path: 0x0304,
+    size: 0,
+    cookie: 0x1112_1314_1516_1718,
+    clock: 0x2122_2324_2526_2728,
+};
+
+/// The bytes of a probe, as the layout says: written here once more, apart from the code under test.
+pub(super) fn probe_bytes(probe: &Fields) -> Vec<u8> {
+    let Fields { receiver, origin, flags, hops, request_hops, path, size, cookie, clock } = probe;
+    let (path, size, cookie, clock) =
+        (path.to_be_bytes(), size.to_be_bytes(), cookie.to_be_bytes(), clock.to_be_bytes());
+    let kind = [0x88, 0xb5, 1, *flags, *hops, *request_hops];
+    [&receiver[..], origin, &kind, &path, &size, &cookie, &clock].concat()
 }
 
 /// The UDP checksum of an IPv4 frame without options, computed whole.

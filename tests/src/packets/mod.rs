@@ -4,14 +4,17 @@
 //! nothing, pins nothing, sends nothing. The rows of XDP make devices, in a network namespace that ends with the row.
 //!
 //! Not covered here, because `BPF_PROG_TEST_RUN` cannot make such packets: super-packets that pass (their segmentation
-//! type cannot be set), fragments outside the linear part, metadata of a tunnel device. The Lab covers them.
+//! type cannot be set), fragments outside the linear part, metadata of a tunnel device, VLAN tags beside the packet,
+//! packets without an Ethernet header. The Lab covers them.
 
-mod anchor;
 mod container;
 pub mod cost;
 mod frames;
+mod probe;
+mod prober;
 mod relay;
 mod rig;
+mod socket;
 mod underlay;
 mod xdp;
 
@@ -28,7 +31,8 @@ pub struct Case {
 /// Every row.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let tables = [container::CASES, underlay::CASES, relay::CASES, xdp::CASES, anchor::CASES];
+    let tables =
+        [container::CASES, underlay::CASES, relay::CASES, probe::CASES, prober::CASES, xdp::CASES, socket::CASES];
     tables.iter().flat_map(|table| table.iter()).map(|(name, run)| Case { name, run: *run }).collect()
 }
 

@@ -1,5 +1,13 @@
 //! What becomes of frames that arrive on an underlay device and are for a container of another peer.
 
+use super::{
+    Ran, Rig, Row,
+    frames::{
+        self, DATA_PORT, FAR, FAR_PEER, FAR_PORT, FAR_UNDERLAY, HERE_UNDERLAY, INNER_MTU, LOST, LOST_PEER, ME, NOWHERE,
+        OWN, PEER, REMOTE, Underlay, VACANT, from_container, of_one_port,
+    },
+    same,
+};
 use weave_common::{
     addr::{Ip4, PeerKey},
     checksum,
@@ -9,20 +17,11 @@ use weave_common::{
     route::{ROUTE_PEER, Route},
     tunnel::Tunnel,
 };
-use weave_ctl::shell::datapath::abi::Abi;
-
-use super::{
-    Ran, Rig, Row,
-    frames::{
-        self, FAR, FAR_PEER, FAR_PORT, FAR_UNDERLAY, HERE_UNDERLAY, INNER_MTU, LOST, NOWHERE, OWN, PEER, PROBE_PORT,
-        REMOTE, STRANGER_UNDERLAY, Underlay, VACANT, from_container,
-    },
-    same,
-};
 
 pub(super) const CASES: &[Row] = &[
     ("relay: on to the next peer, every byte of it", relayed),
-    ("relay: also what came to the controller's port", from_probe_port),
+    ("relay: by the receiver's name, wherever its container is", by_name),
+    ("relay: what came for this peer, of which the range has moved, gets the owner's name", renamed),
     ("relay: from one port, where the way asks for that", from_one_port),
     ("relay: a fragment may not be made of it", df_is_set),
     ("relay: a stranger is refused", unknown_sender),
@@ -33,8 +32,9 @@ pub(super) const CASES: &[Row] = &[
     ("relay: a UDP checksum is refused", checksum_refused),
     ("relay: every way not to find the destination", no_destination),
     ("relay: a container on this host comes first", local_first),
-    ("relay: a tunnel that carried a packet says so", used_by_relay),
-    ("container: a tunnel that carried a packet says so", used_by_container),
+    ("relay: a tunnel that carried a packet says so, and how large", used_by_relay),
+    ("relay: the origin was heard", heard),
+    ("container: a tunnel that carried a packet says so, and how large", used_by_container),
 ];
 
 fn run(rig: &Rig, frame: &[u8]) -> Result<Ran, String> {
@@ -72,16 +72,32 @@ fn relayed(rig: &mut Rig) -> Result<(), String> {
     Ok(())
 }
 
-fn from_probe_port(rig: &mut Rig) -> Result<(), String> {
-    let packet = Underlay { port: PROBE_PORT, ..Underlay::data(FAR) };
-    let sent = packet.frame();
-    let frame = run(rig, &sent)?.redirected_as(Counter::Relay, packet.inner.len())?;
-    same("frame", &frame, &readdressed(&sent, 63))
+fn by_name(rig: &mut Rig) -> Result<(), String> {
+    // Also to addresses that other peers, this host, or nobody has: the receiver knows better.
+    for destination in [FAR, REMOTE, LOST, VACANT, NOWHERE] {
+        let packet = Underlay::data(destination).named(FAR_PEER.name);
+        let sent = packet.frame();
+        let frame = run(rig, &sent)?.redirected_as(Counter::Relay, packet.inner.len())?;
+        same("frame", &frame, &readdressed(&sent, 63))?;
+        // And the other way round.
+        run(rig, &Underlay::data(destination).named(LOST_PEER.name).frame())?.dropped_for(DropReason::NoTunnel)?;
+        run(rig, &Underlay::data(destination).named(PEER.name).frame())?.dropped_for(DropReason::RelayBack)?;
+    }
+    Ok(())
 }
 
-/// `tunnel` for packets that all leave from the probes' port.
-pub(super) fn of_one_port(tunnel: Tunnel) -> Tunnel {
-    Tunnel { outer: tunnel.outer.leaving_from(PROBE_PORT), ..tunnel }
+fn renamed(rig: &mut Rig) -> Result<(), String> {
+    let packet = Underlay::data(FAR).named(ME);
+    let sent = packet.frame();
+    let frame = run(rig, &sent)?.redirected_as(Counter::Relay, packet.inner.len())?;
+    let mut expected = readdressed(&sent, 63);
+    expected[50..56].copy_from_slice(&FAR_PEER.name);
+    same("frame", &frame, &expected)?;
+    // The bounds are those of any other.
+    run(rig, &Underlay { ttl: 1, ..packet }.frame())?.dropped_for(DropReason::TtlExhausted)?;
+    run(rig, &Underlay::data(REMOTE).named(ME).frame())?.dropped_for(DropReason::RelayBack)?;
+    let large = Underlay::data_of(FAR, INNER_MTU + 1).named(ME);
+    run(rig, &large.frame())?.dropped_for(DropReason::TooBig)
 }
 
 fn from_one_port(rig: &mut Rig) -> Result<(), String> {
@@ -90,7 +106,7 @@ fn from_one_port(rig: &mut Rig) -> Result<(), String> {
     let sent = packet.frame();
     let frame = run(rig, &sent)?.redirected_as(Counter::Relay, packet.inner.len())?;
     let mut expected = readdressed(&sent, 63);
-    expected[34..36].copy_from_slice(&PROBE_PORT.to_be_bytes());
+    expected[34..36].copy_from_slice(&DATA_PORT.to_be_bytes());
     same("frame", &frame, &expected)
 }
 
@@ -106,7 +122,7 @@ fn df_is_set(rig: &mut Rig) -> Result<(), String> {
 }
 
 fn unknown_sender(rig: &mut Rig) -> Result<(), String> {
-    let packet = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(FAR) };
+    let packet = Underlay::data(FAR).of_stranger();
     run(rig, &packet.frame())?.dropped_for(DropReason::UnknownSender)
 }
 
@@ -122,7 +138,7 @@ fn ttl_end(rig: &mut Rig) -> Result<(), String> {
 }
 
 fn put(rig: &mut Rig, tunnel: Tunnel) -> Result<(), String> {
-    rig.tunnels.insert(Abi(FAR_PEER), Abi(tunnel), 0).map_err(|e| e.to_string())
+    rig.tunnel(FAR_PEER, tunnel)
 }
 
 fn back(rig: &mut Rig) -> Result<(), String> {
@@ -173,10 +189,11 @@ fn no_destination(rig: &mut Rig) -> Result<(), String> {
     for (destination, reason) in
         [(VACANT, DropReason::NoEndpoint), (NOWHERE, DropReason::NoRoute), (LOST, DropReason::NoTunnel)]
     {
-        run(rig, &Underlay::data(destination).frame())?.dropped_for(reason)?;
+        run(rig, &Underlay::data(destination).named(ME).frame())?.dropped_for(reason)?;
     }
+    run(rig, &Underlay::data(LOST).frame())?.dropped_for(DropReason::NoTunnel)?;
     rig.route(frames::FAR_NET, Route { kind: 77, peer: PeerKey::new([0; 6]) })?;
-    run(rig, &Underlay::data(FAR).frame())?.dropped_for(DropReason::NoRoute)
+    run(rig, &Underlay::data(FAR).named(ME).frame())?.dropped_for(DropReason::NoRoute)
 }
 
 fn local_first(rig: &mut Rig) -> Result<(), String> {
@@ -185,34 +202,60 @@ fn local_first(rig: &mut Rig) -> Result<(), String> {
     run(rig, &packet.frame())?.redirected_as(Counter::Decap, packet.inner.len()).map(drop)
 }
 
-fn used_ns(rig: &Rig, peer: PeerKey) -> Result<u64, String> {
-    rig.tunnels.get(&Abi(peer), 0).map(|Abi(tunnel)| tunnel.used_ns).map_err(|e| e.to_string())
+/// When the tunnel was last used: by any packet, by a large one.
+fn used(rig: &Rig, peer: PeerKey) -> Result<[u64; 2], String> {
+    rig.tunnel_now(peer).map(|tunnel| [tunnel.sent_ns, tunnel.big_ns])
 }
 
-/// Runs `program` on `frame`, which leaves by the tunnel to `peer`: its entry is stamped, and no other.
-fn stamps(rig: &mut Rig, program: &str, frame: &[u8], peer: PeerKey, tunnel: Tunnel) -> Result<(), String> {
-    rig.run(program, frame)?;
-    let stamp = used_ns(rig, peer)?;
-    let others = [PEER, FAR_PEER].into_iter().filter(|other| *other != peer);
-    let others: Vec<u64> = others.map(|other| used_ns(rig, other)).collect::<Result<_, _>>()?;
-    if stamp == 0 || others != [0] {
-        return Err(format!("used at {stamp}, the other at {others:?}"));
-    }
+/// Runs `program` on frames whose outer packet has 1,200 bytes, and one more, which leave by the tunnel to `peer`: its entry
+/// is stamped, and no other.
+fn stamps(
+    rig: &mut Rig,
+    program: &str,
+    [small, big]: [Vec<u8>; 2],
+    (peer, tunnel): (PeerKey, Tunnel),
+) -> Result<(), String> {
+    let other = if peer == PEER { FAR_PEER } else { PEER };
+    same("the stamps", &[used(rig, peer)?, used(rig, other)?], &[[0, 0], [0, 0]])?;
+    rig.run(program, &small)?;
+    let [sent, large] = used(rig, peer)?;
+    same("after a small one", &(sent != 0, large), &(true, 0))?;
+    rig.run(program, &big)?;
+    let [sent, large] = used(rig, peer)?;
+    same("after a large one", &(sent != 0, large >= sent), &(true, true))?;
+    same("the other", &used(rig, other)?, &[0, 0])?;
     // Not again before its time.
-    let later = stamp + 3_600_000_000_000;
-    rig.tunnels.insert(Abi(peer), Abi(Tunnel { used_ns: later, ..tunnel }), 0).map_err(|e| e.to_string())?;
-    rig.run(program, frame)?;
-    same("stamp", &used_ns(rig, peer)?, &later)
+    let later = large + 3_600_000_000_000;
+    rig.tunnel(peer, Tunnel { sent_ns: later, big_ns: later, ..tunnel })?;
+    rig.run(program, &big)?;
+    same("the stamps", &used(rig, peer)?, &[later, later])
 }
 
 fn used_by_relay(rig: &mut Rig) -> Result<(), String> {
     // What is not sent is no use.
     run(rig, &Underlay { ttl: 1, ..Underlay::data(FAR) }.frame())?.dropped_for(DropReason::TtlExhausted)?;
     run(rig, &Underlay::data_of(FAR, INNER_MTU + 1).frame())?.dropped_for(DropReason::TooBig)?;
-    same("stamp", &used_ns(rig, FAR_PEER)?, &0)?;
-    stamps(rig, PROG_UNDERLAY, &Underlay::data(FAR).frame(), FAR_PEER, frames::far_tunnel())
+    let frames = [1150, 1151].map(|len| Underlay::data_of(FAR, len).frame());
+    stamps(rig, PROG_UNDERLAY, frames, (FAR_PEER, frames::far_tunnel()))?;
+    // A super-packet is as large as its segments: 20 and 8 bytes of headers.
+    rig.reset()?;
+    let packet = Underlay::data_of(FAR, 3000).frame();
+    rig.run_gso(PROG_UNDERLAY, &packet, 1150 - 28)?;
+    let [sent, large] = used(rig, FAR_PEER)?;
+    same("after small segments", &(sent != 0, large), &(true, 0))?;
+    rig.run_gso(PROG_UNDERLAY, &packet, 1151 - 28)?;
+    same("after large ones", &(used(rig, FAR_PEER)?[1] != 0), &true)
+}
+
+fn heard(rig: &mut Rig) -> Result<(), String> {
+    run(rig, &Underlay::data(FAR).of_stranger().frame())?.dropped_for(DropReason::UnknownSender)?;
+    same("of a stranger", &rig.tunnel_now(PEER)?.heard_ns, &0)?;
+    run(rig, &Underlay::data(FAR).frame())?;
+    same("of the peer", &(rig.tunnel_now(PEER)?.heard_ns != 0), &true)?;
+    same("of the receiver", &rig.tunnel_now(FAR_PEER)?.heard_ns, &0)
 }
 
 fn used_by_container(rig: &mut Rig) -> Result<(), String> {
-    stamps(rig, PROG_CONTAINER, &from_container(OWN, REMOTE, 60), PEER, frames::tunnel())
+    let frames = [1150, 1151].map(|len| from_container(OWN, REMOTE, len));
+    stamps(rig, PROG_CONTAINER, frames, (PEER, frames::tunnel()))
 }

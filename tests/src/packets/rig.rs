@@ -2,11 +2,12 @@
 
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, TestRunResult,
-    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use weave_common::{
     addr::{Ip4, PeerKey},
+    bucket::Bucket,
     config::Config,
     counters::{Count, Counter},
     device::{Device, DeviceKey},
@@ -14,6 +15,7 @@ use weave_common::{
     endpoint::{Endpoint, EndpointKey},
     local::{Local, LocalKey},
     map,
+    probe::{ContactEvent, ProbeKeys, ReplyEvent},
     route::{ROUTE_LOCAL, ROUTE_PEER, Route},
     tunnel::{Sender, SenderKey, Tunnel},
 };
@@ -26,6 +28,7 @@ const OUT_LEN: usize = 16384;
 /// Size of the kernel's `struct __sk_buff`, and where it keeps the segment size.
 const SKB_LEN: usize = 192;
 const SKB_GSO_SIZE_AT: usize = 176;
+const SKB_MARK_AT: usize = 8;
 
 /// What a program answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +75,19 @@ pub struct Rig {
     pub locals: HashMap<MapData, Abi<LocalKey>, Abi<Local>>,
     /// Settings.
     pub config: Array<MapData, Abi<Config>>,
+    /// Keys of cookies.
+    pub keys: Array<MapData, Abi<ProbeKeys>>,
+    /// How many contacts may still go up.
+    pub limits: Array<MapData, Abi<Bucket>>,
+    replies: RingBuf<MapData>,
+    contacts: RingBuf<MapData>,
     drops: PerCpuArray<MapData, u64>,
     counters: PerCpuArray<MapData, Abi<Count>>,
 }
 
 /// Every program of the object, also the one that is never attached.
-const PROGRAMS: [&str; 5] = [map::PROG_CONTAINER, map::PROG_UNDERLAY, map::PROG_ANCHOR, map::PROG_XDP, map::PROG_PROBE];
+const PROGRAMS: [&str; 6] =
+    [map::PROG_CONTAINER, map::PROG_UNDERLAY, map::PROG_SOCKET, map::PROG_PROBER, map::PROG_XDP, map::PROG_PROBE];
 /// Size of the kernel's `struct xdp_md`, and where it keeps the end of the data and the device.
 const MD_LEN: usize = 24;
 const MD_END_AT: usize = 4;
@@ -134,6 +144,10 @@ impl Rig {
             devices: take!(ebpf, map::DEVICES),
             locals: take!(ebpf, map::LOCALS),
             config: take!(ebpf, map::CONFIG),
+            keys: take!(ebpf, map::KEYS),
+            limits: take!(ebpf, map::LIMITS),
+            replies: take!(ebpf, map::REPLIES),
+            contacts: take!(ebpf, map::CONTACTS),
             drops: take!(ebpf, map::DROPS),
             counters: take!(ebpf, map::COUNTERS),
             ebpf,
@@ -165,6 +179,10 @@ impl Rig {
         }
         self.local(frames::HERE_UNDERLAY)?;
         self.config.set(0, Abi(frames::CONFIG), 0).map_err(text)?;
+        self.keys.set(0, Abi(frames::KEYS), 0).map_err(text)?;
+        self.limits.set(0, Abi(Bucket::default()), 0).map_err(text)?;
+        self.replies()?;
+        self.contacts()?;
         for (addr, endpoint) in frames::endpoints() {
             self.endpoint(addr, endpoint)?;
         }
@@ -175,8 +193,47 @@ impl Rig {
         self.route(frames::FAR_NET, Route { kind: ROUTE_PEER, peer: frames::FAR_PEER })?;
         self.tunnels.insert(Abi(frames::PEER), Abi(frames::tunnel()), 0).map_err(text)?;
         self.tunnels.insert(Abi(frames::FAR_PEER), Abi(frames::far_tunnel()), 0).map_err(text)?;
-        let sender = Sender { peer: frames::PEER };
+        self.sender(Sender::new(frames::PEER))
+    }
+
+    /// Adds or replaces the peer's underlay address.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn sender(&mut self, sender: Sender) -> Result<(), String> {
         self.senders.insert(Abi(SenderKey::new(frames::PEER_UNDERLAY)), Abi(sender), 0).map_err(text)
+    }
+
+    /// Adds or replaces a tunnel.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn tunnel(&mut self, peer: PeerKey, tunnel: Tunnel) -> Result<(), String> {
+        self.tunnels.insert(Abi(peer), Abi(tunnel), 0).map_err(text)
+    }
+
+    /// A tunnel as it is now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn tunnel_now(&self, peer: PeerKey) -> Result<Tunnel, String> {
+        self.tunnels.get(&Abi(peer), 0).map(|Abi(tunnel)| tunnel).map_err(text)
+    }
+
+    /// The answers that were given to the controller since this was last asked.
+    ///
+    /// # Errors
+    /// When one has another length.
+    pub fn replies(&mut self) -> Result<Vec<ReplyEvent>, String> {
+        taken(&mut self.replies)
+    }
+
+    /// The contacts, likewise.
+    ///
+    /// # Errors
+    /// When one has another length.
+    pub fn contacts(&mut self) -> Result<Vec<ContactEvent>, String> {
+        taken(&mut self.contacts)
     }
 
     /// Adds or replaces a container.
@@ -216,12 +273,38 @@ impl Rig {
     /// # Errors
     /// What the kernel said.
     pub fn run_gso(&self, program: &str, frame: &[u8], gso_size: u32) -> Result<Ran, String> {
+        self.run_with(program, frame, SKB_GSO_SIZE_AT, gso_size)
+    }
+
+    /// Runs a program on a packet with this mark.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn run_marked(&self, program: &str, frame: &[u8], mark: u32) -> Result<Ran, String> {
+        self.run_with(program, frame, SKB_MARK_AT, mark)
+    }
+
+    fn run_with(&self, program: &str, frame: &[u8], at: usize, value: u32) -> Result<Ran, String> {
         let loaded = self.ebpf.program(program).ok_or("no such program")?;
         let loaded = <&SchedClassifier>::try_from(loaded).map_err(text)?;
         let mut context = [0_u8; SKB_LEN];
-        context[SKB_GSO_SIZE_AT..SKB_GSO_SIZE_AT + 4].copy_from_slice(&gso_size.to_ne_bytes());
-        let context = (gso_size != 0).then_some(&context[..]);
+        context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        let context = (value != 0).then_some(&context[..]);
         self.ran(frame, context, |options| loaded.test_run(options), tc_verdict)
+    }
+
+    /// Runs a program that leaves packets as they are `times` times on one.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn repeat(&self, program: &str, frame: &[u8], times: u32) -> Result<Ran, String> {
+        let loaded = self.ebpf.program(program).ok_or("no such program")?;
+        let loaded = <&SchedClassifier>::try_from(loaded).map_err(text)?;
+        let run = |mut options: TestRunOptions<'_>| {
+            options.repeat = times;
+            loaded.test_run(options)
+        };
+        self.ran(frame, None, run, tc_verdict)
     }
 
     /// Nanoseconds that a program of traffic control needs for an ordinary packet.
@@ -283,6 +366,15 @@ impl Rig {
         };
         Counter::ALL.iter().map(sum).collect()
     }
+}
+
+/// All that is in a ring.
+fn taken<T: bytemuck::Pod>(ring: &mut RingBuf<MapData>) -> Result<Vec<T>, String> {
+    let mut all = Vec::new();
+    while let Some(entry) = ring.next() {
+        all.push(bytemuck::try_pod_read_unaligned(&entry).map_err(text)?);
+    }
+    Ok(all)
 }
 
 fn tc_verdict(answer: u32) -> Verdict {

@@ -6,6 +6,7 @@ use weave_common::{
     drop::DropReason,
     local::LocalKey,
     map::{PROG_CONTAINER, PROG_UNDERLAY},
+    tunnel::Tunnel,
     vxlan,
 };
 use weave_ctl::shell::datapath::abi::Abi;
@@ -13,8 +14,8 @@ use weave_ctl::shell::datapath::abi::Abi;
 use super::{
     Ran, Rig, Row, Verdict,
     frames::{
-        self, ANY_MAC, HERE_UNDERLAY, HOST_MAC, NEIGHBOUR, OWN, OWN_SECOND, PEER_UNDERLAY, PROBE_PORT, REMOTE,
-        SHORTEST_IPV4, STRANGER_UNDERLAY, Underlay, VACANT, from_container,
+        self, ANY_MAC, FAR_PEER, HERE_UNDERLAY, HOST_MAC, NEIGHBOUR, OWN, OWN_SECOND, PEER, PEER_UNDERLAY, REMOTE,
+        REQUEST, SHORTEST_IPV4, Underlay, VACANT, from_container,
     },
     same,
 };
@@ -23,11 +24,7 @@ pub(super) const CASES: &[Row] = &[
     ("underlay: everything passes untouched before the controller has configured", not_configured),
     ("underlay: to a container, every byte of it", delivered),
     ("underlay: what a container sent comes out as it was", round_trip),
-    ("underlay: a probe goes to the controller's port", probe),
-    ("underlay: a probe's checksum stays right", probe_checksum),
-    ("underlay: a probe to the controller's port passes as it came", probe_port_probe),
-    ("underlay: data to the controller's port is delivered", probe_port_data),
-    ("underlay: all else to the controller's port passes untouched", probe_port_foreign),
+    ("underlay: from the data port, but no probe: passes untouched", from_data_port),
     ("underlay: what is not for the data port passes untouched", foreign),
     ("underlay: frames for other hosts pass untouched", other_host),
     ("underlay: what is not addressed to this host passes untouched, until it is", not_local),
@@ -40,6 +37,7 @@ pub(super) const CASES: &[Row] = &[
     ("underlay: inner lengths must agree", inner_malformed),
     ("underlay: a super-packet of a made-up type is refused by the kernel", kernel),
     ("underlay: cut off at any length", truncated),
+    ("underlay: the origin was heard", heard),
     ("underlay: any one byte changed gives one verdict and at most one count", mutated),
 ];
 
@@ -50,7 +48,7 @@ fn run(rig: &Rig, frame: &[u8]) -> Result<Ran, String> {
 fn not_configured(rig: &mut Rig) -> Result<(), String> {
     let config = weave_common::config::Config { schema: 0, ..frames::CONFIG };
     rig.config.set(0, Abi(config), 0).map_err(|e| e.to_string())?;
-    for frame in [Underlay::data(OWN).frame(), Underlay::probe().frame()] {
+    for frame in [Underlay::data(OWN).frame(), Underlay::probe(&REQUEST).frame()] {
         run(rig, &frame)?.passed_untouched(&frame)?;
     }
     Ok(())
@@ -93,58 +91,13 @@ fn round_trip(rig: &mut Rig) -> Result<(), String> {
     Ok(())
 }
 
-/// Fails unless the packet went up to the controller's port, changed in nothing else than `besides`.
-fn passed_up(ran: &Ran, sent: &[u8], besides: std::ops::Range<usize>) -> Result<(), String> {
-    same("verdict", &ran.verdict, &Verdict::Pass)?;
-    same("counted", &ran.counted, &vec![(Counter::Probe, sent.len() as u64)])?;
-    same("port", &ran.frame[36..38], &PROBE_PORT.to_be_bytes()[..])?;
-    let mut expected = sent.to_vec();
-    expected[36..38].copy_from_slice(&ran.frame[36..38]);
-    expected[besides.clone()].copy_from_slice(&ran.frame[besides]);
-    same("the rest", &ran.frame, &expected)
-}
-
-fn probe(rig: &mut Rig) -> Result<(), String> {
-    for source in [PEER_UNDERLAY, STRANGER_UNDERLAY] {
-        let sent = Underlay { source, ..Underlay::probe() }.frame();
-        passed_up(&run(rig, &sent)?, &sent, 0..0)?;
-    }
-    let empty = Underlay { inner: Vec::new(), ..Underlay::probe() }.frame();
-    passed_up(&run(rig, &empty)?, &empty, 0..0)
-}
-
-fn probe_checksum(rig: &mut Rig) -> Result<(), String> {
-    for text in [&b"odd"[..], b"even", b"\xff\xff\xff\xff\xff"] {
-        let mut packet = Underlay { inner: text.to_vec(), ..Underlay::probe() };
-        packet.checksum = frames::udp_checksum(&packet.frame());
-        let sent = packet.frame();
-        let ran = run(rig, &sent)?;
-        passed_up(&ran, &sent, 40..42)?;
-        same("checksum", &ran.frame[40..42], &frames::udp_checksum(&ran.frame).to_be_bytes()[..])?;
-    }
-    Ok(())
-}
-
-fn probe_port_probe(rig: &mut Rig) -> Result<(), String> {
-    let sent = Underlay { port: PROBE_PORT, ..Underlay::probe() }.frame();
-    passed_up(&run(rig, &sent)?, &sent, 0..0)
-}
-
-fn probe_port_data(rig: &mut Rig) -> Result<(), String> {
-    let packet = Underlay { port: PROBE_PORT, ..Underlay::data(OWN) };
-    let frame = run(rig, &packet.frame())?.redirected_as(Counter::Decap, packet.inner.len())?;
-    same("the rest", &frame[12..], &packet.inner[12..])?;
-    let stranger = Underlay { source: STRANGER_UNDERLAY, ..packet };
-    run(rig, &stranger.frame())?.dropped_for(DropReason::UnknownSender)
-}
-
-fn probe_port_foreign(rig: &mut Rig) -> Result<(), String> {
-    let to = |packet: Underlay| Underlay { port: PROBE_PORT, ..packet }.frame();
+fn from_data_port(rig: &mut Rig) -> Result<(), String> {
+    let from = |packet: Underlay| Underlay { source_port: frames::DATA_PORT, port: 50_000, ..packet }.frame();
     let mut no_vni = Underlay::data(OWN);
     no_vni.vxlan[0] &= !vxlan::FLAG_VNI;
-    let other = Underlay { vxlan: vxlan::header(vxlan::VNI + 1, 7), ..Underlay::data(OWN) };
-    let whole = to(Underlay::data(OWN));
-    for frame in [to(no_vni), to(other), whole[..42].to_vec(), whole[..80].to_vec()] {
+    let other = Underlay { vxlan: vxlan::header(vxlan::VNI + 1), ..Underlay::data(OWN) };
+    let whole = from(Underlay::data(OWN));
+    for frame in [whole.clone(), from(no_vni), from(other), whole[..42].to_vec(), whole[..80].to_vec()] {
         run(rig, &frame)?.passed_untouched(&frame)?;
     }
     Ok(())
@@ -189,8 +142,8 @@ fn other_host(rig: &mut Rig) -> Result<(), String> {
 fn not_local(rig: &mut Rig) -> Result<(), String> {
     rig.locals.remove(&Abi(LocalKey::new(HERE_UNDERLAY))).map_err(|e| e.to_string())?;
     // Not even what would be dropped: it is routed on, or it is the stack's to refuse.
-    let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(OWN) };
-    for packet in [Underlay::data(OWN), Underlay::data(frames::FAR), Underlay::probe(), stranger] {
+    let stranger = Underlay::data(OWN).of_stranger();
+    for packet in [Underlay::data(OWN), Underlay::data(frames::FAR), Underlay::probe(&REQUEST), stranger] {
         run(rig, &packet.frame())?.passed_untouched(&packet.frame())?;
     }
     rig.local(HERE_UNDERLAY)?;
@@ -199,32 +152,30 @@ fn not_local(rig: &mut Rig) -> Result<(), String> {
 }
 
 fn super_packet(rig: &mut Rig) -> Result<(), String> {
-    for (destination, port) in [(OWN, frames::DATA_PORT), (NEIGHBOUR, frames::DATA_PORT), (OWN, PROBE_PORT)] {
-        let packet = Underlay { port, ..Underlay::data_of(destination, 3000) };
+    for destination in [OWN, NEIGHBOUR] {
+        let packet = Underlay::data_of(destination, 3000);
         let sent = packet.frame();
         let ran = rig.run_gso(PROG_UNDERLAY, &sent, 1000)?;
         same("verdict", &ran.verdict, &Verdict::Pass)?;
         same("counted", &ran.counted, &vec![(Counter::ToSocket, packet.inner.len() as u64)])?;
-        let mut expected = sent.clone();
-        expected[36..38].copy_from_slice(&frames::DATA_PORT.to_be_bytes());
-        same("frame", &ran.frame, &expected)?;
+        same("frame", &ran.frame, &sent)?;
     }
     // What would be dropped is dropped here as well.
     for (destination, reason) in [(VACANT, DropReason::NoEndpoint), (Ip4([224, 0, 0, 1]), DropReason::Multicast)] {
         rig.run_gso(PROG_UNDERLAY, &Underlay::data_of(destination, 3000).frame(), 1000)?.dropped_for(reason)?;
     }
-    let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data_of(OWN, 3000) };
+    let stranger = Underlay::data_of(OWN, 3000).of_stranger();
     rig.run_gso(PROG_UNDERLAY, &stranger.frame(), 1000)?.dropped_for(DropReason::UnknownSender)
 }
 
 fn unknown_sender(rig: &mut Rig) -> Result<(), String> {
-    let packet = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(OWN) };
+    let packet = Underlay::data(OWN).of_stranger();
     run(rig, &packet.frame())?.dropped_for(DropReason::UnknownSender)
 }
 
 fn wrong_vni(rig: &mut Rig) -> Result<(), String> {
     for vni in [0, vxlan::VNI + 1, vxlan::PROBE_VNI - 1, 0xff_ffff] {
-        let packet = Underlay { vxlan: vxlan::header(vni, 7), ..Underlay::data(OWN) };
+        let packet = Underlay { vxlan: vxlan::header(vni), ..Underlay::data(OWN) };
         run(rig, &packet.frame())?.dropped_for(DropReason::WrongVni)?;
     }
     Ok(())
@@ -272,7 +223,7 @@ fn kernel(rig: &mut Rig) -> Result<(), String> {
 
 /// Too short to be told from other traffic: passes. To the data port, but cut off: malformed.
 fn truncated(rig: &mut Rig) -> Result<(), String> {
-    for frame in [Underlay::data(OWN).frame(), Underlay::probe().frame()] {
+    for frame in [Underlay::data(OWN).frame(), Underlay::probe(&REQUEST).frame()] {
         for len in SHORTEST_IPV4..frame.len() {
             let cut = &frame[..len];
             let ran = run(rig, cut)?;
@@ -281,6 +232,34 @@ fn truncated(rig: &mut Rig) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn heard(rig: &mut Rig) -> Result<(), String> {
+    let heard = |rig: &Rig, peer| rig.tunnel_now(peer).map(|tunnel| tunnel.heard_ns);
+    let elsewhere = |rig: &Rig, peer| rig.tunnel_now(peer).map(|tunnel| tunnel.elsewhere_ns);
+    run(rig, &Underlay::data(OWN).of_stranger().frame())?.dropped_for(DropReason::UnknownSender)?;
+    same("of a stranger", &[heard(rig, PEER)?, heard(rig, FAR_PEER)?], &[0, 0])?;
+    run(rig, &Underlay::data(OWN).frame())?;
+    let first = heard(rig, PEER)?;
+    same("of the peer, and of no other", &(first != 0, heard(rig, FAR_PEER)?), &(true, 0))?;
+    // By the origin's name, not by the sender's address: this one was relayed.
+    let mut relayed = Underlay::data(OWN);
+    relayed.inner[6..12].copy_from_slice(&FAR_PEER.name);
+    run(rig, &relayed.frame())?;
+    same("of the far peer", &(elsewhere(rig, FAR_PEER)? != 0, heard(rig, FAR_PEER)?), &(true, 0))?;
+    // Where packets for it go by that sender, the same packet shows that they can.
+    rig.tunnel(FAR_PEER, Tunnel { via: PEER, ..frames::tunnel() })?;
+    run(rig, &relayed.frame())?;
+    same("by its relay", &(heard(rig, FAR_PEER)? != 0), &true)?;
+    // Not again before its time.
+    let later = first + 3_600_000_000_000;
+    rig.tunnel(PEER, Tunnel { heard_ns: later, ..frames::tunnel() })?;
+    run(rig, &Underlay::data(OWN).frame())?;
+    same("the time", &heard(rig, PEER)?, &later)?;
+    // An origin that no tunnel leads to is delivered all the same.
+    let mut unknown = Underlay::data(OWN);
+    unknown.inner[6..12].copy_from_slice(&[2, 7, 7, 7, 7, 7]);
+    run(rig, &unknown.frame())?.redirected_as(Counter::Decap, unknown.inner.len()).map(drop)
 }
 
 fn mutated(rig: &mut Rig) -> Result<(), String> {

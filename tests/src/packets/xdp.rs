@@ -11,19 +11,20 @@ use weave_common::{
     counters::Counter,
     device::{Device, DeviceKey},
     drop::DropReason,
+    probe::{self, Fields},
     tunnel::Tunnel,
     vxlan,
-    wire::OuterHeader,
+    wire::{OuterHeader, Push},
 };
 use weave_ctl::shell::datapath::abi::Abi;
 
 use super::{
     Ran, Rig, Row, Verdict,
     frames::{
-        self, ANY_MAC, FAR, FAR_PEER, FAR_PORT, INNER_MTU, NEIGHBOUR, NOWHERE, OWN, PROBE_PORT, REMOTE,
-        STRANGER_UNDERLAY, Underlay, VACANT,
+        self, ANY_MAC, FAR, FAR_PEER, FAR_PORT, INNER_MTU, ME, NEIGHBOUR, NOWHERE, OWN, PEER, REMOTE, REQUEST,
+        Underlay, VACANT, of_one_port,
     },
-    relay::{of_one_port, readdressed_to},
+    relay::readdressed_to,
     same,
 };
 
@@ -41,7 +42,7 @@ pub(super) const CASES: &[Row] = &[
     ("xdp: from one port, where the way asks for that", from_one_port),
     ("xdp: out of another device, every byte of it", redirected),
     ("xdp: what the stack can do better passes untouched", left_to_the_stack),
-    ("xdp: a tunnel that carried a packet says so", used),
+    ("xdp: a tunnel that carried a packet says so, and how large", used),
     ("xdp: any one byte changed gives one verdict and at most one count", mutated),
 ];
 
@@ -107,8 +108,9 @@ impl Link {
     }
 
     fn tunnel(&self, ifindex: u32) -> Tunnel {
-        let outer = OuterHeader::prepare(self.own.into(), self.neighbour.into(), FAR_PORT, vxlan::VNI, 0x0102);
-        Tunnel { outer, ifindex, next_hop: self.neighbour.0, ..frames::far_tunnel() }
+        let outer = OuterHeader::prepare(self.own.into(), self.neighbour.into(), FAR_PORT, vxlan::VNI);
+        let push = Push { outer, ..frames::far_tunnel().push };
+        Tunnel { push, ifindex, next_hop: self.neighbour.0, ..frames::far_tunnel() }
     }
 
     /// What `sent` must be when it leaves by this link.
@@ -164,14 +166,14 @@ fn not_configured(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
         let config = weave_common::config::Config { schema: 0, ..frames::CONFIG };
         rig.config.set(0, Abi(config), 0).map_err(text)?;
-        let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(FAR) };
+        let stranger = Underlay::data(FAR).of_stranger();
         [Underlay::data(OWN), Underlay::data(FAR), stranger].iter().try_for_each(|packet| passes(rig, place, packet))
     })
 }
 
 fn unlisted(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
-        let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(FAR) };
+        let stranger = Underlay::data(FAR).of_stranger();
         run(rig, place, &stranger)?.dropped_for(DropReason::UnknownSender)?;
         rig.devices.remove(&Abi(DeviceKey { ifindex: place.first })).map_err(text)?;
         passes(rig, place, &stranger)
@@ -182,23 +184,35 @@ fn local(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
         for destination in [OWN, NEIGHBOUR] {
             passes(rig, place, &Underlay::data(destination))?;
-            passes(rig, place, &Underlay { ttl: 1, port: PROBE_PORT, ..Underlay::data(destination) })?;
+            passes(rig, place, &Underlay { ttl: 1, ..Underlay::data(destination) })?;
         }
         Ok(())
     })
 }
 
+/// Requests, answers, what is for the controller or for another peer, of anybody, good and bad.
 fn probes(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
-        passes(rig, place, &Underlay::probe())?;
-        passes(rig, place, &Underlay { port: PROBE_PORT, ..Underlay::probe() })?;
-        passes(rig, place, &Underlay { inner: Vec::new(), ..Underlay::probe() })
+        for flags in [0, probe::REPLY, probe::CHALLENGE, probe::PROOF, probe::ANNOUNCE] {
+            for receiver in [ME, FAR_PEER.name, PEER.name, [2, 7, 7, 7, 7, 7]] {
+                let fields = Fields { receiver, flags, ..REQUEST };
+                for len in [74, 142, 1500] {
+                    let packet = Underlay::probe_of(&fields, len);
+                    passes(rig, place, &packet)?;
+                    passes(rig, place, &Underlay { ttl: 1, checksum: 7, ..packet.clone() })?;
+                    passes(rig, place, &packet.of_stranger())?;
+                }
+                passes(rig, place, &Underlay::answer(&fields))?;
+            }
+        }
+        passes(rig, place, &Underlay { inner: Vec::new(), ..Underlay::probe(&REQUEST) })?;
+        passes(rig, place, &Underlay { inner: vec![7; 38], ..Underlay::probe(&REQUEST) })
     })
 }
 
 fn foreign(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
-        let stranger = Underlay { source: STRANGER_UNDERLAY, ..Underlay::data(FAR) };
+        let stranger = Underlay::data(FAR).of_stranger();
         let spoiled = |bytes: &[(usize, u8)]| {
             let mut frame = framed(&stranger);
             bytes.iter().for_each(|(at, byte)| frame[*at] = *byte);
@@ -211,7 +225,9 @@ fn foreign(rig: &mut Rig) -> Result<(), String> {
         // To be routed on by this host, which forwards.
         let mut routed = framed(&stranger);
         routed[30..34].copy_from_slice(&SECOND.neighbour.0);
-        let to_controller = Underlay { port: PROBE_PORT, vxlan: vxlan::header(vxlan::VNI + 1, 7), ..stranger.clone() };
+        let answer = Underlay { source_port: frames::DATA_PORT, port: 50_000, ..stranger.clone() };
+        let cut_off = framed(&answer)[..80].to_vec();
+        let other_network = Underlay { vxlan: vxlan::header(vxlan::VNI + 1), ..answer.clone() };
         for (what, frame) in [
             ("IPv6", spoiled(&[(12, 0x86), (13, 0xdd)])),
             ("VLAN", spoiled(&[(12, 0x81), (13, 0x00)])),
@@ -223,7 +239,9 @@ fn foreign(rig: &mut Rig) -> Result<(), String> {
             ("for another host", other_host),
             ("for everybody", everybody),
             ("to be routed on", routed),
-            ("something else for the controller", framed(&to_controller)),
+            ("from the data port, but no probe", framed(&answer)),
+            ("the same, cut off", cut_off),
+            ("the same, of another network", framed(&other_network)),
         ] {
             rig.run_xdp(place.first, &frame)?.passed_untouched(&frame).map_err(|e| format!("{what}: {e}"))?;
         }
@@ -234,10 +252,8 @@ fn foreign(rig: &mut Rig) -> Result<(), String> {
 fn unknown_sender(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
         for destination in [OWN, VACANT, FAR, NOWHERE] {
-            for port in [frames::DATA_PORT, PROBE_PORT] {
-                let packet = Underlay { source: STRANGER_UNDERLAY, port, ..Underlay::data(destination) };
-                run(rig, place, &packet)?.dropped_for(DropReason::UnknownSender)?;
-            }
+            let packet = Underlay::data(destination).of_stranger();
+            run(rig, place, &packet)?.dropped_for(DropReason::UnknownSender)?;
         }
         Ok(())
     })
@@ -246,7 +262,7 @@ fn unknown_sender(rig: &mut Rig) -> Result<(), String> {
 fn wrong_vni(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
         for vni in [0, vxlan::VNI + 1, vxlan::PROBE_VNI - 1, 0xff_ffff] {
-            let packet = Underlay { vxlan: vxlan::header(vni, 7), ..Underlay::data(OWN) };
+            let packet = Underlay { vxlan: vxlan::header(vni), ..Underlay::data(OWN) };
             run(rig, place, &packet)?.dropped_for(DropReason::WrongVni)?;
         }
         let mut packet = Underlay::data(OWN);
@@ -258,7 +274,7 @@ fn wrong_vni(rig: &mut Rig) -> Result<(), String> {
 /// Too short to be told from other traffic: passes. To the data port, but cut off: malformed.
 fn malformed(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
-        for whole in [framed(&Underlay::data(FAR)), framed(&Underlay::data(OWN)), framed(&Underlay::probe())] {
+        for whole in [framed(&Underlay::data(FAR)), framed(&Underlay::data(OWN)), framed(&Underlay::probe(&REQUEST))] {
             for len in frames::SHORTEST..whole.len() {
                 let cut = &whole[..len];
                 let ran = rig.run_xdp(place.first, cut)?;
@@ -288,6 +304,8 @@ fn refused(rig: &mut Rig) -> Result<(), String> {
                 (Ip4([224, 0, 0, 1]), DropReason::Multicast),
             ] {
                 run(rig, place, &Underlay::data(destination))?.dropped_for(reason)?;
+                // To this peer, of which the range has moved.
+                run(rig, place, &Underlay::data(destination).named(ME))?.dropped_for(reason)?;
             }
             for ttl in [0, 1] {
                 run(rig, place, &Underlay { ttl, ..Underlay::data(FAR) })?.dropped_for(DropReason::TtlExhausted)?;
@@ -306,11 +324,19 @@ fn refused(rig: &mut Rig) -> Result<(), String> {
 /// Sends packets of all sizes on by `link`.
 fn sent_on(rig: &mut Rig, place: &Place, link: &Link, verdict: Verdict) -> Result<(), String> {
     for len in [20, 61, 1000, INNER_MTU] {
-        for port in [frames::DATA_PORT, PROBE_PORT] {
-            let packet = Underlay { port, ..Underlay::data_of(FAR, len) };
-            let frame = run(rig, place, &packet)?.sent_as(verdict, Counter::Relay, packet.inner.len())?;
-            same("frame", &frame, &link.left(&framed(&packet)))?;
-        }
+        let packet = Underlay::data_of(FAR, len);
+        let frame = run(rig, place, &packet)?.sent_as(verdict, Counter::Relay, packet.inner.len())?;
+        same("frame", &frame, &link.left(&framed(&packet)))?;
+        // By the receiver's name alone.
+        let packet = Underlay::data_of(NOWHERE, len).named(FAR_PEER.name);
+        let frame = run(rig, place, &packet)?.sent_as(verdict, Counter::Relay, packet.inner.len())?;
+        same("frame", &frame, &link.left(&framed(&packet)))?;
+        // For this peer, of which the range has moved.
+        let packet = Underlay::data_of(FAR, len).named(ME);
+        let frame = run(rig, place, &packet)?.sent_as(verdict, Counter::Relay, packet.inner.len())?;
+        let mut expected = link.left(&framed(&packet));
+        expected[50..56].copy_from_slice(&FAR_PEER.name);
+        same("frame", &frame, &expected)?;
     }
     Ok(())
 }
@@ -328,7 +354,7 @@ fn from_one_port(rig: &mut Rig) -> Result<(), String> {
         let packet = Underlay::data(FAR);
         let frame = run(rig, place, &packet)?.sent_as(Verdict::Transmit, Counter::Relay, packet.inner.len())?;
         let mut expected = FIRST.left(&framed(&packet));
-        expected[34..36].copy_from_slice(&PROBE_PORT.to_be_bytes());
+        expected[34..36].copy_from_slice(&frames::DATA_PORT.to_be_bytes());
         same("frame", &frame, &expected)
     })
 }
@@ -367,12 +393,17 @@ fn left_to_the_stack(rig: &mut Rig) -> Result<(), String> {
 
 fn used(rig: &mut Rig) -> Result<(), String> {
     inside(rig, |rig, place| {
-        let used = |rig: &Rig| rig.tunnels.get(&Abi(FAR_PEER), 0).map(|Abi(tunnel)| tunnel.used_ns).map_err(text);
+        let times = |rig: &Rig, peer| {
+            rig.tunnel_now(peer).map(|tunnel| [tunnel.sent_ns, tunnel.big_ns, tunnel.heard_ns].map(|time| time != 0))
+        };
         put_tunnel(rig, FIRST.tunnel(place.first))?;
         passes(rig, place, &Underlay::data_of(FAR, INNER_MTU + 1))?;
-        same("stamp", &used(rig)?, &0)?;
-        run(rig, place, &Underlay::data(FAR))?;
-        if used(rig)? == 0 { Err("no stamp".to_owned()) } else { Ok(()) }
+        same("what passes is no use", &times(rig, FAR_PEER)?, &[false; 3])?;
+        run(rig, place, &Underlay::data_of(FAR, 1150))?;
+        same("a small one", &times(rig, FAR_PEER)?, &[true, false, false])?;
+        same("of the peer", &times(rig, PEER)?, &[false, false, true])?;
+        run(rig, place, &Underlay::data_of(FAR, 1151))?;
+        same("a large one", &times(rig, FAR_PEER)?, &[true, true, false])
     })
 }
 

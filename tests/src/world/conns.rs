@@ -9,7 +9,7 @@ use std::{
 };
 
 use weave_ctl::proto::{
-    io::{FRAME_MAX, LinkId},
+    io::{FRAME_MAX, SessionId},
     time::Instant,
 };
 
@@ -38,8 +38,8 @@ impl Side {
     }
 
     /// What this end's controller calls connection `link`.
-    pub(super) fn id(self, link: u64) -> LinkId {
-        LinkId(link * 2 + self.index() as u64)
+    pub(super) fn id(self, link: u64) -> SessionId {
+        SessionId(link * 2 + self.index() as u64)
     }
 
     fn index(self) -> usize {
@@ -123,7 +123,7 @@ impl Conns {
     }
 
     /// Connection and side of what host `id` calls `link`, while that end may send.
-    pub(super) fn find(&self, link: LinkId, id: HostId) -> Option<(u64, Side)> {
+    pub(super) fn find(&self, link: SessionId, id: HostId) -> Option<(u64, Side)> {
         let side = if link.0.is_multiple_of(2) { Side::Near } else { Side::Far };
         let end = &self.all.get(&(link.0 / 2))?.ends[side.index()];
         (end.host == id && end.open && !end.closing).then_some((link.0 / 2, side))

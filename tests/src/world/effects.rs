@@ -55,21 +55,21 @@ impl World {
         match output {
             Output::Persist(_) => {}
             Output::Map(op) => self.map_op(id, run, op),
-            Output::Watch(addr) => {
-                let egress = Some(host.egress(id, addr));
-                let delay = self.delay();
-                self.at(delay, Event::Deliver(id, run, Input::Egress { addr, egress }));
-            }
-            // What the shell tells of it from now on changes nothing.
-            Output::Unwatch(_) => {}
             Output::Dial { dial, target } => {
                 self.journal.note(Detail::Frames, self.now, || format!("h{id} dials {target}"));
                 let delay = self.delay();
                 self.at(delay, Event::Connect { from: id, run, dial, target });
             }
-            Output::Send { link, bytes } => self.send(id, link, bytes),
-            Output::Close { link, reason } => self.close(id, link, &reason),
-            Output::Probe { to, bytes } => self.send_probe(id, to, bytes),
+            Output::Send { session, bytes } => self.send(id, session, bytes),
+            Output::Close { session, reason } => self.close(id, session, &reason),
+            Output::Probes(probes) => probes.into_iter().for_each(|probe| self.send_probe(id, probe)),
+            Output::Watch(addr) => {
+                let egress = self.egress(id, addr);
+                let delay = self.delay();
+                self.at(delay, Event::Deliver(id, run, Input::Egress { addr, egress }));
+            }
+            // The shell's answers to what is not watched any more are ignored by the core.
+            Output::Unwatch(_) => {}
             Output::Link(op, what) => {
                 host.operations.insert(op, what);
                 let delay = self.delay();
@@ -104,7 +104,7 @@ impl World {
         self.check_lasting(id, &op);
         let Some(host) = self.hosts.get_mut(&id) else { return };
         self.meter.map_op(&host.kernel.maps, &op);
-        host.kernel.maps.apply(&op);
+        host.kernel.apply(&op);
     }
 
     pub(super) fn link_op(&mut self, id: HostId, run: u64, op: OpId) {

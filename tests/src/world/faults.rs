@@ -1,7 +1,7 @@
 //! Everything that goes wrong: on the underlay, with controllers, with hosts.
 //!
-//! Bounds: while a controller is paused at most [`HELD_MAX`] probes and other small inputs wait for it, more are lost as
-//! they would be in a socket's buffer; frames wait in their connection, which has a bound of its own.
+//! Bounds: while a controller is paused, answers to probes wait in the kernel's rings, and frames in their connection, each
+//! with a bound of its own; it is asked and told little else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,13 +18,14 @@ use weave_ctl::proto::{
 use super::{
     Event, HostId, World,
     conns::{Parcel, Side},
-    host::{Host, Kernel},
+    host::Host,
+    kernel::Kernel,
     net::{Nat, What},
     oracle::{covers, islands},
 };
 
-/// Inputs that wait for a paused controller.
-pub const HELD_MAX: usize = 4096;
+/// Time for which the kernel takes answers to probes of the run before, as the shell's.
+const FORMER_KEY_FOR: Duration = Duration::from_secs(10);
 /// Longest time before TCP tries again after a cut ended: the pause doubles with every attempt.
 const RETRANSMIT_MAX: Duration = Duration::from_secs(15);
 
@@ -284,6 +285,7 @@ impl World {
         let Some(host) = self.hosts.get_mut(&id).filter(|h| h.node.is_none()) else { return };
         host.start(seed, self.opener.clone(), now);
         let (run, facts) = (host.run, host.facts(id));
+        self.at(FORMER_KEY_FOR, Event::FormerKey(id, run));
         self.note(|| format!("start h{id}"));
         self.troubled();
         self.drain(id);
@@ -317,11 +319,21 @@ impl World {
         let Some(host) = self.hosts.get_mut(&id) else { return };
         let held = std::mem::take(&mut host.held);
         host.wake = None;
-        // The driver looks at its timer as well as at its inputs; which comes first is chance.
-        if self.chance(500) {
+        // The driver reads the rings before it looks at its timer; which other input comes first is chance.
+        let from_ring = |event: &Event| {
+            let Event::Deliver(_, _, input) = event else { return false };
+            matches!(input, Input::ProbeReply(_) | Input::Contact(_) | Input::RepliesLost { .. })
+        };
+        let (read, others): (Vec<_>, Vec<_>) = held.into_iter().partition(from_ring);
+        read.into_iter().for_each(|event| self.step(event));
+        if self.chance(500) && self.active(id) {
             self.due(id);
         }
-        held.into_iter().for_each(|event| self.step(event));
+        others.into_iter().for_each(|event| self.step(event));
+        if self.active(id) {
+            self.read_rings(id);
+        }
+        self.plan_look(id);
         self.reschedule(id);
     }
 
@@ -335,9 +347,7 @@ impl World {
 
     pub(super) fn hold(&mut self, id: HostId, event: Event) {
         let Some(host) = self.hosts.get_mut(&id) else { return };
-        let bounded = matches!(event, Event::Probe { .. } | Event::Deliver(_, _, Input::Traffic(_)));
-        let full = bounded && host.held.len() >= HELD_MAX;
-        if !full && !matches!(event, Event::Wake(..)) {
+        if !matches!(event, Event::Wake(..)) {
             host.held.push_back(event);
         }
     }

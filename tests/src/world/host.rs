@@ -1,4 +1,4 @@
-//! A simulated host: the real core, a disk that keeps what was committed, a kernel that keeps maps and interfaces.
+//! A simulated host: the real core, a disk that keeps what was committed, and a kernel.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,18 +8,18 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
-    boot::{self, Init, Installed, Launch, Stored},
-    datapath::Maps,
-    io::{Egress, EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Target, Underlay},
-    mesh::entry::Opener,
+    boot::{self, Init, Launch, Stored},
+    io::{Input, LinkOp, OpId, Output, Record, Target, Underlay},
     name::{PeerId, PeerName},
     node::Node,
     rng::Rng,
     time::Instant,
+    wire::entry::Verifier,
 };
 
 use super::{
     Event, HostId,
+    kernel::Kernel,
     net::{BRIDGE, CONTROL_PORT, MTU, Nat, underlay},
 };
 
@@ -82,6 +82,12 @@ pub(super) struct Host {
     /// Runs of the controller so far: what was meant for an earlier one is lost.
     pub(super) run: u64,
     pub(super) wake: Option<Instant>,
+    /// When this run began.
+    pub(super) started: Instant,
+    /// When the shell looks at traffic next.
+    pub(super) look: Option<Instant>,
+    /// Lost entries of the kernel's rings that the core was told of.
+    pub(super) lost_told: u64,
     /// How often the controller was woken at one point in time.
     pub(super) woken: (Instant, u32),
     /// What waits while the controller is stopped, and how often it was stopped and not continued.
@@ -97,71 +103,6 @@ pub(super) struct Host {
     pub(super) kernel: Kernel,
     pub(super) spec: Spec,
     launch: Launch,
-}
-
-/// What outlives the controller and ends with the host.
-#[derive(Default)]
-pub(super) struct Kernel {
-    /// The host has power.
-    pub(super) on: bool,
-    /// A controller ran since power came: the programs are there.
-    pub(super) loaded: bool,
-    pub(super) maps: Maps,
-    /// Interfaces by the name of the host end.
-    pub(super) interfaces: BTreeMap<String, (u32, EndpointSpec)>,
-    next_index: u32,
-}
-
-impl Kernel {
-    /// Carries out an operation; the index of the host end, or zero.
-    pub(super) fn link_op(&mut self, op: &LinkOp) -> u32 {
-        match op {
-            LinkOp::Ensure(spec) => {
-                self.next_index += 1;
-                let index = self.interfaces.get(&spec.host_if).map_or(self.next_index, |(i, _)| *i);
-                self.interfaces.insert(spec.host_if.clone(), (index, spec.clone()));
-                index
-            }
-            LinkOp::SetMtu { host_if, mtu, .. } => {
-                let interface = self.interfaces.get_mut(host_if);
-                interface.map_or(0, |(index, spec)| {
-                    spec.mtu = *mtu;
-                    *index
-                })
-            }
-            LinkOp::Remove { host_if } => {
-                self.interfaces.remove(host_if);
-                0
-            }
-        }
-    }
-
-    /// Removes the interface of a container that is gone; the name of its host end.
-    pub(super) fn remove_container(&mut self, container: &str) -> Option<String> {
-        let netns = format!("/run/netns/{container}");
-        let (host_if, _) = self.interfaces.iter().find(|(_, (_, s))| s.netns == netns)?;
-        let host_if = host_if.clone();
-        self.interfaces.remove(&host_if);
-        Some(host_if)
-    }
-
-    fn installed(&self) -> Installed {
-        let Maps { endpoints, routes, tunnels, senders } = &self.maps;
-        let endpoints_ops = endpoints.iter().map(|(addr, (ifindex, mac))| MapOp::PutEndpoint {
-            addr: *addr,
-            ifindex: *ifindex,
-            mac: *mac,
-        });
-        let routes = routes.iter().map(|(net, to)| MapOp::PutRoute { net: *net, to: *to });
-        let tunnels = tunnels.iter().map(|(peer, tunnel)| MapOp::PutTunnel { peer: *peer, tunnel: *tunnel });
-        let senders = senders.iter().map(|(addr, peer)| MapOp::PutSender { addr: *addr, peer: *peer });
-        Installed {
-            // As the shell judges: empty maps prove no earlier run.
-            adopted: self.maps != Maps::default(),
-            maps: endpoints_ops.chain(routes).chain(tunnels).chain(senders).collect(),
-            endpoints: self.interfaces.iter().map(|(n, (i, _))| (n.clone(), *i)).collect(),
-        }
-    }
 }
 
 impl Host {
@@ -186,6 +127,9 @@ impl Host {
             node: None,
             run: 0,
             wake: None,
+            started: Instant::default(),
+            look: None,
+            lost_told: 0,
             woken: (Instant::default(), 0),
             held: VecDeque::new(),
             pauses: 0,
@@ -227,23 +171,18 @@ impl Host {
         Underlay { addrs: bridge.into_iter().chain([underlay(id)]).collect(), default_mtu: self.spec.mtu }
     }
 
-    /// How it sends to an address: it has one device, on which every other address is.
-    pub(super) fn egress(&self, id: HostId, to: Ipv4Addr) -> Egress {
-        Egress { ifindex: 2, next_hop: to, source: underlay(id), mtu: self.spec.mtu }
-    }
-
     /// Starts the core from the disk and what the kernel holds.
     ///
     /// # Panics
     /// When the core refuses its own store.
-    pub(super) fn start(&mut self, seed: [u8; 32], opener: Arc<dyn Opener>, now: Instant) {
+    pub(super) fn start(&mut self, seed: [u8; 32], verifier: Arc<dyn Verifier>, now: Instant) {
         self.run += 1;
-        self.wake = None;
-        self.kernel.on = true;
-        self.kernel.loaded = true;
+        (self.wake, self.look, self.started) = (None, None, now);
         let mut rng = Rng::new(seed);
+        self.kernel.begin_run([rng.bits(), rng.bits()]);
+        self.lost_told = self.kernel.lost;
         let boot = boot::resume(self.disk.clone(), &self.launch, None, &mut rng).expect("a store resumes");
-        self.node = Some(Node::with_opener(boot, &self.launch, &self.kernel.installed(), seed, opener, now));
+        self.node = Some(Node::with_verifier(boot, &self.launch, &self.kernel.installed(), seed, verifier, now));
     }
 
     /// The shell looks again before it tells that an interface is gone.

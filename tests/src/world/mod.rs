@@ -1,7 +1,7 @@
 //! The World: whole networks of real cores on one virtual clock, one seeded network and simulated disks and kernels.
 //!
-//! One thread, ordered collections, one generator: a seed gives one trace. Rooms: `clock` (the queue), `host` (core, disk,
-//! kernel), `net` (what the underlay lets pass), `conns` and `wires` (TCP and probes), `effects` (the driver's contract),
+//! One thread, ordered collections, one generator: a seed gives one trace. Modules: `clock` (the queue), `host` (core and
+//! disk), `kernel` (maps, interfaces, rings), `net` (what the underlay lets pass), `conns` and `wires` (TCP), `probes` (what kernels do to a probe), `effects` (the driver's contract),
 //! `disk` (its commits), `faults` (everything that goes wrong), `packets` (what the kernels' maps do to a packet),
 //! `traffic` (containers that talk), `oracle` (what must hold, after every event and when the network had time),
 //! `journal` (the readable log), `schedule` (what a seed makes happen), `seeds` (many of them), `scale` (thousands of
@@ -15,11 +15,13 @@ mod effects;
 pub mod faults;
 mod host;
 pub mod journal;
+mod kernel;
 pub mod meter;
 pub mod net;
 mod opener;
 pub mod oracle;
 pub mod packets;
+mod probes;
 pub mod scale;
 pub mod schedule;
 pub mod seeds;
@@ -29,7 +31,6 @@ mod wires;
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::SocketAddrV4,
     sync::Arc,
     time::Duration,
 };
@@ -38,7 +39,8 @@ use clock::Queue;
 use conns::{Conns, Parcel, Side};
 use host::Host;
 use journal::{Detail, Journal};
-use net::Net;
+use net::{Net, Passed};
+use probes::Probe;
 use weave_ctl::proto::{
     command::{Answer, Command, Container, Refusal},
     io::{DialId, Input, OpId, RequestId, Target},
@@ -67,11 +69,14 @@ enum Event {
     Wake(HostId, Instant),
     /// For the controller of that run.
     Deliver(HostId, u64, Input),
+    /// Arrives at a host's kernel, whatever its controller does.
     Probe {
-        to: HostId,
-        from: SocketAddrV4,
-        bytes: Vec<u8>,
+        passed: Passed,
+        probe: Box<Probe>,
     },
+    /// The shell of that run looks at the tunnels' times, if it wants to do so at that time by now.
+    Look(HostId, Instant),
+    FormerKey(HostId, u64),
     Parcel {
         link: u64,
         side: Side,
@@ -295,12 +300,17 @@ impl World {
     fn receiver(&self, event: &Event) -> Option<HostId> {
         match event {
             Event::Wake(id, _) | Event::Deliver(id, ..) | Event::LinkOp(id, ..) => Some(*id),
-            Event::Probe { to, .. } => Some(*to),
             Event::Connect { from, .. } => Some(*from),
             Event::Parcel { link, side, .. } | Event::Ended { link, side, .. } => {
                 self.conns.hosts(*link, *side).map(|(host, _)| host)
             }
-            Event::Restart(_) | Event::Resume(..) | Event::Committed(..) | Event::Tick => None,
+            Event::Probe { .. }
+            | Event::Look(..)
+            | Event::FormerKey(..)
+            | Event::Restart(_)
+            | Event::Resume(..)
+            | Event::Committed(..)
+            | Event::Tick => None,
         }
     }
 
@@ -317,7 +327,9 @@ impl World {
                     self.input(id, input);
                 }
             }
-            Event::Probe { to, from, bytes } => self.input(to, Input::Probe { from, bytes }),
+            Event::Probe { passed, probe } => self.probe_arrives(passed, &probe),
+            Event::Look(id, at) => self.look(id, at),
+            Event::FormerKey(id, run) => self.forget_former_key(id, run),
             Event::Parcel { link, side, parcel } => self.parcel(link, side, parcel),
             Event::Ended { link, side, reason } => self.ended(link, side, reason),
             Event::Connect { from, run, dial, target } => self.connect(from, run, dial, &target),
@@ -336,9 +348,14 @@ impl World {
         self.due(id);
     }
 
-    /// Does what is due, if something is.
+    /// Does what is due, if something is: what waits in the rings is told before the core judges what is missing.
     fn due(&mut self, id: HostId) {
         let now = self.now;
+        self.read_rings(id);
+        if !self.active(id) {
+            // A commit of what was told is under way, or the controller is gone.
+            return;
+        }
         let Some(host) = self.hosts.get_mut(&id) else { return };
         let Some(node) = &mut host.node else { return };
         if node.poll_timeout().is_none_or(|(at, _)| at > now) {

@@ -2,10 +2,11 @@
 //!
 //! TCP (control) and UDP (data) are cut apart from each other, data one way at a time. A cut of TCP in either direction
 //! stalls a connection both ways, so it is kept for the pair. What an underlay never carries is kept apart from what is
-//! cut for a while. A host behind NAT can dial out and nobody can dial it. Its packets come from the router's address;
-//! those of its probes' port from a mapped port there, which leads back to that port for those to whom the host has sent
-//! from it within [`OPEN_FOR`]: from the very address and port that it sent to (RFC 4787 calls that address and
-//! port-dependent filtering). The data port is reached only where the router forwards it, under its own number.
+//! cut for a while. A host behind NAT can dial out and nobody can dial it. Its packets come from the router's address and
+//! from a port there for each of its own (another one for the data port, the same for those of flows), which leads back to
+//! that port for those to whom the host has sent from it within [`OPEN_FOR`]: from the very address and port that it sent to
+//! (RFC 4787 calls that address and port-dependent filtering). The data port is reached by its own number only where the
+//! router forwards it. A host behind a stateful filter keeps its address and ports, and is reached likewise.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,18 +23,16 @@ use super::HostId;
 pub const CONTROL_PORT: u16 = 6783;
 /// UDP port of every host's data plane.
 pub const DATA_PORT: u16 = 6784;
-/// UDP port that probes leave from: the data port belongs to the kernel.
-pub const PROBE_PORT: u16 = CONTROL_PORT;
 /// An address that every host has on a device of its own, as container engines make it. Packets to it stay where they are.
 pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 /// MTU in bytes of hosts and paths without a limit.
 pub const MTU: u32 = 1500;
-/// A port that flows of containers' packets leave from.
+/// The port that flows of containers' packets leave from: the first of the dynamic range. Probes by flow leave from others.
 pub const FLOW_PORT: u16 = 49152;
 /// How long NAT lets answers in: Linux's time for an exchange of a few packets, `nf_conntrack_udp_timeout`.
 pub const OPEN_FOR: Duration = Duration::from_secs(30);
-/// First of the ports that NAT maps probes' ports to.
-const MAPPED_FIRST: u16 = 30000;
+/// First of the ports that NAT maps data ports to.
+const MAPPED_DATA: u16 = 30000;
 
 /// Number of a host and pair of hosts in order.
 fn pair(a: HostId, b: HostId) -> (HostId, HostId) {
@@ -62,8 +61,18 @@ pub enum Nat {
     None,
     /// Behind a router that forwards its data port.
     Forwarding,
-    /// Behind a router that forwards nothing: packets reach it only where its probes come from, as answers.
+    /// Behind a router that forwards nothing: packets reach it only as answers, at mapped ports.
     Closed,
+    /// Behind a filter that lets in answers only; its address is its own.
+    Stateful,
+}
+
+impl Nat {
+    /// True when others see another address than the host's own.
+    #[must_use]
+    pub fn translates(self) -> bool {
+        matches!(self, Self::Forwarding | Self::Closed)
+    }
 }
 
 /// A packet that passed.
@@ -71,7 +80,7 @@ pub enum Nat {
 pub(super) struct Passed {
     /// Who receives it.
     pub(super) host: HostId,
-    /// On which of its own ports.
+    /// At which port of its own.
     pub(super) port: u16,
     /// Whom it comes from, as the receiver sees it.
     pub(super) source: SocketAddrV4,
@@ -101,7 +110,7 @@ pub enum Stop {
     NoHost,
     /// The host is there, but takes no such packets on that port.
     NoPort,
-    /// Its NAT lets in only answers to what its probes' port sent to lately.
+    /// Its NAT or filter lets in only answers to what it sent lately.
     Shut,
 }
 
@@ -113,7 +122,7 @@ impl fmt::Display for Stop {
             Self::TooBig => "larger than the path",
             Self::NoHost => "nobody has that address there",
             Self::NoPort => "nobody listens on that port",
-            Self::Shut => "its NAT lets in answers only",
+            Self::Shut => "its NAT or filter lets in answers only",
         })
     }
 }
@@ -165,8 +174,8 @@ pub(super) struct Net {
     control_filtered: BTreeSet<HostId>,
     limits: BTreeMap<(HostId, HostId), u32>,
     natted: BTreeMap<HostId, Nat>,
-    /// To which addresses the probes' port of a host behind NAT sent, and when last.
-    opened: BTreeMap<(HostId, SocketAddrV4), Instant>,
+    /// To which addresses a port of a host behind NAT or a filter sent, and when last.
+    opened: BTreeMap<(HostId, u16, SocketAddrV4), Instant>,
     mtus: BTreeMap<HostId, u32>,
 }
 
@@ -261,9 +270,10 @@ impl Net {
         if self.data_filtered.contains(&to) {
             return Err(Stop::Filtered);
         }
-        // Neither can be asked by the other, which would open the way.
-        let both_behind = self.nat(to) == Nat::Closed && self.nat(from) != Nat::None;
-        if both_behind { Err(Stop::NoPort) } else { Ok(()) }
+        // Neither can send first to where the other lets it in.
+        let both_behind = matches!(self.nat(to), Nat::Closed) && self.nat(from) != Nat::None;
+        let both_shut = self.nat(to) == Nat::Stateful && matches!(self.nat(from), Nat::Closed);
+        if both_behind || both_shut { Err(Stop::NoPort) } else { Ok(()) }
     }
 
     fn udp(&self, from: HostId, to: HostId) -> Result<(), Stop> {
@@ -284,27 +294,51 @@ impl Net {
         let [first, second, high, low] = addr.octets();
         let host = HostId::from_be_bytes([high, low]);
         match (first, second) {
-            (192, 168) => (host == from || !self.natted.contains_key(&host)).then_some(host),
-            (198, 18) => self.natted.contains_key(&host).then_some(host),
+            (192, 168) => (host == from || !self.nat(host).translates()).then_some(host),
+            (198, 18) => self.nat(host).translates().then_some(host),
             _ => (addr == BRIDGE).then_some(from),
         }
     }
 
-    /// The probes' port of a host sends there now, which the NAT that it may be behind remembers.
-    pub(super) fn open(&mut self, from: HostId, to: SocketAddrV4, now: Instant) {
+    /// A port of a host sends there now, which the NAT or the filter in front of it remembers.
+    pub(super) fn open(&mut self, from: HostId, port: u16, to: SocketAddrV4, now: Instant) {
         if self.natted.contains_key(&from) {
             self.opened.retain(|_, at| now.since(*at) < OPEN_FOR);
-            self.opened.insert((from, to), now);
+            self.opened.insert((from, port, to), now);
         }
     }
 
-    /// Whom a packet from a port of its own comes from, as others see it.
+    /// An answer leaves `port` of a host by what let its request in: that stays open.
+    pub(super) fn keep_open(&mut self, from: HostId, port: u16, to: SocketAddrV4, now: Instant) {
+        if let Some(at) = self.opened.get_mut(&(from, port, to)) {
+            *at = (*at).max(now);
+        }
+    }
+
+    /// Where a packet from a port of its own comes from, as others see it.
     fn source(&self, from: HostId, port: u16) -> SocketAddrV4 {
         match self.nat(from) {
-            Nat::None => SocketAddrV4::new(underlay(from), port),
-            _ if port == PROBE_PORT => SocketAddrV4::new(router(from), MAPPED_FIRST + from),
+            Nat::None | Nat::Stateful => SocketAddrV4::new(underlay(from), port),
+            _ if port == DATA_PORT => SocketAddrV4::new(router(from), MAPPED_DATA + from),
             Nat::Forwarding | Nat::Closed => SocketAddrV4::new(router(from), port),
         }
+    }
+
+    /// The port of `host` that a packet from `source` to `to` is let in to.
+    fn entrance(&self, host: HostId, source: SocketAddrV4, to: SocketAddrV4, now: Instant) -> Result<u16, Stop> {
+        let nat = self.nat(host);
+        if nat == Nat::None || *to.ip() == underlay(host) && nat.translates() {
+            return Ok(to.port());
+        }
+        let port = match to.port() {
+            DATA_PORT if nat == Nat::Forwarding => return Ok(DATA_PORT),
+            port if nat == Nat::Stateful => port,
+            port if port == MAPPED_DATA + host => DATA_PORT,
+            port if port >= FLOW_PORT => port,
+            _ => return Err(Stop::NoPort),
+        };
+        let open = self.opened.get(&(host, port, source)).is_some_and(|at| now.since(*at) < OPEN_FOR);
+        if open { Ok(port) } else { Err(Stop::Shut) }
     }
 
     /// Sends a packet of `len` bytes, outer IP header included, from `port` at `now`: what became of it.
@@ -315,29 +349,46 @@ impl Net {
         len: u32,
         now: Instant,
     ) -> Result<Passed, Stop> {
+        self.carry(from, self.source(from, port), to, len, now)
+    }
+
+    /// The same of an answer to a packet that was sent to `source`: it comes from there, whatever lies between.
+    pub(super) fn answer(
+        &self,
+        from: HostId,
+        source: SocketAddrV4,
+        to: SocketAddrV4,
+        len: u32,
+        now: Instant,
+    ) -> Result<Passed, Stop> {
+        self.carry(from, source, to, len, now)
+    }
+
+    fn carry(
+        &self,
+        from: HostId,
+        source: SocketAddrV4,
+        to: SocketAddrV4,
+        len: u32,
+        now: Instant,
+    ) -> Result<Passed, Stop> {
         if len > self.mtu(from) {
             return Err(Stop::TooBig);
         }
         let host = self.host_at(from, *to.ip()).ok_or(Stop::NoHost)?;
-        let source = if host == from { SocketAddrV4::new(*to.ip(), port) } else { self.source(from, port) };
-        let is_open = || self.opened.get(&(host, source)).is_some_and(|at| now.since(*at) < OPEN_FOR);
-        let port = match to.port() {
-            port if *to.ip() != router(host) => port,
-            port if port == MAPPED_FIRST + host && is_open() => PROBE_PORT,
-            port if port == MAPPED_FIRST + host => return Err(Stop::Shut),
-            DATA_PORT if self.nat(host) == Nat::Forwarding => DATA_PORT,
-            _ => return Err(Stop::NoPort),
-        };
-        if host != from {
-            self.udp(from, host)?;
-            if port == DATA_PORT && self.data_filtered.contains(&host) {
-                return Err(Stop::Filtered);
-            }
-            if len > self.path_mtu(from, host) {
-                return Err(Stop::TooBig);
-            }
+        if host == from {
+            // Packets to an address of this host never leave it, and no peer sends from there.
+            return Err(Stop::NoHost);
         }
-        if port != DATA_PORT && port != PROBE_PORT {
+        let port = self.entrance(host, source, to, now)?;
+        self.udp(from, host)?;
+        if port == DATA_PORT && self.data_filtered.contains(&host) {
+            return Err(Stop::Filtered);
+        }
+        if len > self.path_mtu(from, host) {
+            return Err(Stop::TooBig);
+        }
+        if port != DATA_PORT && port < FLOW_PORT {
             return Err(Stop::NoPort);
         }
         Ok(Passed { host, port, source })

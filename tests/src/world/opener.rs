@@ -10,12 +10,9 @@ use std::{
 };
 
 use foldhash::fast::FixedState;
-use weave_ctl::proto::{
-    mesh::{
-        entry::{Entry, Opener, Verify},
-        wire::{Key, Stamp, WireError},
-    },
-    name::PeerUid,
+use weave_ctl::proto::wire::{
+    Advert, WireError,
+    entry::{Entry, Verifier, Verify},
 };
 
 /// Fewest entries at which it is looked for what nobody holds.
@@ -61,10 +58,10 @@ impl Shared {
     }
 }
 
-impl Opener for Shared {
-    fn peek(&self, raw: &[u8]) -> Result<(Key, PeerUid, Stamp), WireError> {
+impl Verifier for Shared {
+    fn peek(&self, raw: &[u8]) -> Result<Advert, WireError> {
         match self.known(raw) {
-            Some(entry) => Ok((entry.key.clone(), entry.uid, entry.stamp)),
+            Some(entry) => Ok((entry.key.clone(), entry.uid, entry.version)),
             None => Verify.peek(raw),
         }
     }

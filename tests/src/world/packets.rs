@@ -1,29 +1,34 @@
 //! What the kernels' maps do to a packet: a walk from host to host, deciding at each as the kernel programs do.
 //!
-//! The programs take packets on the data port and on that of the probes, where hosts behind NAT can be reached. At the
-//! sender: the source must be a local endpoint; a local destination is delivered; else longest-prefix route, tunnel of that
-//! peer, size. At each receiver: the outer source must be a peer's; a local destination is delivered; else the
-//! packet goes on by route and tunnel as at the sender, but never back to where it came from. No controller is asked.
+//! At the sender: the source must be a local endpoint; a local destination is delivered; else longest-prefix route, tunnel of
+//! that peer, size. At each receiver: the outer source must be a peer's; a local destination is delivered; a packet that names
+//! another receiver goes on by the tunnel of that one, one that names this host by route, but never back to where it came
+//! from. No controller is asked.
 //! Bounds: [`TTL`] hops.
 //!
 //! Does not: lose packets by chance; it tells what the maps and the cuts do to them.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
-use weave_ctl::proto::{datapath::Maps, io::RouteTo, name::PeerName};
+use weave_ctl::proto::{
+    datapath::Maps,
+    io::{RouteTo, TunnelTo},
+    name::PeerName,
+};
 
 use super::{
     HostId, World,
-    host::Kernel,
-    net::{FLOW_PORT, PROBE_PORT, Passed, Stop},
+    kernel::Kernel,
+    net::{DATA_PORT, FLOW_PORT, Passed, Stop},
 };
 
 /// Hops that a packet may take.
 pub const TTL: u32 = 64;
-/// What the outer IP packet of a probe has before the probe's bytes: IPv4, UDP, VXLAN.
-pub const PROBE_OVERHEAD: u32 = 20 + 8 + vxlan::HEADER_LEN as u32;
 /// Inner IP packet in bytes that every path takes.
 pub const SMALL: u32 = 200;
 
@@ -89,6 +94,26 @@ impl fmt::Display for Fate {
     }
 }
 
+/// A step of a packet on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// It leaves a host by the tunnel to that peer.
+    Left {
+        /// The host.
+        at: HostId,
+        /// The peer.
+        peer: PeerName,
+        /// The peer that receives it next.
+        via: PeerName,
+        /// The UDP port that it leaves from.
+        port: u16,
+        /// Where it is sent to.
+        remote: SocketAddrV4,
+    },
+    /// It arrives at a host, as a peer's, from this address.
+    Came(HostId, Ipv4Addr),
+}
+
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whither {
@@ -103,17 +128,17 @@ impl World {
     /// container `dst`.
     #[must_use]
     pub fn forward(&self, from: HostId, src: Ipv4Addr, dst: Ipv4Addr, size: u32) -> Fate {
-        self.forward_seen(from, src, dst, size, |_, _, _| {})
+        self.forward_seen(from, src, dst, size, |_| {})
     }
 
-    /// As [`Self::forward`]; `seen` is told of each tunnel used, with its host.
+    /// As [`Self::forward`]; `seen` is told of each step.
     pub(super) fn forward_seen(
         &self,
         from: HostId,
         src: Ipv4Addr,
         dst: Ipv4Addr,
         size: u32,
-        seen: impl FnMut(HostId, PeerName, &Kernel),
+        seen: impl FnMut(Step),
     ) -> Fate {
         let Some(kernel) = self.programs(from) else { return Fate::Lost { at: from, why: Why::NoPrograms } };
         if !kernel.maps.endpoints.contains_key(&src) {
@@ -128,8 +153,13 @@ impl World {
     /// What would become of a packet from `from` to whatever container of host `to`.
     #[must_use]
     pub fn reach(&self, from: HostId, to: HostId, size: u32) -> Fate {
+        self.reach_seen(from, to, size, |_| {})
+    }
+
+    /// As [`Self::reach`]; `seen` is told of each step.
+    pub(super) fn reach_seen(&self, from: HostId, to: HostId, size: u32, seen: impl FnMut(Step)) -> Fate {
         let Some(host) = self.hosts.get(&to) else { return Fate::Lost { at: from, why: Why::NoRoute } };
-        self.carry(from, Whither::Peer(host.name), size, |_, _, _| {})
+        self.carry(from, Whither::Peer(host.name), size, seen)
     }
 
     /// The way of a packet and what became of it, for messages.
@@ -137,9 +167,9 @@ impl World {
     pub fn explain(&self, from: HostId, to: HostId, size: u32) -> String {
         let Some(host) = self.hosts.get(&to) else { return format!("there is no h{to}") };
         let mut way = String::new();
-        let fate = self.carry(from, Whither::Peer(host.name), size, |at, peer, kernel| {
-            if let Some(tunnel) = kernel.maps.tunnels.get(&peer) {
-                way += &format!("h{at} -> {} via {}, ", tunnel.remote, tunnel.via);
+        let fate = self.carry(from, Whither::Peer(host.name), size, |step| {
+            if let Step::Left { at, via, remote, .. } = step {
+                way += &format!("h{at} -> {remote} via {via}, ");
             }
         });
         format!("h{from} to h{to}, {size} bytes: {way}{fate}")
@@ -150,29 +180,37 @@ impl World {
     }
 
     /// From `from` on, once it is settled that the destination is on another host.
-    fn carry(&self, from: HostId, to: Whither, size: u32, mut seen: impl FnMut(HostId, PeerName, &Kernel)) -> Fate {
+    fn carry(&self, from: HostId, to: Whither, size: u32, mut seen: impl FnMut(Step)) -> Fate {
         let mut at = from;
         let mut came_from = None;
+        // The receiver's name in the inner Ethernet header, once the sender has put it there.
+        let mut named = None;
         for hops in 1..=TTL {
             let lost = |why| Fate::Lost { at, why };
             let Some(kernel) = self.programs(at) else { return lost(Why::NoPrograms) };
-            let peer = match next(&kernel.maps, to) {
+            let here = self.hosts.get(&at).map(|host| host.name);
+            let peer = match named.filter(|name| Some(*name) != here).map_or_else(|| next(&kernel.maps, to), Ok) {
                 Ok(peer) => peer,
                 Err(why) => return lost(why),
             };
+            named = Some(peer);
             let Some(tunnel) = kernel.maps.tunnels.get(&peer) else { return lost(Why::NoTunnel) };
-            if came_from == Some(*tunnel.remote.ip()) {
+            let back = came_from
+                .is_some_and(|ip| ip == *tunnel.remote.ip() || kernel.maps.senders.get(&ip) == Some(&tunnel.via));
+            if back {
                 return lost(Why::Backwards);
             }
-            seen(at, peer, kernel);
             let outer = size + vxlan::OVERHEAD;
             if outer > tunnel.path_mtu {
                 return lost(Why::TooBig);
             }
-            let port = if tunnel.fixed { PROBE_PORT } else { FLOW_PORT };
+            let port = if tunnel.fixed { DATA_PORT } else { FLOW_PORT };
+            let TunnelTo { via, remote, .. } = *tunnel;
+            seen(Step::Left { at, peer, via, port, remote });
             let passed = self.net.packet((at, port), tunnel.remote, outer, self.now);
             let Passed { host: receiver, source, .. } = match passed {
-                Ok(passed) => passed,
+                Ok(passed) if passed.port == DATA_PORT => passed,
+                Ok(_) => return lost(Why::Underlay(Stop::NoPort)),
                 Err(why) => return lost(Why::Underlay(why)),
             };
             at = receiver;
@@ -181,6 +219,7 @@ impl World {
             if !kernel.maps.senders.contains_key(source.ip()) {
                 return lost(Why::UnknownSender);
             }
+            seen(Step::Came(at, *source.ip()));
             let arrived = match to {
                 Whither::Container(addr) => kernel.maps.endpoints.contains_key(&addr),
                 Whither::Peer(name) => self.by_name.get(&name) == Some(&at),

@@ -10,12 +10,26 @@ use std::{
     time::Duration,
 };
 
-use weave_ctl::proto::{io::Input, name::PeerName, time::Instant};
+use weave_common::vxlan;
+use weave_ctl::proto::{io::Input, time::Instant};
 
-use super::{Event, HostId, World, packets::SMALL};
+use super::{
+    Event, HostId, World,
+    packets::{SMALL, Step},
+};
 
-/// Time between two packets of a flow, and between two reports of the shell.
+/// Time between two packets of a flow.
 pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// Time between two of the shell's looks at active tunnels.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// One in so many of them is at all tunnels.
+const LOOKS_A_SECOND: u64 = 10;
+
+/// Looks of a shell that runs for that long.
+fn looks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos() / LOOK_EVERY.as_nanos()).unwrap_or(0)
+}
 
 /// Two containers that talk, one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,19 +64,85 @@ impl World {
     pub(super) fn tick(&mut self) {
         self.at(TICK, Event::Tick);
         self.choose_flows();
-        let mut used: BTreeMap<HostId, BTreeSet<PeerName>> = BTreeMap::new();
-        for ((from, _), flow) in &self.traffic.flows {
-            self.forward_seen(*from, flow.src, flow.dst, SMALL, |at, peer, _| {
-                used.entry(at).or_default().insert(peer);
-            });
+        let flows: Vec<(HostId, Flow)> = self.traffic.flows.iter().map(|((from, _), flow)| (*from, *flow)).collect();
+        for (from, flow) in flows {
+            self.send_one(from, flow);
         }
         self.check_flows();
-        for (id, peers) in used {
-            // What the shell sees in the tunnels' entries.
-            let run = self.hosts.get(&id).map_or(0, |h| h.run);
-            let delay = self.delay();
-            self.at(delay, Event::Deliver(id, run, Input::Traffic(peers.into_iter().collect())));
+    }
+
+    /// One packet of a flow.
+    fn send_one(&mut self, from: HostId, flow: Flow) {
+        let mut steps = Vec::new();
+        let _fate = self.forward_seen(from, flow.src, flow.dst, SMALL, |step| steps.push(step));
+        self.note_steps(from, SMALL, steps);
+    }
+
+    /// Lets all of these hosts send the largest packets that their devices take to each other for `time`, once a second.
+    pub(super) fn exchange(&mut self, among: &BTreeSet<HostId>, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            for from in among {
+                let size = self.net.mtu(*from) - vxlan::OVERHEAD;
+                for to in among.iter().filter(|to| *to != from) {
+                    let mut steps = Vec::new();
+                    let _fate = self.reach_seen(*from, *to, size, |step| steps.push(step));
+                    self.note_steps(*from, size, steps);
+                }
+            }
+            self.run(TICK);
         }
+    }
+
+    /// The programs, and what lies between hosts, note a packet that `from` sent.
+    fn note_steps(&mut self, from: HostId, size: u32, steps: Vec<Step>) {
+        let Some(origin) = self.hosts.get(&from).map(|host| host.name) else { return };
+        let now = self.now;
+        for step in steps {
+            let (Step::Left { at, .. } | Step::Came(at, _)) = step;
+            let Some(host) = self.hosts.get_mut(&at) else { continue };
+            match step {
+                Step::Left { peer, port, remote, .. } => {
+                    host.kernel.note_sent(peer, size, now);
+                    self.net.open(at, port, remote, now);
+                }
+                Step::Came(_, source) => host.kernel.note_heard(origin, source, now),
+            }
+            self.plan_look(at);
+        }
+    }
+
+    /// The shell of a host looks at the next of its times at which there is something to see.
+    pub(super) fn plan_look(&mut self, id: HostId) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.active()) else { return };
+        let (all, active) = host.kernel.is_worth_a_look();
+        if !all {
+            return;
+        }
+        let next = looks(now.since(host.started)) + 1;
+        let next = if active { next } else { next.next_multiple_of(LOOKS_A_SECOND) };
+        let at = host.started + LOOK_EVERY * u32::try_from(next).unwrap_or(u32::MAX);
+        if host.look.is_none_or(|planned| at < planned) {
+            host.look = Some(at);
+            self.queue.push(at, Event::Look(id, at));
+        }
+    }
+
+    /// The shell tells the core what the tunnels' times show: of active ones each time, of all once a second.
+    pub(super) fn look(&mut self, id: HostId, at: Instant) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.look == Some(at)) else { return };
+        host.look = None;
+        if !host.active() {
+            return;
+        }
+        let (run, look) = (host.run, looks(at.since(host.started)));
+        let seen = host.kernel.look(look, look.is_multiple_of(LOOKS_A_SECOND), now);
+        if !seen.is_empty() {
+            self.step(Event::Deliver(id, run, Input::Activity(seen)));
+        }
+        self.plan_look(id);
     }
 
     /// The first container of each host talks with the first of others.

@@ -1,19 +1,18 @@
-//! Frames, connections and probes on their way between simulated hosts.
+//! Frames and connections on their way between simulated hosts.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-use weave_ctl::proto::io::{DialId, Direction, Input, LinkId, Target};
+use weave_ctl::proto::io::{DialId, Direction, Input, SessionId, Target};
 
 use super::{
     Event, HostId, World,
     conns::{Parcel, Side},
     host::Host,
     journal::Detail,
-    net::{self, CONTROL_PORT, Nat, PROBE_PORT, Passed, underlay},
-    packets::PROBE_OVERHEAD,
+    net::{self, CONTROL_PORT, underlay},
 };
 
 /// Time for a host to answer, as the shell's.
@@ -62,21 +61,20 @@ impl World {
     fn open(&mut self, from: HostId, to: HostId, dial: DialId) {
         let link = self.conns.open(from, to, self.now);
         self.note(|| format!("link {link} h{from} -> h{to}"));
-        let source = if self.net.nat(from) != Nat::None && from != to { net::router(from) } else { underlay(from) };
+        let source = if self.net.nat(from).translates() && from != to { net::router(from) } else { underlay(from) };
         let port = EPHEMERAL + u16::try_from(link % 20000).unwrap_or(0);
-        let near = (underlay(from), port);
         let (a, b) = (SocketAddr::from((source, port)), SocketAddr::from((underlay(to), CONTROL_PORT)));
         let mut binding = [0; 32];
         binding[..8].copy_from_slice(&self.seed.to_be_bytes());
         binding[8..16].copy_from_slice(&link.to_be_bytes());
-        let opened = |link, remote, local, direction| Input::LinkOpened { link, remote, local, direction, binding };
-        self.input(to, opened(Side::Far.id(link), a, b, Direction::Inbound));
+        let opened = |session, remote, direction| Input::SessionOpened { session, remote, direction, binding };
+        self.input(to, opened(Side::Far.id(link), a, Direction::Inbound));
         if self.up(from) {
-            self.input(from, opened(Side::Near.id(link), b, near.into(), Direction::Outbound(dial)));
+            self.input(from, opened(Side::Near.id(link), b, Direction::Outbound(dial)));
         }
     }
 
-    pub(super) fn send(&mut self, id: HostId, link: LinkId, bytes: Vec<u8>) {
+    pub(super) fn send(&mut self, id: HostId, link: SessionId, bytes: Vec<u8>) {
         let Some((number, side)) = self.conns.find(link, id) else { return };
         let Ok(rate) = self.conns.sent(number, side, bytes.len(), self.now) else {
             self.note(|| format!("h{id} link {number} is full"));
@@ -114,14 +112,14 @@ impl World {
         match parcel {
             Parcel::Frame(bytes) => {
                 self.conns.taken(link, side.other(), bytes.len());
-                self.input(to, Input::Frame { link: side.id(link), bytes });
+                self.input(to, Input::Frame { session: side.id(link), bytes });
             }
             Parcel::Closed(reason) => self.ended(link, side, reason),
         }
     }
 
     /// A controller closes its end: what was sent before arrives first.
-    pub(super) fn close(&mut self, id: HostId, link: LinkId, reason: &str) {
+    pub(super) fn close(&mut self, id: HostId, link: SessionId, reason: &str) {
         let Some((number, side)) = self.conns.find(link, id) else { return };
         self.note(|| format!("h{id} closes link {number}: {reason}"));
         self.conns.closing(number, side);
@@ -135,32 +133,7 @@ impl World {
     pub(super) fn ended(&mut self, link: u64, side: Side, reason: String) {
         let Some((to, _)) = self.conns.hosts(link, side).filter(|_| self.conns.is_open(link, side)) else { return };
         self.conns.close(link, side);
-        self.input(to, Input::LinkClosed { link: side.id(link), reason });
-    }
-
-    pub(super) fn send_probe(&mut self, from: HostId, to: SocketAddrV4, bytes: Vec<u8>) {
-        let len = PROBE_OVERHEAD + u32::try_from(bytes.len()).unwrap_or(u32::MAX / 2);
-        self.meter.probe(from, len);
-        self.net.open(from, to, self.now);
-        let Passed { host, source, .. } = match self.net.packet((from, PROBE_PORT), to, len, self.now) {
-            Ok(passed) => passed,
-            Err(why) => {
-                return self.journal.note(Detail::Frames, self.now, || format!("h{from} probe to {to} lost: {why}"));
-            }
-        };
-        let lost = self.chance(self.faults.loss);
-        self.journal.note(Detail::Frames, self.now, || {
-            format!("h{from} probe to {to} (h{host}) {len} bytes{}", if lost { " lost" } else { "" })
-        });
-        if lost || !self.hosts.get(&host).is_some_and(|h| h.kernel.loaded) {
-            return;
-        }
-        if self.chance(self.faults.duplicate) {
-            let delay = self.delay();
-            self.at(delay, Event::Probe { to: host, from: source, bytes: bytes.clone() });
-        }
-        let delay = self.delay();
-        self.at(delay, Event::Probe { to: host, from: source, bytes });
+        self.input(to, Input::SessionClosed { session: side.id(link), reason });
     }
 
     /// Links of `id` whose both ends are open.

@@ -19,7 +19,7 @@ use ipnet::Ipv4Net;
 use stateright::{Model, Property};
 use weave_ctl::proto::{
     boot::{Init, LaunchParams},
-    io::LinkId,
+    io::SessionId,
     ipam::{
         Allocation, Allocator, Keeper, Ring,
         board::{Answer, Ask, Board, Want},
@@ -232,7 +232,7 @@ impl Sharers {
                 let ask = Ask { id: 1, to: id(peer).name, what };
                 let board = Board { asks: vec![ask].into(), ..Board::default() };
                 // It compared its ring with another's at some time.
-                keeper.heard_sum(LinkId(0), keeper.ring().map_or(0, Ring::sum));
+                keeper.heard_sum(SessionId(0), keeper.ring().map_or(0, Ring::sum));
                 keeper.heard_board(id(asker), &board.encode()).expect("a board");
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
@@ -247,7 +247,7 @@ impl Sharers {
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
             Deed::Hear(from, part, whole) => {
-                keeper.heard(LinkId(0), id(from).name, memory.parts.value(part), whole);
+                keeper.heard(SessionId(0), id(from).name, memory.parts.value(part), whole);
             }
             Deed::TakeOver(from) => {
                 for other in (0..3).filter(|other| *other != from && *other != peer) {

@@ -122,8 +122,6 @@ pub struct Status {
     pub nickname: String,
     /// Made with the store: the same name with another uid is another peer.
     pub uid: String,
-    /// Carried in packets in place of the name.
-    pub short_id: u16,
     /// Launches of this store.
     pub incarnation: u64,
     /// Versions of the peer protocol.
@@ -272,8 +270,6 @@ pub struct Peer {
     pub id: PeerRef,
     /// Its uid.
     pub uid: String,
-    /// Its short id.
-    pub short_id: u16,
     /// Its links.
     pub links: Vec<PeerLink>,
     /// How containers' packets reach it; `None` from a controller that does not tell it.

@@ -74,8 +74,8 @@ pub struct ForgetArgs {
 /// Arguments of `rmpeer`.
 #[derive(Args, Debug)]
 pub struct RmpeerArgs {
-    /// Even when most of the peers that own addresses are out of reach: they are dead, and no other part of the network
-    /// lives
+    /// Even when the peer's kernel still answers (its host is to be powered off), or most of the peers that own addresses
+    /// are out of reach (they are dead, and no other part of the network lives)
     #[arg(long)]
     pub force: bool,
     /// Name or nickname of a peer that will never come back, as `status ipam` shows it

@@ -1,9 +1,8 @@
 //! What a node starts from: who it is, what it was launched with, what its store and the kernel remember.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
 
 use super::{
     election::Vote,
@@ -13,68 +12,11 @@ use super::{
         ring::{self, SeedError},
     },
     key::SecretKey,
-    name::{PeerName, PeerUid},
+    name::PeerName,
     rng::Rng,
 };
 
-/// The range when none is named, as the predecessor's.
-pub const DEFAULT_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 32, 0, 0), 12);
-
-/// Who this peer is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Its name.
-    pub name: PeerName,
-    /// Of its key.
-    pub uid: PeerUid,
-    /// For people.
-    pub nickname: String,
-    /// Raised by one at every launch, so that fresh records win over those of an earlier run.
-    pub incarnation: u64,
-    /// Signs this peer's records; the uid follows from it. Made with the store, never told.
-    pub key: SecretKey,
-}
-
-/// What the network was launched with. Kept, and compared at the next launch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaunchParams {
-    /// The range that all peers share.
-    pub range: Ipv4Net,
-    /// Subnet from which containers get addresses when none is named.
-    pub default_subnet: Ipv4Net,
-    /// Names among which the range is divided at the start; empty when this peer was given none.
-    pub seeds: Vec<PeerName>,
-    /// How the range is divided at the start, where there are no seeds.
-    #[serde(default)]
-    pub init: Init,
-    /// Peers named at that launch; what `connect` and `forget` changed since is in the targets.
-    pub peers: Vec<Target>,
-}
-
-/// How this peer takes part in dividing the range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Init {
-    /// Nothing was said: divides it alone when nobody else is there, and otherwise takes the ring of a peer.
-    #[default]
-    Undeclared,
-    /// By the list of seeds.
-    Seeds,
-    /// By election, as one of this many.
-    Election(u16),
-    /// As whoever elects decides.
-    Observer,
-}
-
-impl fmt::Display for Init {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Undeclared => f.write_str("neither --seed nor --initial-peer-count nor --observer"),
-            Self::Seeds => f.write_str("--seed"),
-            Self::Election(count) => write!(f, "--initial-peer-count {count}"),
-            Self::Observer => f.write_str("--observer"),
-        }
-    }
-}
+pub use super::params::{DEFAULT_RANGE, Identity, Init, LaunchParams};
 
 /// Content of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

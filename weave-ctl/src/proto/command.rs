@@ -7,8 +7,8 @@ use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
 use super::{
-    io::Target,
     name::{PeerName, PeerUid},
+    target::Target,
 };
 
 /// A request.
@@ -21,7 +21,7 @@ pub enum Command {
         /// Drop all other targets.
         replace: bool,
     },
-    /// Remove targets. Links that are up stay.
+    /// Remove targets. Sessions that are up stay.
     Forget {
         /// The targets.
         targets: Vec<Target>,
@@ -47,11 +47,11 @@ pub enum Command {
         /// Remove the dataplane too.
         teardown: bool,
     },
-    /// Take over from a peer that is gone for good.
+    /// Take over from a peer that is gone for good. Answered after some seconds, in which is asked whether it is alive.
     RemovePeer {
         /// Its name, or its nickname.
         peer: String,
-        /// Even when most of those who own something are out of reach.
+        /// Even when its kernel answers, or most owners of addresses are out of reach.
         force: bool,
     },
     /// See to it that there is a ring, and tell how far that is.
@@ -126,21 +126,19 @@ pub struct Status {
     pub uid: PeerUid,
     /// This peer's nickname.
     pub nickname: String,
-    /// This peer's short id.
-    pub short_id: u16,
     /// Launches of this store.
     pub incarnation: u64,
     /// Control port.
     pub port: u16,
     /// A password is set.
     pub encrypted: bool,
-    /// Peers learnt from others are dialled.
+    /// Discovered peers are dialled.
     pub discovery: bool,
     /// MTU in bytes that containers get now.
     pub container_mtu: u32,
     /// Targets, in the order given.
     pub targets: Vec<Target>,
-    /// Links and attempts.
+    /// Sessions and attempts.
     pub connections: Vec<Connection>,
     /// Every peer known, this one first.
     pub peers: Vec<PeerStatus>,
@@ -150,11 +148,11 @@ pub struct Status {
     pub containers: Vec<ContainerStatus>,
     /// Paths that take less than some containers of this host may send.
     pub narrow_paths: NarrowPaths,
-    /// Most links to other peers.
+    /// Most sessions to other peers.
     pub conn_limit: u32,
     /// Oldest and newest version of the control protocol spoken.
     pub protocol: (u16, u16),
-    /// For each peer whose broadcasts reach this one: to whom this one passes them on.
+    /// For each peer whose broadcasts reach this one: the peers to which this one passes them on.
     pub broadcast: Vec<(PeerName, Vec<PeerName>)>,
     /// What is gossiped, by channel.
     pub channels: Vec<ChannelStatus>,
@@ -187,14 +185,14 @@ pub struct NarrowPath {
     pub more: usize,
 }
 
-/// A link, or an attempt at one.
+/// A session, or an attempt at one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// We dialled.
     pub outbound: bool,
     /// The other end: an address, or the target as written while it is not resolved.
     pub address: String,
-    /// State of the link.
+    /// Its state.
     pub state: ConnectionState,
     /// The peer, once known.
     pub peer: Option<(PeerName, String)>,
@@ -206,18 +204,18 @@ pub struct Connection {
     pub retry_in: Option<Duration>,
     /// MTU in bytes of containers' packets to this peer.
     pub mtu: Option<u32>,
-    /// Round-trip time of the last probe on the data port.
+    /// Round-trip time of the last probe of the direct path.
     pub rtt: Option<Duration>,
 }
 
-/// State of a link as operators know it.
+/// State of a session as operators know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnectionState {
     /// TCP or handshake under way.
     Connecting,
-    /// Control is up, no probe has come back yet.
+    /// The session is up, the direct path does not answer.
     Pending,
-    /// Control is up and the data port answers.
+    /// The session is up and the direct path answers.
     Established,
     /// The last attempt failed, another follows.
     Retrying,
@@ -225,7 +223,7 @@ pub enum ConnectionState {
     Failed,
 }
 
-/// A peer and its links.
+/// A peer and its sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     /// The peer.
@@ -234,9 +232,7 @@ pub struct PeerStatus {
     pub nickname: String,
     /// Its uid.
     pub uid: PeerUid,
-    /// Its short id.
-    pub short_id: u16,
-    /// Its links as it told.
+    /// Its sessions as its record reports them.
     pub links: Vec<PeerLink>,
     /// How containers' packets reach it.
     pub path: PathStatus,
@@ -247,7 +243,7 @@ pub struct PeerStatus {
 pub enum PathStatus {
     /// They do not: it is this peer.
     Here,
-    /// Straight to its data port, which answers.
+    /// Direct to its data port, which answers.
     Direct {
         /// Its data port.
         remote: SocketAddrV4,
@@ -260,14 +256,14 @@ pub enum PathStatus {
     Relayed {
         /// The next hop, with its nickname.
         via: (PeerName, String),
-        /// Why not straight.
+        /// Why not direct.
         why: String,
         /// Largest packet in bytes of a container that fits, as far as known.
         mtu: Option<u32>,
     },
-    /// No way is known to work.
+    /// No path answers.
     Unconfirmed {
-        /// Where they are sent all the same.
+        /// Where they are sent all the same: the last known path.
         remote: Option<SocketAddrV4>,
         /// Why.
         why: String,
@@ -289,18 +285,18 @@ pub struct ChannelStatus {
     pub last_error: String,
 }
 
-/// One link in a peer's record.
+/// One session in a peer's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerLink {
     /// The other peer.
     pub peer: PeerName,
     /// Its nickname, when known.
     pub nickname: String,
-    /// Its end of the link.
+    /// Its end of the session.
     pub address: String,
     /// The record's owner dialled.
     pub outbound: bool,
-    /// Control and data work.
+    /// The record's owner reports a direct path to it, too.
     pub established: bool,
 }
 
@@ -330,7 +326,7 @@ pub struct OwnerStatus {
     pub addresses: u64,
     /// Addresses given to containers; known for this peer only.
     pub active: Option<u64>,
-    /// No link to it and no record of it.
+    /// It is not known to be alive: no peer in reach has a session to it, and its kernel does not answer.
     pub unreachable: bool,
     /// Its ranges, as CIDR pieces.
     pub ranges: Vec<Ipv4Net>,

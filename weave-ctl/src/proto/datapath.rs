@@ -28,7 +28,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Peers that are gone and may send still, because their kernels go on relaying for others.
 const GONE_MAX: usize = 256;
 
-/// What the kernel did not let go of.
+/// A tunnel that the kernel refused to remove.
 const UNKNOWN: TunnelTo = TunnelTo {
     remote: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
     via: PeerName::from_bytes([0; 6]),
@@ -195,7 +195,7 @@ impl Datapath {
         self.want.tunnels.get(&peer).copied()
     }
 
-    /// Where every peer is sent to now.
+    /// How packets for each peer leave now.
     pub fn tunnels(&self) -> impl Iterator<Item = (PeerName, TunnelTo)> {
         self.want.tunnels.iter().map(|(peer, tunnel)| (*peer, *tunnel))
     }

@@ -8,40 +8,29 @@ mod probes;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
 };
 
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
 use weave_common::addr::Mac;
 
-pub use self::probes::{Egress, PathKind};
+pub use self::probes::{
+    Activity, Contact, ContactKind, Egress, PROOF_LEN, PathKind, ProbeKind, ProbeReply, ProbeRequest,
+};
 use super::{
-    boot::{Identity, LaunchParams},
     command::{Answer, Command, Refusal},
     election::Vote,
     ipam::{Allocation, Ring},
     name::PeerName,
+    params::{Identity, LaunchParams},
+};
+pub use super::{
+    ids::{DialId, OpId, RequestId, SessionId, Severity},
+    target::{Target, TargetError},
+    wire::{ChannelBinding, FRAME_MAX},
 };
 
-/// A TCP connection that has finished its Noise handshake. Numbered by the shell, never reused in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
-
-/// One attempt to connect. Numbered by the core, never reused in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DialId(pub u64);
-
-/// A caller of the API that waits for an answer. Numbered by the shell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// A kernel operation whose result comes back as an input. Numbered by the core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OpId(pub u64);
-
-/// Which side opened a link.
+/// Which side opened a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// The other side did.
@@ -50,37 +39,31 @@ pub enum Direction {
     Outbound(DialId),
 }
 
-/// See [`Input::LinkOpened`].
-pub type Binding = [u8; 32];
-
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A TCP connection is up and encrypted.
-    LinkOpened {
-        /// The new link.
-        link: LinkId,
+    SessionOpened {
+        /// The new session.
+        session: SessionId,
         /// The other end, as this host sees it.
         remote: SocketAddr,
-        /// This end.
-        local: SocketAddr,
-        /// Who opened it.
+        /// Which side opened it.
         direction: Direction,
-        /// The same at both ends of this connection and nowhere else: a hello that is signed with it is of this
-        /// connection (the hash of the Noise handshake).
-        binding: Binding,
+        /// What the identity proof of a handshake signs.
+        binding: ChannelBinding,
     },
     /// A whole frame arrived, decrypted, at most [`FRAME_MAX`] bytes.
     Frame {
-        /// On this link.
-        link: LinkId,
+        /// On this session.
+        session: SessionId,
         /// Its content, not trusted.
         bytes: Vec<u8>,
     },
-    /// A link is gone, for whatever reason; also after `Output::Close`.
-    LinkClosed {
-        /// The link.
-        link: LinkId,
+    /// A session is gone, for whatever reason; also after `Output::Close`.
+    SessionClosed {
+        /// The session.
+        session: SessionId,
         /// Why, for the operator.
         reason: String,
     },
@@ -91,16 +74,25 @@ pub enum Input {
         /// Why, for the operator.
         reason: String,
     },
-    /// A probe arrived on the data port.
-    Probe {
-        /// Outer source of the packet.
-        from: SocketAddrV4,
-        /// What follows the VXLAN header, not trusted.
-        bytes: Vec<u8>,
+    /// The kernel of a peer answered a probe.
+    ProbeReply(ProbeReply),
+    /// A probe that this host's kernel does not answer by itself.
+    Contact(Contact),
+    /// Answers to probes were lost on this host (the ring was full, or read too late).
+    RepliesLost {
+        /// How many.
+        count: u64,
     },
-    /// Peers that containers, or peers that relay through this host, have sent to since the last such input. Told about
-    /// once a second, and only when there are any.
-    Traffic(Vec<PeerName>),
+    /// Peers that packets went to or came from since the last such input. Active tunnels are looked at each 100 ms, all
+    /// each second; only when there are any.
+    Activity(Vec<Activity>),
+    /// How this host sends to an address that is watched: first as the answer to `Output::Watch`, then when it changes.
+    Egress {
+        /// The address.
+        addr: Ipv4Addr,
+        /// `None` while no route leads there.
+        egress: Option<Egress>,
+    },
     /// A caller asks for something.
     Request {
         /// The caller.
@@ -115,13 +107,6 @@ pub enum Input {
     },
     /// The host's addresses or devices changed (and once at the start).
     Underlay(Underlay),
-    /// How this host sends to a watched address now: the answer to [`Output::Watch`], and told again when it changes.
-    Egress {
-        /// The watched address.
-        addr: Ipv4Addr,
-        /// `None` when no route leads there that is of use for the data plane.
-        egress: Option<Egress>,
-    },
     /// A `LinkOp` was carried out or failed.
     LinkDone {
         /// Which.
@@ -148,8 +133,7 @@ pub enum Input {
 pub struct Underlay {
     /// Global IPv4 addresses of the devices that are up, in order of device index.
     pub addrs: Vec<Ipv4Addr>,
-    /// MTU in bytes of the default route: what peers can be expected to be sent by while no route to one is known. Without
-    /// a default route that of the host's only device, and 1500 where there is none or several.
+    /// MTU in bytes of the default route's device; 1500 without one.
     pub default_mtu: u32,
 }
 
@@ -165,38 +149,32 @@ pub struct LinkFacts {
 pub enum Output {
     /// Make durable before anything else of the batch.
     Persist(Record),
-    /// Open a connection to a target, resolving its name anew. Answered by `LinkOpened` or `DialFailed`.
+    /// Open a connection to a target, resolving its name anew. Answered by `SessionOpened` or `DialFailed`.
     Dial {
         /// The attempt.
         dial: DialId,
         /// Host name or address with port.
         target: Target,
     },
-    /// Send one frame, at most [`FRAME_MAX`] bytes. A link whose queue is full is closed by the shell.
+    /// Send one frame, at most [`FRAME_MAX`] bytes. A session whose queue is full is closed by the shell.
     Send {
-        /// On this link.
-        link: LinkId,
+        /// On this session.
+        session: SessionId,
         /// The frame.
         bytes: Vec<u8>,
     },
-    /// Close a link after what was sent on it before.
+    /// Close a session after what was sent on it before.
     Close {
-        /// The link.
-        link: LinkId,
+        /// The session.
+        session: SessionId,
         /// Why, for the log.
         reason: String,
     },
-    /// Send a probe to a peer's data port. Lost silently when the host cannot.
-    Probe {
-        /// The peer's address and data port.
-        to: SocketAddrV4,
-        /// What follows the VXLAN header.
-        bytes: Vec<u8>,
-    },
-    /// Tell how this host sends to an address, now and whenever that changes, by [`Input::Egress`]. Each address is
-    /// watched once.
+    /// Send probes. Those that the host cannot send are lost silently.
+    Probes(Vec<ProbeRequest>),
+    /// From now on the core wants to know how this host sends to an address. Answered by `Egress`.
     Watch(Ipv4Addr),
-    /// Watch an address no more. An answer that is under way may still come.
+    /// It does not want to know any more.
     Unwatch(Ipv4Addr),
     /// Change a kernel map. Answered only on failure.
     Map(MapOp),
@@ -235,15 +213,6 @@ pub struct Event {
     pub severity: Severity,
     /// One sentence.
     pub text: String,
-}
-
-/// Loudness of an [`Event`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// Normal operation.
-    Info,
-    /// An operator should look when something does not work.
-    Warn,
 }
 
 /// One change to the store.
@@ -298,11 +267,11 @@ pub enum MapOp {
         /// The range.
         net: Ipv4Net,
     },
-    /// How to reach a peer, complete: the writer of the maps asks nobody.
+    /// How to reach a peer: complete.
     PutTunnel {
         /// The peer.
         peer: PeerName,
-        /// Its active path.
+        /// How.
         tunnel: TunnelTo,
     },
     /// A peer is gone for good.
@@ -355,7 +324,7 @@ pub struct TunnelTo {
     pub fixed: bool,
     /// How this host sends there.
     pub egress: Egress,
-    /// Largest outer IP packet in bytes that the whole path takes; never zero, never above `egress.mtu`.
+    /// Largest outer IP packet in bytes that the whole path takes; never zero.
     pub path_mtu: u32,
 }
 
@@ -365,7 +334,7 @@ pub enum LinkOp {
     /// Make a container's interface exactly so: create the veth, move one end, set MAC, MTU and addresses, attach the
     /// program to the host end.
     Ensure(EndpointSpec),
-    /// Give both ends of a running container's veth this MTU.
+    /// Set the MTU of a container's interface, both ends, where it exists. The running container keeps all else.
     SetMtu {
         /// Name of the host end.
         host_if: String,
@@ -398,61 +367,3 @@ pub struct EndpointSpec {
 
 /// Name of the interface inside a container.
 pub const CONTAINER_IF: &str = "ethwe";
-
-/// Largest control frame in bytes, after decryption.
-pub const FRAME_MAX: usize = 1 << 20;
-
-/// Where to find a peer: `HOST[:PORT]`, the host a name or an IPv4 address.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Target {
-    /// Name or address.
-    pub host: String,
-    /// TCP port; the sender's own control port when not given.
-    pub port: Option<u16>,
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => write!(f, "{}:{port}", self.host),
-            None => f.write_str(&self.host),
-        }
-    }
-}
-
-/// Text that is not a target.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a peer address: write a host name or an IPv4 address, with :PORT when it is not the usual one"
-)]
-pub struct TargetError {
-    text: String,
-}
-
-impl std::str::FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || TargetError { text: text.to_owned() };
-        let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, Some(port.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(bad)?)),
-            None => (text, None),
-        };
-        let label = |l: &str| {
-            (1..=63).contains(&l.len())
-                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-                && !l.starts_with('-')
-        };
-        let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let good = host.len() <= 253
-            && if numeric {
-                host.parse::<Ipv4Addr>().is_ok()
-            } else {
-                host.trim_end_matches('.').split('.').all(label)
-            };
-        if good { Ok(Self { host: host.to_owned(), port }) } else { Err(bad()) }
-    }
-}
-
-#[cfg(test)]
-mod tests;

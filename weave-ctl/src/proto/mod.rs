@@ -3,6 +3,9 @@
 //! One machine, [`node::Node`], fed with [`io::Input`]s and drained of [`io::Output`]s. Effects are data; the driver in
 //! `shell` carries them out, after it has made the `Persist`s among them durable.
 //!
+//! Modules with state, which meet in `node` alone: `session`, `membership`, `topology`, `path`, `election`, `ipam`,
+//! `endpoints`, `datapath`. Vocabulary that all may use: `ids`, `name`, `key`, `target`, `params`, `wire`, `command`, `io`.
+//!
 //! Does not: read a clock, open a socket, touch a disk, ask the OS for randomness, spawn or await. Ordered collections
 //! only, so that one seed gives one trace (`cargo xtask tidy` and the World check it).
 
@@ -11,16 +14,24 @@ pub mod budget;
 pub mod cbor;
 pub mod command;
 pub mod datapath;
-pub mod egress;
 pub mod election;
 pub mod endpoints;
+#[cfg(test)]
+mod fixture;
+pub mod ids;
 pub mod io;
 pub mod ipam;
 pub mod key;
-pub mod mesh;
+pub mod membership;
 pub mod name;
 pub mod node;
+pub mod params;
+pub mod path;
 pub mod queue;
 pub mod rng;
-pub mod status;
+pub mod session;
+pub mod target;
+pub mod throttle;
 pub mod time;
+pub mod topology;
+pub mod wire;

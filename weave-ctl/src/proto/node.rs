@@ -1,78 +1,128 @@
-//! The whole core of one controller: mesh, addresses, containers and the kernel's maps, composed.
+//! The whole core of one controller, composed: the only place where the modules of `proto` meet.
 //!
-//! The driver's contract is in [`super::io`]. After every input the node drains its rooms, carries events from one to
-//! the other, and computes the difference of the maps; the rooms do not know each other. What concerns addresses is in
-//! `addresses` (ring, election, containers), `leave` (`reset` and `rmpeer`).
+//! The driver's contract is in [`super::io`]. After every input the node carries events from one module to the others until
+//! all are quiet, and then computes the difference of the kernel's maps; the modules do not know each other.
+//!
+//! Files: `events` (sessions, membership, topology), `routes` (paths), `alive` (whether a peer is alive, and the question to
+//! all peers), `remove` (`rmpeer`), `leave` (`reset`), `addresses` (ring, election, containers), `commands`, `status`.
 
 mod addresses;
+mod alive;
+mod commands;
+mod events;
 mod leave;
-mod underlay;
+mod remove;
+mod routes;
+mod status;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
 
 use weave_common::vxlan;
 
-use self::leave::Leaving;
+use self::{alive::Queries, events::Facts, leave::Leaving, remove::Removal};
 use super::{
     boot::{Boot, Init, Installed, Launch, LaunchParams},
-    command::{Answer, Command, Refusal},
+    command::{Answer, Refusal},
     datapath::Datapath,
-    egress::Egresses,
-    election::{self, Election, Role},
+    election::{self, Election, Role, Vote},
     endpoints::{self, Endpoints},
-    io::{Event, Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
-    ipam::{Allocator, Keeper, board},
-    mesh::{
-        Mesh, MeshConfig, MeshEvent, PathTo,
-        entry::{Opener, Verify},
-        topology,
-    },
+    io::{Event, Input, Output, RequestId, Severity, Underlay},
+    ipam::{Allocator, Keeper, Ring, board},
+    membership::Membership,
     name::{PeerId, PeerName},
+    path::{Paths, PathsConfig},
     queue,
     rng::Rng,
+    session::{Sessions, SessionsConfig},
     time::Instant,
+    topology::{self, Topology},
+    wire::entry::{Verifier, Verify},
 };
 
-/// Most targets a peer keeps.
-const TARGETS_MAX: usize = 1024;
+/// Smallest MTU in bytes that IPv4 hosts must accept (RFC 791).
+const MTU_MIN: u32 = 576;
+/// MTU in bytes of the underlay before the host's is known.
+const MTU_DEFAULT: u32 = 1500;
 
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Node {
-    pub(super) boot: BootFacts,
-    pub(super) mesh: Mesh,
-    pub(super) endpoints: Endpoints,
-    pub(super) datapath: Datapath,
-    pub(super) egresses: Egresses,
-    pub(super) keeper: Keeper,
-    pub(super) election: Option<Election>,
-    /// Nicknames of peers that own something, also of those that are gone.
-    pub(super) nicknames: BTreeMap<PeerName, String>,
-    /// MTU in bytes that a new container gets.
-    pub(super) mtu: u32,
-    /// `None` until the shell has told.
-    underlay: Option<Underlay>,
-    /// Somebody waits for the ring though no container needs an address yet.
+    me: PeerId,
+    boot: BootFacts,
+    sessions: Sessions,
+    membership: Membership,
+    topology: Topology,
+    paths: Paths,
+    endpoints: Endpoints,
+    datapath: Datapath,
+    keeper: Keeper,
+    election: Option<Election>,
+    /// Nicknames of peers that own addresses, also of those that are gone.
+    nicknames: BTreeMap<PeerName, String>,
+    /// This host's underlay addresses.
+    own_addrs: Vec<Ipv4Addr>,
+    /// MTU in bytes of the default route's device.
+    default_mtu: u32,
+    /// Smallest and largest MTU in bytes of the devices that packets for peers leave by.
+    device_mtus: Option<(u32, u32)>,
+    /// Peers that see this host at an address that is not its own.
+    seen_elsewhere: BTreeSet<PeerName>,
+    /// Peers to which this host's record reports a direct path.
+    reported_paths: BTreeSet<PeerName>,
+    /// A caller waits for the ring though no container needs an address yet.
     ring_wanted: bool,
-    /// The ring is another one since those who wait for addresses were last tried.
+    /// The ring changed since callers that wait for addresses were last tried.
     ring_changed: bool,
     leaving: Option<Leaving>,
+    removals: Vec<Removal>,
+    queries: Queries,
     out: VecDeque<Output>,
+}
+
+/// The maps as an earlier run left them, with the routes of the ring.
+fn datapath(installed: &Installed, ring: Option<&Ring>, me: PeerId) -> Datapath {
+    let mut datapath = Datapath::new(&installed.maps);
+    if let Some(ring) = ring {
+        datapath.set_ring(ring, me.name);
+    }
+    datapath
+}
+
+/// The part of this peer in an election, if it was launched with one; over when there is a ring.
+fn election(
+    me: PeerId,
+    params: &LaunchParams,
+    vote: Option<Vote>,
+    over: bool,
+    rng: &mut Rng,
+    now: Instant,
+) -> Option<Election> {
+    let role = match params.init {
+        Init::Election(count) => Role::Voter(count),
+        Init::Observer => Role::Observer,
+        Init::Undeclared | Init::Seeds => return None,
+    };
+    let mut election = Election::new(me, params.range, role, vote, rng.fork(), now);
+    if over {
+        election.over();
+    }
+    Some(election)
 }
 
 /// What does not change in a run.
 #[derive(Clone, Debug)]
-pub(super) struct BootFacts {
-    pub(super) params: LaunchParams,
-    pub(super) port: u16,
-    pub(super) encrypted: bool,
-    pub(super) discovery: bool,
-    pub(super) conn_limit: u32,
-    pub(super) test_grace: Option<Duration>,
+struct BootFacts {
+    params: LaunchParams,
+    port: u16,
+    encrypted: bool,
+    discovery: bool,
+    conn_limit: u32,
+    test_grace: Option<Duration>,
 }
 
 impl BootFacts {
@@ -94,81 +144,79 @@ impl Node {
     /// Its first outputs make the boot durable; drain them before the first input.
     #[must_use]
     pub fn new(boot: Boot, launch: &Launch, installed: &Installed, seed: [u8; 32], now: Instant) -> Self {
-        Self::with_opener(boot, launch, installed, seed, Arc::new(Verify), now)
+        Self::with_verifier(boot, launch, installed, seed, Arc::new(Verify), now)
     }
 
-    /// As [`Self::new`], with another way to open what is gossiped.
+    /// As [`Self::new`], with another verifier of signed entries.
     #[must_use]
-    pub fn with_opener(
+    pub fn with_verifier(
         boot: Boot,
         launch: &Launch,
         installed: &Installed,
         seed: [u8; 32],
-        opener: Arc<dyn Opener>,
+        verifier: Arc<dyn Verifier>,
         now: Instant,
     ) -> Self {
         let Boot { identity, params, targets, ring, vote, nicknames, left, allocations, records } = boot;
         let me = PeerId { name: identity.name, uid: identity.uid };
         let allocator = Allocator::new(me, &params, allocations);
         let alone = targets.is_empty() && !left;
-        let present = &installed.endpoints;
-        let config = MeshConfig {
-            identity,
-            port: launch.port,
+        let mut rng = Rng::new(seed);
+        let sessions = SessionsConfig {
+            me,
+            key: identity.key.clone(),
             discovery: launch.discovery,
             conn_limit: launch.conn_limit as usize,
             targets,
-            tunnels: installed.tunnels(),
-            senders: installed.senders(),
-            channels: vec![board::CHANNEL, election::CHANNEL],
-            opener,
+            verifier: Arc::clone(&verifier),
         };
-        let mut rng = Rng::new(seed);
-        let role = match params.init {
-            Init::Election(count) => Some(Role::Voter(count)),
-            Init::Observer => Some(Role::Observer),
-            Init::Undeclared | Init::Seeds => None,
+        let paths = PathsConfig {
+            me: me.name,
+            key: identity.key.clone(),
+            data_port: launch.port.saturating_add(1),
+            inherited: routes::inherited(installed),
+            senders: installed.senders(),
         };
         let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
         let kept_for = grace(endpoints::GRACE);
-        let mut datapath = Datapath::new(&installed.maps);
-        if let Some(ring) = &ring {
-            datapath.set_ring(ring, me.name);
-        }
-        let mut election = role.map(|role| Election::new(me, params.range, role, vote, rng.fork(), now));
-        if let Some(election) = election.as_mut().filter(|_| ring.is_some()) {
-            election.over();
-        }
+        let present = &installed.endpoints;
+        let datapath = datapath(installed, ring.as_ref(), me);
+        let election = election(me, &params, vote, ring.is_some(), &mut rng, now);
+        let channels = vec![board::CHANNEL, election::CHANNEL];
         let mut node = Self {
+            me,
             keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
-            mesh: Mesh::new(config, grace(topology::GRACE), rng, now),
+            membership: Membership::new(identity, launch.port, channels, verifier, rng.fork(), now),
+            topology: Topology::new(grace(topology::GRACE)),
+            paths: Paths::new(paths, rng.fork(), now),
+            sessions: Sessions::new(sessions, rng.fork(), now),
             endpoints: Endpoints::new(allocator, params.range, installed.adopted, present, kept_for, now),
             datapath,
-            egresses: Egresses::default(),
             election,
             nicknames,
-            mtu: 1500 - vxlan::OVERHEAD,
-            underlay: None,
+            own_addrs: Vec::new(),
+            default_mtu: MTU_DEFAULT,
+            device_mtus: None,
+            seen_elsewhere: BTreeSet::new(),
+            reported_paths: BTreeSet::new(),
             ring_wanted: false,
             ring_changed: false,
             leaving: None,
+            removals: Vec::new(),
+            queries: Queries::new(rng.fork(), now),
             boot: BootFacts::new(params, launch),
             out: records.into_iter().map(Output::Persist).collect(),
         };
         node.keeper.remember(installed.host_routes());
         node.refresh_exceptions();
-        let (installed, short_id) = (installed.tunnels(), node.mesh.me().short_id);
-        for (peer, tunnel) in installed {
-            node.egresses.set_path(peer, PathTo::installed(&tunnel, short_id));
-        }
-        node.settle(now);
+        node.pump(now);
         node
     }
 
     /// This peer's name.
     #[must_use]
     pub fn name(&self) -> PeerName {
-        self.mesh.me().name
+        self.me.name
     }
 
     /// Host ends of containers' interfaces that exist.
@@ -179,20 +227,27 @@ impl Node {
 
     /// Takes in something that happened.
     pub fn handle_input(&mut self, input: Input, now: Instant) {
+        let facts = Facts { membership: &self.membership, topology: &self.topology };
         match input {
-            Input::LinkOpened { link, remote, local: _, direction, binding } => {
-                self.mesh.link_opened(link, remote, direction, binding, now);
+            Input::SessionOpened { session, remote, direction, binding } => {
+                let own = self.membership.own_entry(now);
+                self.sessions.opened(session, remote, direction, binding, &own, now);
             }
-            Input::Frame { link, bytes } => self.mesh.frame(link, &bytes, now),
-            Input::LinkClosed { link, reason } => self.mesh.link_closed(link, &reason, now),
-            Input::DialFailed { dial, reason } => self.mesh.dial_failed(dial, &reason, now),
-            Input::Probe { from, bytes } => self.mesh.probe(from, &bytes, now),
-            Input::Traffic(peers) => self.mesh.traffic(&peers, now),
+            Input::Frame { session, bytes } => self.sessions.frame(session, &bytes, &facts, now),
+            Input::SessionClosed { session, reason } => self.sessions.closed(session, &reason, &facts, now),
+            Input::DialFailed { dial, reason } => self.sessions.dial_failed(dial, &reason, now),
+            Input::ProbeReply(reply) => self.paths.reply(&reply, now),
+            Input::Contact(contact) => self.contact(&contact, now),
+            Input::RepliesLost { .. } => self.paths.replies_lost(now),
+            Input::Activity(seen) => self.paths.activity(&seen, now),
+            Input::Egress { addr, egress } => self.paths.set_egress(addr, egress, now),
             Input::Request { id, command } => self.command(id, command, now),
-            // What was begun is ended all the same.
-            Input::RequestGone { id } => self.endpoints.request_gone(id),
-            Input::Underlay(underlay) => self.underlay(underlay, now),
-            Input::Egress { addr, egress } => self.egress(addr, egress, now),
+            Input::RequestGone { id } => {
+                // What was begun for a container is ended all the same.
+                self.endpoints.request_gone(id);
+                self.removals.retain(|removal| !removal.is_of(id));
+            }
+            Input::Underlay(underlay) => self.set_underlay(&underlay, now),
             Input::LinkDone { op, result } => self.endpoints.done(op, result, now),
             Input::EndpointGone { host_if } => {
                 if self.endpoints.vanished(&host_if, now) {
@@ -203,28 +258,35 @@ impl Node {
             }
             Input::MapFailed { op, reason } => self.datapath.failed(&op, &reason, now),
         }
-        self.settle(now);
+        self.pump(now);
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.mesh.handle_timeout(now);
+        let facts = Facts { membership: &self.membership, topology: &self.topology };
+        self.sessions.handle_timeout(&facts, now);
+        self.membership.handle_timeout(now);
+        self.paths.handle_timeout(now);
         self.endpoints.handle_timeout(now);
-        self.settle(now);
+        self.pump(now);
     }
 
     /// When [`Self::handle_timeout`] must be called next, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        let others = [
-            self.mesh.poll_timeout(),
-            self.datapath.poll_timeout().map(|at| (at, "datapath retry")),
-            self.endpoints.poll_timeout().map(|at| (at, "containers")),
-            self.election.as_ref().and_then(Election::poll_timeout).map(|at| (at, "election")),
-            self.leaving_due().map(|at| (at, "search for an heir")),
-            Some((self.keeper.poll_timeout(), "ring")),
+        let all = [
+            (self.sessions.poll_timeout(&self.facts()), "session"),
+            (Some(self.membership.poll_timeout()), "gossip"),
+            (self.topology.poll_timeout(), "topology"),
+            (self.paths.poll_timeout(), "probe"),
+            (self.datapath.poll_timeout(), "datapath retry"),
+            (self.endpoints.poll_timeout(), "containers"),
+            (self.election.as_ref().and_then(Election::poll_timeout), "election"),
+            (self.leaving.and_then(|leaving| leaving.due()), "search for a successor"),
+            (self.removals.iter().map(Removal::due).min(), "rmpeer"),
+            (Some(self.keeper.poll_timeout()), "ring"),
         ];
-        others.into_iter().flatten().min()
+        all.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
     }
 
     /// The next thing to be done.
@@ -232,74 +294,20 @@ impl Node {
         queue::pop(&mut self.out)
     }
 
-    fn command(&mut self, id: RequestId, command: Command, now: Instant) {
-        match command {
-            Command::Connect { targets, replace } => self.connect(id, targets, replace, now),
-            Command::Forget { targets } => self.forget(id, &targets, now),
-            Command::Attach { container, addrs } => {
-                self.attach(id, container, addrs);
-            }
-            Command::Detach { id: container, addrs } => self.endpoints.detach(id, &container, &addrs),
-            Command::Status => {
-                let status = Box::new(self.status(now));
-                self.reply(id, Ok(Answer::Status(status)));
-            }
-            Command::Stop { teardown } => {
-                self.reply(id, Ok(Answer::Done));
-                self.out.push_back(Output::Shutdown(if teardown { Shutdown::Teardown } else { Shutdown::Stop }));
-            }
-            Command::Reset { force } => self.reset(id, force, now),
-            Command::RemovePeer { peer, force } => self.remove_peer(id, &peer, force),
-            Command::Consense => self.consense(id, now),
-        }
+    fn facts(&self) -> Facts<'_> {
+        Facts { membership: &self.membership, topology: &self.topology }
     }
 
-    fn connect(&mut self, id: RequestId, targets: Vec<Target>, replace: bool, now: Instant) {
-        let mut all = if replace { Vec::new() } else { self.mesh.targets().to_vec() };
-        for target in targets {
-            if !all.contains(&target) {
-                all.push(target);
-            }
-        }
-        if all.len() > TARGETS_MAX {
-            let text = format!("that would make {} targets, more than {TARGETS_MAX}; none was added", all.len());
-            return self.reply(id, Err(Refusal(text)));
-        }
-        self.set_targets(all, now);
-        self.reply(id, Ok(Answer::Done));
-    }
-
-    fn forget(&mut self, id: RequestId, targets: &[Target], now: Instant) {
-        if let Some(unknown) = targets.iter().find(|t| !self.mesh.targets().contains(t)) {
-            let text = format!("{unknown} is not a target (status targets lists them); nothing was forgotten");
-            return self.reply(id, Err(Refusal(text)));
-        }
-        let left = self.mesh.targets().iter().filter(|t| !targets.contains(t)).cloned().collect();
-        self.set_targets(left, now);
-        self.reply(id, Ok(Answer::Done));
-    }
-
-    fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
-        self.out.push_back(Output::Persist(Record::Targets(targets.clone())));
-        self.mesh.set_targets(targets, now);
-    }
-
-    /// Carries events between the rooms until all are quiet, then brings the maps up to date.
-    fn settle(&mut self, now: Instant) {
-        while let Some(event) = self.mesh.poll_event() {
-            self.mesh_event(event, now);
-        }
-        self.turn_addresses(now);
-        while let Some(output) = self.mesh.poll_output() {
-            self.out.push_back(output);
-        }
-        while let Some(output) = self.egresses.poll_output() {
-            self.out.push_back(output);
-        }
+    /// Carries events between the modules until all are quiet, then brings the maps up to date.
+    fn pump(&mut self, now: Instant) {
+        self.pump_events(now);
+        self.pump_removals(now);
+        self.pump_addresses(now);
+        self.pump_messages(now);
         self.datapath.set_endpoints(self.endpoints.installed());
         // Some that were gone before may own nothing only now.
         for peer in self.datapath.take_unrouted() {
-            if self.mesh.record(peer).is_none() {
+            if self.membership.record(peer).is_none() {
                 self.forget_peer(peer);
             }
         }
@@ -313,26 +321,37 @@ impl Node {
     /// Nothing is sent any more to a peer that is gone and owns nothing.
     fn forget_peer(&mut self, peer: PeerName) {
         if self.datapath.forget_peer(peer) {
-            self.mesh.forget_way(peer);
-            self.egresses.remove(peer);
+            self.paths.forget(peer);
         }
     }
 
-    fn mesh_event(&mut self, event: MeshEvent, now: Instant) {
-        match event {
-            MeshEvent::LinkUp(link) => self.keeper.link_up(link),
-            MeshEvent::Way(peer, path) => self.set_path(peer, path, now),
-            MeshEvent::Senders(peer, addrs) => self.datapath.set_senders(peer, &addrs),
-            MeshEvent::PeerGone(peer) => {
-                self.keeper.peer_gone(peer);
-                self.refresh_exceptions();
-                self.forget_peer(peer);
+    fn set_underlay(&mut self, underlay: &Underlay, now: Instant) {
+        self.default_mtu = underlay.default_mtu;
+        if self.own_addrs != underlay.addrs {
+            self.own_addrs.clone_from(&underlay.addrs);
+            self.sessions.set_own_addrs(underlay.addrs.clone());
+            self.paths.set_own(&underlay.addrs);
+            // Where others may be found depends on the addresses that this host has itself.
+            for peer in self.membership.others().map(|record| record.name).collect::<Vec<_>>() {
+                self.learn(peer, now);
             }
-            MeshEvent::Ring(link, from, message) => self.heard_ring(link, from, message, now),
-            MeshEvent::RingSum(link, sum) => self.keeper.heard_sum(link, sum),
-            MeshEvent::Board(from, channel, data) => self.heard_board(from, channel, &data),
-            // No packet carries it.
-            MeshEvent::ShortId(_) => {}
+        }
+        self.refresh_mtu(now);
+    }
+
+    /// MTU in bytes of containers' interfaces: most packets then fit every path.
+    fn container_mtu(&self) -> u32 {
+        let smallest = self.device_mtus.map_or(self.default_mtu, |(smallest, _)| smallest);
+        smallest.saturating_sub(vxlan::OVERHEAD).max(MTU_MIN)
+    }
+
+    fn refresh_mtu(&mut self, now: Instant) {
+        // A smaller one would keep peers from using the path by the larger device; what is too large is found by probes.
+        // Before a device is known none is named: a guess that is too small reaches containers by ICMP, and stays for minutes.
+        let largest = self.device_mtus.map_or(0, |(_, largest)| largest);
+        self.membership.set_place(&self.own_addrs, largest, now);
+        if self.device_mtus.is_some() {
+            self.endpoints.limit_mtu(self.container_mtu());
         }
     }
 
@@ -344,3 +363,6 @@ impl Node {
         self.out.push_back(Output::Event(Event { severity, text }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod effects;
 mod error;
 mod host;
 mod offline;
+mod socket;
 mod start;
 mod xdp;
 
@@ -27,18 +28,19 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use self::socket::SocketStep;
 pub use self::{
     error::RunError,
     offline::{teardown_offline, wipe_offline},
 };
 use super::{
     control::{Call, Control},
-    datapath::Datapath,
+    datapath::{Datapath, Look},
     host::{Host, HostEvent},
     links::Links,
     lock::Lock,
     neighbours::Neighbours,
-    probes::Probes,
+    prober::Prober,
     slow_path::SlowPath,
     store::Store,
 };
@@ -54,12 +56,16 @@ use crate::{
 
 /// Most jobs on interfaces at once.
 const JOBS_MAX: usize = 16;
-/// Threads of the runtime: the driver's own, and these for links, API and probes.
+/// Threads of the runtime: the driver's own, and these for sessions and API.
 const WORKERS: usize = 2;
 /// Longest sleep; the core's own deadlines are shorter.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
-/// Time between two looks at which tunnels carried packets.
-const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks at which of the active tunnels carried packets.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// At every such look all tunnels are looked at, and what comes once a second is done.
+const LOOKS_A_SECOND: u32 = 10;
+/// Answers to probes of an earlier run are taken for this long.
+const FORMER_KEY_FOR: Duration = Duration::from_secs(10);
 
 /// A job on an interface that came to its end.
 struct Finished {
@@ -84,11 +90,12 @@ struct Driver {
     node: Node,
     store: Arc<Store>,
     links: Links,
-    probes: Probes,
     datapath: Datapath,
     control: Option<Control>,
     dirs: Dirs,
-    anchor: String,
+    socket_device: String,
+    data_port: u16,
+    socket_steps: (mpsc::Sender<SocketStep>, mpsc::Receiver<SocketStep>),
     /// A sentence about a route of this host that leads into the range.
     overlap: Option<String>,
     xdp: Xdp,
@@ -108,6 +115,13 @@ struct Driver {
     /// Host ends of containers' interfaces that have the program: name and index.
     endpoints: BTreeMap<String, u32>,
     neighbours: Neighbours,
+    prober: Prober,
+    /// [`Datapath::lost_events`] as the core knows them.
+    lost_events: u64,
+    /// Answers to probes of an earlier run are still taken.
+    former_key: bool,
+    /// Looks at traffic so far.
+    looks: u32,
     _locks: [Lock; 2],
 }
 
@@ -145,7 +159,7 @@ impl Driver {
     }
 
     async fn turn_until_told(&mut self, mut signals: Signals) -> Result<Shutdown, RunError> {
-        let mut looks = interval(TRAFFIC_EVERY);
+        let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let sleep = self.node.poll_timeout().map_or(SLEEP_MAX, |(at, _)| at.since(self.now()).min(SLEEP_MAX));
@@ -156,14 +170,13 @@ impl Driver {
                 Some(call) = self.calls.recv() => self.call(call).await?,
                 Some(event) = self.host_events.recv() => self.host_event(event).await?,
                 Some(done) = self.finished.1.recv() => self.job_done(done).await?,
-                _ = looks.tick() => match self.forget_callers().await? {
-                    None => self.look_at_traffic().await?,
-                    told => told,
-                },
-                () = sleep_until(Clock::now() + sleep) => {
-                    self.node.handle_timeout(self.now());
-                    self.drain().await?
+                Some(step) = self.socket_steps.1.recv() => {
+                    self.socket_step(step);
+                    None
                 }
+                () = self.prober.ready() => self.take_events().await?,
+                _ = looks.tick() => self.look().await?,
+                () = sleep_until(Clock::now() + sleep) => self.timeout().await?,
             };
             if let Some(how) = told {
                 return Ok(how);
@@ -181,6 +194,33 @@ impl Driver {
             }
         }
         Ok(None)
+    }
+
+    /// What arrived is told before the core judges what is missing.
+    async fn timeout(&mut self) -> Result<Option<Shutdown>, RunError> {
+        if let Some(how) = self.take_events().await? {
+            return Ok(Some(how));
+        }
+        self.node.handle_timeout(self.now());
+        self.drain().await
+    }
+
+    /// Does what comes with every look at traffic, and once a second.
+    async fn look(&mut self) -> Result<Option<Shutdown>, RunError> {
+        self.looks = (self.looks + 1) % LOOKS_A_SECOND;
+        if self.looks != 0 {
+            return self.look_at_traffic(Look::Active).await;
+        }
+        if self.former_key && self.clock.elapsed() >= FORMER_KEY_FOR {
+            self.former_key = false;
+            if let Err(error) = self.datapath.forget_former_key() {
+                warn!("{error}; answers to probes of an earlier run are still taken");
+            }
+        }
+        match self.forget_callers().await? {
+            None => self.look_at_traffic(Look::All).await,
+            told => Ok(told),
+        }
     }
 
     /// Tells the core of callers that went away.
@@ -217,14 +257,14 @@ impl Driver {
             control.close().await;
         }
         let host_ifs: Vec<String> = self.endpoints.keys().cloned().collect();
-        let Self { dirs, anchor, datapath, store, links, probes, host, slow_path, .. } = self;
-        drop((datapath, store, links, probes, host));
+        let Self { dirs, socket_device, datapath, store, links, host, slow_path, .. } = self;
+        drop((datapath, store, links, host));
         // It must not bring back what is removed now.
         slow_path.end().await;
         match how {
             Shutdown::Stop => info!("stopped; containers keep talking"),
             Shutdown::Teardown | Shutdown::Wipe | Shutdown::Leave => {
-                for line in offline::remove_dataplane(&dirs, &host_ifs, &anchor).await? {
+                for line in offline::remove_dataplane(&dirs, &host_ifs, &socket_device).await? {
                     info!("{line}");
                 }
             }

@@ -1,8 +1,8 @@
 //! Control links: one TCP connection a pair of peers, encrypted always, carrying frames.
 //!
 //! Tasks: one accepts; one a handshake under way, which then becomes the link's; one a dial. A link's task owns the
-//! connection, reads and writes it, and tells the core first `LinkOpened`, then frames, then `LinkClosed`, each exactly
-//! once; frames may still come between `close` and `LinkClosed`. Dropping [`Links`] ends them all.
+//! connection, reads and writes it, and tells the core first `SessionOpened`, then frames, then `SessionClosed`, each exactly
+//! once; frames may still come between `close` and `SessionClosed`. Dropping [`Links`] ends them all.
 //!
 //! Bounds: [`HANDSHAKES_MAX`] inbound handshakes at once, [`HANDSHAKES_PER_HOST`] of one host, each [`HANDSHAKE_TIME`];
 //! [`LINKS_MAX`] links; [`QUEUE_FRAMES`] frames and [`QUEUE_BYTES`] bytes wait for a peer, then the link is closed; a
@@ -40,7 +40,7 @@ use tokio::{
 use self::handshake::{HandshakeError, Key, Role, Session};
 use crate::{
     config::CONN_LIMIT_MAX,
-    proto::io::{DialId, Direction, FRAME_MAX, Input, LinkId, Target},
+    proto::io::{DialId, Direction, FRAME_MAX, Input, SessionId, Target},
 };
 
 /// Inbound connections whose handshake is not finished.
@@ -116,7 +116,7 @@ struct Shared {
     inputs: mpsc::Sender<Input>,
     next: AtomicU64,
     /// `None` once [`Links`] is dropped.
-    links: Mutex<Option<BTreeMap<LinkId, Entry>>>,
+    links: Mutex<Option<BTreeMap<SessionId, Entry>>>,
 }
 
 /// The driver's end of a link.
@@ -169,13 +169,13 @@ impl Links {
         Ok(Self { shared, accepting, port })
     }
 
-    /// Tries to open a link to `target`, resolving its name anew. Yields `LinkOpened` or `DialFailed`.
+    /// Tries to open a link to `target`, resolving its name anew. Yields `SessionOpened` or `DialFailed`.
     pub fn dial(&self, dial: DialId, target: Target) {
         drop(tokio::spawn(dial::run(dial, target, Arc::clone(&self.shared))));
     }
 
     /// Queues a frame. A link that cannot take it is closed; a link that is gone takes it silently.
-    pub fn send(&self, link: LinkId, bytes: Vec<u8>) {
+    pub fn send(&self, link: SessionId, bytes: Vec<u8>) {
         let mut links = self.shared.links();
         let Some(entry) = links.as_ref().and_then(|links| links.get(&link)) else { return };
         let length = bytes.len();
@@ -193,8 +193,8 @@ impl Links {
         }
     }
 
-    /// Closes a link after what was sent on it before. Yields `LinkClosed` with `reason`, unless the link ended before.
-    pub fn close(&self, link: LinkId, reason: &str) {
+    /// Closes a link after what was sent on it before. Yields `SessionClosed` with `reason`, unless the link ended before.
+    pub fn close(&self, link: SessionId, reason: &str) {
         if let Some(entry) = self.shared.forget(link) {
             entry.stop(reason.to_owned(), true);
         }
@@ -223,11 +223,11 @@ impl Entry {
 }
 
 impl Shared {
-    fn links(&self) -> MutexGuard<'_, Option<BTreeMap<LinkId, Entry>>> {
+    fn links(&self) -> MutexGuard<'_, Option<BTreeMap<SessionId, Entry>>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self, link: LinkId) -> Option<Entry> {
+    fn forget(&self, link: SessionId) -> Option<Entry> {
         self.links().as_mut()?.remove(&link)
     }
 
@@ -243,8 +243,8 @@ impl Shared {
 
     /// Runs a link from its first moment to its last.
     async fn serve(&self, stream: TcpStream, session: Session, direction: Direction) -> io::Result<()> {
-        let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
-        let link = LinkId(self.next.fetch_add(1, Ordering::Relaxed));
+        let remote = stream.peer_addr()?;
+        let link = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
         let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
         let (stop, stopped) = oneshot::channel();
         let queued = Arc::new(AtomicUsize::new(0));
@@ -255,7 +255,7 @@ impl Shared {
         };
         let Session { cipher, binding } = session;
         // Nobody listens only when the controller stops.
-        if self.inputs.send(Input::LinkOpened { link, remote, local, direction, binding }).await.is_err() {
+        if self.inputs.send(Input::SessionOpened { session: link, remote, direction, binding }).await.is_err() {
             return Ok(());
         }
         let ends = Ends { link, cipher, queue, queued, stopped };
@@ -267,7 +267,7 @@ impl Shared {
 
 /// A link's own ends of what [`Entry`] holds.
 struct Ends {
-    link: LinkId,
+    link: SessionId,
     cipher: StatelessTransportState,
     queue: mpsc::Receiver<Vec<u8>>,
     queued: Arc<AtomicUsize>,
@@ -301,7 +301,7 @@ impl Ends {
         };
         forget();
         // Nobody listens only when the controller stops.
-        drop(inputs.send(Input::LinkClosed { link: self.link, reason: reason.clone() }).await);
+        drop(inputs.send(Input::SessionClosed { session: self.link, reason: reason.clone() }).await);
         if polite {
             // Closing with bytes unread would make the kernel throw away what the peer has not received yet.
             let mut discarded = [0; DISCARD];

@@ -1,10 +1,9 @@
 //! The effects: clock, disk, sockets, kernel. Decides nothing; everything it learns goes to the core as an input.
 //!
-//! Tasks: the driver (owns the core, the store and the maps), one reader and one writer a link, the probe socket, the
-//! API server, the host task. All of them talk to the driver through bounded channels of [`QUEUE`] entries; a full
+//! Tasks: the driver (owns the core, the store and the maps), one reader and one writer a session,
+//! the API server, the host task. All of them talk to the driver through bounded channels of [`QUEUE`] entries; a full
 //! channel makes the sender wait, and a slow peer is cut off, never the driver.
 
-pub mod anchor;
 pub mod control;
 pub mod datapath;
 pub mod driver;
@@ -17,8 +16,9 @@ pub mod neighbours;
 mod netlink;
 pub mod netns;
 pub mod overlap;
-pub mod probes;
+pub mod prober;
 pub mod slow_path;
+pub mod socket_device;
 pub mod store;
 
 /// Entries in each channel between tasks.

@@ -1,4 +1,4 @@
-//! What the anchor, endpoint and underlay effects share of rtnetlink: connections, devices, errors.
+//! What the VXLAN socket device, endpoint and underlay effects share of rtnetlink: connections, devices, errors.
 //!
 //! A connection lives in a task that ends when its [`Netlink`] is dropped. Every request waits at most [`PATIENCE`]:
 //! the kernel answers at once unless somebody holds its one network lock.

@@ -2,16 +2,25 @@
 
 use core::net::Ipv4Addr;
 
-use weave_common::{checksum, vxlan};
+use weave_common::{
+    checksum,
+    tunnel::PATH_DIRECT,
+    vxlan,
+    wire::{OuterHeader, inner_ethernet},
+};
 
 use super::*;
 
-fn prepared() -> OuterHeader {
-    OuterHeader::prepare(Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), 6784, vxlan::VNI, 0x1234)
+const RECEIVER: [u8; 6] = [2, 0, 0, 0, 0, 7];
+const ORIGIN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+fn prepared() -> Push {
+    let outer = OuterHeader::prepare(Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), 6784, vxlan::VNI);
+    Push { outer, ethernet: inner_ethernet(RECEIVER, ORIGIN), pad: [0; 2] }
 }
 
 fn pushed(ip_len: u32, hash: u32) -> Push {
-    headers(&prepared(), ip_len, hash, Ip4([10, 32, 0, 1]), Ip4([10, 40, 0, 2]))
+    headers(&prepared(), ip_len, hash)
 }
 
 #[test]
@@ -46,10 +55,10 @@ fn source_port_is_dynamic_and_follows_the_flow() {
 
 #[test]
 fn a_prepared_source_port_is_that_of_all_flows() {
-    let prepared = prepared().leaving_from(6783);
+    let prepared = Push { outer: prepared().outer.leaving_from(6784), ..prepared() };
     for hash in [0, 1, 0xdead_beef] {
-        let outer = headers(&prepared, 84, hash, Ip4([10, 32, 0, 1]), Ip4([10, 40, 0, 2])).outer;
-        assert_eq!(outer.source_port(), 6783);
+        let outer = headers(&prepared, 84, hash).outer;
+        assert_eq!(outer.source_port(), 6784);
         assert_eq!(outer.udp[2..8], pushed(84, hash).outer.udp[2..8], "all else is as ever");
     }
 }
@@ -57,12 +66,19 @@ fn a_prepared_source_port_is_that_of_all_flows() {
 #[test]
 fn what_was_prepared_stays() {
     let push = pushed(84, 7);
-    let before = prepared();
+    let before = prepared().outer;
     assert_eq!(push.outer.vxlan, before.vxlan);
     assert_eq!(
         (push.outer.udp[2..4].as_ref(), push.outer.udp[6..8].as_ref()),
         (&6784_u16.to_be_bytes()[..], &[0, 0][..])
     );
     assert_eq!(push.outer.ipv4[12..20], before.ipv4[12..20]);
-    assert_eq!(push.ethernet, [0x0a, 0x77, 10, 40, 0, 2, 0x0a, 0x77, 10, 32, 0, 1, 8, 0]);
+    assert_eq!(push.ethernet, [2, 0, 0, 0, 0, 7, 2, 0, 0, 0, 0, 1, 8, 0], "receiver, origin");
+}
+
+#[test]
+fn each_kind_of_path_has_its_counter() {
+    assert_eq!(counter(PATH_DIRECT), Counter::Encap);
+    assert_eq!(counter(PATH_FIXED), Counter::EncapFixed);
+    assert_eq!(counter(PATH_RELAYED), Counter::EncapRelayed);
 }

@@ -4,7 +4,15 @@ use weave_common::config::SCHEMA;
 
 use super::*;
 
-const CONFIG: Config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 6783, socket_ifindex: 5 };
+const CONFIG: Config = Config {
+    schema: SCHEMA,
+    vni: vxlan::VNI,
+    data_port: 6784,
+    pad: 0,
+    socket_ifindex: 5,
+    me: [2, 0, 0, 0, 0, 1],
+    pad2: [0; 2],
+};
 
 fn inner(total: u16) -> [u8; IPV4_LEN] {
     let mut header = [0; IPV4_LEN];
@@ -17,7 +25,7 @@ fn inner(total: u16) -> [u8; IPV4_LEN] {
     header
 }
 
-fn udp(data_port: u16) -> [u8; OUTER_UDP_LEN] {
+fn udp(source_port: u16, data_port: u16) -> [u8; OUTER_UDP_LEN] {
     let mut frame = [0; OUTER_UDP_LEN];
     frame[12..14].copy_from_slice(&[8, 0]);
     frame[14] = 0x45;
@@ -27,6 +35,7 @@ fn udp(data_port: u16) -> [u8; OUTER_UDP_LEN] {
     frame[23] = IPPROTO_UDP;
     frame[26..30].copy_from_slice(&[192, 0, 2, 1]);
     frame[30..34].copy_from_slice(&[192, 0, 2, 2]);
+    frame[34..36].copy_from_slice(&source_port.to_be_bytes());
     frame[36..38].copy_from_slice(&data_port.to_be_bytes());
     frame[40..42].copy_from_slice(&[0xab, 0xcd]);
     frame
@@ -86,14 +95,16 @@ fn group_addresses() {
 }
 
 #[test]
-fn outer_headers_for_the_two_ports_alone() {
+fn outer_headers_to_and_from_the_data_port_alone() {
     let (source, destination) = (Ip4([192, 0, 2, 1]), Ip4([192, 0, 2, 2]));
-    let expected = |port| Outer { source, destination, port, total_len: 100, ttl: 61, checksum: 0xabcd };
-    assert_eq!(outer(&udp(6784), &CONFIG), Some(expected(Port::Data)));
-    assert_eq!(outer(&udp(6783), &CONFIG), Some(expected(Port::Probe)));
-    assert_eq!(outer(&udp(6785), &CONFIG), None);
+    let expected =
+        |port, source_port| Outer { source, destination, port, source_port, total_len: 100, ttl: 61, checksum: 0xabcd };
+    assert_eq!(outer(&udp(50_000, 6784), &CONFIG), Some(expected(Port::Data, 50_000)));
+    assert_eq!(outer(&udp(6784, 6784), &CONFIG), Some(expected(Port::Data, 6784)));
+    assert_eq!(outer(&udp(6784, 50_000), &CONFIG), Some(expected(Port::Answer, 6784)));
+    assert_eq!(outer(&udp(50_000, 6783), &CONFIG), None);
     for (at, byte) in [(12, 0x86), (14, 0x46), (14, 0x65), (20, 0x20), (21, 1), (23, 6)] {
-        let mut frame = udp(6784);
+        let mut frame = udp(50_000, 6784);
         frame[at] = byte;
         assert_eq!(outer(&frame, &CONFIG), None, "byte {at} = {byte:#x}");
     }
@@ -102,4 +113,11 @@ fn outer_headers_for_the_two_ports_alone() {
 #[test]
 fn macs_in_order() {
     assert_eq!(macs(Mac([1; 6]), Mac([2; 6])), [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]);
+}
+
+#[test]
+fn names_are_the_addresses_of_the_inner_header() {
+    let mut headers = [0; ETH_LEN + IPV4_LEN];
+    headers[..12].copy_from_slice(&[2, 0, 0, 0, 0, 7, 2, 0, 0, 0, 0, 1]);
+    assert_eq!(names(&headers), Names { receiver: [2, 0, 0, 0, 0, 7], origin: [2, 0, 0, 0, 0, 1] });
 }

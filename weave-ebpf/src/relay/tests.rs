@@ -2,7 +2,12 @@
 
 use core::net::Ipv4Addr;
 
-use weave_common::{addr::Ip4, vxlan};
+use weave_common::{
+    addr::Ip4,
+    tunnel::PATH_RELAYED,
+    vxlan,
+    wire::{Push, inner_ethernet},
+};
 
 use super::*;
 use crate::parse::Port;
@@ -15,14 +20,21 @@ const VIA: PeerKey = PeerKey::new([2, 0, 0, 0, 0, 3]);
 
 fn tunnel(to: Ipv4Addr, via: PeerKey) -> Tunnel {
     Tunnel {
-        outer: OuterHeader::prepare(HERE, to, 7001, vxlan::VNI, 2),
+        push: Push {
+            outer: OuterHeader::prepare(HERE, to, 7001, vxlan::VNI),
+            ethernet: inner_ethernet(VIA.name, [2, 0, 0, 0, 0, 2]),
+            pad: [0; 2],
+        },
         ifindex: 3,
         next_hop: to.octets(),
         inner_mtu: 1450,
-        path_mtu: 0,
-        pad: [0; 4],
+        kind: PATH_RELAYED,
         via,
-        used_ns: 0,
+        pad: [0; 4],
+        sent_ns: 0,
+        big_ns: 0,
+        heard_ns: 0,
+        elsewhere_ns: 0,
     }
 }
 
@@ -31,6 +43,7 @@ fn outer(ttl: u8, checksum: u16) -> Outer {
         source: Ip4(FROM.octets()),
         destination: Ip4(HERE.octets()),
         port: Port::Data,
+        source_port: 50_000,
         total_len: 134,
         ttl,
         checksum,
@@ -39,7 +52,7 @@ fn outer(ttl: u8, checksum: u16) -> Outer {
 
 /// A frame's first bytes as they come from the peer at `FROM`.
 fn header(ttl: u8, flags: u16) -> [u8; OUTER_UDP_LEN] {
-    let mut prepared = OuterHeader::prepare(FROM, HERE, 6784, vxlan::VNI, 1);
+    let mut prepared = OuterHeader::prepare(FROM, HERE, 6784, vxlan::VNI);
     prepared.ipv4[2..4].copy_from_slice(&134_u16.to_be_bytes());
     prepared.ipv4[6..8].copy_from_slice(&flags.to_be_bytes());
     prepared.ipv4[8] = ttl;
@@ -76,12 +89,12 @@ fn a_udp_checksum_is_refused() {
 
 #[test]
 fn the_header_is_readdressed_and_nothing_else() {
-    let to = tunnel(THERE, VIA).outer;
+    let to = tunnel(THERE, VIA).push.outer;
     for ttl in [2, 3, 64, 255] {
         for flags in [DF, 0] {
             let before = header(ttl, flags);
             let mut after = before;
-            after[REWRITE_AT..REWRITE_AT + REWRITE_LEN].copy_from_slice(&rewritten(&before, &to));
+            after[REWRITE_AT..REWRITE_AT + REWRITE_LEN].copy_from_slice(&rewritten(&before, &to, 0));
             let mut expected = before;
             expected[20..22].copy_from_slice(&DF.to_be_bytes());
             expected[22] = ttl - 1;
@@ -93,8 +106,8 @@ fn the_header_is_readdressed_and_nothing_else() {
             ip.copy_from_slice(&expected[14..34]);
             expected[24..26].copy_from_slice(&checksum::ipv4_header(&ip).to_be_bytes());
             assert_eq!(after, expected, "hop limit {ttl}, flags {flags:#x}");
-            // The flow's port is kept but where the way asks for one.
-            let again = rewritten(&before, &to.leaving_from(6783));
+            // The flow's port is kept, unless the path or a probe asks for one.
+            let again = rewritten(&before, &to, 6783);
             after[REWRITE_AT..REWRITE_AT + REWRITE_LEN].copy_from_slice(&again);
             expected[34..36].copy_from_slice(&6783_u16.to_be_bytes());
             assert_eq!(after, expected);

@@ -22,9 +22,9 @@ const MODULES: [&str; 5] = ["veth", "sch_ingress", "cls_bpf", "vxlan", "dummy"];
 /// Real programs; busybox's namesakes lack what we use.
 const TOOLS: [&str; 8] = ["ip", "tc", "bpftool", "ethtool", "ping", "iperf3", "nsenter", "dash"];
 /// What busybox is good enough for.
-const APPLETS: [&str; 19] = [
+const APPLETS: [&str; 20] = [
     "cat", "cut", "dmesg", "grep", "head", "insmod", "kill", "killall", "ls", "mkdir", "mount", "poweroff", "rm",
-    "sed", "sleep", "sysctl", "tail", "timeout", "uname",
+    "sed", "sleep", "sysctl", "tail", "timeout", "tr", "uname",
 ];
 const FOLDERS: [&str; 12] =
     ["bin", "dev", "etc", "lib", "lib64", "modules", "proc", "root", "run/netns", "sys", "tmp", "var/lib"];

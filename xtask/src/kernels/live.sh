@@ -2,7 +2,7 @@
 # Two hosts (h1, h2) as network namespaces on one underlay, a controller on each, a container (c1, c2) on each.
 # Each step prints one line; a failed one is followed by what the controllers and the kernel say.
 
-echo "WEAVE: steps live 15"
+echo "WEAVE: steps live 17"
 
 # step NAME COMMAND...: runs it; its last line is the reason when it fails. The output goes to a file, since a pipe would
 # be waited for as long as a daemon that was started holds it.
@@ -96,6 +96,27 @@ tcp() {
         grep -q receiver || { echo "TCP did not come through"; return 1; }
 }
 
+# Host N has counted packets under a name.
+counted() {
+    ctl "$1" report | tr -d ' \n' | grep -q "\"name\":\"$2\",\"packets\":[1-9]"
+}
+
+# The program that sends probes is on its device, and probes of both hosts are answered by the other's kernel.
+probes() {
+    for n in 1 2; do
+        ctl "$n" report | tr -d ' \n' | grep -q '"name":"weave_prober"[^}]*"attached_to":\["weave-6784' ||
+            { echo "host $n has no weave_prober on its VXLAN socket device"; return 1; }
+        for counter in probe-sent probe-reply echo; do
+            tries=0
+            until counted $n $counter; do
+                tries=$((tries + 1))
+                [ $tries -lt 30 ] || { echo "host $n has counted no $counter"; return 1; }
+                sleep 1
+            done
+        done
+    done
+}
+
 killed() {
     killall -9 weave-ctl || return 1
     sleep 0.5
@@ -136,10 +157,12 @@ step attach-peer ctl 2 attach c2
 step reaches reaches
 step pings pings
 step tcp tcp
+step probes probes
 step survives-kill killed
 step relaunch again
 step established seen
 step pings-again pings
+step probes-again probes
 step xdp-native xdp native
 step xdp-generic xdp generic
 step xdp-off without_xdp

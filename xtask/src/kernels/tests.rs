@@ -53,7 +53,7 @@ fn only_a_whole_run_without_failures_is_good() {
         assert!(!report(&lines).is_good(true), "without `{missing}`");
     }
     for bad in
-        ["load weave_anchor failed: refused", "packet arp failed: 3 bytes", "live tcp failed: none", "steps live 2"]
+        ["load weave_socket failed: refused", "packet arp failed: 3 bytes", "live tcp failed: none", "steps live 2"]
     {
         assert!(!report(&[&GOOD[..], &[bad]].concat()).is_good(true), "with `{bad}`");
     }

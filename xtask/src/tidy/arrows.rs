@@ -21,7 +21,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 /// Crates of the workspace, as paths begin with them.
 const CRATES: [&str; 4] = ["weave_common", "weave_ebpf", "weave_tests", "xtask"];
 /// Rooms inside `proto`.
-const INNER: [&str; 5] = ["datapath", "dns", "election", "ipam", "mesh"];
+const INNER: [&str; 8] = ["datapath", "dns", "election", "ipam", "membership", "path", "session", "topology"];
 /// What `proto` may not name: a path that begins so.
 const EFFECTS: [&str; 18] = [
     "std::time::Instant",
@@ -97,14 +97,14 @@ pub(super) fn check(source: &Source, code: &Code) -> Vec<Finding> {
     findings
 }
 
-/// `proto/mesh/mod.rs` is `[proto, mesh]`.
-fn module(below: &str) -> Vec<String> {
+/// `proto/path/mod.rs` is `[proto, path]`.
+pub(super) fn module(below: &str) -> Vec<String> {
     let stem = below.strip_suffix(".rs").unwrap_or(below);
     stem.strip_suffix("/mod").unwrap_or(stem).split('/').map(str::to_owned).collect()
 }
 
 /// The path from `crate` on, if it is one of this crate; as written otherwise.
-fn absolute(module: &[String], path: &Path) -> Vec<String> {
+pub(super) fn absolute(module: &[String], path: &Path) -> Vec<String> {
     let first = path.segments[0].as_str();
     let ups = path.segments.iter().take_while(|segment| *segment == "super").count();
     let below: &[String] = match (first, ups) {

@@ -1,6 +1,8 @@
 //! Each rule is fed what it has to refuse, and the nearest thing that it has to let pass.
 
-use super::{Exception, Finding, Source, arrows, crates, excuse, functions, names, readme, text, tokens::Code};
+use super::{
+    Exception, Finding, Source, arrows, crates, cycles, excuse, functions, names, readme, size, text, tokens::Code,
+};
 
 fn source(path: &str, text: &str) -> Source {
     Source { path: path.to_owned(), text: text.to_owned() }
@@ -33,7 +35,7 @@ fn an_arrow_against_the_direction_is_found_however_it_is_written() {
         let found = arrows("cli.rs", text);
         assert!(found.iter().any(|message| message.contains("`cli` must not name `shell`")), "{text}: {found:?}");
     }
-    assert_eq!(arrows("proto/mesh/mod.rs", "use super::super::api::x;").len(), 1);
+    assert_eq!(arrows("proto/path/mod.rs", "use super::super::api::x;").len(), 1);
     assert_eq!(arrows("api/mod.rs", "use weave_common::addr::Mac;").len(), 1);
     assert_eq!(arrows("lab.rs", "").len(), 1, "a new room has to be named");
 }
@@ -69,7 +71,7 @@ fn effects_in_the_core_are_found() {
         "fn f() { tokio::spawn(x) }",
         "use std::fs;",
     ] {
-        let found = arrows("proto/mesh/mod.rs", text);
+        let found = arrows("proto/path/mod.rs", text);
         assert!(found.iter().any(|message| message.contains("`proto` is pure")), "{text}: {found:?}");
         assert_eq!(arrows("shell/links.rs", text), Vec::<String>::new(), "{text}");
     }
@@ -79,16 +81,62 @@ fn effects_in_the_core_are_found() {
         "use rand::SeedableRng; struct Rng; fn f() -> Rng { Rng }",
         "/// Not a HashMap.\nfn print(environment: u8) {}",
     ] {
-        assert_eq!(arrows("proto/mesh/mod.rs", text), Vec::<String>::new(), "{text}");
+        assert_eq!(arrows("proto/path/mod.rs", text), Vec::<String>::new(), "{text}");
     }
 }
 
 #[test]
 fn rooms_inside_the_core_meet_in_node_only() {
-    assert_eq!(arrows("proto/ipam/ring.rs", "use super::super::mesh::Routes;").len(), 1);
-    assert_eq!(arrows("proto/mesh/mod.rs", "use crate::proto::{io, ipam::Ring};").len(), 1);
-    assert_eq!(arrows("proto/node.rs", "use super::{ipam, mesh};").len(), 0);
+    assert_eq!(arrows("proto/ipam/ring.rs", "use super::super::path::Routes;").len(), 1);
+    assert_eq!(arrows("proto/path/mod.rs", "use crate::proto::{io, ipam::Ring};").len(), 1);
+    assert_eq!(arrows("proto/node.rs", "use super::{ipam, path};").len(), 0);
     assert_eq!(arrows("proto/ipam/ring.rs", "use super::space::Space;").len(), 0);
+}
+
+/// The circles among these files of weave-ctl.
+fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    let module =
+        |(path, text): &(&str, &str)| cycles::module(&source(&format!("weave-ctl/src/{path}"), text), &code(text));
+    let modules: Vec<_> = files.iter().filter_map(module).collect();
+    cycles::check(&modules).into_iter().map(|finding| format!("{}: {}", finding.place, finding.item)).collect()
+}
+
+#[test]
+fn circles_of_imports_are_found_at_each_level() {
+    let two = [("a.rs", "use crate::b::X;"), ("b/mod.rs", "mod c;"), ("b/c.rs", "use super::super::a;")];
+    assert_eq!(circles(&two), ["weave-ctl/src/: a -> b -> a"]);
+    let inner = [
+        ("p.rs", ""),
+        ("p/a.rs", "fn f() { super::b::g() }"),
+        ("p/b.rs", "use super::c::X;"),
+        ("p/c.rs", "use crate::p::a;"),
+    ];
+    assert_eq!(circles(&inner), ["weave-ctl/src/p: a -> b -> c -> a"]);
+    let apart =
+        [("a.rs", "use crate::b;"), ("b.rs", "use crate::a;"), ("c.rs", "use crate::d;"), ("d.rs", "use crate::c;")];
+    assert_eq!(circles(&apart).len(), 2);
+}
+
+#[test]
+fn a_module_and_its_inner_modules_are_one() {
+    let nested =
+        [("p.rs", "mod a; use self::a::X; struct Y;"), ("p/a.rs", "use super::Y;"), ("q.rs", "use crate::p::a;")];
+    assert_eq!(circles(&nested), Vec::<String>::new());
+    let one_way = [("a.rs", "use crate::{b, c};"), ("b.rs", "use crate::c;"), ("c.rs", "// crate::a is not named")];
+    assert_eq!(circles(&one_way), Vec::<String>::new());
+    let tests = [("a.rs", "use crate::b;"), ("b.rs", ""), ("b/tests.rs", "use crate::a;")];
+    assert_eq!(circles(&tests), Vec::<String>::new());
+}
+
+#[test]
+fn lines_of_the_core_are_counted_without_tests_and_others() {
+    let text = "//! Head.\n\nfn f() {}\n";
+    let count = |path: &str| size::lines(&[source(&format!("weave-ctl/src/{path}"), text)]);
+    assert_eq!([count("proto/node.rs"), count("proto/path/mod.rs"), count("proto/io.rs")], [3, 3, 3]);
+    let others =
+        ["proto/path/tests.rs", "proto/node/tests/a.rs", "proto/fixture.rs", "proto/ipam/ring.rs", "shell/mod.rs"];
+    assert_eq!(others.map(count), [0; 5]);
+    assert_eq!(count("proto/endpoints.rs"), 0);
 }
 
 #[test]

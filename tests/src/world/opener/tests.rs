@@ -2,9 +2,9 @@
 
 use weave_ctl::proto::{
     key::SecretKey,
-    mesh::entry::{PEERS, sign},
     name::PeerName,
     rng::Rng,
+    wire::entry::{PEERS, sign},
 };
 
 use super::*;

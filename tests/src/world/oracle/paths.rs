@@ -20,7 +20,8 @@ use crate::world::{
     packets::{Fate, SMALL, Why},
 };
 
-/// Time after the last trouble within which packets that are being sent find a way, where one is left.
+/// Time after the last trouble within which packets that are being sent find a path, where one is left (docs/limitations.md,
+/// L7: hosts notice at different times that a path ended).
 pub const REPAIR: Duration = Duration::from_secs(10);
 
 /// What was seen of paths.
@@ -119,7 +120,7 @@ impl World {
             let here = self.hosts.get(from).is_some_and(|h| h.kernel.maps.endpoints.contains_key(src));
             let there = self.hosts.values().any(|h| h.kernel.maps.endpoints.contains_key(dst));
             // NAT that forwards nothing shuts when nobody asks any more: a host behind it whose controller stands still, or
-            // hears of nobody, is found only while it sends itself.
+            // hears of nobody, is found only while it sends itself (L22).
             let shut = matches!(fate, Fate::Lost { why: Why::Underlay(Stop::Shut), .. });
             if fate.is_delivered() || !here || !there || shut {
                 continue;
@@ -135,7 +136,8 @@ impl World {
     }
 
     /// Once a second: packets that are being sent arrive, if there was time to find a way and there is one; but for a moment
-    /// in which hosts hear at different times of a link that makes another way better.
+    /// in which hosts hear at different times of a session that makes another path better. While probes are lost by chance a
+    /// path may change for no other reason (L6); loops are judged once the tables had time to agree (L7).
     pub(in crate::world) fn check_flows(&mut self) {
         self.extend_guard();
         self.check_guarded();
@@ -164,6 +166,7 @@ impl World {
         self.oracle.paths.wayless = wayless;
     }
 
+    /// Pairs with a session over which data passes both ways: others do not report their path (L40).
     fn look_who_is_joined(&mut self) {
         let before = std::mem::take(&mut self.oracle.paths.joined);
         let passes = |a, b| self.active(a) && self.active(b) && self.net.control(a, b) && self.net.data_both_ways(a, b);

@@ -8,7 +8,6 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
-use weave_ctl::proto::command::Status;
 
 use crate::world::{
     HostId, World,
@@ -18,15 +17,17 @@ use crate::world::{
 /// The bound on convergence: time after the last trouble within which everything is as it should be. The longest pause of
 /// the dialer with its jitter, that between probes of idle pairs, and what a handshake and some rounds of gossip take.
 pub const SETTLE: Duration = Duration::from_secs(100);
+/// Time within which packets pass that are as large as the sender's device takes, or their sender is told: a path is measured
+/// once there is traffic (docs/limitations.md, L41).
+pub(super) const TOLD: Duration = Duration::from_secs(5);
 /// Time within which both ends of a connection have judged each other's hello, when nothing is in trouble.
 const HELLO: Duration = Duration::from_secs(1);
 
 impl World {
     /// What is wrong with the network now, given that nothing is cut and it had time to settle: nothing, when all is well.
-    /// Controllers are asked for their status.
     #[must_use]
     pub fn unsettled(&mut self) -> Vec<String> {
-        let mut wrong = self.misnumbered();
+        let mut wrong = Vec::new();
         let everybody: BTreeSet<HostId> = self.hosts.keys().copied().collect();
         wrong.extend(self.unreached(&everybody));
         // Nothing is elected before an address is needed.
@@ -58,34 +59,26 @@ impl World {
         wrong
     }
 
-    /// Short ids that two hosts have.
-    fn misnumbered(&mut self) -> Vec<String> {
-        let ids: Vec<HostId> = self.hosts.keys().copied().collect();
-        let told = ids.into_iter().filter_map(|id| Some((id, self.status(id)?)));
-        let told: Vec<(HostId, Box<Status>)> = told.collect();
-        same_short_ids(&told)
-    }
-
-    /// Pairs of hosts among these of which one does not reach the other: by a small packet, or by the largest that a
-    /// container may send without being told that it is too big.
+    /// Pairs of hosts among these of which one does not reach the other: by a small packet; or, once the largest that devices
+    /// take were sent for [`TOLD`], by such a one, while its sender is not told that it is too big.
     #[must_use]
-    pub fn unreached(&self, among: &BTreeSet<HostId>) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for from in among {
-            let largest = self.net.mtu(*from) - vxlan::OVERHEAD;
-            for to in among.iter().filter(|to| *to != from) {
-                if !self.reach(*from, *to, SMALL).is_delivered() {
-                    wrong.push(self.explain(*from, *to, SMALL));
-                    continue;
-                }
-                match self.reach(*from, *to, largest) {
-                    Fate::Delivered { .. } => {}
-                    Fate::Lost { at, why: Why::TooBig } if at == *from => {}
-                    Fate::Lost { .. } => wrong.push(self.explain(*from, *to, largest)),
-                }
-            }
+    pub fn unreached(&mut self, among: &BTreeSet<HostId>) -> Vec<String> {
+        let pairs = || among.iter().flat_map(|from| among.iter().map(move |to| (*from, *to))).filter(|(a, b)| a != b);
+        let small = pairs().filter(|(from, to)| !self.reach(*from, *to, SMALL).is_delivered());
+        let wrong: Vec<String> = small.map(|(from, to)| self.explain(from, to, SMALL)).collect();
+        if !wrong.is_empty() {
+            return wrong;
         }
-        wrong
+        self.exchange(among, TOLD);
+        let large = pairs().filter_map(|(from, to)| {
+            let size = self.net.mtu(from) - vxlan::OVERHEAD;
+            match self.reach(from, to, size) {
+                Fate::Delivered { .. } => None,
+                Fate::Lost { at, why: Why::TooBig } if at == from => None,
+                Fate::Lost { .. } => Some(self.explain(from, to, size)),
+            }
+        });
+        large.collect()
     }
 
     /// Containers, one of each host, that do not reach one of another.
@@ -112,19 +105,4 @@ impl World {
         links.retain(|id, links| *links > self.conn_limit(*id));
         links
     }
-}
-
-/// Pairs of those that told their status that know each other and have the same short id.
-pub(super) fn same_short_ids(told: &[(HostId, Box<Status>)]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (at, (id, one)) in told.iter().enumerate() {
-        let same = told[at + 1..].iter().filter(|(_, other)| other.short_id == one.short_id);
-        let same = same.filter(|(_, other)| knows(one, other) && knows(other, one));
-        wrong.extend(same.map(|(other, _)| format!("h{id} and h{other} have the short id {}", one.short_id)));
-    }
-    wrong
-}
-
-fn knows(one: &Status, other: &Status) -> bool {
-    one.peers.iter().any(|peer| peer.name == other.name)
 }

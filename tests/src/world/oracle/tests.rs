@@ -8,7 +8,7 @@ use weave_ctl::proto::{
     time::Instant,
 };
 
-use super::{REPAIR, paths, settled};
+use super::{REPAIR, paths};
 use crate::world::{Faults, HostId, World, name, net::What};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ fn a_broken_promise_and_another_ring_are_found() {
 }
 
 #[test]
-fn who_is_asked_to_be_detached_before_the_attachment_is_told_is_promised_nothing_until_that_is_refused() {
+fn detach_suspends_the_promise_until_it_is_refused() {
     let refused = broken(|w| {
         let request = w.attach(1, "c1");
         w.run(SECOND);
@@ -158,17 +158,6 @@ fn what_is_not_settled_is_told() {
         assert!(wrong.contains(part), "{part} in {wrong}");
     }
     assert_eq!(world.crowded().len(), 0);
-}
-
-#[test]
-fn a_short_id_that_two_have_is_found() {
-    let mut world = world();
-    let mut told: Vec<_> = (1..=3).map(|id| (id, world.status(id).unwrap())).collect();
-    assert_eq!(settled::same_short_ids(&told), Vec::<String>::new());
-    told[1].1.short_id = 1;
-    assert_eq!(settled::same_short_ids(&told), ["h1 and h2 have the short id 1"]);
-    told[1].1.peers.retain(|peer| peer.name != name(1));
-    assert_eq!(settled::same_short_ids(&told), Vec::<String>::new(), "one does not know of the other");
 }
 
 #[test]

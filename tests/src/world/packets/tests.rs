@@ -10,7 +10,7 @@ use crate::world::{
     Faults, Spec,
     host::Host,
     name,
-    net::{DATA_PORT, Nat, PROBE_PORT, What, router, underlay},
+    net::{DATA_PORT, Nat, What, router, underlay},
 };
 
 fn net(host: HostId) -> Ipv4Net {
@@ -139,14 +139,22 @@ fn behind_nat_a_host_is_sent_to_where_its_router_lets_packets_in() {
     assert!(world.small(1, 2).is_delivered());
     world.net.place(2, Nat::Closed, 1500);
     assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::NoPort)));
-    let asked = SocketAddrV4::new(underlay(1), PROBE_PORT);
-    let probes = world.net.packet((2, PROBE_PORT), asked, 100, world.now).unwrap().source;
+    let asked = SocketAddrV4::new(underlay(1), DATA_PORT);
+    let probes = world.net.packet((2, DATA_PORT), asked, 100, world.now).unwrap().source;
     world.via(1, 2, TunnelTo { kind: PathKind::Fixed, fixed: true, ..tunnel(probes, 2) });
     assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::Shut)), "nothing was asked");
-    world.net.open(2, asked, world.now);
+    world.net.open(2, DATA_PORT, asked, world.now);
     assert!(world.small(1, 2).is_delivered(), "where its probes come from");
     world.via(1, 2, tunnel(probes, 2));
     assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::Shut)), "from the port that was asked alone");
+    world.net.open(2, FLOW_PORT, asked, world.now);
+    let flow = SocketAddrV4::new(router(2), FLOW_PORT);
+    world.via(1, 2, TunnelTo { kind: PathKind::Fixed, fixed: true, ..tunnel(flow, 2) });
+    assert_eq!(
+        world.small(1, 2),
+        lost(1, Why::Underlay(Stop::NoPort)),
+        "the programs take data at the data port alone"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use weave_ctl::proto::command::Command;
 
-use super::{SETTLE, comings, host, index, settle, shape, within};
+use super::{SETTLE, comings, host, index, pause, settle, shape, within};
 use crate::world::{
     Faults, HostId, World,
     net::{Nat, What},
@@ -23,11 +23,6 @@ pub(super) fn any(world: &mut World, hosts: HostId) {
         5 => comings::takeover(world, hosts),
         _ => comings::leaving(world, hosts),
     }
-}
-
-pub(super) fn pause(world: &mut World, most: u64) {
-    let pause = Duration::from_millis(world.pick(most));
-    world.run(pause);
 }
 
 /// Everything at once: only what always holds is asked for.
@@ -163,7 +158,7 @@ fn split(world: &mut World, hosts: HostId) {
     settle(world, hosts);
 }
 
-/// True when the hosts of a side can all link with one another, if not directly.
+/// True when the hosts of a side can all have sessions with one another, if not directly (docs/limitations.md, L42).
 fn holds_together(world: &World, among: &BTreeSet<HostId>) -> bool {
     let nats: Vec<Nat> = among.iter().map(|id| world.nat(*id)).collect();
     let needed = shape::links_needed(&nats);

@@ -4,11 +4,13 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use weave_ctl::proto::command::{AddrRequest, Answer, Command, Container};
 
-use super::{acts::pause, host, settle, within};
+use super::{host, pause, settle, within};
 use crate::world::{HostId, World};
 
 /// Time after which a host without power is forgotten by all others.
 const FORGOTTEN: Duration = Duration::from_secs(150);
+/// Time within which a removal is answered: everybody is asked whether the peer is alive before.
+const ASKED: Duration = Duration::from_secs(5);
 /// Time in which whoever leaves has an heir, when nothing is wrong.
 const INHERITED: Duration = Duration::from_secs(20);
 
@@ -70,6 +72,7 @@ pub(super) fn takeover(world: &mut World, hosts: HostId) {
         }
         pause(world, 2000);
     }
+    world.run(ASKED);
     let told = |part: &str| matches!(world.answer(removed), Some(Err(refusal)) if refusal.0.contains(part));
     let owned = !told("owns no addresses") && !told("are reached from here");
     if owned && !matches!(world.answer(removed), Some(Ok(Answer::Removed { .. }))) {

@@ -81,6 +81,12 @@ pub fn run_logged(seed: u64) -> Outcome {
     run(seed, None, Journal::new(Detail::Events, None))
 }
 
+/// Lets up to `most` milliseconds pass.
+fn pause(world: &mut World, most: u64) {
+    let pause = Duration::from_millis(world.pick(most));
+    world.run(pause);
+}
+
 fn within(world: &mut World, (least, most): (u64, u64)) -> u64 {
     least + world.pick(most - least + 1)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::{connections::STATES, paths, table::clean};
-use crate::api::types::{Channel, Connection, Path, Peer, PeerRef, Status};
+use crate::api::types::{Channel, Connection, Counter, Path, Peer, PeerRef, Status};
 
 /// Column in which labels end.
 const LABEL: usize = 15;
@@ -153,9 +153,18 @@ fn dataplane(status: &Status) -> String {
         row("Containers", with_parts(status.containers.len(), &[(kept, "not attached")])),
         row("MTU", status.container_mtu),
         narrow_paths(status),
+        row("Sent", sent(&dataplane.counters)),
         row("Drops", with_parts(drops.iter().fold(0_u64, |sum, (n, _)| sum.saturating_add(*n)), &drops)),
     ];
     text.concat()
+}
+
+/// Packets of containers by the kind of path that they left by.
+fn sent(counters: &[Counter]) -> String {
+    let packets = |name: &str| counters.iter().find(|c| c.name == name).map_or(0, |c| c.packets);
+    let kinds = [("encap", "direct"), ("encap-fixed", "fixed port"), ("encap-relayed", "relayed")];
+    let kinds = kinds.map(|(name, kind)| (packets(name), kind));
+    with_parts(kinds.iter().fold(0_u64, |sum, (n, _)| sum.saturating_add(*n)), &kinds)
 }
 
 /// Paths that containers may send too much for, and what that means; nothing where there are none.

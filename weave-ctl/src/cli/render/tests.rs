@@ -108,7 +108,6 @@ pub(super) fn example() -> Status {
         name: id(1, "").name,
         nickname: text("host1"),
         uid: text("00000000000000aa"),
-        short_id: 7,
         incarnation: 3,
         protocol: Protocol { min: 1, max: 2 },
         port: 6783,
@@ -121,7 +120,6 @@ pub(super) fn example() -> Status {
             Peer {
                 id: id(1, "host1"),
                 uid: text("00000000000000aa"),
-                short_id: 7,
                 links: vec![
                     link(2, "host2", "192.168.48.12:33866", false, true),
                     link(3, "h3", "192.168.48.13:6783", true, false),
@@ -131,11 +129,10 @@ pub(super) fn example() -> Status {
             Peer {
                 id: id(2, "host2"),
                 uid: text("00000000000000bb"),
-                short_id: 8,
                 links: vec![link(1, "host1", "192.168.48.11:6783", true, true)],
                 path: Some(direct("192.168.48.12:6784")),
             },
-            Peer { id: id(9, ""), uid: text("00000000000000cc"), short_id: 9, links: Vec::new(), path: None },
+            Peer { id: id(9, ""), uid: text("00000000000000cc"), links: Vec::new(), path: None },
         ],
         ipam: Ipam {
             state: text("ready"),
@@ -199,6 +196,7 @@ fn summary() {
        Programs: weave_container on 3 devices, weave_underlay on eth0
      Containers: 2 (1 not attached)
             MTU: 1450
+           Sent: 5 (5 direct)
           Drops: 3 (2 no-route, 1 too-big)
 ";
     assert_eq!(status(&example(), None, false), expected);
@@ -219,6 +217,7 @@ fn summary_names_narrow_paths_and_what_they_mean() {
     NarrowPaths: 5 take less than containers' MTU: larger packets are refused by ICMP, or sent in pieces (slower)
                  to 7e:21:4a:70:2f:02(host2) 1350 bytes; larger MTU: c2 (8950), c1 (1450), 3 more
                  and 4 more
+           Sent: 5 (5 direct)
           Drops: 3 (2 no-route, 1 too-big)
 ";
     let shown = status(&narrow, None, false);
@@ -242,7 +241,7 @@ fn summary_of_a_lone_peer_with_troubles() {
         "     Encryption: control links only, with password",
         "    Connections: 0\n      ConnLimit: 200\n          Peers: 1\n",
         "       Programs: none\n     Containers: 0\n",
-        "          Drops: 0\n",
+        "           Sent: 0\n          Drops: 0\n",
     ] {
         assert!(shown.contains(line), "{line:?} is not in\n{shown}");
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::proto::{
-    boot::{Init, LaunchParams},
     io::{Event, LinkFacts},
     ipam::Ring,
     name::{PeerId, PeerName, PeerUid},
+    params::{Init, LaunchParams},
 };
 
 const REQUEST: RequestId = RequestId(7);

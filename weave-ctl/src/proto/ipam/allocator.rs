@@ -15,8 +15,8 @@ use super::{
     space::{Space, withheld},
 };
 use crate::proto::{
-    boot::LaunchParams,
     name::{PeerId, PeerName},
+    params::LaunchParams,
 };
 
 /// A container's addresses.

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::proto::{
     budget::Budget,
-    io::{LinkId, Severity},
+    ids::{SessionId, Severity},
     name::{PeerId, PeerName, PeerUid},
     rng::Rng,
     time::Instant,
@@ -69,11 +69,11 @@ pub enum KeeperEvent {
     /// The ring changed: make it durable, and the kernel's routes follow it.
     Ring(Ring),
     /// Tell this to all neighbours but one.
-    Tell(Part, Option<LinkId>),
+    Tell(Part, Option<SessionId>),
     /// Send one neighbour these tokens; true when they are all there are.
-    Send(LinkId, Part, bool),
+    Send(SessionId, Part, bool),
     /// Send one neighbour the sum of the ring.
-    SendSum(LinkId, u64),
+    SendSum(SessionId, u64),
     /// Send any neighbour the sum of the ring.
     Compare(u64),
     /// The board changed.
@@ -272,7 +272,7 @@ impl Keeper {
     }
 
     /// The ring is another one by now: `part` of it.
-    fn changed(&mut self, part: Part, except: Option<LinkId>) {
+    fn changed(&mut self, part: Part, except: Option<SessionId>) {
         let Some(ring) = &self.ring else { return };
         self.sum = ring.sum();
         self.own = ring.owned(self.me);
@@ -293,12 +293,12 @@ impl Keeper {
     }
 
     /// A link is up.
-    pub fn link_up(&mut self, link: LinkId) {
+    pub fn link_up(&mut self, link: SessionId) {
         self.out.push_back(KeeperEvent::SendSum(link, self.sum));
     }
 
     /// A neighbour told the sum of its ring; zero for none.
-    pub fn heard_sum(&mut self, link: LinkId, sum: u64) {
+    pub fn heard_sum(&mut self, link: SessionId, sum: u64) {
         self.met |= sum == 0 || sum == self.sum;
         match &self.ring {
             Some(ring) if sum != self.sum => self.out.push_back(KeeperEvent::Send(link, ring.whole(), true)),
@@ -315,7 +315,7 @@ impl Keeper {
     }
 
     /// A neighbour told its ring, or what changed of it.
-    pub fn heard(&mut self, link: LinkId, from: PeerName, part: &Part, whole: bool) {
+    pub fn heard(&mut self, link: SessionId, from: PeerName, part: &Part, whole: bool) {
         let had = self.ring.clone();
         let merged = match &mut self.ring {
             Some(ring) => ring.merge(part),
@@ -355,7 +355,7 @@ impl Keeper {
     }
 
     /// What is newer here goes back to who told its whole ring.
-    fn answer_with_newer(&mut self, link: LinkId, part: &Part) {
+    fn answer_with_newer(&mut self, link: SessionId, part: &Part) {
         let Some(ring) = &self.ring else { return };
         let theirs: BTreeMap<Ipv4Addr, _> = part.shares.iter().copied().collect();
         let newer = ring.shares.iter().filter(|(token, share)| theirs.get(token).is_none_or(|held| *share > held));

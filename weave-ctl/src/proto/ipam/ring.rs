@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::proto::name::{PeerId, PeerName};
 
 /// Most pieces in a ring.
-pub const ENTRIES_MAX: usize = 8192;
+pub const ENTRIES_MAX: usize = crate::proto::wire::RING_MAX;
 
 /// Blocks a peer's share is rounded to: shares differ by at most one block, and each is a few CIDR pieces.
 const BLOCKS_PER_PEER: u64 = 64;

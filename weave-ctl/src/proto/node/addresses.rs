@@ -1,33 +1,29 @@
 //! Addresses: from what containers need to the ring, the election and the other peers, and back.
 
-use super::Node;
+use super::{
+    Node,
+    alive::{Witnesses, with_peers},
+};
 use crate::proto::{
-    boot::Init,
     command::{AddrRequest, Answer, Container, Refusal},
     election::{self, Vote},
-    io::{LinkId, Output, Record, RequestId, Severity},
+    ids::{RequestId, SessionId, Severity},
+    io::{Output, Record},
     ipam::{
         Keeper, Ring, Share,
         allocator::{Access, Need},
         board,
-        keeper::{KeeperEvent, Peers},
+        keeper::KeeperEvent,
         ring::Part,
     },
-    mesh::{
-        Mesh,
-        wire::{Message, RingMessage},
-    },
     name::{PeerId, PeerName},
+    params::Init,
     time::Instant,
+    wire::{Message, RingMessage},
 };
 
-/// Most rounds in which one room's events make others of another.
+/// Most rounds in which one module's events make others of another.
 const ROUNDS_MAX: usize = 16;
-
-/// What the mesh knows of peers, for the keeper.
-pub(super) fn with_peers<T>(mesh: &Mesh, then: impl FnOnce(Peers<'_>) -> T) -> T {
-    then(Peers { reached: &|peer| mesh.reached(peer), alive: &|id| mesh.alive(id) })
-}
 
 /// The ring as far as addresses may be given from it.
 fn access(keeper: &Keeper, leaving: bool) -> Access<'_> {
@@ -39,33 +35,40 @@ impl Node {
         for addr in &addrs {
             let AddrRequest::Fixed(addr, _) = addr else { continue };
             if let Some(peer) = self.keeper.elsewhere(*addr) {
-                let nickname = self.nickname(peer);
-                let text =
-                    format!("address {addr} is in use by a container of peer {peer}({nickname}); nothing was changed");
+                let peer = self.called(peer);
+                let text = format!("address {addr} is in use by a container of peer {peer}; nothing was changed");
                 return self.reply(id, Err(Refusal(text)));
             }
         }
         let access = access(&self.keeper, self.is_leaving());
-        self.endpoints.attach(id, container, addrs, access, self.mtu);
+        self.endpoints.attach(id, container, addrs, access, self.container_mtu());
     }
 
     /// The nickname of `peer`, also when it is gone.
-    pub(in crate::proto) fn nickname(&self, peer: PeerName) -> String {
-        let told = self.mesh.nickname(peer);
-        if told.is_empty() { self.nicknames.get(&peer).cloned().unwrap_or_default() } else { told }
+    pub(super) fn nickname(&self, peer: PeerName) -> String {
+        let current = self.membership.nickname(peer);
+        if current.is_empty() { self.nicknames.get(&peer).cloned().unwrap_or_default() } else { current }
     }
 
-    /// Carries needs, votes and changes of the ring between the rooms until all are quiet.
-    pub(super) fn turn_addresses(&mut self, now: Instant) {
+    /// Name and nickname, as operators read them.
+    pub(super) fn called(&self, peer: PeerName) -> String {
+        format!("{peer}({})", self.nickname(peer))
+    }
+
+    /// Carries needs, votes and changes of the ring between the modules until all are quiet.
+    pub(super) fn pump_addresses(&mut self, now: Instant) {
+        let mtu = self.container_mtu();
         for _ in 0..ROUNDS_MAX {
             self.look_for_ring(now);
             if std::mem::take(&mut self.ring_changed) || self.endpoints.freed() {
                 let access = access(&self.keeper, self.is_leaving());
-                self.endpoints.retry(access, self.mtu);
+                self.endpoints.retry(access, mtu);
             }
-            self.turn_leaving(now);
-            let (keeper, allocator, needs) = (&mut self.keeper, self.endpoints.allocator(), self.endpoints.needs());
-            with_peers(&self.mesh, |peers| keeper.turn(allocator, needs, peers, now));
+            self.pump_leaving(now);
+            let Self { sessions, membership, topology, paths, keeper, endpoints, .. } = self;
+            let witnesses = Witnesses { sessions, membership, topology, paths, now };
+            let (allocator, needs) = (endpoints.allocator(), endpoints.needs());
+            with_peers(witnesses, |peers| keeper.turn(allocator, needs, peers, now));
             let mut quiet = !self.ring_changed;
             while let Some(event) = self.keeper.poll_event() {
                 quiet = false;
@@ -80,39 +83,41 @@ impl Node {
     fn keeper_event(&mut self, event: KeeperEvent, now: Instant) {
         match event {
             KeeperEvent::Ring(ring) => {
-                self.datapath.set_ring(&ring, self.mesh.me().name);
+                self.datapath.set_ring(&ring, self.me.name);
                 self.out.push_back(Output::Persist(Record::Ring(ring)));
                 self.ring_changed = true;
                 if let Some(election) = &mut self.election {
                     election.over();
                 }
             }
-            KeeperEvent::Tell(part, except) => self.mesh.tell_all(&Message::Ring(message(part, false)), except),
-            KeeperEvent::Send(link, part, whole) => self.mesh.send(link, &Message::Ring(message(part, whole))),
-            KeeperEvent::SendSum(link, sum) => self.mesh.send(link, &Message::RingSum(sum)),
+            KeeperEvent::Tell(part, except) => self.sessions.broadcast(&Message::Ring(message(part, false)), except),
+            KeeperEvent::Send(session, part, whole) => {
+                self.sessions.send(session, &Message::Ring(message(part, whole)))
+            }
+            KeeperEvent::SendSum(session, sum) => self.sessions.send(session, &Message::RingDigest(sum)),
             KeeperEvent::Compare(sum) => {
-                if let Some(link) = self.mesh.any_link() {
-                    self.mesh.send(link, &Message::RingSum(sum));
+                if let Some(session) = self.sessions.any() {
+                    self.sessions.send(session, &Message::RingDigest(sum));
                 }
             }
-            KeeperEvent::Board(bytes) => self.mesh.say(board::CHANNEL, bytes, now),
+            KeeperEvent::Board(bytes) => self.membership.set_channel(board::CHANNEL, bytes, now),
             KeeperEvent::Denied(need, why) => self.endpoints.deny(need, &why),
             KeeperEvent::Left(result) => self.left(result),
             KeeperEvent::Log(severity, text) => self.log(severity, text),
         }
     }
 
-    pub(super) fn heard_ring(&mut self, link: LinkId, from: PeerName, message: RingMessage, now: Instant) {
+    pub(super) fn ring_received(&mut self, session: SessionId, from: PeerName, message: RingMessage, now: Instant) {
         if !self.keeper.grants(from, now) {
             return;
         }
         let RingMessage { range, origin, shares, limits, removed, whole } = message;
         let shares = shares.into_iter().map(|(token, epoch, owner)| (token, Share { epoch, owner })).collect();
-        self.keeper.heard(link, from, &Part { range, origin, shares, limits, removed }, whole);
+        self.keeper.heard(session, from, &Part { range, origin, shares, limits, removed }, whole);
         self.ring_changed = true;
     }
 
-    pub(super) fn heard_board(&mut self, from: PeerId, channel: &'static str, data: &[u8]) {
+    pub(super) fn channel_received(&mut self, from: PeerId, channel: &'static str, data: &[u8]) {
         let read = if channel == election::CHANNEL {
             let vote = Vote::decode(data);
             let heard = |vote: Vote| self.election.iter_mut().for_each(|election| election.heard(from, vote.clone()));
@@ -124,13 +129,13 @@ impl Node {
         match read {
             Ok(true) => self.refresh_exceptions(),
             Ok(false) => {}
-            Err(error) => self.mesh.channel_error(channel, &format!("of {}: {error}", from.name)),
+            Err(error) => self.membership.channel_error(channel, &format!("of {}: {error}", from.name)),
         }
     }
 
     /// Peers that own something are known by nickname also when they are gone.
     fn remember_nickname(&mut self, peer: PeerName) {
-        let nickname = self.mesh.nickname(peer);
+        let nickname = self.membership.nickname(peer);
         if self.keeper.owns(peer) && !nickname.is_empty() && self.nicknames.get(&peer) != Some(&nickname) {
             self.nicknames.insert(peer, nickname);
             self.out.push_back(Output::Persist(Record::Nicknames(self.nicknames.clone())));
@@ -150,10 +155,9 @@ impl Node {
             return;
         }
         let needed = self.ring_wanted || self.endpoints.needs().contains(&Need::Ring);
-        let alone = self.mesh.targets().is_empty() && self.mesh.linked().is_empty();
+        let alone = self.is_alone();
         if needed && alone && self.boot.params.init == Init::Undeclared {
-            let me = PeerId { name: self.mesh.me().name, uid: self.mesh.me().uid };
-            self.begin_ring(&[me]);
+            self.begin_ring(&[self.me]);
         }
         if let Some(election) = &mut self.election {
             if needed {
@@ -163,7 +167,7 @@ impl Node {
             if let Some(vote) = turn.vote {
                 let bytes = vote.encode();
                 self.out.push_back(Output::Persist(Record::Vote(vote)));
-                self.mesh.say(election::CHANNEL, bytes, now);
+                self.membership.set_channel(election::CHANNEL, bytes, now);
             }
             if let Some(origin) = turn.decided {
                 self.begin_ring(&origin);
@@ -184,11 +188,15 @@ impl Node {
         }
     }
 
+    /// No target, no session.
+    fn is_alone(&self) -> bool {
+        self.sessions.targets().is_empty() && self.sessions.connected().is_empty()
+    }
+
     /// What is waited for while there is no ring.
-    pub(in crate::proto) fn waiting_for_ring(&self) -> String {
+    pub(super) fn waiting_for_ring(&self) -> String {
         let Some(election) = &self.election else {
-            let targets = self.mesh.targets().is_empty() && self.mesh.linked().is_empty();
-            return if targets {
+            return if self.is_alone() {
                 "idle: this peer divides the range alone when the first address is needed".to_owned()
             } else {
                 "awaiting the ring of another peer; when none has one, `stop` one peer and launch it again with \
@@ -209,8 +217,8 @@ impl Node {
     /// Answers a `consense`, once what it needs is under way.
     pub(super) fn consense(&mut self, id: RequestId, now: Instant) {
         self.ring_wanted = true;
-        self.turn_addresses(now);
-        let (ready, state) = (self.keeper.ring().is_some(), self.ipam_state());
+        self.pump_addresses(now);
+        let (ready, state) = (self.keeper.ring().is_some(), self.ipam_state(now));
         self.reply(id, Ok(Answer::Consense { ready, state }));
     }
 }

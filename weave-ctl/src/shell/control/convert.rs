@@ -38,7 +38,6 @@ pub(super) fn status(from: &Status, kernel: KernelFacts) -> types::Status {
         name: from.name.to_string(),
         nickname: from.nickname.clone(),
         uid: from.uid.to_string(),
-        short_id: from.short_id,
         incarnation: from.incarnation,
         protocol: types::Protocol { min: from.protocol.0, max: from.protocol.1 },
         port: from.port,
@@ -96,7 +95,6 @@ fn peer(from: &PeerStatus) -> types::Peer {
     types::Peer {
         id: peer_ref(from.name, &from.nickname),
         uid: from.uid.to_string(),
-        short_id: from.short_id,
         links: from.links.iter().map(peer_link).collect(),
         path: Some(path(&from.path)),
     }

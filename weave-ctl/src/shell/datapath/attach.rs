@@ -6,7 +6,7 @@
 use std::{error::Error, io};
 
 use aya::programs::{
-    LinkOrder, SchedClassifier, TcAttachType,
+    LinkOrder, SchedClassifier,
     links::{FdLink, LinkError, PinnedLink},
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
 };
@@ -31,7 +31,8 @@ const fn clsact_handle(role: Role) -> TcHandle {
     let minor = match role {
         Role::Container => 1,
         Role::Underlay => 2,
-        Role::Anchor => 3,
+        Role::Socket => 3,
+        Role::Prober => 4,
     };
     TcHandle::new(0, minor)
 }
@@ -39,7 +40,7 @@ const fn clsact_handle(role: Role) -> TcHandle {
 /// Why the kernel or aya refused.
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
-/// Attaches `program` to the ingress of `device`, or replaces what `role` has there.
+/// Attaches `program` to its side of `device`, or replaces what `role` has there.
 pub(super) fn attach(
     hook: Hook,
     program: &mut SchedClassifier,
@@ -58,7 +59,7 @@ fn attach_tcx(program: &mut SchedClassifier, pins: &Pins, role: Role, device: &s
     let path = pins.link(role, device);
     match PinnedLink::from_pin(&path) {
         Ok(link) => {
-            if update_link(program, link, device)? {
+            if update_link(program, link, role, device)? {
                 return Ok(());
             }
             // The device is another one under the old name.
@@ -68,13 +69,13 @@ fn attach_tcx(program: &mut SchedClassifier, pins: &Pins, role: Role, device: &s
         Err(error) => return Err(error.into()),
     }
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(device, TcAttachType::Ingress, options)?;
+    let id = program.attach_with_options(device, role.side(), options)?;
     FdLink::try_from(program.take_link(id)?)?.pin(&path)?;
     Ok(())
 }
 
 /// Puts `program` in a pinned link's place; false when the link is not (any more) on `device`.
-fn update_link(program: &mut SchedClassifier, link: PinnedLink, device: &str) -> Result<bool, Failure> {
+fn update_link(program: &mut SchedClassifier, link: PinnedLink, role: Role, device: &str) -> Result<bool, Failure> {
     let link = SchedClassifierLink::try_from(FdLink::from(link))?;
     let id = match program.attach_to_link(link) {
         Ok(id) => id,
@@ -84,7 +85,7 @@ fn update_link(program: &mut SchedClassifier, link: PinnedLink, device: &str) ->
     // Closes the descriptor; the pin keeps the link.
     drop(program.take_link(id)?);
     let own = program.info()?.id();
-    let (_, attached) = SchedClassifier::query_tcx(device, TcAttachType::Ingress)?;
+    let (_, attached) = SchedClassifier::query_tcx(device, role.side())?;
     Ok(attached.iter().any(|info| info.id() == own))
 }
 
@@ -97,7 +98,7 @@ fn attach_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Res
         return Ok(());
     }
     let options = NlOptions { priority: CLSACT_PRIORITY, handle: clsact_handle(role), classid: None };
-    let id = program.attach_with_options(device, TcAttachType::Ingress, TcAttachOptions::Netlink(options))?;
+    let id = program.attach_with_options(device, role.side(), TcAttachOptions::Netlink(options))?;
     // Dropping the link would take the filter away.
     std::mem::forget(program.take_link(id)?);
     Ok(())
@@ -106,7 +107,7 @@ fn attach_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Res
 /// Puts `program` in the place of the filter that `role` has on `device`; false when there is none.
 pub(super) fn replace_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Result<bool, Failure> {
     let handle = clsact_handle(role);
-    let link = SchedClassifierLink::attached(device, TcAttachType::Ingress, CLSACT_PRIORITY, handle, None)?;
+    let link = SchedClassifierLink::attached(device, role.side(), CLSACT_PRIORITY, handle, None)?;
     match program.attach_to_link(link) {
         Ok(id) => {
             std::mem::forget(program.take_link(id)?);
@@ -121,7 +122,7 @@ pub(super) fn replace_clsact(program: &mut SchedClassifier, role: Role, device: 
 /// Takes our filters off `device`; one that is not there, and a device that is gone, are fine.
 pub(super) fn detach_clsact(device: &str) {
     for role in Role::ALL {
-        drop(qdisc_detach_program(device, TcAttachType::Ingress, role.program()));
+        drop(qdisc_detach_program(device, role.side(), role.program()));
     }
 }
 

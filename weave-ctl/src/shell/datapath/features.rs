@@ -39,16 +39,16 @@ pub const XDP: &str = "XDP on large frames (else none)";
 const SCHED_CLS: &str = "traffic-control programs";
 const ENCAP_FLAGS: &str = "bpf_skb_adjust_room with encapsulation flags";
 
-const MAP_TYPES: [(MapType, &str, &str); 4] = [
+const MAP_TYPES: [(MapType, &str, &str); 5] = [
     (MapType::Array, "array maps", "3.19"),
     (MapType::Hash, "hash maps", "3.19"),
     (MapType::PerCpuArray, "per-CPU array maps", "4.6"),
     (MapType::LpmTrie, "longest-prefix maps", "4.11"),
+    (MapType::RingBuf, "ring buffers", "5.8"),
 ];
 
-const HELPERS: [(BpfHelper, &str, &str); 18] = [
+const HELPERS: [(BpfHelper, &str, &str); 20] = [
     (BpfHelper::BPF_FUNC_skb_store_bytes, "bpf_skb_store_bytes", "4.1"),
-    (BpfHelper::BPF_FUNC_l4_csum_replace, "bpf_l4_csum_replace", "4.1"),
     (BpfHelper::BPF_FUNC_ktime_get_ns, "bpf_ktime_get_ns", "4.1"),
     (BpfHelper::BPF_FUNC_skb_get_tunnel_key, "bpf_skb_get_tunnel_key", "4.3"),
     (BpfHelper::BPF_FUNC_skb_set_tunnel_key, "bpf_skb_set_tunnel_key", "4.3"),
@@ -62,6 +62,9 @@ const HELPERS: [(BpfHelper, &str, &str); 18] = [
     (BpfHelper::BPF_FUNC_skb_change_head, "bpf_skb_change_head", "4.10"),
     (BpfHelper::BPF_FUNC_skb_adjust_room, "bpf_skb_adjust_room", "4.13"),
     (BpfHelper::BPF_FUNC_csum_level, "bpf_csum_level", "5.8"),
+    (BpfHelper::BPF_FUNC_ringbuf_reserve, "bpf_ringbuf_reserve", "5.8"),
+    (BpfHelper::BPF_FUNC_ringbuf_submit, "bpf_ringbuf_submit", "5.8"),
+    (BpfHelper::BPF_FUNC_ringbuf_discard, "bpf_ringbuf_discard", "5.8"),
     (BpfHelper::BPF_FUNC_redirect_neigh, "bpf_redirect_neigh", "5.10"),
     (BpfHelper::BPF_FUNC_redirect_peer, "bpf_redirect_peer", "5.10"),
     (BpfHelper::BPF_FUNC_ktime_get_coarse_ns, "bpf_ktime_get_coarse_ns", "5.11"),

@@ -13,6 +13,7 @@ use aya::{
 use ipnet::Ipv4Net;
 use weave_common::{
     addr::{Ip4, Mac, PeerKey},
+    bucket::Bucket,
     config::Config,
     counters::{Count, Counter},
     device::{Device, DeviceKey},
@@ -20,6 +21,7 @@ use weave_common::{
     endpoint::{Endpoint, EndpointKey},
     local::{Local, LocalKey},
     map,
+    probe::ProbeKeys,
     route::{ROUTE_LOCAL, ROUTE_PEER, Route},
     tunnel::{Sender, SenderKey, Tunnel},
 };
@@ -57,6 +59,10 @@ pub const SHAPES: &[Shape] = &[
     shape::<SenderKey, Sender>(map::SENDERS, MapType::Hash, map::SENDERS_MAX),
     shape::<DeviceKey, Device>(map::DEVICES, MapType::Hash, map::DEVICES_MAX),
     shape::<LocalKey, Local>(map::LOCALS, MapType::Hash, map::LOCALS_MAX),
+    shape::<u32, ProbeKeys>(map::KEYS, MapType::Array, 1),
+    shape::<u32, Bucket>(map::LIMITS, MapType::Array, 1),
+    shape::<(), ()>(map::REPLIES, MapType::RingBuf, map::REPLIES_BYTES),
+    shape::<(), ()>(map::CONTACTS, MapType::RingBuf, map::CONTACTS_BYTES),
     shape::<u32, Config>(map::CONFIG, MapType::Array, 1),
     shape::<u32, u64>(map::DROPS, MapType::PerCpuArray, map::DROPS_MAX),
     shape::<u32, Count>(map::COUNTERS, MapType::PerCpuArray, map::COUNTERS_MAX),
@@ -77,13 +83,14 @@ pub(super) struct Maps {
     senders: HashMap<MapData, Abi<SenderKey>, Abi<Sender>>,
     devices: HashMap<MapData, Abi<DeviceKey>, Abi<Device>>,
     locals: HashMap<MapData, Abi<LocalKey>, Abi<Local>>,
+    keys: Array<MapData, Abi<ProbeKeys>>,
     config: Array<MapData, Abi<Config>>,
     drops: PerCpuArray<MapData, u64>,
     counters: PerCpuArray<MapData, Abi<Count>>,
 }
 
 /// Takes one map out of the object, typed.
-fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, DatapathError>
+pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, DatapathError>
 where
     T: TryFrom<Map, Error = MapError>,
 {
@@ -101,6 +108,7 @@ impl Maps {
             senders: take(ebpf, map::SENDERS)?,
             devices: take(ebpf, map::DEVICES)?,
             locals: take(ebpf, map::LOCALS)?,
+            keys: take(ebpf, map::KEYS)?,
             config: take(ebpf, map::CONFIG)?,
             drops: take(ebpf, map::DROPS)?,
             counters: take(ebpf, map::COUNTERS)?,
@@ -113,6 +121,14 @@ impl Maps {
 
     pub(super) fn set_config(&mut self, config: Config) -> Result<(), DatapathError> {
         self.config.set(0, Abi(config), 0).map_err(refused(map::CONFIG))
+    }
+
+    pub(super) fn keys(&self) -> Result<ProbeKeys, DatapathError> {
+        self.keys.get(&0, 0).map(|Abi(keys)| keys).map_err(refused(map::KEYS))
+    }
+
+    pub(super) fn set_keys(&mut self, keys: ProbeKeys) -> Result<(), DatapathError> {
+        self.keys.set(0, Abi(keys), 0).map_err(refused(map::KEYS))
     }
 
     pub(super) fn put_endpoint(&mut self, addr: Ipv4Addr, ifindex: u32, mac: Mac) -> Result<(), DatapathError> {
@@ -155,7 +171,7 @@ impl Maps {
     }
 
     pub(super) fn put_sender(&mut self, addr: Ipv4Addr, peer: PeerName) -> Result<(), DatapathError> {
-        let (key, value) = (Abi(SenderKey::new(addr.into())), Abi(Sender { peer: peer.key() }));
+        let (key, value) = (Abi(SenderKey::new(addr.into())), Abi(Sender::new(peer.key())));
         self.senders.insert(key, value, 0).map_err(full(map::SENDERS, map::SENDERS_MAX))
     }
 

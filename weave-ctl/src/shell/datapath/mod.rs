@@ -24,12 +24,17 @@ use std::{
     path::Path,
 };
 
-use aya::{Ebpf, programs::links::PinnedLink};
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+    programs::links::PinnedLink,
+};
 use weave_common::{
     config::{Config, SCHEMA},
     counters::Counter,
     drop::DropReason,
     map,
+    probe::ProbeKeys,
     tunnel::Tunnel,
 };
 
@@ -45,15 +50,33 @@ pub use self::{
     error::DatapathError,
     facts::{Attachment, CounterFacts, DropFacts, KernelFacts, MapFacts, ProgramFacts},
     maps::{SHAPES, Shape},
-    xdp::{XdpDevice, XdpMode, XdpWanted},
+    object::XdpMode,
+    xdp::{XdpDevice, XdpWanted},
 };
 use crate::proto::{
-    io::{MapOp, TunnelTo},
+    io::{Activity, MapOp, TunnelTo},
     name::PeerName,
 };
 
-/// Most tunnels that [`Datapath::used_tunnels`] looks at, so that the driver is never kept for long.
+/// Most tunnels that [`Datapath::activity`] looks at, so that the driver is never kept for long.
 pub const LOOK_MAX: usize = 2048;
+
+/// Which tunnels to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Those that had packets a moment ago.
+    Active,
+    /// All.
+    All,
+}
+
+/// What the programs give to the controller, each in a ring.
+pub struct Rings {
+    /// [`weave_common::probe::ReplyEvent`]s.
+    pub replies: RingBuf<MapData>,
+    /// [`weave_common::probe::ContactEvent`]s.
+    pub contacts: RingBuf<MapData>,
+}
 
 /// What was found in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,7 +142,7 @@ impl Datapath {
     fn adopt(&mut self) -> Result<Vec<MapOp>, DatapathError> {
         let mut ops = self.maps.read_back()?;
         for (peer, tunnel) in self.maps.tunnels()? {
-            self.traffic.is_news(peer, tunnel.used_ns);
+            self.traffic.news(peer, &tunnel);
             self.tunnels.insert(peer);
             ops.push(MapOp::PutTunnel { peer, tunnel: read_back(peer, &tunnel) });
         }
@@ -175,9 +198,11 @@ impl Datapath {
     /// Writes one tunnel if the kernel's entry differs.
     fn put_tunnel(&mut self, peer: PeerName, to: &TunnelTo) -> Result<(), DatapathError> {
         let found = self.maps.tunnel(peer)?;
-        // The programs write when it was last used. That stays when the peer is reached by another path.
-        let used_ns = found.map_or(0, |found| found.used_ns);
-        let tunnel = Tunnel { used_ns, ..entry(to, &self.config) };
+        let mut tunnel = entry(peer, to, &self.config);
+        if let Some(Tunnel { sent_ns, big_ns, heard_ns, elsewhere_ns, .. }) = found {
+            // The programs write when it was last used. That stays when the peer is reached by another path.
+            tunnel = Tunnel { sent_ns, big_ns, heard_ns, elsewhere_ns, ..tunnel };
+        }
         if found != Some(tunnel) {
             self.maps.put_tunnel(peer, tunnel)?;
         }
@@ -192,22 +217,64 @@ impl Datapath {
         Ok(())
     }
 
-    /// Peers to whose tunnels packets were sent since this was last asked, or, at first, since the datapath was opened.
-    /// Looks at [`LOOK_MAX`] tunnels; with more it takes several calls to look at all.
+    /// What containers' packets, relayed ones and probes show of each peer since this was last asked, or, at first, since the
+    /// datapath was opened. Looks at [`LOOK_MAX`] tunnels; with more it takes several calls to look at all.
     ///
     /// # Errors
     /// When the table cannot be read; what was not told is told a later time.
-    pub fn used_tunnels(&mut self) -> Result<Vec<PeerName>, DatapathError> {
-        let mut used = Vec::new();
-        for peer in self.tunnels.next(LOOK_MAX) {
+    pub fn activity(&mut self, look: Look) -> Result<Vec<Activity>, DatapathError> {
+        let peers = match look {
+            Look::Active => self.traffic.active(LOOK_MAX),
+            Look::All => self.tunnels.next(LOOK_MAX),
+        };
+        let mut found = Vec::new();
+        for peer in peers {
             match self.maps.tunnel(peer) {
-                Ok(Some(tunnel)) if self.traffic.is_news(peer, tunnel.used_ns) => used.push(peer),
-                Ok(_) => {}
-                Err(error) if used.is_empty() => return Err(error),
+                Ok(Some(tunnel)) => found.extend(self.traffic.news(peer, &tunnel)),
+                Ok(None) => {}
+                Err(error) if found.is_empty() => return Err(error),
                 Err(_) => break,
             }
         }
-        Ok(used)
+        Ok(found)
+    }
+
+    /// Takes what the programs give to the controller: answers to probes, contacts. Once.
+    ///
+    /// # Errors
+    /// When the object has no such maps, or they were taken before.
+    pub fn take_rings(&mut self) -> Result<Rings, DatapathError> {
+        Ok(Rings {
+            replies: maps::take(&mut self.ebpf, map::REPLIES)?,
+            contacts: maps::take(&mut self.ebpf, map::CONTACTS)?,
+        })
+    }
+
+    /// Makes `key` that of the probes sent from now on; answers to those of an earlier run are taken until
+    /// [`Self::forget_former_key`].
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_probe_key(&mut self, key: [u64; 2]) -> Result<(), DatapathError> {
+        let former = self.maps.keys()?.current;
+        self.maps.set_keys(ProbeKeys { current: key, former })
+    }
+
+    /// Refuses answers to the probes of an earlier run from now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn forget_former_key(&mut self) -> Result<(), DatapathError> {
+        let keys = self.maps.keys()?;
+        self.maps.set_keys(ProbeKeys { former: [0; 2], ..keys })
+    }
+
+    /// Answers that found no room in their ring since the maps were made.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn lost_events(&self) -> Result<u64, DatapathError> {
+        self.maps.drops(DropReason::RingFull)
     }
 
     /// Tells the programs this host's underlay addresses, each with the index of its device. Packets to any other address
@@ -232,6 +299,12 @@ impl Datapath {
         Ok(())
     }
 
+    /// Index of the VXLAN socket device; zero when there is none.
+    #[must_use]
+    pub fn socket_device(&self) -> u32 {
+        self.config.socket_ifindex
+    }
+
     /// Attaches the program for what a container sends to the host end of its veth. Idempotent.
     ///
     /// # Errors
@@ -248,13 +321,14 @@ impl Datapath {
         self.attach(Role::Underlay, ifname)
     }
 
-    /// Attaches the program that lets nothing from the GRO anchor reach the host's stack. Idempotent. To be called
-    /// before the device is up.
+    /// Attaches both programs of the VXLAN socket device: that for what the kernel's stack took off the data port, and that
+    /// which sends probes. Idempotent. To be called before the device is up.
     ///
     /// # Errors
     /// As [`Self::attach_container`].
-    pub fn attach_anchor(&mut self, ifname: &str) -> Result<(), DatapathError> {
-        self.attach(Role::Anchor, ifname)
+    pub fn attach_socket_device(&mut self, ifname: &str) -> Result<(), DatapathError> {
+        self.attach(Role::Socket, ifname)?;
+        self.attach(Role::Prober, ifname)
     }
 
     fn attach(&mut self, role: Role, device: &str) -> Result<(), DatapathError> {

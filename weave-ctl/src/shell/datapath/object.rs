@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{SchedClassifier, Xdp},
+    maps::MapType,
+    programs::{SchedClassifier, TcAttachType, Xdp},
 };
 use weave_common::map;
 
@@ -20,13 +21,15 @@ pub enum Role {
     Container,
     /// Underlay device.
     Underlay,
-    /// The GRO anchor.
-    Anchor,
+    /// The VXLAN socket device: what the kernel's stack took off the data port.
+    Socket,
+    /// The VXLAN socket device, outwards: the controller's probes.
+    Prober,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Container, Self::Underlay, Self::Anchor];
+    pub const ALL: [Self; 4] = [Self::Container, Self::Underlay, Self::Socket, Self::Prober];
 
     /// Name of the program in the object and in the kernel.
     #[must_use]
@@ -34,7 +37,40 @@ impl Role {
         match self {
             Self::Container => map::PROG_CONTAINER,
             Self::Underlay => map::PROG_UNDERLAY,
-            Self::Anchor => map::PROG_ANCHOR,
+            Self::Socket => map::PROG_SOCKET,
+            Self::Prober => map::PROG_PROBER,
+        }
+    }
+
+    /// The side of the device that it is attached to.
+    #[must_use]
+    pub const fn side(self) -> TcAttachType {
+        match self {
+            Self::Container | Self::Underlay | Self::Socket => TcAttachType::Ingress,
+            Self::Prober => TcAttachType::Egress,
+        }
+    }
+}
+
+/// How an XDP program is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum XdpMode {
+    /// By the device's driver.
+    Native,
+    /// By the kernel's stack.
+    Generic,
+}
+
+impl XdpMode {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
         }
     }
 }
@@ -56,7 +92,8 @@ impl Loader {
     /// # Errors
     /// When the kernel refuses a map.
     pub fn load_for_trial(&mut self) -> Result<Ebpf, DatapathError> {
-        for shape in SHAPES {
+        // A ring's size is in bytes, whole pages.
+        for shape in SHAPES.iter().filter(|shape| shape.map_type != MapType::RingBuf) {
             self.0.map_max_entries(shape.name, 1);
         }
         Ok(self.0.load(OBJECT)?)

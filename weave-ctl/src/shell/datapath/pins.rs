@@ -17,8 +17,7 @@ use super::{
     error::DatapathError,
     link,
     maps::{SHAPES, Shape},
-    object::Role,
-    xdp::XdpMode,
+    object::{Role, XdpMode},
 };
 
 /// `BPF_FS_MAGIC`.

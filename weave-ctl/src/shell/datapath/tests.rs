@@ -9,8 +9,15 @@ use weave_common::{addr::Mac, map, vxlan};
 use super::*;
 use crate::proto::io::{Egress, PathKind, RouteTo};
 
-const CONFIG: Config =
-    Config { schema: SCHEMA, vni: vxlan::VNI, data_port: 6784, probe_port: 40_001, socket_ifindex: 0 };
+const CONFIG: Config = Config {
+    schema: SCHEMA,
+    vni: vxlan::VNI,
+    data_port: 6784,
+    pad: 0,
+    socket_ifindex: 0,
+    me: [2, 0, 0, 0, 0, 77],
+    pad2: [0; 2],
+};
 const ADDR: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 1);
 const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const OTHER_REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -163,6 +170,11 @@ fn senders_are_apart_from_tunnels() {
     assert!(datapath.maps.tunnel(peer(1)).expect("read").is_some());
 }
 
+/// What is told of a tunnel that carried a packet, small or large, and of a peer that was heard.
+const fn activity(sent: bool, big: bool, heard: bool) -> Activity {
+    Activity { peer: PeerName::from_bytes([2, 0, 0, 0, 0, 1]), sent, big, heard, elsewhere: false }
+}
+
 #[test]
 #[ignore = "needs root and BPF"]
 fn use_of_tunnels_is_told_once_and_survives_changes() {
@@ -171,35 +183,42 @@ fn use_of_tunnels_is_told_once_and_survives_changes() {
     for last in [1, 2] {
         datapath.apply(&tunnel(last, REMOTE)).expect("applied");
     }
-    let used_at = |datapath: &Datapath| datapath.maps.tunnel(peer(1)).expect("read").expect("there").used_ns;
-    // As the programs do.
-    let stamp = |datapath: &mut Datapath, used_ns| {
-        let found = datapath.maps.tunnel(peer(1)).expect("read").expect("there");
-        datapath.maps.put_tunnel(peer(1), Tunnel { used_ns, ..found }).expect("written");
+    let found = |datapath: &Datapath| datapath.maps.tunnel(peer(1)).expect("read").expect("there");
+    let times = |datapath: &Datapath| {
+        let Tunnel { sent_ns, big_ns, heard_ns, .. } = found(datapath);
+        [sent_ns, big_ns, heard_ns]
     };
-    assert_eq!(datapath.used_tunnels().expect("read"), []);
-    stamp(&mut datapath, 7);
-    assert_eq!(datapath.used_tunnels().expect("read"), [peer(1)]);
-    assert_eq!(datapath.used_tunnels().expect("read"), []);
+    // As the programs do.
+    let stamp = |datapath: &mut Datapath, [sent_ns, big_ns, heard_ns]: [u64; 3]| {
+        let tunnel = Tunnel { sent_ns, big_ns, heard_ns, ..found(datapath) };
+        datapath.maps.put_tunnel(peer(1), tunnel).expect("written");
+    };
+    let told = |datapath: &mut Datapath| datapath.activity(Look::All).expect("read");
+    assert_eq!(told(&mut datapath), []);
+    stamp(&mut datapath, [7, 7, 0]);
+    assert_eq!(told(&mut datapath), [activity(true, true, false)]);
+    assert_eq!(told(&mut datapath), []);
+    stamp(&mut datapath, [7, 7, 9]);
+    assert_eq!(datapath.activity(Look::Active).expect("read"), [activity(false, false, true)]);
 
-    // Another way to the same peer: what was not told yet is told then, and what was is not told again.
+    // Another path to the same peer: what was not told yet is told then, and what was is not told again.
     datapath.apply(&tunnel(1, OTHER_REMOTE)).expect("applied");
-    assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (7, vec![]));
-    stamp(&mut datapath, 8);
+    assert_eq!((times(&datapath), told(&mut datapath)), ([7, 7, 9], vec![]));
+    stamp(&mut datapath, [8, 7, 9]);
     datapath.apply(&tunnel(1, REMOTE)).expect("applied");
-    assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (8, vec![peer(1)]));
+    assert_eq!((times(&datapath), told(&mut datapath)), ([8, 7, 9], vec![activity(true, false, false)]));
 
     // The next controller writes no tunnel that is as it should be, and tells only what is used from then on.
     drop(datapath);
     let (mut datapath, _) = dir.open();
     datapath.apply(&tunnel(1, REMOTE)).expect("nothing to write");
-    assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (8, vec![]));
-    stamp(&mut datapath, 9);
-    assert_eq!(datapath.used_tunnels().expect("read"), [peer(1)]);
+    assert_eq!((times(&datapath), told(&mut datapath)), ([8, 7, 9], vec![]));
+    stamp(&mut datapath, [9, 7, 9]);
+    assert_eq!(told(&mut datapath), [activity(true, false, false)]);
 
     datapath.apply(&MapOp::DelTunnel { peer: peer(1) }).expect("applied");
     datapath.apply(&tunnel(1, REMOTE)).expect("applied");
-    assert_eq!((used_at(&datapath), datapath.used_tunnels().expect("read")), (0, vec![]));
+    assert_eq!((times(&datapath), told(&mut datapath)), ([0; 3], vec![]));
 }
 
 #[test]

@@ -17,32 +17,10 @@ use super::{
     Datapath, DatapathError, Failure,
     attach::errno,
     facts::Attachment,
-    link, object,
+    link,
+    object::{self, XdpMode},
     pins::{self, XdpPin},
 };
-
-/// How the program is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum XdpMode {
-    /// By the device's driver.
-    Native,
-    /// By the kernel's stack.
-    Generic,
-}
-
-impl XdpMode {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
-
-    /// Its name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-}
 
 /// An underlay device, and how it should have the program.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,9 +37,9 @@ impl Driver {
             // Taken out before.
             Output::Persist(_) => {}
             Output::Dial { dial, target } => self.links.dial(dial, target),
-            Output::Send { link, bytes } => self.links.send(link, bytes),
-            Output::Close { link, reason } => self.links.close(link, &reason),
-            Output::Probe { to, bytes } => self.probes.send(to, &bytes),
+            Output::Send { session, bytes } => self.links.send(session, bytes),
+            Output::Close { session, reason } => self.links.close(session, &reason),
+            Output::Probes(probes) => self.prober.send(&probes),
             Output::Watch(addr) => self.host.watch(addr),
             Output::Unwatch(addr) => self.host.unwatch(addr),
             Output::Map(op) => self.map(op),

@@ -7,9 +7,9 @@ use ipnet::Ipv4Net;
 use crate::{
     proto::boot::BootError,
     shell::{
-        anchor::AnchorError, control::ControlError, datapath::DatapathError, endpoints::EndpointError, host::HostError,
-        links::LinksError, lock::LockError, overlap::HostRoute, probes::ProbesError, slow_path::TableError,
-        store::StoreError,
+        control::ControlError, datapath::DatapathError, endpoints::EndpointError, host::HostError, links::LinksError,
+        lock::LockError, overlap::HostRoute, prober::ProberError, slow_path::TableError,
+        socket_device::SocketDeviceError, store::StoreError,
     },
 };
 
@@ -42,18 +42,18 @@ pub enum RunError {
     /// The control port.
     #[error(transparent)]
     Links(#[from] LinksError),
-    /// The probe port.
-    #[error(transparent)]
-    Probes(#[from] ProbesError),
     /// The data port.
     #[error(transparent)]
-    Anchor(#[from] AnchorError),
+    SocketDevice(#[from] SocketDeviceError),
     /// The kernel's programs and maps.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
     /// XDP, where the operator insists on it.
     #[error("{0}; the controller was not started: launch with --xdp auto or --xdp off")]
     Xdp(DatapathError),
+    /// Probes.
+    #[error(transparent)]
+    Prober(#[from] ProberError),
     /// The host's devices and routes.
     #[error(transparent)]
     Host(#[from] HostError),

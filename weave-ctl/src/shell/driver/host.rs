@@ -7,7 +7,7 @@ use crate::{
     proto::io::{Input, Shutdown},
     shell::{
         control::KernelFacts,
-        datapath::{self, DatapathError},
+        datapath::{self, DatapathError, Look},
         host::{HostEvent, Scan},
     },
 };
@@ -31,6 +31,10 @@ impl Driver {
         self.devices.remove(&name);
         if let Err(error) = self.datapath.forget_device(&name) {
             warn!("{error}");
+        }
+        if name == self.socket_device {
+            self.host.forget(&name);
+            self.remake_socket_device();
         }
         if self.endpoints.get(&name) != Some(&ifindex) {
             return Ok(None);
@@ -63,14 +67,28 @@ impl Driver {
         self.look_at_xdp(&scan.devices)
     }
 
-    /// Tells the core to which peers packets were sent.
-    pub(super) async fn look_at_traffic(&mut self) -> Result<Option<Shutdown>, RunError> {
-        match self.datapath.used_tunnels() {
-            Ok(peers) if peers.is_empty() => Ok(None),
-            Ok(peers) => self.input(Input::Traffic(peers)).await,
+    /// Tells the core what came by the rings, and that something was lost there.
+    pub(super) async fn take_events(&mut self) -> Result<Option<Shutdown>, RunError> {
+        for input in self.prober.take() {
+            if let Some(how) = self.input(input).await? {
+                return Ok(Some(how));
+            }
+        }
+        // A table that cannot be read tells nothing new; who asks for a report sees why.
+        let lost = self.datapath.lost_events().unwrap_or(self.lost_events);
+        let count = lost.saturating_sub(self.lost_events);
+        self.lost_events = lost;
+        if count == 0 { Ok(None) } else { self.input(Input::RepliesLost { count }).await }
+    }
+
+    /// Tells the core between which peers and this host packets travelled.
+    pub(super) async fn look_at_traffic(&mut self, look: Look) -> Result<Option<Shutdown>, RunError> {
+        match self.datapath.activity(look) {
+            Ok(found) if found.is_empty() => Ok(None),
+            Ok(found) => self.input(Input::Activity(found)).await,
             Err(error) => {
                 // Said once a second, so not loudly; who asks for a report sees it.
-                debug!("{error}; which peers are sent to is looked at again later");
+                debug!("{error}; traffic is looked at again later");
                 Ok(None)
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::RunError;
 use crate::{
     config::Dirs,
-    shell::{anchor, datapath::Datapath, endpoints, lock, slow_path::Table, store::Store},
+    shell::{datapath::Datapath, endpoints, lock, slow_path::Table, socket_device, store::Store},
 };
 
 /// Removes the dataplane of a controller that does not run. Says what was removed, a line each.
@@ -16,7 +16,7 @@ pub fn teardown_offline(dirs: &Dirs) -> Result<Vec<String>, RunError> {
     blocking(async {
         let _locks = hold(dirs)?;
         let devices = known_devices(dirs);
-        remove_dataplane(dirs, &devices.endpoints, &devices.anchor).await
+        remove_dataplane(dirs, &devices.endpoints, &devices.socket_device).await
     })
 }
 
@@ -28,7 +28,7 @@ pub fn wipe_offline(dirs: &Dirs) -> Result<Vec<String>, RunError> {
     blocking(async {
         let _locks = hold(dirs)?;
         let devices = known_devices(dirs);
-        let mut lines = remove_dataplane(dirs, &devices.endpoints, &devices.anchor).await?;
+        let mut lines = remove_dataplane(dirs, &devices.endpoints, &devices.socket_device).await?;
         Store::wipe(&dirs.state)?;
         lines.push(format!("the store in {} was removed", dirs.state.display()));
         Ok(lines)
@@ -47,17 +47,17 @@ fn hold(dirs: &Dirs) -> Result<Vec<lock::Lock>, RunError> {
 
 struct Devices {
     endpoints: Vec<String>,
-    anchor: String,
+    socket_device: String,
 }
 
 /// Devices of this controller as its pins and its store tell; a store that cannot be read tells nothing.
 fn known_devices(dirs: &Dirs) -> Devices {
     let mut endpoints: BTreeSet<String> = BTreeSet::new();
-    let mut anchor = anchor::name(crate::config::DEFAULT_PORT + 1);
+    let mut socket_device = socket_device::name(crate::config::DEFAULT_PORT + 1);
     for (program, device) in Datapath::pinned_devices(&dirs.bpf) {
         match program {
             weave_common::map::PROG_CONTAINER => drop(endpoints.insert(device)),
-            weave_common::map::PROG_ANCHOR => anchor = device,
+            weave_common::map::PROG_SOCKET => socket_device = device,
             _ => {}
         }
     }
@@ -66,12 +66,16 @@ fn known_devices(dirs: &Dirs) -> Devices {
     {
         endpoints.extend(stored.allocations.into_values().map(|a| a.host_if));
     }
-    Devices { endpoints: endpoints.into_iter().collect(), anchor }
+    Devices { endpoints: endpoints.into_iter().collect(), socket_device }
 }
 
 /// Removes containers' interfaces, programs, maps, the VXLAN socket device, and routes for narrow paths. Says what was
 /// removed, a line each.
-pub(super) async fn remove_dataplane(dirs: &Dirs, host_ifs: &[String], anchor: &str) -> Result<Vec<String>, RunError> {
+pub(super) async fn remove_dataplane(
+    dirs: &Dirs,
+    host_ifs: &[String],
+    socket_device: &str,
+) -> Result<Vec<String>, RunError> {
     let present = endpoints::list().await?;
     let mut lines = Vec::new();
     for host_if in host_ifs.iter().filter(|name| present.contains_key(*name)) {
@@ -80,8 +84,8 @@ pub(super) async fn remove_dataplane(dirs: &Dirs, host_ifs: &[String], anchor: &
     }
     Datapath::teardown(&dirs.bpf)?;
     lines.push(format!("programs and maps under {} were removed", dirs.bpf.display()));
-    anchor::remove(anchor).await?;
-    if let Some(data_port) = anchor::data_port(anchor) {
+    socket_device::remove(socket_device).await?;
+    if let Some(data_port) = socket_device::data_port(socket_device) {
         let table = Table::of(data_port);
         if table.remove().await? > 0 {
             lines.push(format!(

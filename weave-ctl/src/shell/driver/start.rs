@@ -27,12 +27,13 @@ use crate::{
     proto::{
         boot::{self, Installed},
         io::{Input, MapOp},
+        name::PeerName,
         node::Node,
         rng::Rng,
         time::Instant,
     },
     shell::{
-        QUEUE, anchor, control,
+        QUEUE, control,
         datapath::{Datapath, Existing},
         endpoints,
         host::{Host, Scan, TableWatch},
@@ -41,8 +42,9 @@ use crate::{
         lock::{self, Lock, LockError},
         neighbours::Neighbours,
         overlap,
-        probes::Probes,
+        prober::{Prober, ProberConfig},
         slow_path::{SlowPath, Table},
+        socket_device,
         store::Store,
     },
 };
@@ -57,11 +59,11 @@ impl Driver {
         Datapath::check_dir(&config.dirs.bpf)?;
         let locks = [hold(&config.dirs.state).await?, hold(&config.dirs.bpf).await?];
         let bpf_dir = config.dirs.bpf.clone();
-        let anchor = anchor::name(config.launch.port.saturating_add(1));
-        let before = (Datapath::is_pinned(&bpf_dir), anchor::index(&anchor).await?.is_some());
+        let socket_device = socket_device::name(config.launch.port.saturating_add(1));
+        let before = (Datapath::is_pinned(&bpf_dir), socket_device::index(&socket_device).await?.is_some());
         let started = Self::build(config, locks).await;
         if started.is_err() {
-            take_back(&bpf_dir, &anchor, before).await;
+            take_back(&bpf_dir, &socket_device, before).await;
         }
         started
     }
@@ -78,9 +80,8 @@ impl Driver {
         let (to_driver, inputs) = mpsc::channel(QUEUE);
         let port = launch.port;
         let listen = SocketAddr::new(listen, port);
-        let links = Links::start(LinksConfig { listen, password, control_port: port }, to_driver.clone()).await?;
-        let probes = Probes::start(port, to_driver).await?;
-        let (datapath, existing, anchor) = dataplane(&dirs.bpf, port).await?;
+        let links = Links::start(LinksConfig { listen, password, control_port: port }, to_driver).await?;
+        let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, boot.identity.name).await?;
         let installed =
             Installed { adopted: existing.adopted, maps: existing.maps, endpoints: endpoints::list().await? };
 
@@ -94,20 +95,25 @@ impl Driver {
         });
         let slow_path = SlowPath::start(data_port, tunnels, tables.changed);
         let (call_sender, calls) = mpsc::channel(QUEUE);
+        let me = boot.identity.name;
         let node = Node::new(boot, &launch, &installed, entropy().map_err(RunError::Runtime)?, Instant::default());
+        let clock = Clock::now();
+        let prober = prober(&mut datapath, me, data_port, clock)?;
+        let lost_events = datapath.lost_events()?;
         let control = control::start(&dirs.run, call_sender).await?;
         let mut driver = Self {
             node,
             store: Arc::new(store),
             links,
-            probes,
             datapath,
             control: Some(control),
             dirs,
-            anchor,
+            socket_device,
+            data_port,
+            socket_steps: mpsc::channel(1),
             overlap,
             xdp,
-            clock: Clock::now(),
+            clock,
             inputs,
             calls,
             host,
@@ -121,8 +127,13 @@ impl Driver {
             devices: BTreeSet::new(),
             endpoints: BTreeMap::new(),
             neighbours: Neighbours::watch(),
+            prober,
+            lost_events,
+            former_key: true,
+            looks: 0,
             _locks: locks,
         };
+        driver.host.keep_watch_of(driver.socket_device.clone(), driver.datapath.socket_device());
         driver.resume(&installed, scan).await?;
         give_memory_back();
         Ok(driver)
@@ -165,17 +176,18 @@ async fn look_for_overlap(range: Ipv4Net, chosen: bool) -> Result<Option<String>
 
 /// The VXLAN socket device and the programs: the device's own is in place before the data port is open. A device of an
 /// earlier run keeps the port until the programs are loaded.
-async fn dataplane(bpf_dir: &Path, port: u16) -> Result<(Datapath, Existing, String), RunError> {
+async fn dataplane(bpf_dir: &Path, port: u16, me: PeerName) -> Result<(Datapath, Existing, String), RunError> {
     let data_port = port.saturating_add(1);
-    let anchor = anchor::name(data_port);
-    let socket_ifindex = anchor::prepare(&anchor, data_port).await?;
-    let config = Config { schema: SCHEMA, vni: vxlan::VNI, data_port, probe_port: port, socket_ifindex };
+    let socket_device = socket_device::name(data_port);
+    let socket_ifindex = socket_device::prepare(&socket_device, data_port).await?;
+    let config =
+        Config { schema: SCHEMA, vni: vxlan::VNI, data_port, pad: 0, socket_ifindex, me: me.bytes(), pad2: [0; 2] };
     let (mut datapath, existing) = Datapath::open(bpf_dir, config)?;
-    anchor::make(&anchor, data_port).await?;
-    datapath.attach_anchor(&anchor)?;
-    anchor::raise(&anchor, data_port).await?;
-    datapath.set_socket_device(anchor::index(&anchor).await?.unwrap_or(0))?;
-    Ok((datapath, existing, anchor))
+    socket_device::make(&socket_device, data_port).await?;
+    datapath.attach_socket_device(&socket_device)?;
+    socket_device::raise(&socket_device, data_port).await?;
+    datapath.set_socket_device(socket_device::index(&socket_device).await?.unwrap_or(0))?;
+    Ok((datapath, existing, socket_device))
 }
 
 /// Holds `dir`. One that was just killed lets go of it only when the kernel has closed its maps, so a holder is given
@@ -190,14 +202,14 @@ async fn hold(dir: &Path) -> Result<Lock, LockError> {
     }
 }
 
-/// Takes back what a launch that failed made in the kernel; what was there `before` (pins, anchor) stays.
-async fn take_back(bpf_dir: &Path, anchor: &str, (pinned, anchored): (bool, bool)) {
+/// Takes back what a launch that failed made in the kernel; what was there `before` (pins, socket_device) stays.
+async fn take_back(bpf_dir: &Path, socket_device: &str, (pinned, had_device): (bool, bool)) {
     // Whoever holds the directory by now needs what is there.
     let Ok(_lock) = lock::take(bpf_dir) else { return };
     if !pinned && let Err(left) = Datapath::teardown(bpf_dir) {
         warn!("{left}");
     }
-    if !anchored && let Err(left) = anchor::remove(anchor).await {
+    if !had_device && let Err(left) = socket_device::remove(socket_device).await {
         warn!("{left}");
     }
 }
@@ -210,6 +222,20 @@ fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// The prober, with a key of its own run.
+fn prober(datapath: &mut Datapath, me: PeerName, data_port: u16, clock: Clock) -> Result<Prober, RunError> {
+    let mut rng = Rng::new(entropy().map_err(RunError::Runtime)?);
+    let key = key(&mut rng);
+    datapath.set_probe_key(key)?;
+    let config = ProberConfig { me, data_port, key, started: clock.into_std() };
+    Ok(Prober::start(config, datapath.take_rings()?, datapath.socket_device(), rng)?)
+}
+
+/// A key of cookies; zero stands for none.
+fn key(rng: &mut Rng) -> [u64; 2] {
+    [rng.bits() | 1, rng.bits()]
 }
 
 /// A seed from the kernel.

@@ -19,7 +19,7 @@ use rtnetlink::{
     },
 };
 
-use crate::shell::{anchor, endpoints::is_host_end, netlink};
+use crate::shell::{endpoints::is_host_end, netlink, socket_device};
 
 /// A device of the underlay: up, with a global IPv4 address, and not one of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl Cache {
 }
 
 fn is_ours(device: &netlink::Device) -> bool {
-    let socket = device.kind == Some(InfoKind::Vxlan) && device.name.starts_with(anchor::NAME_PREFIX);
+    let socket = device.kind == Some(InfoKind::Vxlan) && device.name.starts_with(socket_device::NAME_PREFIX);
     socket || is_host_end(device)
 }
 

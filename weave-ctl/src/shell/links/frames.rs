@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::plain;
-use crate::proto::io::{FRAME_MAX, Input, LinkId};
+use crate::proto::io::{FRAME_MAX, Input, SessionId};
 
 /// Longest Noise message, by the protocol's own definition.
 const MESSAGE_MAX: usize = 65_535;
@@ -95,7 +95,7 @@ fn move_up_to(to: &mut Vec<u8>, length: usize, from: &mut &[u8]) {
 pub(super) async fn read(
     mut stream: impl AsyncRead + Unpin,
     session: &StatelessTransportState,
-    link: LinkId,
+    link: SessionId,
     inputs: &mpsc::Sender<Input>,
 ) -> FrameError {
     let mut assembler = Assembler::default();
@@ -112,7 +112,7 @@ async fn read_message(
     session: &StatelessTransportState,
     nonce: u64,
     assembler: &mut Assembler,
-    link: LinkId,
+    link: SessionId,
     inputs: &mpsc::Sender<Input>,
 ) -> Result<(), FrameError> {
     let length = usize::from(stream.read_u16().await?);
@@ -132,11 +132,11 @@ async fn read_message(
     Ok(())
 }
 
-async fn hand_on(inputs: &mpsc::Sender<Input>, link: LinkId, bytes: Vec<u8>) -> Result<(), FrameError> {
+async fn hand_on(inputs: &mpsc::Sender<Input>, link: SessionId, bytes: Vec<u8>) -> Result<(), FrameError> {
     let entries = inputs.max_capacity();
     let room = if bytes.len() > SMALL { (entries - entries / 16).max(1) } else { 1 };
     let mut permits = inputs.reserve_many(room).await.map_err(|_closed| FrameError::Stopped)?;
-    permits.next().ok_or(FrameError::Stopped)?.send(Input::Frame { link, bytes });
+    permits.next().ok_or(FrameError::Stopped)?.send(Input::Frame { session: link, bytes });
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use snow::{Builder, HandshakeState, StatelessTransportState};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::plain;
-use crate::proto::io::Binding;
+use crate::proto::io::ChannelBinding;
 
 const MAGIC: &[u8; 9] = b"weave-ctl";
 /// Version of everything on the link below the frames.
@@ -119,12 +119,12 @@ pub(super) enum Role {
 /// What a handshake yields.
 pub(super) struct Session {
     pub(super) cipher: StatelessTransportState,
-    pub(super) binding: Binding,
+    pub(super) binding: ChannelBinding,
 }
 
 impl Session {
     fn of(noise: HandshakeState) -> Result<Self, HandshakeError> {
-        let mut binding = Binding::default();
+        let mut binding = ChannelBinding::default();
         binding.copy_from_slice(noise.get_handshake_hash());
         Ok(Self { cipher: noise.into_stateless_transport_mode()?, binding })
     }

@@ -19,7 +19,7 @@ use super::{
     frames::{Assembler, FrameError, seal},
     handshake::{HandshakeError, Key, Role, shake},
 };
-use crate::proto::io::{Binding, DialId, Direction, FRAME_MAX, Input, LinkId, Target};
+use crate::proto::io::{ChannelBinding, DialId, Direction, FRAME_MAX, Input, SessionId, Target};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(10);
@@ -54,16 +54,16 @@ impl Peer {
         timeout(PATIENCE, self.inputs.recv()).await.unwrap().unwrap()
     }
 
-    async fn opened(&mut self) -> (LinkId, Direction) {
+    async fn opened(&mut self) -> (SessionId, Direction) {
         match self.next().await {
-            Input::LinkOpened { link, direction, .. } => (link, direction),
+            Input::SessionOpened { session: link, direction, .. } => (link, direction),
             other => panic!("{other:?}"),
         }
     }
 
-    async fn binding(&mut self) -> Binding {
+    async fn binding(&mut self) -> ChannelBinding {
         match self.next().await {
-            Input::LinkOpened { binding, .. } => binding,
+            Input::SessionOpened { binding, .. } => binding,
             other => panic!("{other:?}"),
         }
     }
@@ -77,7 +77,7 @@ impl Peer {
 
     async fn closed(&mut self) -> String {
         match self.next().await {
-            Input::LinkClosed { reason, .. } => reason,
+            Input::SessionClosed { reason, .. } => reason,
             other => panic!("{other:?}"),
         }
     }
@@ -97,7 +97,7 @@ impl Peer {
 }
 
 /// Two peers with a link, dialled by the first.
-async fn pair() -> (Peer, LinkId, Peer, LinkId) {
+async fn pair() -> (Peer, SessionId, Peer, SessionId) {
     let (mut a, mut b) = (Peer::new(Some("s3cret")).await, Peer::new(Some("s3cret")).await);
     a.links.dial(DialId(7), b.target());
     let (from_a, direction) = a.opened().await;
@@ -115,7 +115,7 @@ async fn connect(peer: &Peer, source: Ipv4Addr) -> TcpStream {
 }
 
 /// A peer made by hand: connected and past its handshake.
-async fn by_hand(peer: &mut Peer) -> (TcpStream, snow::StatelessTransportState, LinkId) {
+async fn by_hand(peer: &mut Peer) -> (TcpStream, snow::StatelessTransportState, SessionId) {
     let mut stream = connect(peer, Ipv4Addr::LOCALHOST).await;
     let session = shake(&mut stream, &Key::derive(None).unwrap(), Role::Initiator).await.unwrap();
     let (link, _) = peer.opened().await;
@@ -152,7 +152,7 @@ async fn frames_of_every_size_arrive_in_order_both_ways() {
 
 #[tokio::test]
 async fn both_ends_of_a_connection_are_bound_to_it_alone() {
-    let mut seen = BTreeSet::from([Binding::default()]);
+    let mut seen = BTreeSet::from([ChannelBinding::default()]);
     for password in [None, Some("s3cret")] {
         let (mut a, mut b) = (Peer::new(password).await, Peer::new(password).await);
         for dial in 0..3 {
@@ -184,7 +184,7 @@ async fn a_close_follows_what_was_sent_and_is_told_once_on_each_side() {
     let told = loop {
         match a.next().await {
             Input::Frame { .. } => {}
-            Input::LinkClosed { link, reason } => break (link, reason),
+            Input::SessionClosed { session: link, reason } => break (link, reason),
             other => panic!("{other:?}"),
         }
     };
@@ -385,7 +385,7 @@ async fn a_peer_that_does_not_read_is_cut_off() {
         peer.links.send(link, vec![0; FRAME_MAX]);
         sent += FRAME_MAX;
         match timeout(Duration::from_millis(5), peer.inputs.recv()).await {
-            Ok(Some(Input::LinkClosed { reason, .. })) => break reason,
+            Ok(Some(Input::SessionClosed { reason, .. })) => break reason,
             Ok(other) => panic!("{other:?}"),
             Err(_) => assert!(sent < QUEUE_BYTES + (64 << 20), "never full"),
         }

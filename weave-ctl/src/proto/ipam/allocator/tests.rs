@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::{boot::Init, name::PeerUid};
+use crate::proto::{name::PeerUid, params::Init};
 
 fn name(n: u8) -> PeerName {
     PeerName::from_bytes([0, 0, 0, 0, 0, n])

@@ -6,7 +6,7 @@ use thin_vec::ThinVec;
 
 use super::{Keeper, KeeperEvent, Peers};
 use crate::proto::{
-    io::Severity,
+    ids::Severity,
     ipam::{
         allocator::{Allocator, Need},
         board::{ANSWERS_MAX, ASKS_MAX, Answer, Ask, REASON_MAX, Want},

@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::proto::{
-    boot::{Init, LaunchParams},
     ipam::{
         Allocation,
         board::{Ask, CHANNEL},
     },
+    params::{Init, LaunchParams},
 };
 
 fn id(n: u8) -> PeerId {
@@ -83,7 +83,7 @@ impl Network {
 
     fn link_all(&mut self) {
         for peer in self.peers.values_mut() {
-            peer.keeper.link_up(LinkId(0));
+            peer.keeper.link_up(SessionId(0));
         }
     }
 
@@ -131,13 +131,13 @@ impl Network {
             KeeperEvent::Left(result) => peer.left = Some(result),
             KeeperEvent::Log(_, text) => peer.log.push(text),
             KeeperEvent::Tell(part, _) | KeeperEvent::Send(_, part, false) => {
-                self.each(&others, |keeper| keeper.heard(LinkId(0), from, &part, false));
+                self.each(&others, |keeper| keeper.heard(SessionId(0), from, &part, false));
             }
             KeeperEvent::Send(_, part, true) => {
-                self.each(&others, |keeper| keeper.heard(LinkId(0), from, &part, true));
+                self.each(&others, |keeper| keeper.heard(SessionId(0), from, &part, true));
             }
             KeeperEvent::SendSum(_, sum) | KeeperEvent::Compare(sum) => {
-                self.each(&others, |keeper| keeper.heard_sum(LinkId(0), sum));
+                self.each(&others, |keeper| keeper.heard_sum(SessionId(0), sum));
             }
             KeeperEvent::Board(bytes) => {
                 let of = peer.keeper.me;

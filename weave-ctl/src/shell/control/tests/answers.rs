@@ -20,14 +20,7 @@ pub(super) fn name(n: u8) -> PeerName {
 }
 
 fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
-    PeerStatus {
-        name: name(n),
-        nickname: nickname.into(),
-        uid: PeerUid(n.into()),
-        short_id: n.into(),
-        links: Vec::new(),
-        path,
-    }
+    PeerStatus { name: name(n), nickname: nickname.into(), uid: PeerUid(n.into()), links: Vec::new(), path }
 }
 
 /// This peer, and one a way of being reached.
@@ -51,7 +44,6 @@ pub(super) fn core_status() -> Status {
         name: name(1),
         uid: PeerUid(10),
         nickname: "one".into(),
-        short_id: 1,
         incarnation: 2,
         port: 6783,
         encrypted: false,

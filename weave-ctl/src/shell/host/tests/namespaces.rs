@@ -1,7 +1,7 @@
 //! The kernel's own messages and routes, in namespaces made for a test.
 
 use super::*;
-use crate::shell::{anchor, netns::tests::TestNetns};
+use crate::shell::{netns::tests::TestNetns, socket_device};
 
 /// A namespace with two underlay devices whose other ends are up.
 fn underlay(tag: &str) -> TestNetns {
@@ -58,8 +58,8 @@ fn only_the_underlay_is_listed() {
     ns.ip(&["addr", "add", "203.0.113.2/24", "dev", "wv1"]);
     ns.ip(&["link", "set", "wv1", "up"]);
     ns.ip(&["addr", "add", "203.0.113.3/24", "dev", "down"]);
-    ns.block_on(anchor::make("weave-6784", 6784)).unwrap();
-    ns.block_on(anchor::raise("weave-6784", 6784)).unwrap();
+    ns.block_on(socket_device::make("weave-6784", 6784)).unwrap();
+    ns.block_on(socket_device::raise("weave-6784", 6784)).unwrap();
     ns.ip(&["addr", "add", "203.0.113.4/24", "dev", "weave-6784"]);
 
     let found = watching(&ns, async |_, _, scan| scan);

@@ -28,9 +28,9 @@ fn a_new_store_neither_claims_nor_adopts_when_it_heard_a_part_alone() {
     };
     for stored in [Some(seeds), None] {
         let mut keeper = Keeper::new(id(2), range(), stored, false, Rng::new([0; 32]), Instant::default());
-        keeper.heard(LinkId(0), id(1).name, &part, false);
+        keeper.heard(SessionId(0), id(1).name, &part, false);
         assert!(matches!(keeper.access(), Access::Waiting(_)));
-        keeper.heard(LinkId(0), id(1).name, &full.whole(), true);
+        keeper.heard(SessionId(0), id(1).name, &full.whole(), true);
         assert!(matches!(keeper.access(), Access::Ring(_)));
     }
 }
@@ -51,9 +51,9 @@ fn who_was_down_gives_nothing_before_it_heard_what_happened() {
         if removed {
             let mut theirs = ring.clone();
             theirs.take_over(id(1), id(2));
-            keeper.heard(LinkId(0), id(3).name, &theirs.whole(), true);
+            keeper.heard(SessionId(0), id(3).name, &theirs.whole(), true);
         } else {
-            keeper.heard_sum(LinkId(0), ring.sum());
+            keeper.heard_sum(SessionId(0), ring.sum());
         }
         keeper.turn(&allocator, BTreeSet::new(), ALL, now);
         let given = keeper.ring().is_some_and(|ring| ring.owned(id(3)) > 0);
@@ -67,7 +67,7 @@ fn conflicts_that_are_remembered_are_bounded() {
     let other = Ring::from_origin(range(), &[id(2)]).unwrap();
     let mut keeper = Keeper::new(id(1), range(), Some(ring), true, Rng::new([0; 32]), Instant::default());
     for n in 0..2 * CONFLICTS_MAX as u8 {
-        keeper.heard(LinkId(0), id(n).name, &other.whole(), true);
+        keeper.heard(SessionId(0), id(n).name, &other.whole(), true);
     }
     assert_eq!(keeper.conflicts().count(), CONFLICTS_MAX);
 }

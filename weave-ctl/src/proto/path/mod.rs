@@ -1,0 +1,492 @@
+//! Measures the data paths to every peer and selects the one that packets take.
+//!
+//! A path is (peer, candidate). Candidates are addresses of the peer (each by flow, or fixed: from data port to data port, for
+//! NAT and stateful filters) and peers that relay. Programs in the kernel answer and relay probes (BFD echo, RFC 5880 section
+//! 5), so an answer shows that packets pass, whatever the controllers do. Nothing else is taken for that: a path is measured,
+//! never inferred.
+//!
+//! Files: `candidate` (liveness of one candidate), `route` (all of one peer, and the selection), `probing` (what is probed
+//! when), `size` (path MTU search, RFC 8899), `challenge` (proof that an address is a peer's), `schedule` (deadlines, and the
+//! rate of all probes), `timers` (every timer), `interface` (what goes in and comes out), `env` (what a turn needs of the host), `status`.
+//!
+//! Bounds: [`timers`]; rates of all peers together in `schedule`. A control trouble never removes a path: without an answer the
+//! last known path stays.
+
+mod candidate;
+mod challenge;
+mod env;
+mod interface;
+mod probing;
+mod route;
+mod schedule;
+mod size;
+mod status;
+pub mod timers;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
+
+use self::{
+    candidate::{Target, is_usable},
+    challenge::{Challenge, Challenges, to_controller},
+    env::{Env, Leg, Watched},
+    route::PeerRoute,
+    schedule::Schedule,
+    timers::{ALIVE_FOR, ASK_FOR, PROBES_MAX, PROOFS_MAX, SPREAD, TICK},
+};
+pub use self::{
+    challenge::Claim,
+    interface::{ActivePath, Advertised, Direct, PathEvent, PathsConfig},
+    size::SMALLEST,
+    status::{PathLine, RouteStatus},
+};
+use super::{
+    budget::Budget,
+    io::{Activity, Contact, ContactKind, Egress, ProbeKind, ProbeReply, ProbeRequest},
+    key::SecretKey,
+    name::PeerName,
+    queue,
+    rng::Rng,
+    time::Instant,
+};
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Paths {
+    me: PeerName,
+    key: SecretKey,
+    data_port: u16,
+    rng: Rng,
+    own: Vec<Ipv4Addr>,
+    behind_nat: bool,
+    /// Most of what a network of thousands remembers.
+    peers: BTreeMap<PeerName, Box<PeerRoute>>,
+    egress: BTreeMap<Ipv4Addr, Watched>,
+    schedule: Schedule,
+    challenges: Challenges,
+    proofs: Budget,
+    /// How many active paths leave by a device of this MTU.
+    mtus: BTreeMap<u32, u32>,
+    device_mtus: Option<(u32, u32)>,
+    probes: VecDeque<ProbeRequest>,
+    events: VecDeque<PathEvent>,
+}
+
+impl Paths {
+    /// The paths that a former run left, and no other.
+    #[must_use]
+    pub fn new(config: PathsConfig, rng: Rng, now: Instant) -> Self {
+        let PathsConfig { me, key, data_port, inherited, senders } = config;
+        let mut paths = Self {
+            me,
+            key,
+            data_port,
+            rng,
+            own: Vec::new(),
+            behind_nat: false,
+            peers: BTreeMap::new(),
+            egress: BTreeMap::new(),
+            schedule: Schedule::default(),
+            challenges: Challenges::default(),
+            proofs: Budget::full(PROOFS_MAX, PROOFS_MAX, now),
+            mtus: BTreeMap::new(),
+            device_mtus: None,
+            probes: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        for (addr, peer) in senders {
+            paths.change(peer, now, |route| route.see(addr));
+        }
+        for (peer, path) in inherited.iter().filter(|(peer, _)| **peer != me) {
+            paths.change(*peer, now, |route| route.inherit(path, now));
+            paths.count_mtu(None, Some(path.egress.mtu));
+        }
+        paths
+    }
+
+    /// The addresses of this host on its underlay devices.
+    pub fn set_own(&mut self, addrs: &[Ipv4Addr]) {
+        self.own = addrs.to_vec();
+    }
+
+    /// A peer's record is new or changed.
+    pub fn set_peer(&mut self, peer: PeerName, advertised: &Advertised, now: Instant) {
+        let addrs: Vec<_> = advertised.addrs.iter().filter(|at| is_usable(**at)).copied().collect();
+        self.change(peer, now, |route| route.advertise(&addrs, advertised.mtu, now));
+    }
+
+    /// A session with the peer shows that its data port should be at this address; or there is no session any more.
+    pub fn set_session(&mut self, peer: PeerName, to: Option<SocketAddrV4>, now: Instant) {
+        self.change(peer, now, |route| route.set_session(to.filter(|at| is_usable(*at)), now));
+    }
+
+    /// These peers, the nearest first, lead to `peer` in the graph of reported paths, and a direct path to each answers.
+    pub fn set_relays(&mut self, peer: PeerName, relays: &[PeerName], now: Instant) {
+        self.change(peer, now, |route| route.set_relays(relays));
+    }
+
+    /// The record of the peer reports a direct path to this host, or none.
+    pub fn set_reported(&mut self, peer: PeerName, reported: bool, now: Instant) {
+        if self.peers.get(&peer).is_some_and(|route| route.reported != reported) {
+            self.change(peer, now, |route| route.reported = reported);
+        }
+    }
+
+    /// Peers see this host at an address that is not its own, or none does any more.
+    pub fn set_behind_nat(&mut self, behind_nat: bool, now: Instant) {
+        if behind_nat != self.behind_nat {
+            self.behind_nat = behind_nat;
+            self.settle_all(now);
+        }
+    }
+
+    /// How the host sends to an address that is watched; `None` while no usable route leads there.
+    pub fn set_egress(&mut self, addr: Ipv4Addr, egress: Option<Egress>, now: Instant) {
+        let Some(watched) = self.egress.get_mut(&addr).filter(|watched| watched.egress != egress) else { return };
+        watched.egress = egress;
+        self.send_challenges(addr, now);
+        let leads_there = |route: &PeerRoute| {
+            route.candidates.iter().any(|c| matches!(c.target, Target::Direct { to, .. } if *to.ip() == addr))
+        };
+        let users: Vec<_> = self.peers.iter().filter(|(_, route)| leads_there(route)).map(|(name, _)| *name).collect();
+        for peer in users {
+            self.settle(peer, now);
+        }
+    }
+
+    /// What the programs saw of the traffic to and from peers.
+    pub fn activity(&mut self, seen: &[Activity], now: Instant) {
+        for activity in seen {
+            if let Some(route) = self.peers.get_mut(&activity.peer) {
+                route.activity(*activity, now);
+                self.settle(activity.peer, now);
+            }
+        }
+    }
+
+    /// A peer's kernel answered a probe.
+    pub fn reply(&mut self, reply: &ProbeReply, now: Instant) {
+        if self.peers.get_mut(&reply.peer).is_some_and(|route| route.reply(reply, now)) {
+            self.settle(reply.peer, now);
+        }
+    }
+
+    /// Answers were lost on this host: what is under way counts neither as answered nor as unanswered.
+    pub fn replies_lost(&mut self, now: Instant) {
+        for route in self.peers.values_mut() {
+            route.candidates.iter_mut().for_each(candidate::Candidate::excuse);
+        }
+        self.settle_all(now);
+    }
+
+    /// A probe was passed up to the controller. A claim is to be verified, and then given to [`Self::proven`].
+    pub fn contact(&mut self, contact: &Contact, now: Instant) -> Option<Claim> {
+        let Contact { from, origin, kind } = contact;
+        if *origin == self.me || !is_usable(*from) {
+            return None;
+        }
+        match kind {
+            ContactKind::Request => self.challenge(*origin, *from, false, now),
+            ContactKind::Announce => self.announced(*origin, *from, now),
+            ContactKind::Challenge { nonce } => self.answer_challenge(*origin, *from, *nonce, now),
+            ContactKind::Proof { nonce, proof } => {
+                let challenge = self.challenges.take(*origin, *nonce)?;
+                self.unwatch(*challenge.to.ip());
+                return Claim::new(self.me, *origin, &challenge, proof, &self.own, self.behind_nat);
+            }
+        }
+        None
+    }
+
+    /// The signature of `claim` is the peer's.
+    pub fn proven(&mut self, claim: &Claim, now: Instant) {
+        let advertised = self.peers.get(&claim.peer).and_then(|route| route.port()).unwrap_or(self.data_port);
+        // Behind NAT the mapped port is the one; else the data port is where the record says.
+        let to = if claim.fixed { claim.to } else { SocketAddrV4::new(*claim.to.ip(), advertised) };
+        self.change(claim.peer, now, |route| route.prove(to, claim.fixed, now));
+    }
+
+    /// Probes every candidate of the peer for some seconds: an operator asks whether it is alive.
+    pub fn ask(&mut self, peer: PeerName, now: Instant) {
+        self.change(peer, now, |route| {
+            route.asked_until = Some(now + ASK_FOR);
+            route.not_before = route.not_before.min(now);
+        });
+    }
+
+    /// The peer is not in the topology any more. Its last known path stays.
+    pub fn leave(&mut self, peer: PeerName, now: Instant) {
+        if self.peers.contains_key(&peer) {
+            self.change(peer, now, |route| {
+                route.set_session(None, now);
+                route.set_relays(&[]);
+                route.reported = false;
+            });
+        }
+    }
+
+    /// Nothing is sent to the peer any more.
+    pub fn forget(&mut self, peer: PeerName) {
+        let Some(route) = self.peers.remove(&peer) else { return };
+        if let Some(slot) = route.slot {
+            self.schedule.remove(slot, peer);
+        }
+        for addr in route.senders() {
+            self.unwatch(addr);
+        }
+        self.count_mtu(route.published.map(|path| path.egress.mtu), None);
+    }
+
+    /// Does what is due, as far as the rates allow: a bounded number of turns.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for challenge in self.challenges.expire(now) {
+            self.unwatch(*challenge.to.ip());
+        }
+        while let Some((class, peer)) = self.schedule.pop(now) {
+            let relays = self.relays_of(peer);
+            let Self { peers, egress, probes, data_port, behind_nat, .. } = self;
+            let env = Env { now, egress, relays: &relays, data_port: *data_port, behind_nat: *behind_nat };
+            let mut send = |probe| push(probes, probe);
+            let cost = peers.get_mut(&peer).map_or(0, |route| {
+                route.slot = None;
+                probing::turn(route, &env, &mut send)
+            });
+            self.schedule.charge(class, cost, now);
+            self.settle(peer, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do. Rounded up, so that probes leave in batches.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let at = self.schedule.ready().into_iter().chain(self.challenges.expires()).min()?;
+        let nanos = at.since_start().as_nanos().next_multiple_of(TICK.as_nanos());
+        Some(Instant::from_start(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))))
+    }
+
+    /// The next probe to send.
+    pub fn poll_probe(&mut self) -> Option<ProbeRequest> {
+        queue::pop(&mut self.probes)
+    }
+
+    /// The next thing that others must know.
+    pub fn poll_event(&mut self) -> Option<PathEvent> {
+        queue::pop(&mut self.events)
+    }
+
+    /// The path that packets for the peer take.
+    #[must_use]
+    pub fn active(&self, peer: PeerName) -> Option<ActivePath> {
+        self.peers.get(&peer)?.published
+    }
+
+    /// The direct path to the peer, while it answers.
+    #[must_use]
+    pub fn direct(&self, peer: PeerName) -> Option<Direct> {
+        self.peers.get(&peer)?.direct()
+    }
+
+    /// Peers to which a direct path answers.
+    pub fn neighbours(&self) -> impl Iterator<Item = PeerName> {
+        self.peers.iter().filter(|(_, route)| route.relay_leg.is_some()).map(|(name, _)| *name)
+    }
+
+    /// What answered last for the peer, while that is not long ago.
+    #[must_use]
+    pub fn answered(&self, peer: PeerName, now: Instant) -> Option<String> {
+        let candidates = self.peers.get(&peer)?.candidates.iter();
+        let alive = candidates.filter(|c| c.answered_within(ALIVE_FOR, now) && c.missed == 0);
+        let last = alive.max_by_key(|c| c.answered_at)?;
+        Some(match last.target {
+            Target::Direct { to, .. } => format!("its kernel answers at {to}"),
+            Target::Relay(relay) => format!("its kernel answers through {relay}"),
+        })
+    }
+
+    /// Changes what is known of a peer, and tells what follows: addresses that are watched, senders, paths.
+    fn change(&mut self, peer: PeerName, now: Instant, change: impl FnOnce(&mut PeerRoute)) {
+        if peer == self.me {
+            return;
+        }
+        let Self { peers, rng, .. } = self;
+        let route = peers.entry(peer).or_insert_with(|| {
+            let spread = Duration::from_micros(rng.below(SPREAD.as_micros() as u64));
+            Box::new(PeerRoute::new(peer, now + spread))
+        });
+        let before = route.senders();
+        change(route);
+        let after = route.senders();
+        if before != after {
+            for addr in after.difference(&before) {
+                self.watch(*addr);
+            }
+            for addr in before.difference(&after) {
+                self.unwatch(*addr);
+            }
+            self.events.push_back(PathEvent::Senders(peer, after));
+        }
+        self.settle(peer, now);
+    }
+
+    fn watch(&mut self, addr: Ipv4Addr) {
+        let watched = self.egress.entry(addr).or_default();
+        watched.users += 1;
+        if watched.users == 1 {
+            self.events.push_back(PathEvent::Watch(addr));
+        }
+    }
+
+    fn unwatch(&mut self, addr: Ipv4Addr) {
+        let Some(watched) = self.egress.get_mut(&addr) else { return };
+        watched.users = watched.users.saturating_sub(1);
+        if watched.users == 0 {
+            self.egress.remove(&addr);
+            self.events.push_back(PathEvent::Unwatch(addr));
+        }
+    }
+
+    /// How packets leave for the relays among the candidates of `peer`.
+    fn relays_of(&self, peer: PeerName) -> Vec<(PeerName, Leg)> {
+        let candidates = self.peers.get(&peer).into_iter().flat_map(|route| &route.candidates);
+        let relays = candidates.filter_map(|c| if let Target::Relay(relay) = c.target { Some(relay) } else { None });
+        relays.filter_map(|relay| Some((relay, self.peers.get(&relay)?.relay_leg?))).collect()
+    }
+
+    fn settle_all(&mut self, now: Instant) {
+        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.settle(peer, now);
+        }
+    }
+
+    /// Selects the path of a peer anew, tells what changed, and puts the peer where it waits for its next turn.
+    fn settle(&mut self, peer: PeerName, now: Instant) {
+        let relays = self.relays_of(peer);
+        let Self { peers, egress, schedule, data_port, behind_nat, events, .. } = self;
+        let Some(route) = peers.get_mut(&peer) else { return };
+        let env = Env { now, egress, relays: &relays, data_port: *data_port, behind_nat: *behind_nat };
+        route.select(&env);
+        if route.widen(now) {
+            // What was added needs the next hops of its relays.
+            return self.settle(peer, now);
+        }
+        let due = probing::due(route, &env);
+        if route.slot != due {
+            if let Some(slot) = route.slot {
+                schedule.remove(slot, peer);
+            }
+            if let Some(slot) = due {
+                schedule.insert(slot, peer);
+            }
+            route.slot = due;
+        }
+        let direct = route.direct();
+        let leg = direct.and_then(|d| env.leg(Target::Direct { to: d.remote, fixed: d.fixed }));
+        let leg_before = std::mem::replace(&mut route.relay_leg, leg);
+        let moved = leg_before != leg;
+        if leg_before.is_some() != leg.is_some() {
+            events.push_back(PathEvent::Neighbour(peer));
+        }
+        // A path that answers is reported beyond its session: the peer's kernel goes on without its controller.
+        let reports = route.session || route.report.flatten().is_some();
+        let report = reports.then(|| direct.map(|direct| direct.size.unwrap_or(0)));
+        if route.report != report {
+            route.report = report;
+            events.push_back(PathEvent::Reported(peer, report.flatten()));
+        }
+        // Without a route the last path stays in the kernel.
+        let path = route.path(&env).filter(|path| route.published != Some(*path));
+        if let Some(path) = path {
+            let before = route.published.replace(path);
+            let elsewhere = before.is_none_or(|before| (before.remote, before.via) != (path.remote, path.via));
+            let why = if elsewhere { route.why.to_owned() } else { String::new() };
+            events.push_back(PathEvent::Selected { peer, path, why });
+            self.count_mtu(before.map(|before| before.egress.mtu), Some(path.egress.mtu));
+        }
+        if moved {
+            let through = |route: &PeerRoute| route.candidates.iter().any(|c| c.target == Target::Relay(peer));
+            let users: Vec<_> = self.peers.iter().filter(|(_, r)| through(r)).map(|(name, _)| *name).collect();
+            for user in users {
+                self.settle(user, now);
+            }
+        }
+    }
+
+    /// A path left by a device of MTU `before`, and leaves by one of MTU `after`.
+    fn count_mtu(&mut self, before: Option<u32>, after: Option<u32>) {
+        if before == after {
+            return;
+        }
+        if let Some(mtu) = after {
+            *self.mtus.entry(mtu).or_default() += 1;
+        }
+        if let Some(count) = before.and_then(|mtu| self.mtus.get_mut(&mtu)) {
+            *count = count.saturating_sub(1);
+        }
+        self.mtus.retain(|_, count| *count > 0);
+        let (smallest, largest) = (self.mtus.keys().next(), self.mtus.keys().next_back());
+        let mtus = smallest.zip(largest).map(|(smallest, largest)| (*smallest, *largest));
+        if mtus != self.device_mtus {
+            self.device_mtus = mtus;
+            self.events.push_back(PathEvent::DeviceMtus(mtus));
+        }
+    }
+
+    /// The peer says that it sends from its data port, and is seen at `from`.
+    fn announced(&mut self, peer: PeerName, from: SocketAddrV4, now: Instant) {
+        let Some(route) = self.peers.get(&peer) else { return };
+        let target = Target::Direct { to: from, fixed: true };
+        let advertised = Target::Direct { to: from, fixed: false };
+        if route.candidates.iter().any(|c| c.target == target) {
+            // The filter is open now: no time to lose.
+            return self.change(peer, now, |route| route.hurry(target, now));
+        }
+        if let Some(source) = route.candidates.iter().find(|c| c.target == advertised).map(|c| c.source) {
+            return self.change(peer, now, |route| {
+                route.add(target, source, now);
+            });
+        }
+        self.challenge(peer, from, true, now);
+    }
+
+    /// Demands the proof that `to` is the peer's, if the peer is known.
+    fn challenge(&mut self, peer: PeerName, to: SocketAddrV4, fixed: bool, now: Instant) {
+        if !self.peers.contains_key(&peer) || !self.proofs.take(now) {
+            return;
+        }
+        let challenge = Challenge { to, fixed, nonce: self.rng.bits(), at: now, sent: false };
+        if self.challenges.begin(peer, challenge) {
+            self.watch(*to.ip());
+            self.send_challenges(*to.ip(), now);
+        }
+    }
+
+    fn send_challenges(&mut self, addr: Ipv4Addr, now: Instant) {
+        let Some(egress) = self.egress.get(&addr).and_then(|watched| watched.egress) else { return };
+        for (peer, challenge) in self.challenges.unsent(addr) {
+            challenge.sent = true;
+            let kind = ProbeKind::Challenge { nonce: challenge.nonce };
+            push(&mut self.probes, to_controller(peer, challenge.to, egress, self.data_port, kind, now));
+        }
+    }
+
+    fn answer_challenge(&mut self, challenger: PeerName, from: SocketAddrV4, nonce: u64, now: Instant) {
+        let Some(egress) = self.egress.get(from.ip()).and_then(|watched| watched.egress) else { return };
+        if self.peers.contains_key(&challenger) && self.proofs.take(now) {
+            let proof = Box::new(challenge::prove(&self.key, challenger, self.me, nonce, *from.ip()));
+            let kind = ProbeKind::Proof { nonce, proof };
+            push(&mut self.probes, to_controller(challenger, from, egress, self.data_port, kind, now));
+        }
+    }
+}
+
+fn push(probes: &mut VecDeque<ProbeRequest>, probe: ProbeRequest) {
+    if probes.len() < PROBES_MAX {
+        probes.push_back(probe);
+    }
+}
+
+#[cfg(test)]
+mod tests;

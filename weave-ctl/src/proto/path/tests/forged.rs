@@ -1,0 +1,63 @@
+//! What others may cause by sending what they like.
+
+use super::*;
+
+fn contact(n: u16, kind: ContactKind) -> Contact {
+    let [a, b] = n.to_be_bytes();
+    Contact { from: SocketAddrV4::new(Ipv4Addr::new(203, 0, a, b), 6784), origin: PEER, kind }
+}
+
+#[test]
+fn forged_replies_move_no_path() {
+    let mut net = Net::new();
+    net.join_relay(RELAY);
+    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.dead(addr(PEER));
+    net.busy(PEER);
+    net.run(ms(5000));
+    let before = net.paths.active(PEER);
+    for path_id in 0..50 {
+        for back in 0..50 {
+            let sent_at = Instant::from_start(net.now.since_start().saturating_sub(ms(back)));
+            let reply = ProbeReply { peer: PEER, path_id, sent_at, received_at: net.now, size: 1500, hops: 0 };
+            net.paths.reply(&reply, net.now);
+        }
+    }
+    net.run(ms(100));
+    assert_eq!(net.paths.active(PEER), before);
+}
+
+#[test]
+fn flood_of_contacts_costs_a_bounded_number_of_challenges() {
+    let mut net = Net::new();
+    net.advertise(PEER);
+    net.run(ms(5000));
+    let before = net.total;
+    for n in 0..10_000 {
+        net.paths.contact(&contact(n, ContactKind::Request), net.now);
+        net.paths.contact(&contact(n, ContactKind::Announce), net.now);
+        net.paths.contact(&contact(n, ContactKind::Challenge { nonce: 1 }), net.now);
+    }
+    net.run(ms(100));
+    assert!(net.total - before <= 4, "{} probes", net.total - before);
+    assert!(net.watched.len() <= 2, "{:?}", net.watched);
+    net.run(ms(10_000));
+    assert_eq!(net.watched.len(), 1, "what nobody proved is forgotten");
+}
+
+#[test]
+fn proof_without_a_challenge_is_no_claim() {
+    let mut net = Net::new();
+    net.advertise(PEER);
+    net.run(ms(100));
+    let proof = ContactKind::Proof { nonce: 1, proof: Box::new([0; 68]) };
+    assert_eq!(net.paths.contact(&contact(1, proof), net.now), None);
+}
+
+#[test]
+fn peer_that_is_not_known_is_not_challenged() {
+    let mut net = Net::new();
+    net.paths.contact(&contact(1, ContactKind::Announce), net.now);
+    net.run(ms(100));
+    assert_eq!(net.total, 0);
+}

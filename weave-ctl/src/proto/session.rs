@@ -1,0 +1,473 @@
+//! Sessions between controllers: dials targets and discovered peers, lets peers in, and carries messages.
+//!
+//! ```text
+//! dialer -> Dial -> opened -> handshake (judged) -> Up -> Message ... -> Down
+//! ```
+//! A message that cannot be read is counted and skipped; before the handshake it ends the session. What belongs to other
+//! modules comes as an argument ([`Network`], the own signed record); what they must know leaves as [`SessionEvent`].
+//! Bounds: `--conn-limit` sessions after the handshake, the shell's limit before; what is sent goes into the shell's
+//! bounded queues; [`NONCES_MAX`] nonces of former sessions and [`DUPLICATES_MAX`] refused names are remembered.
+
+mod dialer;
+mod handshake;
+mod state;
+pub mod timers;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
+};
+
+use self::{
+    dialer::{Around, Dialer, SessionEnd},
+    handshake::{Judge, Verdict},
+    state::SessionNeed,
+};
+pub use self::{
+    dialer::{DIALS_MAX, DialEntry, DialKey, DialState, LOST_MAX},
+    state::{Established, Session},
+};
+use super::{
+    ids::{DialId, SessionId, Severity},
+    io::{Direction, Event, Output},
+    key::SecretKey,
+    name::{PeerId, PeerName},
+    queue,
+    rng::Rng,
+    target::Target,
+    time::Instant,
+    wire::{
+        ChannelBinding, Delta, Handshake, Message, VERSIONS,
+        entry::{Entry, PeerRecord, Verifier, identity_proof},
+    },
+};
+
+/// Nonces of sessions that are remembered, to know a session with this peer itself.
+pub const NONCES_MAX: usize = 256;
+/// Refused names that are remembered.
+pub const DUPLICATES_MAX: usize = 64;
+
+/// What sessions must know of the rest of the network.
+pub trait Network {
+    /// True while a path of sessions reaches the peer.
+    fn reached(&self, peer: PeerName) -> bool;
+    /// True when the peer is known, and no path of sessions reaches it any more.
+    fn is_lost(&self, peer: PeerName) -> bool;
+    /// All peers of which [`Self::is_lost`] is true.
+    fn lost(&self) -> Box<dyn Iterator<Item = PeerName> + '_>;
+    /// All known peers, in the same order in every run.
+    fn names(&self) -> Box<dyn Iterator<Item = PeerName> + '_>;
+    /// How many those are, this one among them.
+    fn known(&self) -> usize;
+    /// The record of a peer.
+    fn record(&self, peer: PeerName) -> Option<&PeerRecord>;
+    /// Where another store of the name that `them` bears is alive.
+    fn duplicate(&self, them: &PeerRecord) -> Option<String>;
+    /// The first of `peers` that is reached by other sessions than this host's to it as well.
+    fn spare(&self, peers: &[PeerName]) -> Option<PeerName>;
+}
+
+/// What [`Sessions`] is made from.
+#[derive(Clone, Debug)]
+pub struct SessionsConfig {
+    /// This peer.
+    pub me: PeerId,
+    /// Proves it.
+    pub key: SecretKey,
+    /// Dial discovered peers.
+    pub discovery: bool,
+    /// Most sessions.
+    pub conn_limit: usize,
+    /// Targets to dial.
+    pub targets: Vec<Target>,
+    /// Verifies records in handshakes.
+    pub verifier: Arc<dyn Verifier>,
+}
+
+/// What the rest of the core must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// A peer has a session.
+    Up {
+        /// The session.
+        session: SessionId,
+        /// The peer's record.
+        entry: Arc<Entry>,
+        /// Its data port at the address that the session shows.
+        data: SocketAddrV4,
+        /// This side dialled.
+        dialled: bool,
+    },
+    /// A session that was up is gone.
+    Down {
+        /// The session.
+        session: SessionId,
+        /// The peer.
+        peer: PeerName,
+        /// There is no other session to it.
+        last: bool,
+    },
+    /// A peer must be refused for want of room: to be answered by [`Sessions::refuse_full`] at once.
+    Full {
+        /// The session.
+        session: SessionId,
+        /// The peer's record.
+        entry: Arc<Entry>,
+    },
+    /// A message for another module.
+    Message {
+        /// The session.
+        session: SessionId,
+        /// The peer at its other end.
+        from: PeerName,
+        /// The message.
+        message: Message,
+    },
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Sessions {
+    config: SessionsConfig,
+    sessions: BTreeMap<SessionId, Session>,
+    /// No session needs anything before.
+    due: Option<Instant>,
+    /// Peers with a session.
+    connected: BTreeSet<PeerName>,
+    dialer: Dialer,
+    rng: Rng,
+    nonces: VecDeque<u64>,
+    duplicates: BTreeMap<PeerName, (String, Instant)>,
+    unreadable: u64,
+    out: VecDeque<Output>,
+    events: VecDeque<SessionEvent>,
+}
+
+/// Sessions that are wanted to discovered peers in a network of `peers` others: to all of them in a small one, and as many
+/// as keep a large one in few hops of each other. Peers that come later dial as many again: most end up with twice as many.
+fn sessions_wanted(peers: usize, limit: usize) -> usize {
+    let log = usize::BITS - peers.leading_zeros();
+    limit.min(5 + log as usize)
+}
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(mut config: SessionsConfig, rng: Rng, now: Instant) -> Self {
+        let mut dialer = Dialer::default();
+        dialer.set_targets(std::mem::take(&mut config.targets), now);
+        Self {
+            config,
+            sessions: BTreeMap::new(),
+            due: None,
+            connected: BTreeSet::new(),
+            dialer,
+            rng,
+            nonces: VecDeque::new(),
+            duplicates: BTreeMap::new(),
+            unreadable: 0,
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to be done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        queue::pop(&mut self.out)
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
+        queue::pop(&mut self.events)
+    }
+
+    /// All sessions, also before their handshake.
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.values()
+    }
+
+    /// The session to a peer, after its handshake.
+    #[must_use]
+    pub fn to(&self, peer: PeerName) -> Option<&Session> {
+        self.sessions.values().find(|session| session.peer() == Some(peer))
+    }
+
+    /// Peers with a session.
+    #[must_use]
+    pub fn connected(&self) -> &BTreeSet<PeerName> {
+        &self.connected
+    }
+
+    /// The targets, in the order given.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        self.dialer.targets()
+    }
+
+    /// Entries of the dialer, each with whether it rests: nothing is dialled because none is needed.
+    pub fn dial_entries(&self, network: &dyn Network) -> Vec<(&DialKey, &DialEntry, bool)> {
+        let around = self.around(network);
+        self.dialer.entries().map(|(key, entry)| (key, entry, around.rests(key, entry))).collect()
+    }
+
+    /// Makes `targets` the targets. Sessions to former ones stay.
+    pub fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
+        self.dialer.set_targets(targets, now);
+    }
+
+    /// This host's underlay addresses changed.
+    pub fn set_own_addrs(&mut self, addrs: Vec<Ipv4Addr>) {
+        self.dialer.set_own(addrs);
+    }
+
+    /// Peers were discovered or changed: there may be some to dial.
+    pub fn look_for_peers(&mut self, now: Instant) {
+        if self.config.discovery {
+            self.dialer.look(now, &mut self.rng);
+        }
+    }
+
+    /// No path of sessions reaches these peers any more.
+    pub fn peers_lost(&mut self, peers: &BTreeSet<PeerName>, now: Instant) {
+        self.dialer.lost(peers, now, &mut self.rng);
+        if !peers.is_empty() {
+            self.look_for_peers(now);
+        }
+    }
+
+    /// A peer was dropped from the network.
+    pub fn forget(&mut self, peer: PeerName) {
+        self.dialer.forget(peer);
+    }
+
+    /// Sends `message` on one session.
+    pub fn send(&mut self, session: SessionId, message: &Message) {
+        self.out.push_back(Output::Send { session, bytes: message.encode() });
+    }
+
+    /// Sends `message` on every session after its handshake, but not on `except`.
+    pub fn broadcast(&mut self, message: &Message, except: Option<SessionId>) {
+        let bytes = message.encode();
+        let up = self.sessions.iter().filter(|(id, session)| session.up.is_some() && Some(**id) != except);
+        self.out.extend(up.map(|(id, _)| Output::Send { session: *id, bytes: bytes.clone() }));
+    }
+
+    /// A session after its handshake, at random.
+    pub fn any(&mut self) -> Option<SessionId> {
+        let up: Vec<SessionId> = self.sessions.iter().filter(|(_, s)| s.up.is_some()).map(|(id, _)| *id).collect();
+        let at = self.rng.below(up.len() as u64);
+        up.get(usize::try_from(at).unwrap_or(0)).copied()
+    }
+
+    /// A session is open: sends the handshake, with `own`, this peer's signed record.
+    pub fn opened(
+        &mut self,
+        id: SessionId,
+        remote: SocketAddr,
+        direction: Direction,
+        binding: ChannelBinding,
+        own: &[u8],
+        now: Instant,
+    ) {
+        if let Direction::Outbound(dial) = direction {
+            self.dialer.opened(dial, id);
+        }
+        let session = Session::new(remote, direction, binding, self.rng.bits(), now);
+        self.nonces.truncate(NONCES_MAX - 1);
+        self.nonces.push_front(session.nonce);
+        let (min_version, max_version) = VERSIONS;
+        let proof = identity_proof(&self.config.key, &binding, session.outbound());
+        let handshake = Handshake { min_version, max_version, nonce: session.nonce, entry: own.to_vec(), proof };
+        self.look_at(session.poll_timeout());
+        self.sessions.insert(id, session);
+        self.send(id, &Message::Handshake(Box::new(handshake)));
+    }
+
+    /// A session is gone.
+    pub fn closed(&mut self, id: SessionId, reason: &str, network: &dyn Network, now: Instant) {
+        // A session that this side closes is not among them any more.
+        let Some(session) = self.sessions.remove(&id) else { return };
+        let peer = session.peer();
+        self.connected = self.sessions.values().filter_map(Session::peer).collect();
+        // A duplicate that goes changes nothing for the peer: another session to it stays.
+        let lost = peer.filter(|peer| !self.connected.contains(peer));
+        let reached = peer.is_some_and(|peer| network.reached(peer));
+        let end = SessionEnd { lived: now.since(session.since), reached, reason };
+        self.dialer.closed(id, lost, &end, now, &mut self.rng);
+        if let Some(peer) = lost {
+            self.log(Severity::Info, format!("session to {peer} at {} is gone: {reason}", session.remote));
+            self.look_for_peers(now);
+        }
+        if let Some(peer) = peer {
+            self.events.push_back(SessionEvent::Down { session: id, peer, last: lost.is_some() });
+        }
+    }
+
+    /// An attempt failed.
+    pub fn dial_failed(&mut self, dial: DialId, reason: &str, now: Instant) {
+        self.dialer.failed(dial, reason, now, &mut self.rng);
+    }
+
+    /// A frame arrived.
+    pub fn frame(&mut self, id: SessionId, bytes: &[u8], network: &dyn Network, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.heard = now;
+        match (Message::decode(bytes), session.peer()) {
+            (Ok(Message::Close(reason)), _) => {
+                self.close(id, &format!("refused by the other side: {reason}"), network, now);
+            }
+            (Ok(Message::Handshake(handshake)), None) => self.handshake(id, &handshake, network, now),
+            (Ok(_), None) => self.close(id, "the other side did not begin with a handshake", network, now),
+            (Err(error), None) => self.close(id, &format!("the other side sent {error}"), network, now),
+            (Ok(Message::Handshake(_)), Some(_)) => self.unreadable += 1,
+            (Ok(Message::Ping | Message::Unknown(_)), Some(_)) => {}
+            (Ok(message), Some(from)) => self.events.push_back(SessionEvent::Message { session: id, from, message }),
+            (Err(error), Some(from)) => {
+                self.unreadable += 1;
+                self.log(Severity::Warn, format!("skipped {error} from {from}"));
+            }
+        }
+    }
+
+    fn handshake(&mut self, id: SessionId, handshake: &Handshake, network: &dyn Network, now: Instant) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let (remote, nonces) = (session.remote, (session.nonce, handshake.nonce));
+        let (entry, record) = match handshake::verify(&*self.config.verifier, session, handshake) {
+            Ok(verified) => verified,
+            Err(reason) => return self.refuse(id, &reason, network, now),
+        };
+        let judge = Judge {
+            me: self.config.me,
+            sessions: &self.sessions,
+            own_nonces: &self.nonces,
+            full: self.connected.len() >= self.config.conn_limit,
+            dialer: &self.dialer,
+            network,
+        };
+        match judge.judge(remote, nonces, &record) {
+            Verdict::Accept => self.accept(id, nonces, entry, &record, now),
+            Verdict::Replace(others, why) => {
+                self.accept(id, nonces, entry, &record, now);
+                for other in others {
+                    self.refuse(other, why, network, now);
+                }
+            }
+            Verdict::Ourselves => {
+                let reason = "cannot connect to ourself";
+                self.dialer.ourselves(id, reason, now, &mut self.rng);
+                self.close(id, reason, network, now);
+            }
+            Verdict::Duplicate(text) => {
+                self.duplicates.retain(|_, (_, at)| now.since(*at) < timers::REFUSAL_SHOWN);
+                if self.duplicates.len() < DUPLICATES_MAX || self.duplicates.contains_key(&record.name) {
+                    self.duplicates.insert(record.name, (text.clone(), now));
+                }
+                self.log(Severity::Warn, text.clone());
+                self.refuse(id, &text, network, now);
+            }
+            Verdict::Full => self.events.push_back(SessionEvent::Full { session: id, entry }),
+            Verdict::Refuse(reason) => {
+                // The dialled peer is found, if by another session: its entry rests.
+                self.dialer.identified(id, record.name, now, &mut self.rng);
+                self.refuse(id, &reason, network, now);
+            }
+        }
+    }
+
+    fn accept(&mut self, id: SessionId, nonces: (u64, u64), entry: Arc<Entry>, record: &PeerRecord, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (IpAddr::V4(ip), remote) = (session.remote.ip(), session.remote) else { return };
+        let data = SocketAddrV4::new(ip, record.data_port);
+        let peer = record.name;
+        let (incarnation, order) = (record.incarnation, handshake::order(nonces));
+        session.up = Some(Established { id: record.id(), data, incarnation, order });
+        let (dialled, due) = (session.outbound(), session.poll_timeout());
+        self.connected.insert(peer);
+        self.look_at(due);
+        self.dialer.identified(id, peer, now, &mut self.rng);
+        self.duplicates.remove(&peer);
+        self.log(Severity::Info, format!("session to {peer} ({}) at {remote} is up", record.nickname));
+        self.events.push_back(SessionEvent::Up { session: id, entry, data, dialled });
+    }
+
+    /// Refuses a peer for want of room, and tells it of others that may have some.
+    pub fn refuse_full(&mut self, id: SessionId, others: Delta, network: &dyn Network, now: Instant) {
+        self.send(id, &Message::Delta(others));
+        self.refuse(id, &format!("connection limit reached ({})", self.config.conn_limit), network, now);
+    }
+
+    /// Closes a session, and tells the other side why: its operator may be able to mend it.
+    fn refuse(&mut self, id: SessionId, reason: &str, network: &dyn Network, now: Instant) {
+        self.send(id, &Message::Close(reason.to_owned()));
+        self.close(id, reason, network, now);
+    }
+
+    fn close(&mut self, id: SessionId, reason: &str, network: &dyn Network, now: Instant) {
+        self.out.push_back(Output::Close { session: id, reason: reason.to_owned() });
+        self.closed(id, reason, network, now);
+    }
+
+    fn around<'a>(&'a self, network: &'a dyn Network) -> Around<'a> {
+        let limit = self.config.conn_limit;
+        Around {
+            me: self.config.me.name,
+            connected: &self.connected,
+            wanted: sessions_wanted(network.known().saturating_sub(1), limit),
+            limit,
+            network,
+        }
+    }
+
+    /// Dials what is due.
+    pub fn dial(&mut self, network: &dyn Network, now: Instant) {
+        let Around { me, wanted, limit, .. } = self.around(network);
+        let around = Around { me, connected: &self.connected, wanted, limit, network };
+        let due = self.dialer.due(around, now, &mut self.rng);
+        self.out.extend(due.into_iter().map(|(dial, target)| Output::Dial { dial, target }));
+    }
+
+    /// Does what sessions need at `now`; [`Self::dial`] is to follow.
+    pub fn handle_timeout(&mut self, network: &dyn Network, now: Instant) {
+        if self.due.is_none_or(|at| at > now) {
+            return;
+        }
+        // Until the next point in time found here they are not looked at: what happens on a session only puts off its need.
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            match self.sessions.get_mut(&id).map_or(SessionNeed::Nothing, |session| session.need(now)) {
+                SessionNeed::Nothing => {}
+                SessionNeed::Close(reason) => self.close(id, &reason, network, now),
+                SessionNeed::Ping => self.send(id, &Message::Ping),
+            }
+        }
+        self.due = self.sessions.values().map(Session::poll_timeout).min();
+    }
+
+    /// When [`Self::handle_timeout`] or [`Self::dial`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self, network: &dyn Network) -> Option<Instant> {
+        self.due.into_iter().chain(self.dialer.poll_timeout(self.around(network))).min()
+    }
+
+    fn look_at(&mut self, due: Instant) {
+        self.due = self.due.into_iter().chain([due]).min();
+    }
+
+    /// Troubles to show.
+    #[must_use]
+    pub fn warnings(&self, now: Instant) -> Vec<String> {
+        let shown = self.duplicates.values().filter(|(_, at)| now.since(*at) < timers::REFUSAL_SHOWN);
+        let mut warnings: Vec<String> = shown.map(|(text, _)| text.clone()).collect();
+        if self.unreadable > 0 {
+            warnings.push(format!("{} unreadable messages from peers were skipped", self.unreadable));
+        }
+        warnings
+    }
+
+    fn log(&mut self, severity: Severity, text: String) {
+        self.out.push_back(Output::Event(Event { severity, text }));
+    }
+}
+
+#[cfg(test)]
+mod tests;

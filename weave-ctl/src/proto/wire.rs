@@ -1,0 +1,344 @@
+//! Messages between controllers: CBOR (RFC 8949) inside the frames of a session. `entry` holds the signed entries in them.
+//!
+//! A frame is `{kind: text, body: any}`. An unknown kind is skipped and unknown fields are ignored, so versions can
+//! differ. Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
+//! Signed entries are passed on as the bytes that arrived: see [`entry`].
+
+pub mod entry;
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_bytes::ByteBuf;
+use smol_str::SmolStr;
+
+use super::{
+    cbor,
+    name::{PeerId, PeerName, PeerUid},
+};
+
+/// Oldest and newest version of the protocol that this build speaks. Version 1 had short ids in its data packets.
+pub const VERSIONS: (u16, u16) = (2, 2);
+/// Largest frame in bytes, after decryption.
+pub const FRAME_MAX: usize = 1 << 20;
+/// Longest nickname in bytes.
+pub const NICKNAME_MAX: usize = 64;
+/// Longest reason for the end of a session in bytes; more is cut.
+pub const REASON_MAX: usize = 512;
+/// Most entries in one delta.
+pub const ENTRIES_MAX: usize = 512;
+/// Most items in one page or advertisement, and most keys in one request.
+pub const PAGE_MAX: usize = 1024;
+/// Buckets that the owners of entries are divided into for anti-entropy.
+pub const BUCKETS: usize = 256;
+/// Longest name of a channel in bytes.
+pub const CHANNEL_MAX: usize = 32;
+/// Most pieces of a ring in one message.
+pub const RING_MAX: usize = 8192;
+
+/// The same at both ends of one connection and nowhere else (the hash of its Noise handshake): RFC 5929.
+pub type ChannelBinding = [u8; 32];
+
+/// First message on a session, both ways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshake {
+    /// Oldest version spoken.
+    pub min_version: u16,
+    /// Newest version spoken.
+    pub max_version: u16,
+    /// Orders two sessions between the same pair of peers, and shows a session of a peer with itself.
+    pub nonce: u64,
+    /// The sender's signed record.
+    #[serde(with = "serde_bytes")]
+    pub entry: Vec<u8>,
+    /// The sender's signature over the channel binding: see [`entry::identity_proof`].
+    #[serde(with = "serde_bytes")]
+    pub proof: Vec<u8>,
+}
+
+/// A range of the ring: its token, epoch and owner.
+pub type RingShare = (Ipv4Addr, u64, PeerId);
+
+/// The ring, or what changed of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingMessage {
+    /// The range that the ring divides.
+    pub range: Ipv4Net,
+    /// The founders, among which it was divided at the start.
+    pub origin: Vec<PeerId>,
+    /// Ranges.
+    pub shares: Vec<RingShare>,
+    /// Tokens at which ranges end, and of whose own ranges the message says nothing.
+    pub limits: Vec<Ipv4Addr>,
+    /// Identities whose ranges were taken over.
+    pub removed: Vec<PeerId>,
+    /// These are all ranges of the ring.
+    pub whole: bool,
+}
+
+/// What an entry is filed under.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntryKey {
+    /// The peer that signs it.
+    #[serde(rename = "o")]
+    pub owner: PeerName,
+    /// The channel it is in.
+    #[serde(rename = "c")]
+    pub channel: SmolStr,
+}
+
+/// Version of an entry; the highest wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version {
+    /// Launches of the owner's store.
+    #[serde(rename = "i")]
+    pub incarnation: u64,
+    /// Changes in this incarnation.
+    #[serde(rename = "s")]
+    pub sequence: u64,
+    /// The first bytes of the signature: tells two entries of one sequence apart, and digests add it up.
+    #[serde(rename = "d")]
+    pub digest: u64,
+}
+
+/// Entries that the receiver may lack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Signed entries.
+    pub entries: Vec<ByteBuf>,
+    /// There are more than fit: compare again.
+    pub more: bool,
+}
+
+/// What the sender holds of one entry: its key, the uid of the store that signed it, its version.
+pub type Advert = (EntryKey, PeerUid, Version);
+
+/// What the sender holds in some buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// The buckets that are listed whole.
+    pub buckets: Vec<u8>,
+    /// All that is in them.
+    pub items: Vec<(EntryKey, Version)>,
+    /// Other buckets differ too: compare again.
+    pub more: bool,
+}
+
+/// A question to every reachable peer: is this peer alive? Passed on hop by hop, answered by peers that know that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliveRequest {
+    /// Random; the response comes back the same hops by it.
+    pub id: u64,
+    /// The peer in question.
+    pub peer: PeerName,
+    /// How many more hops it may be passed on.
+    pub hops: u8,
+}
+
+/// A peer is alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliveResponse {
+    /// Of the request.
+    pub id: u64,
+    /// The peer that answers.
+    pub by: PeerName,
+    /// Its session to the peer in question: the uid and the address of the other end.
+    pub session: Option<(PeerUid, String)>,
+    /// Where it says that the kernel of the peer answers; empty when it does not know.
+    pub kernel: String,
+}
+
+/// A control message.
+///
+/// Where the kind comes first in a frame, as it is written, the body is read in one go: reading by way of values of any
+/// shape costs more than all the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", content = "body", rename_all = "lowercase")]
+pub enum Message {
+    /// First, once.
+    Handshake(Box<Handshake>),
+    /// New entries, or the answer to `Page` or `Request`.
+    Delta(Delta),
+    /// New entries that are too long to be sent to peers that may hold them. Answered by `Request` of those that are new.
+    Advertise(Vec<Advert>),
+    /// The digest of all entries. Answered by `Buckets` when the receiver's differs.
+    Digest(u64),
+    /// The digest of each bucket. Answered by `Page` of those that differ.
+    Buckets(Vec<u64>),
+    /// Answered by `Delta` of what is newer here, and by `Request` of what is newer there.
+    Page(Page),
+    /// Answered by `Delta`.
+    Request(Vec<EntryKey>),
+    /// The sender's ring, or what changed of it.
+    Ring(RingMessage),
+    /// The digest of the sender's ring, zero for none. Answered by `Ring` when the receiver's differs.
+    RingDigest(u64),
+    /// See [`AliveRequest`].
+    AliveRequest(AliveRequest),
+    /// See [`AliveResponse`].
+    AliveResponse(AliveResponse),
+    /// Keepalive.
+    #[serde(deserialize_with = "ignore")]
+    Ping,
+    /// Last before the sender closes the session: its reason.
+    Close(String),
+    /// Of a later version; skipped.
+    #[serde(skip)]
+    Unknown(String),
+}
+
+/// Bytes that are no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Not CBOR, or not of the expected shape.
+    #[error("a message that cannot be read ({0})")]
+    Malformed(String),
+    /// A list or text beyond its bound.
+    #[error("a message beyond the bound on {0}")]
+    TooLong(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Frame<B> {
+    kind: String,
+    body: B,
+}
+
+/// All known kinds.
+const KINDS: [&str; 13] = [
+    "handshake",
+    "delta",
+    "advertise",
+    "digest",
+    "buckets",
+    "page",
+    "request",
+    "ring",
+    "ringdigest",
+    "aliverequest",
+    "aliveresponse",
+    "ping",
+    "close",
+];
+
+impl Message {
+    /// The frame of this message.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Handshake(handshake) => frame("handshake", handshake),
+            Self::Delta(delta) => frame("delta", delta),
+            Self::Advertise(adverts) => frame("advertise", adverts),
+            Self::Digest(digest) => frame("digest", digest),
+            Self::Buckets(buckets) => frame("buckets", buckets),
+            Self::Page(page) => frame("page", page),
+            Self::Request(keys) => frame("request", keys),
+            Self::Ring(ring) => frame("ring", ring),
+            Self::RingDigest(digest) => frame("ringdigest", digest),
+            Self::AliveRequest(request) => frame("aliverequest", request),
+            Self::AliveResponse(response) => frame("aliveresponse", response),
+            Self::Ping => frame("ping", ()),
+            Self::Close(reason) => frame("close", reason),
+            Self::Unknown(kind) => frame(kind, ()),
+        }
+    }
+
+    /// The message in a frame.
+    ///
+    /// # Errors
+    /// When the bytes are no message or a bound is exceeded. Never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        if bytes.len() > FRAME_MAX {
+            return Err(WireError::TooLong("a frame"));
+        }
+        match read::<Self>(bytes) {
+            Ok(message) => message.checked(),
+            Err(error) => {
+                let Frame { kind, .. } = read::<Frame<IgnoredAny>>(bytes)?;
+                if KINDS.contains(&kind.as_str()) { Err(error) } else { Ok(Self::Unknown(clean(&kind))) }
+            }
+        }
+    }
+
+    /// The message, if it keeps all bounds.
+    fn checked(mut self) -> Result<Self, WireError> {
+        match &mut self {
+            Self::Delta(delta) => bound("entries", delta.entries.len(), ENTRIES_MAX)?,
+            Self::Advertise(adverts) => {
+                bound("advertised entries", adverts.len(), PAGE_MAX)?;
+                adverts.iter().try_for_each(|(key, ..)| checked_key(key))?;
+            }
+            Self::Buckets(buckets) => bound("buckets", buckets.len(), BUCKETS)?,
+            Self::Page(page) => {
+                bound("buckets", page.buckets.len(), BUCKETS)?;
+                bound("items", page.items.len(), PAGE_MAX)?;
+                page.items.iter().try_for_each(|(key, _)| checked_key(key))?;
+            }
+            Self::Request(keys) => {
+                bound("keys", keys.len(), PAGE_MAX)?;
+                keys.iter().try_for_each(checked_key)?;
+            }
+            Self::Ring(ring) => {
+                bound("the ring's founders", ring.origin.len(), RING_MAX)?;
+                bound("the ring's ranges", ring.shares.len(), RING_MAX)?;
+                bound("removed peers", ring.removed.len(), RING_MAX)?;
+            }
+            Self::AliveResponse(response) => {
+                response.kernel = clean(&response.kernel);
+                response.session.iter_mut().for_each(|(_, address)| *address = clean(address));
+            }
+            Self::Close(reason) => *reason = clean_to(reason, REASON_MAX),
+            Self::Handshake(_)
+            | Self::Digest(_)
+            | Self::RingDigest(_)
+            | Self::AliveRequest(_)
+            | Self::Ping
+            | Self::Unknown(_) => {}
+        }
+        Ok(self)
+    }
+}
+
+/// Reads past a body that means nothing.
+fn ignore<'de, D: Deserializer<'de>>(body: D) -> Result<(), D::Error> {
+    IgnoredAny::deserialize(body).map(|IgnoredAny| ())
+}
+
+fn frame<B: Serialize>(kind: &str, body: B) -> Vec<u8> {
+    cbor::write(&Frame { kind: kind.to_owned(), body })
+}
+
+/// The value in CBOR `bytes`.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    cbor::read(bytes).map_err(|e| WireError::Malformed(clean(&e)))
+}
+
+/// Refuses a list or text that is longer than it may be.
+fn bound(what: &'static str, len: usize, max: usize) -> Result<(), WireError> {
+    if len > max { Err(WireError::TooLong(what)) } else { Ok(()) }
+}
+
+fn checked_key(key: &EntryKey) -> Result<(), WireError> {
+    bound("the name of a channel", key.channel.len(), CHANNEL_MAX)
+}
+
+/// Text from outside, fit for an operator's terminal: printable and bounded.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    clean_to(text, NICKNAME_MAX * 2)
+}
+
+fn clean_to(text: &str, max: usize) -> String {
+    let mut short: String = text.chars().filter(|c| !c.is_control()).take(max).collect();
+    while short.len() > max {
+        short.pop();
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests;

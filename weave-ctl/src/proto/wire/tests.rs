@@ -1,0 +1,130 @@
+//! Messages survive the trip; anything else is refused without harm.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn handshake() -> Handshake {
+    Handshake { min_version: 1, max_version: 1, nonce: 5, entry: vec![1, 2, 3], proof: vec![4; 64] }
+}
+
+fn key(n: u8) -> EntryKey {
+    EntryKey { owner: PeerName::from_bytes([n; 6]), channel: "peers".into() }
+}
+
+const VERSION: Version = Version { incarnation: 1, sequence: 2, digest: 3 };
+
+#[test]
+fn messages_survive_the_trip() {
+    let id = PeerId { name: PeerName::from_bytes([2; 6]), uid: PeerUid(7) };
+    let ring = RingMessage {
+        range: "10.32.0.0/12".parse().unwrap(),
+        origin: vec![id],
+        shares: vec![(Ipv4Addr::new(10, 32, 0, 0), 3, id)],
+        limits: vec![Ipv4Addr::new(10, 32, 0, 9)],
+        removed: vec![id],
+        whole: true,
+    };
+    let messages = [
+        Message::Handshake(Box::new(handshake())),
+        Message::Delta(Delta { entries: vec![ByteBuf::from([1, 2]), ByteBuf::new()], more: true }),
+        Message::Digest(u64::MAX),
+        Message::Buckets((0..BUCKETS as u64).collect()),
+        Message::Page(Page { buckets: vec![1, 255], items: vec![(key(1), VERSION)], more: false }),
+        Message::Request(vec![key(1), key(2)]),
+        Message::Advertise(vec![(key(1), PeerUid(7), VERSION)]),
+        Message::Ring(ring),
+        Message::RingDigest(0),
+        Message::AliveRequest(AliveRequest { id: 9, peer: id.name, hops: 3 }),
+        Message::AliveResponse(AliveResponse {
+            id: 9,
+            by: id.name,
+            session: Some((id.uid, "192.0.2.1:6783".into())),
+            kernel: String::new(),
+        }),
+        Message::Ping,
+        Message::Close("two peers have this name".into()),
+    ];
+    for message in messages {
+        assert_eq!(Message::decode(&message.encode()), Ok(message));
+    }
+}
+
+#[test]
+fn the_body_may_come_before_the_kind() {
+    #[derive(Serialize)]
+    struct Turned<B> {
+        body: B,
+        kind: &'static str,
+    }
+    assert_eq!(Message::decode(&cbor::write(&Turned { body: 7_u64, kind: "digest" })), Ok(Message::Digest(7)));
+    let unknown = Message::decode(&cbor::write(&Turned { body: vec![key(1)], kind: "colour" }));
+    assert_eq!(unknown, Ok(Message::Unknown("colour".to_owned())));
+}
+
+#[test]
+fn a_known_kind_with_another_body_is_an_error() {
+    for kind in KINDS.into_iter().filter(|kind| *kind != "ping") {
+        let read = Message::decode(&frame(kind, [Some(true)]));
+        assert!(matches!(read, Err(WireError::Malformed(_))), "{kind}: {read:?}");
+    }
+}
+
+#[test]
+fn a_ping_may_carry_fields_of_a_later_version() {
+    assert_eq!(Message::decode(&frame("ping", [Some(true)])), Ok(Message::Ping));
+}
+
+#[test]
+fn unknown_kinds_and_fields_are_skipped() {
+    #[derive(Serialize)]
+    struct Later {
+        #[serde(flatten)]
+        handshake: Handshake,
+        colour: &'static str,
+    }
+    assert_eq!(Message::decode(&frame("later", [1, 2, 3])), Ok(Message::Unknown("later".into())));
+    let bytes = frame("handshake", Later { handshake: handshake(), colour: "red" });
+    assert_eq!(Message::decode(&bytes), Ok(Message::Handshake(Box::new(handshake()))));
+}
+
+#[test]
+fn bounds_hold() {
+    let many = Message::Delta(Delta { entries: vec![ByteBuf::new(); ENTRIES_MAX + 1], more: false });
+    assert_eq!(Message::decode(&many.encode()), Err(WireError::TooLong("entries")));
+    let keys = Message::Request(vec![key(1); PAGE_MAX + 1]);
+    assert_eq!(Message::decode(&keys.encode()), Err(WireError::TooLong("keys")));
+    let adverts = Message::Advertise(vec![(key(1), PeerUid(7), VERSION); PAGE_MAX + 1]);
+    assert_eq!(Message::decode(&adverts.encode()), Err(WireError::TooLong("advertised entries")));
+    let page = Page { buckets: vec![], items: vec![(key(1), VERSION); PAGE_MAX + 1], more: false };
+    assert_eq!(Message::decode(&Message::Page(page).encode()), Err(WireError::TooLong("items")));
+    let long = Message::Request(vec![EntryKey { channel: "x".repeat(CHANNEL_MAX + 1).into(), ..key(1) }]);
+    assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
+    let long = EntryKey { channel: "x".repeat(CHANNEL_MAX + 1).into(), ..key(1) };
+    let long = Message::Advertise(vec![(long, PeerUid(7), VERSION)]);
+    assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
+    let deep = [vec![0x81; 100_000], vec![0x00]].concat();
+    assert!(matches!(Message::decode(&deep), Err(WireError::Malformed(_))));
+}
+
+#[test]
+fn a_long_reason_is_cut() {
+    let long = Message::Close("x\n".repeat(REASON_MAX)).encode();
+    assert_eq!(Message::decode(&long), Ok(Message::Close("x".repeat(REASON_MAX))));
+}
+
+proptest! {
+    #[test]
+    fn decoding_is_total(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _total = Message::decode(&bytes);
+    }
+
+    #[test]
+    fn damage_is_total(at in 0_usize..400, with: u8, cut in 0_usize..400) {
+        let mut bytes = Message::Handshake(Box::new(handshake())).encode();
+        let len = bytes.len();
+        bytes[at % len] = with;
+        bytes.truncate(len - cut % len);
+        let _total = Message::decode(&bytes);
+    }
+}

@@ -1,0 +1,100 @@
+//! Makes the VXLAN socket device again when it vanished: without it no probe leaves, and every path would look dead.
+//!
+//! ```text
+//! gone -- made, down --> programs attached -- raised --> up: probes leave by it
+//!   ^------- a step failed, PAUSE later ------/
+//! ```
+//! Bounds: one attempt each [`PAUSE`]. Does not: bring up a device that somebody took down.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::Driver;
+use crate::shell::socket_device;
+
+/// Time between two attempts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How far the device is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SocketStep {
+    /// It is there, and down.
+    Made,
+    /// It is up, and has this index.
+    Up(u32),
+    /// The last step failed.
+    Failed,
+}
+
+impl Driver {
+    /// The device is gone: makes another.
+    pub(super) fn remake_socket_device(&self) {
+        let (name, data_port) = (self.socket_device.clone(), self.data_port);
+        self.socket_task(async move {
+            match socket_device::make(&name, data_port).await {
+                Ok(_) => SocketStep::Made,
+                Err(error) => {
+                    warn!("{error}; no probe is sent until it succeeds, and paths stay as they are");
+                    SocketStep::Failed
+                }
+            }
+        });
+    }
+
+    /// Takes the next step.
+    pub(super) fn socket_step(&mut self, step: SocketStep) {
+        let (name, data_port) = (self.socket_device.clone(), self.data_port);
+        match step {
+            SocketStep::Made => match self.datapath.attach_socket_device(&name) {
+                Ok(()) => self.socket_task(async move {
+                    let raised = socket_device::raise(&name, data_port).await;
+                    let index = match raised {
+                        Ok(()) => socket_device::index(&name).await,
+                        Err(error) => Err(error),
+                    };
+                    match index {
+                        Ok(index) => index.map_or(SocketStep::Failed, SocketStep::Up),
+                        Err(error) => {
+                            warn!("{error}");
+                            SocketStep::Failed
+                        }
+                    }
+                }),
+                Err(error) => {
+                    warn!("{error}");
+                    self.socket_step(SocketStep::Failed);
+                }
+            },
+            SocketStep::Up(index) => {
+                let told = self.datapath.set_socket_device(index).map_err(|error| error.to_string());
+                match told.and_then(|()| self.prober.move_to(index).map_err(|error| error.to_string())) {
+                    Ok(()) => {
+                        info!("the VXLAN socket device {name} was gone, and is made again");
+                        self.host.keep_watch_of(name, index);
+                    }
+                    Err(error) => {
+                        warn!("{error}");
+                        self.socket_step(SocketStep::Failed);
+                    }
+                }
+            }
+            SocketStep::Failed => self.socket_task(async move {
+                sleep(PAUSE).await;
+                match socket_device::make(&name, data_port).await {
+                    Ok(_) => SocketStep::Made,
+                    Err(_) => SocketStep::Failed,
+                }
+            }),
+        }
+    }
+
+    fn socket_task(&self, task: impl Future<Output = SocketStep> + Send + 'static) {
+        let steps = self.socket_steps.0.clone();
+        tokio::spawn(async move {
+            // Fails only when the driver has ended.
+            let _ended = steps.send(task.await).await;
+        });
+    }
+}
