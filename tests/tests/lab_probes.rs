@@ -168,7 +168,7 @@ fn controllers_get_contacts_challenges_and_proofs() {
 
 #[test]
 #[ignore = "needs root"]
-fn probes_and_data_pass_the_socket_device_of_a_host_without_the_underlays_program() {
+fn all_pass_the_socket_device_without_the_underlays_program() {
     let mut scene = Scene::new(Network::chain("lprb-sock"));
     scene.network.without_underlay_program(2);
     for source_port in [Some(DATA_PORT), None] {

@@ -31,12 +31,20 @@ pub(super) enum SocketStep {
 impl Driver {
     /// The device is gone: makes another.
     pub(super) fn remake_socket_device(&self) {
+        self.make_socket_device(Duration::ZERO);
+    }
+
+    fn make_socket_device(&self, after: Duration) {
         let (name, data_port) = (self.socket_device.clone(), self.data_port);
         self.socket_task(async move {
+            sleep(after).await;
             match socket_device::make(&name, data_port).await {
                 Ok(_) => SocketStep::Made,
                 Err(error) => {
-                    warn!("{error}; no probe is sent until it succeeds, and paths stay as they are");
+                    // Told once, and not with every further attempt.
+                    if after.is_zero() {
+                        warn!("{error}; no probe is sent until it succeeds, and paths stay as they are");
+                    }
                     SocketStep::Failed
                 }
             }
@@ -80,13 +88,7 @@ impl Driver {
                     }
                 }
             }
-            SocketStep::Failed => self.socket_task(async move {
-                sleep(PAUSE).await;
-                match socket_device::make(&name, data_port).await {
-                    Ok(_) => SocketStep::Made,
-                    Err(_) => SocketStep::Failed,
-                }
-            }),
+            SocketStep::Failed => self.make_socket_device(PAUSE),
         }
     }
 

@@ -189,7 +189,7 @@ fn dead_relay_of_a_quiet_peer_is_not_left_for_a_dead_path() {
 }
 
 #[test]
-fn standby_of_a_quiet_peer_is_asked_once_the_active_path_is_dead() {
+fn standby_of_a_quiet_peer_is_asked_once_its_path_is_dead() {
     let mut net = scene();
     net.traffic.clear();
     net.paths.set_session(PEER, None, net.now);
