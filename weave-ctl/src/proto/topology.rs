@@ -194,11 +194,12 @@ impl Topology {
         self.lost.iter().filter(|(_, lost)| lost.counts).map(|(peer, _)| *peer)
     }
 
-    /// Peers with a direct path from here by which packets for `peer` may be relayed, nearest to it first.
+    /// Peers with a direct path from here by which packets for `peer` may be relayed, nearest to it first: those that lead
+    /// there by relays whose controllers are reached, and the others.
     #[must_use]
-    pub fn first_hops(&self, peer: PeerName) -> &[PeerName] {
+    pub fn first_hops(&self, peer: PeerName) -> (&[PeerName], &[PeerName]) {
         let at = self.hops.binary_search_by_key(&peer, |(name, _)| *name);
-        at.map_or(&[], |at| self.hops[at].1.peers())
+        at.map_or((&[], &[]), |at| self.hops[at].1.split())
     }
 
     /// True while this peer, or a reached one, reports a session to this identity.

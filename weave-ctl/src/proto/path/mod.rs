@@ -123,9 +123,10 @@ impl Paths {
         self.change(peer, now, |route| route.set_session(to.filter(|at| is_usable(*at)), now));
     }
 
-    /// These peers, the nearest first, lead to `peer` in the graph of reported paths, and a direct path to each answers.
-    pub fn set_relays(&mut self, peer: PeerName, relays: &[PeerName], now: Instant) {
-        self.change(peer, now, |route| route.set_relays(relays));
+    /// These peers, the nearest first, lead to `peer` in the graph of reported paths, and a direct path to each answers. The
+    /// `spare` ones are used while no other works: some controller on their way is not reached, and repairs nothing.
+    pub fn set_relays(&mut self, peer: PeerName, (relays, spare): (&[PeerName], &[PeerName]), now: Instant) {
+        self.change(peer, now, |route| route.set_relays(relays, spare));
     }
 
     /// The record of the peer reports a direct path to this host, or none.
@@ -222,7 +223,7 @@ impl Paths {
         if self.peers.contains_key(&peer) {
             self.change(peer, now, |route| {
                 route.set_session(None, now);
-                route.set_relays(&[]);
+                route.set_relays(&[], &[]);
                 route.reported = false;
             });
         }

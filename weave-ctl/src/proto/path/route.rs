@@ -1,7 +1,7 @@
 //! All of one peer: its candidate paths, the active and the standby one, and what is probed next.
 //!
 //! Selection, in this order: a direct path that answers, by flow before fixed; else the relayed one with the fewest hops and
-//! the lowest round-trip time; else the last known path stays. A better path takes over once it is steady
+//! the lowest round-trip time, spare relays last; else the last known path stays. A better path takes over once it is steady
 //! ([`Candidate::is_steady`]); a dead one is left at once when another answered recently. A path of which nothing is known
 //! yet is used, and kept until it is dead.
 //!
@@ -42,7 +42,8 @@ pub(super) struct PeerRoute {
     pub(super) session: bool,
     /// The peer's record lists a direct path to this host.
     pub(super) reported: bool,
-    relays: ThinVec<PeerName>,
+    /// Each with [`Source::Advertised`], or [`Source::Stale`] when it is a spare one.
+    relays: ThinVec<(PeerName, Source)>,
     /// Addresses that its packets come from beside those of the candidates.
     pub(super) seen: ThinVec<Ipv4Addr>,
     sent_at: Option<Instant>,
@@ -78,6 +79,7 @@ fn rank(candidate: &Candidate) -> (u8, u8) {
     match candidate.target {
         Target::Direct { fixed: false, .. } => (0, 0),
         Target::Direct { fixed: true, .. } => (1, 0),
+        Target::Relay(_) if candidate.source == Source::Stale => (3, candidate.hops),
         Target::Relay(_) => (2, candidate.hops),
     }
 }
@@ -163,13 +165,17 @@ impl PeerRoute {
         self.session = to.is_some();
     }
 
-    /// These peers may relay, the nearest first.
-    pub(super) fn set_relays(&mut self, relays: &[PeerName]) {
-        let relays = &relays[..relays.len().min(RELAYS_MAX)];
-        if self.relays.as_slice() != relays {
-            self.relays = relays.iter().copied().collect();
-            self.prune();
+    /// These peers may relay, the nearest first; the spare ones while no other works.
+    pub(super) fn set_relays(&mut self, relays: &[PeerName], spare: &[PeerName]) {
+        let with = |source| move |relay: &PeerName| (*relay, source);
+        let relays = relays.iter().map(with(Source::Advertised)).chain(spare.iter().map(with(Source::Stale)));
+        self.relays = relays.take(RELAYS_MAX).collect();
+        for candidate in &mut self.candidates {
+            let Target::Relay(relay) = candidate.target else { continue };
+            let known = self.relays.iter().find(|(other, _)| *other == relay);
+            candidate.source = known.map_or(Source::Stale, |(_, source)| *source);
         }
+        self.prune();
     }
 
     /// The peer proved that it sends from `to`: a NAT mapping, or the address of a data port.
@@ -256,7 +262,8 @@ impl PeerRoute {
         }
         if !quiet || self.stranded || !self.active().is_some_and(Candidate::is_answering) {
             for at in 0..self.relays.len() {
-                self.add(Target::Relay(self.relays[at]), Source::Advertised, now);
+                let (relay, source) = self.relays[at];
+                self.add(Target::Relay(relay), source, now);
             }
         }
         self.candidates.len() > before
@@ -268,7 +275,7 @@ impl PeerRoute {
         self.candidates.retain(|c| {
             let wanted = match c.target {
                 Target::Direct { .. } => c.source != Source::Stale,
-                Target::Relay(relay) => relays.contains(&relay),
+                Target::Relay(relay) => relays.iter().any(|(other, _)| *other == relay),
             };
             wanted || Some(c.id) == active
         });

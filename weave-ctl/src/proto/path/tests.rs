@@ -35,7 +35,7 @@ fn idle_peer_without_session_starts_by_relay() {
     let mut net = Net::new();
     net.join_relay(RELAY);
     net.dead(addr(PEER));
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.advertise(PEER);
     assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
 }
@@ -44,7 +44,7 @@ fn idle_peer_without_session_starts_by_relay() {
 fn idle_peer_with_an_open_data_port_becomes_direct() {
     let mut net = Net::new();
     net.join_relay(RELAY);
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.advertise(PEER);
     net.run(ms(3000));
     assert_eq!(net.paths.active(PEER).expect("a path").via, PEER);
@@ -96,7 +96,7 @@ fn inherited_path_is_kept_until_probes_select_another() {
     net.join_relay(RELAY);
     assert_eq!(net.paths.active(PEER), Some(path));
     net.dead(addr(PEER));
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.busy(PEER);
     net.run(ms(2500));
     assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
@@ -136,7 +136,7 @@ fn busy_peers_are_probed_as_often_as_planned() {
     let mut net = Net::new();
     net.join_relay(RELAY);
     for n in 100..300 {
-        net.paths.set_relays(name(n), &[RELAY], net.now);
+        net.paths.set_relays(name(n), (&[RELAY], &[]), net.now);
         net.busy(name(n));
     }
     net.run(ms(30_000));
@@ -152,7 +152,7 @@ fn asked_peer_is_probed_by_every_candidate() {
     let mut net = Net::new();
     net.join_relay(RELAY);
     net.dead(addr(PEER));
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.advertise(PEER);
     net.run(ms(60_000));
     assert_eq!(net.paths.answered(name(99), net.now), None);

@@ -2,7 +2,8 @@
 //! Pure: every peer computes the same from the same records.
 //!
 //! Control reaches a peer over any path of sessions reported by peers that are reached themselves. Relayed packets take
-//! direct paths that both ends report. Broadcasts of a source follow the breadth-first tree from it, in which the parent
+//! direct paths that both ends report, by relays that control reaches if there are such: a controller that ended leaves the
+//! paths of its host as they were, and what is answered over there may not find back. Broadcasts of a source follow the breadth-first tree from it, in which the parent
 //! of a peer is the lowest name of those before it: each peer is reached once.
 //! Bounds: a few passes over all sessions and paths.
 
@@ -20,16 +21,23 @@ pub const FIRST_HOPS_MAX: usize = 3;
 /// The stores that use one name, by name, each with an address.
 pub(super) type Duplicates = BTreeMap<PeerName, BTreeMap<PeerUid, String>>;
 
-/// First hops towards a peer, nearest first.
+/// First hops towards a peer: by relays that are all reached, then the others; nearest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FirstHops {
     len: u8,
+    /// How many of them lead there by relays that are all reached.
+    reached: u8,
     peers: [PeerName; FIRST_HOPS_MAX],
 }
 
 impl FirstHops {
     pub(super) fn peers(&self) -> &[PeerName] {
         &self.peers[..usize::from(self.len)]
+    }
+
+    /// Those by relays that are all reached, and the others.
+    pub(super) fn split(&self) -> (&[PeerName], &[PeerName]) {
+        self.peers().split_at(usize::from(self.reached))
     }
 
     /// False when there is no room, or `hop` is among them.
@@ -75,25 +83,50 @@ pub(super) fn alive(me: PeerUid, graph: &Graph<'_>) -> (Vec<(PeerName, PeerUid)>
     (graph.names().filter_map(|(name, at)| Some((name, first[at]?))).collect(), duplicates)
 }
 
-/// All peers but this one that sessions lead to, in order of name.
-pub(super) fn reached(graph: &Graph<'_>) -> Vec<PeerName> {
+/// For each number whether sessions lead there; not to this peer.
+fn marks(graph: &Graph<'_>) -> Vec<bool> {
     let mut found = vec![false; graph.numbers().len()];
     for (to, _) in reported(graph) {
         found[to] = true;
     }
     found[Graph::ME] = false;
+    found
+}
+
+/// All peers but this one that sessions lead to, in order of name.
+pub(super) fn reached(graph: &Graph<'_>) -> Vec<PeerName> {
+    let found = marks(graph);
     graph.names().filter(|(_, at)| found[*at]).map(|(name, _)| name).collect()
 }
 
 /// The first hops towards each peer that paths lead to by way of another, in order of name: peers in `near`, whose direct
-/// paths from here answer, nearest to the peer first, ties by name.
+/// paths from here answer; those by relays that are all reached before others, nearest to the peer first, ties by name.
 pub(super) fn first_hops(graph: &Graph<'_>, near: &BTreeSet<PeerName>) -> Vec<(PeerName, FirstHops)> {
-    let adjacent = graph.adjacencies();
+    let (adjacent, reached) = (graph.adjacencies(), marks(graph));
+    let mut found = hops_by(graph, &adjacent, near, &|at| reached[at]);
+    found.iter_mut().for_each(|hops| hops.reached = hops.len);
+    if graph.numbers().any(|at| at != Graph::ME && !reached[at]) {
+        let all = hops_by(graph, &adjacent, near, &|_| true);
+        for (hops, others) in found.iter_mut().zip(all) {
+            others.peers().iter().for_each(|hop| _ = hops.push(*hop));
+        }
+    }
+    graph.names().map(|(name, at)| (name, found[at])).filter(|(_, hops)| hops.len > 0).collect()
+}
+
+/// For each number the nearest first hops towards it by relays that are `wanted`.
+fn hops_by(
+    graph: &Graph<'_>,
+    adjacent: &Lists,
+    near: &BTreeSet<PeerName>,
+    wanted: &dyn Fn(usize) -> bool,
+) -> Vec<FirstHops> {
     let mut found = vec![FirstHops::default(); graph.numbers().len()];
     // Breadth-first, with up to three first hops a peer; within a distance in order of the first hop's name.
     let mut frontier: Vec<(PeerName, usize)> =
         near.iter().filter_map(|hop| graph.find(*hop).map(|at| (*hop, at))).collect();
     while !frontier.is_empty() {
+        frontier.retain(|(_, at)| wanted(*at));
         let mut next = Vec::new();
         for (hop, at) in frontier {
             for to in adjacent.of(at).iter().copied().filter(|to| *to != Graph::ME && graph.name(*to) != hop) {
@@ -105,7 +138,7 @@ pub(super) fn first_hops(graph: &Graph<'_>, near: &BTreeSet<PeerName>) -> Vec<(P
         next.sort_by_key(|(hop, _)| *hop);
         frontier = next;
     }
-    graph.names().map(|(name, at)| (name, found[at])).filter(|(_, hops)| hops.len > 0).collect()
+    found
 }
 
 /// The peers to which this one passes on broadcasts of each of `sources`, in order of name; sources of which it passes

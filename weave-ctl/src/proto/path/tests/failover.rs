@@ -9,7 +9,7 @@ use super::{
 fn scene() -> Net {
     let mut net = Net::new();
     net.join_relay(RELAY);
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.busy(PEER);
     net.session(PEER);
     net.run(ms(20_000));
@@ -85,7 +85,7 @@ fn relay_that_dies_is_left_for_another_within_a_second() {
     net.join_relay(RELAY);
     net.join_relay(OTHER_RELAY);
     net.dead(addr(PEER));
-    net.paths.set_relays(PEER, &[RELAY, OTHER_RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY, OTHER_RELAY], &[]), net.now);
     net.busy(PEER);
     net.run(ms(30_000));
     let relay = net.paths.active(PEER).expect("a path").via;
@@ -95,12 +95,33 @@ fn relay_that_dies_is_left_for_another_within_a_second() {
 }
 
 #[test]
+fn spare_relay_is_left_for_another_that_answers() {
+    let mut net = Net::new();
+    net.join_relay(RELAY);
+    net.join_relay(OTHER_RELAY);
+    net.busy(PEER);
+    net.dead(addr(PEER));
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
+    net.run(Duration::from_secs(3));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
+    // Its controller ended.
+    net.paths.set_relays(PEER, (&[OTHER_RELAY], &[RELAY]), net.now);
+    net.run(Duration::from_secs(3));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, OTHER_RELAY);
+    assert!(net.passes(PEER));
+    // A relay that does not work is not worth one that does, wherever its controller is.
+    net.break_relay(OTHER_RELAY, PEER);
+    net.run(Duration::from_secs(3));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
+}
+
+#[test]
 fn relay_that_does_not_pass_packets_on_is_left() {
     let mut net = Net::new();
     net.join_relay(RELAY);
     net.join_relay(OTHER_RELAY);
     net.dead(addr(PEER));
-    net.paths.set_relays(PEER, &[RELAY, OTHER_RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY, OTHER_RELAY], &[]), net.now);
     net.busy(PEER);
     net.run(ms(30_000));
     let relay = net.paths.active(PEER).expect("a path").via;
@@ -146,7 +167,7 @@ fn address_of_a_relay_that_moves_is_followed() {
     let mut net = Net::new();
     net.join_relay(RELAY);
     net.dead(addr(PEER));
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.busy(PEER);
     net.run(ms(5000));
     let moved = SocketAddrV4::new(Ipv4Addr::new(192, 168, 7, 7), 6784);
@@ -172,17 +193,17 @@ fn dead_relay_of_a_quiet_peer_is_not_left_for_a_dead_path() {
     let mut net = Net::new();
     net.join_relay(RELAY);
     net.dead(addr(PEER));
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.advertise(PEER);
     net.run(ms(60_000));
     net.dead(addr(RELAY));
     net.run(ms(30_000));
     assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY, "nothing else is known to work");
-    net.paths.set_relays(PEER, &[], net.now);
+    net.paths.set_relays(PEER, (&[], &[]), net.now);
     net.run(ms(30_000));
     net.revive(addr(RELAY));
     net.run(ms(30_000));
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.run(ms(2000));
     assert!(net.passes(PEER));
     assert!(net.paths.answered(PEER, net.now).is_some());
@@ -208,7 +229,7 @@ fn path_without_a_route_is_left_for_a_relay_not_tried_before() {
     net.session(PEER);
     net.run(ms(5000));
     net.paths.set_session(PEER, None, net.now);
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.run(ms(5000));
     assert_eq!(net.paths.active(PEER).expect("a path").via, PEER);
     net.paths.set_egress(*addr(PEER).ip(), None, net.now);

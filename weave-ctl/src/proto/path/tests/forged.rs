@@ -11,7 +11,7 @@ fn contact(n: u16, kind: ContactKind) -> Contact {
 fn forged_replies_move_no_path() {
     let mut net = Net::new();
     net.join_relay(RELAY);
-    net.paths.set_relays(PEER, &[RELAY], net.now);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.dead(addr(PEER));
     net.busy(PEER);
     net.run(ms(5000));

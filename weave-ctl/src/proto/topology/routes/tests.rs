@@ -59,6 +59,25 @@ fn a_first_hop_is_a_peer_that_answers_from_here() {
 }
 
 #[test]
+fn relays_that_control_reaches_come_first() {
+    let mut network = network(5, &[(1, 2), (1, 3), (1, 4), (2, 5), (3, 5), (4, 3)]);
+    // The controller of 2 ended: its last record stands, no session leads there.
+    network.values_mut().for_each(|record| record.sessions.retain(|session| session.peer != name(2)));
+    let hops = |network: &Network| {
+        let near = network[&name(1)].paths.iter().copied().collect();
+        let all = first_hops(&graph(name(1), network), &near);
+        let (_, hops) = all.into_iter().find(|(peer, _)| *peer == name(5)).unwrap();
+        hops
+    };
+    assert_eq!(hops(&network).split(), (&[name(3), name(4)][..], &[name(2)][..]));
+    // It is better than nothing.
+    for end in [3, 4] {
+        network.values_mut().for_each(|record| record.sessions.retain(|session| session.peer != name(end)));
+    }
+    assert_eq!(hops(&network).split(), (&[][..], &[2, 3, 4].map(name)[..]));
+}
+
+#[test]
 fn a_session_is_spare_where_others_lead_to_its_end() {
     let mut network = network(5, &[(1, 2), (1, 3), (3, 4), (4, 5), (1, 5)]);
     let spare = |network: &Network, among: &[u8]| {
