@@ -365,7 +365,8 @@ impl PeerRoute {
             }
             None => {
                 let answering = others().filter(|c| c.is_answering()).min_by_key(best);
-                let next = answering.or_else(|| self.first(env));
+                // A guess is not worth the last path: its route or its relay is out of reach, or not known yet.
+                let next = answering.or_else(|| self.first(env).filter(|_| self.active.is_none()));
                 next.map(|c| (c.id, "no other path is known to work"))
             }
         };
@@ -377,11 +378,9 @@ impl PeerRoute {
         self.standby = others.min_by_key(|c| (!c.is_answering(), best(c))).map(|c| c.id);
     }
 
-    /// The path to begin with: where a session shows the peer, else by relay, else where its record says. A dead one is
-    /// not worth the last known path.
+    /// The path to begin with: where a session shows the peer, else by relay, else where its record says.
     fn first(&self, env: &Env<'_>) -> Option<&Candidate> {
-        let worth = |c: &&Candidate| self.active.is_none() || !c.is_dead();
-        let usable = || self.candidates.iter().filter(|c| env.leg(c.target).is_some()).filter(worth);
+        let usable = || self.candidates.iter().filter(|c| env.leg(c.target).is_some());
         let session = usable().find(|c| c.source == Source::Session);
         let relay = || usable().find(|c| matches!(c.target, Target::Relay(_)));
         session.or_else(relay).or_else(|| usable().min_by_key(|c| (c.source, rank(c), c.id)))

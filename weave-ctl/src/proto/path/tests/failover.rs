@@ -236,3 +236,25 @@ fn path_without_a_route_is_left_for_a_relay_not_tried_before() {
     net.run(ms(1000));
     assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
 }
+
+#[test]
+fn relayed_path_of_a_former_run_stays_until_another_answers() {
+    let to = addr(RELAY);
+    let path = ActivePath { remote: to, via: RELAY, fixed: false, egress: fixture::egress(to, 1500), size: 1500 };
+    let mut net = Net::inheriting(PEER, path);
+    net.dead(addr(PEER));
+    net.busy(PEER);
+    // The session stands before a direct path to the relay is measured.
+    net.session(PEER);
+    net.run(ms(2000));
+    assert_eq!(net.paths.active(PEER), Some(path));
+    net.join_relay(RELAY);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
+    net.run(ms(2000));
+    assert!(net.passes(PEER));
+    assert_eq!(net.selected.iter().filter(|(_, peer, path)| *peer == PEER && path.via != RELAY).count(), 0);
+    // What answers directly is better.
+    net.revive(addr(PEER));
+    net.run(ms(5000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, PEER);
+}
