@@ -21,7 +21,7 @@ use super::{
     candidate::{Candidate, Source, Target},
     env::{Env, Leg},
     size,
-    timers::{ADVERTISED_MAX, BUSY_FOR, RELAYS_MAX, SEEN_MAX, SILENCE, SUSPECT_AGAIN},
+    timers::{ADVERTISED_MAX, BUSY_FOR, HOME_AFTER, RELAYS_MAX, SEEN_MAX, SILENCE, SUSPECT_AGAIN},
 };
 use crate::proto::{
     io::{Activity, ProbeReply},
@@ -361,7 +361,8 @@ impl PeerRoute {
             Some(_) => {
                 let recent = |c: &&Candidate| c.is_recent(env.now);
                 let next = others().filter(recent).min_by_key(best);
-                next.map(|c| (c.id, "the path before does not answer any more"))
+                let next = next.map(|c| (c.id, "the path before does not answer any more"));
+                next.or_else(|| self.home(env).map(|c| (c.id, "nothing answers, and no relay leads there any more")))
             }
             None => {
                 let answering = others().filter(|c| c.is_answering()).min_by_key(best);
@@ -384,6 +385,15 @@ impl PeerRoute {
         let session = usable().find(|c| c.source == Source::Session);
         let relay = || usable().find(|c| matches!(c.target, Target::Relay(_)));
         session.or_else(relay).or_else(|| usable().min_by_key(|c| (c.source, rank(c), c.id)))
+    }
+
+    /// The address to return to from a dead relayed path of a peer that is out of every controller's reach: its last relays
+    /// may send to one another in a circle.
+    fn home(&self, env: &Env<'_>) -> Option<&Candidate> {
+        let active = self.active().filter(|active| matches!(active.target, Target::Relay(_)))?;
+        let left = !self.session && self.relays.is_empty() && env.now.since(active.since) >= HOME_AFTER;
+        let direct = self.candidates.iter().filter(|c| matches!(c.target, Target::Direct { .. }));
+        direct.filter(|c| left && env.leg(c.target).is_some()).min_by_key(|c| (rank(c), c.source, c.id))
     }
 
     /// The largest outer IP packet in bytes that both ends of a leg take.

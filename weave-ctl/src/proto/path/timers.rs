@@ -11,6 +11,7 @@
 //! | [`SUSPECT_AGAIN`] | 1 s | hold-down between two suspicions that a probe disproved |
 //! | [`RECOVER_EVERY`], [`RECOVER_SLOWLY`] | 1 s, 3 s | probes of a dead path that is better than the active one |
 //! | [`PROMOTE_AFTER`], [`PROMOTE_APART`] | 3, 200 ms | wait-to-restore of a better path |
+//! | [`HOME_AFTER`] | 60 s | from a dead relayed path to the address of a peer that is out of reach |
 //! | [`SESSION_EVERY`] | 10 s | a peer with a session and without traffic |
 //! | [`KEEPALIVE_EVERY`] | 15 s | ICE keepalive (Tr) of a NAT mapping or of a stateful filter's entry |
 //! | [`VERIFY_BIG`], [`VERIFY`] | 1 s, 60 s | DPLPMTUD CONFIRMATION_TIMER with and without large packets |
@@ -48,6 +49,8 @@ pub const PROMOTE_AFTER: u8 = 3;
 pub const PROMOTE_APART: Duration = Duration::from_millis(200);
 /// A standby path takes over only when it answered within this time.
 pub const RECENT: Duration = Duration::from_millis(1200);
+/// A dead relayed path of a peer that no relay leads to any more gives way to the peer's address after this time.
+pub const HOME_AFTER: Duration = Duration::from_secs(60);
 /// Traffic makes a peer busy for this long.
 pub const BUSY_FOR: Duration = Duration::from_secs(10);
 /// Probes of a peer with a session and without traffic.

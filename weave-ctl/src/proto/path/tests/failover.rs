@@ -258,3 +258,23 @@ fn relayed_path_of_a_former_run_stays_until_another_answers() {
     net.run(ms(5000));
     assert_eq!(net.paths.active(PEER).expect("a path").via, PEER);
 }
+
+#[test]
+fn dead_relayed_path_of_a_peer_that_left_becomes_direct() {
+    let mut net = Net::new();
+    net.join_relay(RELAY);
+    net.dead(addr(PEER));
+    net.busy(PEER);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
+    net.run(ms(3000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
+    // While it answers it stays, whatever controllers know.
+    net.paths.leave(PEER, net.now);
+    net.run(ms(100_000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
+    net.break_relay(RELAY, PEER);
+    net.run(ms(30_000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY, "it may answer again");
+    net.run(ms(100_000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, PEER);
+}
