@@ -31,6 +31,8 @@ pub const MTU: u32 = 1500;
 pub const FLOW_PORT: u16 = 49152;
 /// How long NAT lets answers in: Linux's time for an exchange of a few packets, `nf_conntrack_udp_timeout`.
 pub const OPEN_FOR: Duration = Duration::from_secs(30);
+/// Entries of NATs and filters that are kept before old ones are removed, at least.
+const SWEEP_MIN: usize = 64;
 /// First of the ports that NAT maps data ports to.
 const MAPPED_DATA: u16 = 30000;
 
@@ -176,6 +178,8 @@ pub(super) struct Net {
     natted: BTreeMap<HostId, Nat>,
     /// To which addresses a port of a host behind NAT or a filter sent, and when last.
     opened: BTreeMap<(HostId, u16, SocketAddrV4), Instant>,
+    /// Old ones of these are removed when there are more than this: a look at all of them for each packet costs most of a run.
+    sweep_at: usize,
     mtus: BTreeMap<HostId, u32>,
 }
 
@@ -303,7 +307,10 @@ impl Net {
     /// A port of a host sends there now, which the NAT or the filter in front of it remembers.
     pub(super) fn open(&mut self, from: HostId, port: u16, to: SocketAddrV4, now: Instant) {
         if self.natted.contains_key(&from) {
-            self.opened.retain(|_, at| now.since(*at) < OPEN_FOR);
+            if self.opened.len() > self.sweep_at {
+                self.opened.retain(|_, at| now.since(*at) < OPEN_FOR);
+                self.sweep_at = 2 * self.opened.len() + SWEEP_MIN;
+            }
             self.opened.insert((from, port, to), now);
         }
     }
