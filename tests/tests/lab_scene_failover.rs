@@ -62,6 +62,8 @@ struct Cut {
 /// Cuts a path under traffic, waits until packets flow again, waits for `hold`, mends it, and waits for the direct path.
 fn cut(lab: &Lab, all: &[Container], hold: Duration, limit: Duration, begin: impl Fn()) -> Cut {
     let flows = flows(all);
+    let ready = || [(1, 3), (3, 1)].iter().all(|(here, there)| lab.host(*here).stands_by(*there, 2));
+    assert!(eventually(SETTLED, ready), "no standby path: {:?}", lab.host(1).weave(&["status", "peers"]));
     let since = Instant::now();
     begin();
     let marks = flows.each_ref().map(UdpFlow::sent);

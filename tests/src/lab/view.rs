@@ -67,6 +67,14 @@ impl Host {
         Ok(Some(Path { kind, via: text(&path["via"]), why: text(&path["why"]), mtu: path["mtu"].as_u64() }))
     }
 
+    /// Whether the standby path to host `n` leads through host `relay`.
+    #[must_use]
+    pub fn stands_by(&self, n: usize, relay: usize) -> bool {
+        let peers = self.json(&["status", "peers"]).unwrap_or_default();
+        let via = peers.as_array().into_iter().flatten().find(|peer| peer["name"] == peer_name(n).as_str());
+        via.is_some_and(|peer| peer["standby"]["via"]["name"] == peer_name(relay).as_str())
+    }
+
     /// Waits until the path to host `n` is as wanted.
     ///
     /// # Errors

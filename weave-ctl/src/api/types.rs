@@ -275,6 +275,20 @@ pub struct Peer {
     /// How containers' packets reach it; `None` from a controller that does not tell it.
     #[serde(default)]
     pub path: Option<Path>,
+    /// The path that is next in line, while it answers.
+    #[serde(default)]
+    pub standby: Option<Standby>,
+}
+
+/// A path that answers and carries no packets yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standby {
+    /// Address and data port of the peer or of the relay.
+    pub remote: String,
+    /// From data port to data port.
+    pub fixed: bool,
+    /// The relay; `None` for a direct path.
+    pub via: Option<PeerRef>,
 }
 
 /// How containers' packets for a peer travel.
@@ -283,25 +297,28 @@ pub struct Peer {
 pub enum Path {
     /// They do not: it is this peer.
     Here,
-    /// Straight to its data port, which answers.
+    /// Direct to its data port, which answers.
     Direct {
         /// Address and data port.
         remote: String,
+        /// From data port to data port: for NAT and stateful filters.
+        #[serde(default)]
+        fixed: bool,
         /// Round-trip time of the last probe, in microseconds.
         rtt_us: Option<u64>,
         /// MTU in bytes of containers' packets, once measured.
         mtu: Option<u32>,
     },
-    /// Through a peer that passes them on.
+    /// Through a peer that relays.
     Relayed {
         /// That peer.
         via: PeerRef,
-        /// Why not straight.
+        /// Why not direct.
         why: String,
         /// MTU in bytes of containers' packets, as far as known.
         mtu: Option<u32>,
     },
-    /// No way is known to work.
+    /// No path answers.
     Unconfirmed {
         /// Where they are sent all the same.
         remote: Option<String>,

@@ -236,6 +236,19 @@ pub struct PeerStatus {
     pub links: Vec<PeerLink>,
     /// How containers' packets reach it.
     pub path: PathStatus,
+    /// The path that is next in line, while it answers.
+    pub standby: Option<StandbyPath>,
+}
+
+/// A path that answers and carries no packets yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandbyPath {
+    /// Address of the peer or of the relay.
+    pub remote: SocketAddrV4,
+    /// From data port to data port.
+    pub fixed: bool,
+    /// The relay, with its nickname.
+    pub via: Option<(PeerName, String)>,
 }
 
 /// How containers' packets for a peer travel.
@@ -247,6 +260,8 @@ pub enum PathStatus {
     Direct {
         /// Its data port.
         remote: SocketAddrV4,
+        /// From data port to data port: for NAT and stateful filters.
+        fixed: bool,
         /// Round-trip time of the last probe.
         rtt: Option<Duration>,
         /// Largest packet in bytes of a container that fits, once measured.

@@ -49,7 +49,7 @@ fn place(c: &Connection) -> (usize, bool, Option<SocketAddr>, String) {
 /// Whether the link knows a password; how packets travel; the peer; what was measured; why.
 fn columns(c: &Connection, path: Option<&Path>, password: bool) -> Vec<String> {
     let way = match path {
-        Some(Path::Direct { .. }) => "direct",
+        Some(Path::Direct { fixed, .. }) => paths::direct(*fixed),
         Some(Path::Relayed { .. }) => "relayed",
         Some(Path::Unconfirmed { .. }) => "unconfirmed",
         Some(Path::Here) | None if c.data.is_some() => "direct",
@@ -64,7 +64,7 @@ fn columns(c: &Connection, path: Option<&Path>, password: bool) -> Vec<String> {
     ]
 }
 
-/// Why it is not established or packets do not go straight, and when it is tried again.
+/// Why it is not established or packets do not go direct, and when it is tried again.
 fn note(c: &Connection, path: Option<&Path>) -> String {
     let info = match path {
         Some(Path::Relayed { via, why, .. }) => paths::because(&format!("via {}", peer(via)), either(&c.info, why)),

@@ -154,10 +154,10 @@ fn peers(peers: &[Peer]) -> String {
     });
     let links = table(rows);
     let mut links = links.lines();
-    let ways = paths::ways(peers.iter());
+    let paths = paths::lines(peers.iter());
     let mut text = String::new();
-    for (p, way) in peers.iter().zip(ways.lines()) {
-        text += &format!("{way}\n");
+    for (p, path) in peers.iter().zip(paths.lines()) {
+        text += &format!("{path}\n");
         for line in links.by_ref().take(p.links.len()) {
             text += &format!("   {line}\n");
         }

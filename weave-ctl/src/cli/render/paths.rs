@@ -1,17 +1,35 @@
 //! How containers' packets reach peers, in words.
 
 use super::{peer, table::table};
-use crate::api::types::{Path, Peer};
+use crate::api::types::{Path, Peer, Standby};
 
-/// A line a peer: its names, and the way to it.
-pub(super) fn ways<'a>(peers: impl Iterator<Item = &'a Peer>) -> String {
-    table(peers.map(|p| vec![peer(&p.id), p.path.as_ref().map(way).unwrap_or_default()]))
+/// A line a peer: its names, the active path and the standby path.
+pub(super) fn lines<'a>(peers: impl Iterator<Item = &'a Peer>) -> String {
+    table(
+        peers
+            .map(|p| vec![peer(&p.id), p.path.as_ref().map(|path| line(path, p.standby.as_ref())).unwrap_or_default()]),
+    )
 }
 
-fn way(path: &Path) -> String {
+fn line(path: &Path, standby: Option<&Standby>) -> String {
+    match standby {
+        Some(Standby { via: Some(via), .. }) => format!("{}; standby via {}", active(path), peer(via)),
+        Some(Standby { remote, fixed, .. }) => format!("{}; standby {} {remote}", active(path), direct(*fixed)),
+        None => active(path),
+    }
+}
+
+/// A direct path: each flow from a port of its own, or all from data port to data port.
+pub(super) fn direct(fixed: bool) -> &'static str {
+    if fixed { "direct, fixed port" } else { "direct" }
+}
+
+fn active(path: &Path) -> String {
     match path {
         Path::Here => "this peer".to_owned(),
-        Path::Direct { remote, rtt_us, mtu } => words(["direct", remote.as_str(), measured(*mtu, *rtt_us).as_str()]),
+        Path::Direct { remote, fixed, rtt_us, mtu } => {
+            words([direct(*fixed), remote.as_str(), measured(*mtu, *rtt_us).as_str()])
+        }
         Path::Relayed { via, why, mtu } => {
             because(&words(["via", peer(via).as_str(), measured(*mtu, None).as_str()]), why)
         }

@@ -58,7 +58,7 @@ fn limit(status: &Status) -> String {
     }
 }
 
-/// How packets travel, when not straight to every peer; and the first of the others with the reason.
+/// How packets travel, when not direct to every peer; and the first of the others with the reason.
 fn detours(peers: &[Peer]) -> String {
     let paths: Vec<(&Peer, usize)> = peers.iter().filter_map(|p| Some((p, kind(p.path.as_ref()?)?))).collect();
     let counts = [0, 1, 2].map(|k| paths.iter().filter(|(_, kind)| *kind == k).count());
@@ -67,8 +67,8 @@ fn detours(peers: &[Peer]) -> String {
     }
     let parts = [(counts[0], "direct"), (counts[1], "relayed"), (counts[2], "unconfirmed")];
     let others = || paths.iter().filter(|(_, kind)| *kind > 0).map(|(p, _)| *p);
-    let ways = paths::ways(others().take(DETOURS_SHOWN));
-    row("Paths", with_parts(paths.len(), &parts)) + &some(ways.lines(), others().count(), "peers")
+    let lines = paths::lines(others().take(DETOURS_SHOWN));
+    row("Paths", with_parts(paths.len(), &parts)) + &some(lines.lines(), others().count(), "peers")
 }
 
 fn kind(path: &Path) -> Option<usize> {

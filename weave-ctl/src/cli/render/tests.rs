@@ -7,7 +7,7 @@ use super::{
 };
 use crate::api::types::{
     BroadcastRoute, Channel, Connection, Container, Counter, Dataplane, Detached, Done, Drop, Ipam, Map, NarrowPath,
-    Owner, Path, Peer, PeerLink, PeerRef, Program, Protocol, SizedContainer, Status, Targets, UnicastRoute,
+    Owner, Path, Peer, PeerLink, PeerRef, Program, Protocol, SizedContainer, Standby, Status, Targets, UnicastRoute,
 };
 
 pub(super) fn text(s: &str) -> String {
@@ -53,7 +53,7 @@ fn container(id: &str, addrs: &[&str], attached: bool) -> Container {
 }
 
 fn direct(remote: &str) -> Path {
-    Path::Direct { remote: text(remote), rtt_us: Some(1250), mtu: Some(1450) }
+    Path::Direct { remote: text(remote), fixed: false, rtt_us: Some(1250), mtu: Some(1450) }
 }
 
 /// Peers 2 to 5: one reached directly, one through it, and two that no way is known to reach.
@@ -125,14 +125,16 @@ pub(super) fn example() -> Status {
                     link(3, "h3", "192.168.48.13:6783", true, false),
                 ],
                 path: Some(Path::Here),
+                standby: None,
             },
             Peer {
                 id: id(2, "host2"),
                 uid: text("00000000000000bb"),
                 links: vec![link(1, "host1", "192.168.48.11:6783", true, true)],
                 path: Some(direct("192.168.48.12:6784")),
+                standby: None,
             },
-            Peer { id: id(9, ""), uid: text("00000000000000cc"), links: Vec::new(), path: None },
+            Peer { id: id(9, ""), uid: text("00000000000000cc"), links: Vec::new(), path: None, standby: None },
         ],
         ipam: Ipam {
             state: text("ready"),
@@ -316,6 +318,22 @@ fn peers_with_their_links() {
 ";
     let shown = status(&with_detours(), Some(StatusPart::Peers), false);
     assert!(shown.ends_with(expected), "{shown}");
+}
+
+#[test]
+fn peers_show_fixed_and_standby_paths() {
+    let mut status_now = with_detours();
+    let remote = text("192.168.48.12:6784");
+    status_now.peers[1].path = Some(Path::Direct { remote: remote.clone(), fixed: true, rtt_us: None, mtu: None });
+    status_now.peers[1].standby = Some(Standby { remote: remote.clone(), fixed: false, via: Some(id(3, "h3")) });
+    status_now.peers[2].standby = Some(Standby { remote, fixed: true, via: None });
+    let shown = status(&status_now, Some(StatusPart::Peers), false);
+    for line in [
+        "(host2)  direct, fixed port 192.168.48.12:6784; standby via 7e:21:4a:70:2f:03(h3)\n",
+        "for 12 s; standby direct, fixed port 192.168.48.12:6784\n",
+    ] {
+        assert!(shown.contains(line), "{line:?} is not in\n{shown}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
     proto::{
         command::{
             ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, OwnerStatus,
-            PathStatus, PeerLink, PeerStatus, Status,
+            PathStatus, PeerLink, PeerStatus, StandbyPath, Status,
         },
         name::PeerName,
     },
@@ -97,14 +97,15 @@ fn peer(from: &PeerStatus) -> types::Peer {
         uid: from.uid.to_string(),
         links: from.links.iter().map(peer_link).collect(),
         path: Some(path(&from.path)),
+        standby: from.standby.as_ref().map(standby),
     }
 }
 
 fn path(from: &PathStatus) -> types::Path {
     match from {
         PathStatus::Here => types::Path::Here,
-        PathStatus::Direct { remote, rtt, mtu } => {
-            types::Path::Direct { remote: remote.to_string(), rtt_us: rtt.map(micros), mtu: *mtu }
+        PathStatus::Direct { remote, fixed, rtt, mtu } => {
+            types::Path::Direct { remote: remote.to_string(), fixed: *fixed, rtt_us: rtt.map(micros), mtu: *mtu }
         }
         PathStatus::Relayed { via: (name, nickname), why, mtu } => {
             types::Path::Relayed { via: peer_ref(*name, nickname), why: why.clone(), mtu: *mtu }
@@ -113,6 +114,11 @@ fn path(from: &PathStatus) -> types::Path {
             types::Path::Unconfirmed { remote: remote.map(|r| r.to_string()), why: why.clone() }
         }
     }
+}
+
+fn standby(from: &StandbyPath) -> types::Standby {
+    let via = from.via.as_ref().map(|(name, nickname)| peer_ref(*name, nickname));
+    types::Standby { remote: from.remote.to_string(), fixed: from.fixed, via }
 }
 
 fn unicast_route(to: &PeerStatus) -> Option<types::UnicastRoute> {

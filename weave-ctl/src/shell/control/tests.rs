@@ -177,7 +177,7 @@ async fn a_status_tells_how_packets_travel() {
         paths,
         [
             PeerPath::Here,
-            PeerPath::Direct { remote: remote.clone(), rtt_us: Some(250), mtu: Some(1450) },
+            PeerPath::Direct { remote: remote.clone(), fixed: true, rtt_us: Some(250), mtu: Some(1450) },
             PeerPath::Relayed { via: named(2, "two"), why: "filtered".into(), mtu: None },
             PeerPath::Unconfirmed { remote: Some(remote), why: "no answer".into() },
             PeerPath::Unconfirmed { remote: None, why: String::new() },

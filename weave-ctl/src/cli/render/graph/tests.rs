@@ -16,7 +16,7 @@ fn peer(n: u8, nickname: &str, links: &[(u8, bool)]) -> Peer {
         outbound: true,
         established: *established,
     });
-    Peer { id: id(n, nickname), uid: String::new(), links: links.collect(), path: None }
+    Peer { id: id(n, nickname), uid: String::new(), links: links.collect(), path: None, standby: None }
 }
 
 fn mesh(peers: Vec<Peer>) -> Status {

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, net::SocketAddr, time::Duration};
 use weave_common::vxlan;
 
 use crate::proto::{
-    command::{Connection, ConnectionState, NarrowPath, NarrowPaths, PathStatus, PeerLink, PeerStatus},
+    command::{Connection, ConnectionState, NarrowPath, NarrowPaths, PathStatus, PeerLink, PeerStatus, StandbyPath},
     name::PeerName,
     node::Node,
     session::{DialEntry, DialKey, DialState, Session},
@@ -155,6 +155,7 @@ impl Node {
             uid: record.uid,
             links: links.collect(),
             path: self.path(record.name, now),
+            standby: self.standby(record.name, now),
         }
     }
 
@@ -167,7 +168,7 @@ impl Node {
         };
         if let Some(direct) = self.paths.direct(peer).filter(|_| active.via == peer) {
             let mtu = direct.size.map(inner_mtu);
-            return PathStatus::Direct { remote: direct.remote, rtt: direct.rtt, mtu };
+            return PathStatus::Direct { remote: direct.remote, fixed: direct.fixed, rtt: direct.rtt, mtu };
         }
         let status = self.paths.status(peer, now);
         let answers =
@@ -178,6 +179,13 @@ impl Node {
             return PathStatus::Relayed { via, why, mtu: Some(inner_mtu(active.size)) };
         }
         PathStatus::Unconfirmed { remote: Some(active.remote), why }
+    }
+
+    fn standby(&self, peer: PeerName, now: Instant) -> Option<StandbyPath> {
+        let mut status = self.paths.status(peer, now);
+        let line = status.candidates.swap_remove(status.standby?);
+        let via = line.via.map(|via| (via, self.nickname(via)));
+        (line.state == "answers").then_some(StandbyPath { remote: line.remote?, fixed: line.fixed, via })
     }
 
     /// Peers to whose active path this host has no route.

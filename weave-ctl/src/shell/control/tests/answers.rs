@@ -20,13 +20,14 @@ pub(super) fn name(n: u8) -> PeerName {
 }
 
 fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
-    PeerStatus { name: name(n), nickname: nickname.into(), uid: PeerUid(n.into()), links: Vec::new(), path }
+    let uid = PeerUid(n.into());
+    PeerStatus { name: name(n), nickname: nickname.into(), uid, links: Vec::new(), path, standby: None }
 }
 
 /// This peer, and one a way of being reached.
 fn peers() -> Vec<PeerStatus> {
     let remote = "192.0.2.2:6784".parse().expect("an address");
-    let direct = PathStatus::Direct { remote, rtt: Some(Duration::from_micros(250)), mtu: Some(1450) };
+    let direct = PathStatus::Direct { remote, fixed: true, rtt: Some(Duration::from_micros(250)), mtu: Some(1450) };
     let relayed = PathStatus::Relayed { via: (name(2), "two".into()), why: "filtered".into(), mtu: None };
     let lost = PathStatus::Unconfirmed { remote: Some(remote), why: "no answer".into() };
     vec![
