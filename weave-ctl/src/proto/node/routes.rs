@@ -76,7 +76,7 @@ impl Node {
             })
             .collect();
         self.reported_paths.extend(self.sessions.connected());
-        self.reported_paths.retain(|peer| self.paths.direct(*peer).is_some());
+        self.reported_paths.retain(|peer| self.paths.is_neighbour(*peer));
         let paths = self.reported_paths.iter().copied().collect();
         self.membership.set_adjacencies(sessions.into_values().collect(), paths, now);
     }
@@ -93,8 +93,10 @@ impl Node {
                 self.datapath.set_tunnel(peer, tunnel(peer, path));
             }
             PathEvent::Senders(peer, addrs) => self.datapath.set_senders(peer, &addrs),
-            PathEvent::Reported(..) => self.report_adjacencies(now),
-            PathEvent::Neighbour(_) => self.topology.changed(self.membership.known(), now),
+            PathEvent::Neighbour(_) => {
+                self.report_adjacencies(now);
+                self.topology.changed(self.membership.known(), now);
+            }
             PathEvent::Watch(addr) => self.out.push_back(Output::Watch(addr)),
             PathEvent::Unwatch(addr) => self.out.push_back(Output::Unwatch(addr)),
             PathEvent::DeviceMtus(mtus) => {

@@ -90,11 +90,8 @@ pub enum PathEvent {
     },
     /// Packets from these addresses are the peer's, from no others.
     Senders(PeerName, BTreeSet<Ipv4Addr>),
-    /// The direct path to a peer that has or had a session answers, with this size in bytes (zero until it is confirmed);
-    /// or it does not. This host's record reports it.
-    Reported(PeerName, Option<u32>),
-    /// The direct path to a peer, with a session or without, begins to answer or does not any more: other peers may be relayed
-    /// to by it.
+    /// The direct path to a peer, with a session or without, begins to answer or does not any more: it is reported, and other
+    /// peers may be relayed to by it.
     Neighbour(PeerName),
     /// The route to this address is asked for, and every change of it.
     Watch(Ipv4Addr),

@@ -284,13 +284,19 @@ impl Paths {
         self.peers.get(&peer)?.published
     }
 
+    /// True while a direct path to the peer answers, and the host has a route to it.
+    #[must_use]
+    pub fn is_neighbour(&self, peer: PeerName) -> bool {
+        self.peers.get(&peer).is_some_and(|route| route.relay_leg.is_some())
+    }
+
     /// The direct path to the peer, while it answers.
     #[must_use]
     pub fn direct(&self, peer: PeerName) -> Option<Direct> {
         self.peers.get(&peer)?.direct()
     }
 
-    /// Peers to which a direct path answers.
+    /// All for which [`Self::is_neighbour`] is true.
     pub fn neighbours(&self) -> impl Iterator<Item = PeerName> {
         self.peers.iter().filter(|(_, route)| route.relay_leg.is_some()).map(|(name, _)| *name)
     }
@@ -389,13 +395,6 @@ impl Paths {
         let moved = leg_before != leg;
         if leg_before.is_some() != leg.is_some() {
             events.push_back(PathEvent::Neighbour(peer));
-        }
-        // A path that answers is reported beyond its session: the peer's kernel goes on without its controller.
-        let reports = route.session || route.report.flatten().is_some();
-        let report = reports.then(|| direct.map(|direct| direct.size.unwrap_or(0)));
-        if route.report != report {
-            route.report = report;
-            events.push_back(PathEvent::Reported(peer, report.flatten()));
         }
         // Without a route the last path stays in the kernel.
         let path = route.path(&env).filter(|path| route.published != Some(*path));

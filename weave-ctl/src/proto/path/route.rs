@@ -63,8 +63,6 @@ pub(super) struct PeerRoute {
     pub(super) why: &'static str,
     /// There is an active path, and nothing can be sent by it now: no route leads there, or the relay is out of reach.
     stranded: bool,
-    /// The direct path as this host's record reports it.
-    pub(super) report: Option<Option<u32>>,
     /// How packets that the peer relays leave, while a direct path to it answers.
     pub(super) relay_leg: Option<Leg>,
     /// Time stamp of the last probe: each has its own.
@@ -108,7 +106,6 @@ impl PeerRoute {
             published: None,
             why: "",
             stranded: false,
-            report: None,
             relay_leg: None,
             stamp: Instant::default(),
         }

@@ -62,7 +62,7 @@ pub(super) struct SizeSearch {
     run: Option<Box<Run>>,
     /// Since when a search is wanted that has not begun.
     wanted: Instant,
-    /// End of the last search; `None` when one is wanted.
+    /// End of the last search; `None` when one is wanted, or the size that it found is lost.
     checked: Option<Instant>,
     /// The last attempt at the bound; `None` when one is wanted.
     raised: Option<Instant>,
@@ -109,7 +109,7 @@ impl SizeSearch {
 
     /// The confirmed size, once there is one.
     pub(super) fn confirmed(&self) -> Option<u32> {
-        (self.good > 0 && self.run.is_none()).then_some(self.good)
+        (self.good > 0 && self.checked.is_some()).then_some(self.good)
     }
 
     /// The path answers again after it was dead: its size is verified.
@@ -162,6 +162,7 @@ impl SizeSearch {
             if self.good == 0 || run.size <= self.good {
                 // Packets of that size are being lost: smaller ones from now on, whatever the search finds.
                 self.good = if run.size > BASE { BASE } else { LEAST.min(run.size - 1).max(SMALLEST) };
+                self.checked = None;
             }
             if !run.step(now) {
                 self.finish(&run, now);

@@ -27,7 +27,7 @@ fn session_peer_is_probed_at_once_and_direct() {
     let path = net.paths.active(PEER).expect("a path");
     assert_eq!((path.remote, path.via, path.fixed), (addr(PEER), PEER, false));
     assert!(net.paths.direct(PEER).is_some());
-    assert_eq!(net.reported.get(&PEER), Some(&Some(1500)), "its record reports the path with its size");
+    assert_eq!(net.paths.direct(PEER).expect("a direct path").size, Some(1500));
 }
 
 #[test]
@@ -162,4 +162,14 @@ fn asked_peer_is_probed_by_every_candidate() {
     assert!(net.sent_to(PEER) > before);
     let answered = net.paths.answered(PEER, net.now).expect("an answer through the relay");
     assert!(answered.contains("through 00:00:00:00:00:03"), "{answered}");
+}
+
+#[test]
+fn direct_path_without_a_route_is_no_neighbour() {
+    let mut net = Net::new();
+    net.join_relay(PEER);
+    assert!(net.paths.is_neighbour(PEER) && net.neighbours.contains(&PEER));
+    net.paths.set_egress(*addr(PEER).ip(), None, net.now);
+    net.run(ms(100));
+    assert!(!net.paths.is_neighbour(PEER) && !net.neighbours.contains(&PEER), "others would relay into nowhere");
 }

@@ -49,7 +49,6 @@ pub(super) struct Net {
     pub(super) selected: Vec<(Instant, PeerName, ActivePath)>,
     pub(super) senders: BTreeMap<PeerName, BTreeSet<Ipv4Addr>>,
     pub(super) watched: BTreeSet<Ipv4Addr>,
-    pub(super) reported: BTreeMap<PeerName, Option<u32>>,
     pub(super) neighbours: BTreeSet<PeerName>,
     pub(super) device_mtu: Option<u32>,
     pub(super) total: u64,
@@ -104,7 +103,6 @@ impl Net {
             selected: Vec::new(),
             senders: BTreeMap::new(),
             watched: BTreeSet::new(),
-            reported: BTreeMap::new(),
             neighbours: BTreeSet::new(),
             device_mtu: None,
             total: 0,
@@ -255,7 +253,6 @@ impl Net {
         match event {
             PathEvent::Selected { peer, path, .. } => self.selected.push((self.now, peer, path)),
             PathEvent::Senders(peer, addrs) => drop(self.senders.insert(peer, addrs)),
-            PathEvent::Reported(peer, report) => drop(self.reported.insert(peer, report)),
             PathEvent::Neighbour(peer) => {
                 if !self.neighbours.remove(&peer) {
                     self.neighbours.insert(peer);
