@@ -125,6 +125,17 @@ fn path_that_answers_again_is_verified() {
     assert_eq!(run(&mut mtu, 1400, &mut now), [1400]);
 }
 
+#[test]
+fn size_stays_confirmed_until_it_is_lost() {
+    let (mut mtu, mut now) = (SizeSearch::new(1500, at(0)), at(0));
+    run(&mut mtu, 1500, &mut now);
+    assert_eq!(mtu.ask(EVERY, RTT, at(20_000)).unwrap().size, 1500);
+    assert_eq!(mtu.confirmed(), Some(1500), "while it is verified");
+    mtu.passed(1500, at(20_010));
+    lose(&mut mtu, 40_000);
+    assert_eq!((mtu.size(), mtu.confirmed()), (BASE, None));
+}
+
 /// Lets three probes of the size at hand be lost, while small ones are answered.
 fn lose(mtu: &mut SizeSearch, from: u64) {
     for n in 0..3 {
