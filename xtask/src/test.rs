@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every layer of tests that exists, timed and counted.
 //!
-//! One cargo invocation builds all test binaries and the controller. Then each binary runs as a process: all of its tests
+//! One cargo invocation builds all test binaries and the controller. Then each suite runs as a process: all of its tests
 //! that need no root. What needs root is marked `#[ignore = "needs root"]`; each such test runs afterwards as a process of
 //! its own, many at a time, since they mostly wait. A test that changes something of the whole machine is named
 //! `alone_...` and runs when all others have ended.
@@ -17,19 +17,13 @@ use table::{Row, Table};
 
 use crate::{
     setup, sh,
-    suite::{
-        artifacts::{self, Binary},
-        durations::Durations,
-        job::Job,
-        process::Counts,
-        workers::Workers,
-    },
+    suite::{artifacts, durations::Durations, job::Job, process::Counts, workers::Workers},
 };
 
 /// Tests that need root and run at the same time, unless told: they mostly wait, for timers and for each other.
 const JOBS: u8 = 7;
-/// Binaries that run at the same time, of tests that need no root: most use all processors themselves.
-const BINARIES: usize = 2;
+/// Suites that run at the same time, of tests that need no root: most use all processors themselves.
+const SUITES: usize = 2;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -39,7 +33,7 @@ pub(crate) struct Args {
     /// Time for seeds of the World beyond the fixed ones, in seconds; the tests' own default otherwise
     #[arg(long, env = "WEAVE_SIM_SECONDS")]
     sim_seconds: Option<u32>,
-    /// Only binaries, and single tests that need root, whose name contains this
+    /// Only suites, and single tests that need root, whose name contains this
     #[arg(long)]
     only: Option<String>,
     /// Tests that need root and run at the same time
@@ -63,17 +57,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut run = Run::new()?;
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
 
-    let mut ordinary: Vec<Job<'_>> = binaries.iter().filter(|binary| wanted(&binary.name)).map(Job::ordinary).collect();
+    let (mut ordinary, mut privileged) = (Vec::new(), Vec::new());
+    for binary in &binaries {
+        ordinary.extend(Job::ordinary(binary)?.into_iter().filter(|job| wanted(&job.name())));
+        if is_privileged {
+            privileged.extend(Job::privileged(binary)?.into_iter().filter(|job| wanted(&job.name())));
+        }
+    }
     if let Some(seconds) = args.sim_seconds {
         ordinary.iter_mut().for_each(|job| job.env.push(("WEAVE_SIM_SECONDS", seconds.to_string().into())));
     }
-    run.jobs(ordinary, BINARIES, "")?;
+    run.jobs(ordinary, SUITES, "")?;
     if is_privileged {
-        let mut privileged = Vec::new();
-        for binary in &binaries {
-            privileged.extend(Job::privileged(binary)?.into_iter().filter(|job| wanted(&job.name())));
-            run.table.forget_ignored(&row(binary, ""));
-        }
+        run.table.forget_ignored();
         run.jobs(privileged, usize::from(args.jobs), ", as root")?;
     }
     verdict(&run.table, is_privileged, args.unprivileged)
@@ -100,7 +96,7 @@ impl Run {
         self.durations.sort(&mut jobs, Job::name);
         for (job, ended) in self.workers.run(jobs, at_once) {
             self.durations.note(job.name(), ended.counts.seconds);
-            self.table.add(row(job.binary, suffix), ended.counts);
+            self.table.add(row(&job, suffix), ended.counts);
         }
         println!("{count} processes{suffix}, up to {at_once} at once: {:.0} s", start.elapsed().as_secs_f64());
         self.durations.write(&self.file)
@@ -127,14 +123,14 @@ fn verdict(table: &Table, privileged: bool, unprivileged: bool) -> Result<()> {
     Ok(())
 }
 
-/// The row of a binary.
-fn row(binary: &Binary, suffix: &str) -> Row {
+/// The row of a job's suite.
+fn row(job: &Job<'_>, suffix: &str) -> Row {
+    let Job { binary, suite, .. } = job;
     let found = LAYERS.iter().find(|(_, _, starts)| {
-        binary.is_suite
-            && starts.iter().any(|start| binary.name == *start || binary.name.starts_with(&format!("{start}_")))
+        binary.is_suite && starts.iter().any(|start| suite == start || suite.starts_with(&format!("{start}_")))
     });
     let (layer, title) = found.map_or(("L0", ""), |(layer, title, _)| (*layer, *title));
-    let name = if title.is_empty() { binary.name.clone() } else { format!("{title}: {}", binary.name) };
+    let name = if title.is_empty() { suite.clone() } else { format!("{title}: {suite}") };
     Row { layer: layer.to_owned(), name: format!("{name}{suffix}") }
 }
 

@@ -139,11 +139,29 @@ fn each_test_runs_once_and_a_failure_stops_none() {
     let ended = folder.workers().run(Job::privileged(&binary).unwrap(), 3);
     let mut results: Vec<_> = ended.iter().map(|(job, ended)| (job.name(), ended.is_good())).collect();
     results.sort();
-    let wanted = [("lab_x a::good", true), ("lab_x bad", false), ("lab_x good", true), ("lab_x none", false)];
+    let wanted = [("lab_x bad", false), ("lab_x good", true), ("lab_x none", false), ("lab_x_a good", true)];
     assert_eq!(results, wanted.map(|(name, good)| (name.to_owned(), good)));
     let mut runs: Vec<String> = fs::read_to_string(folder.0.join("runs")).unwrap().lines().map(str::to_owned).collect();
     runs.sort();
     assert_eq!(runs, ["a::good", "bad", "good", "none"].map(|t| format!("--exact {t} --ignored --nocapture")));
+}
+
+#[test]
+fn modules_of_a_suite_binary_are_suites() {
+    let folder = Folder::new();
+    let mut binary = folder.binary("lab", &["a::one", "a::b::two", "three"], &format!("echo \"$@\" >> runs; {GOOD}"));
+    let ended = folder.workers().run(Job::ordinary(&binary).unwrap(), 1);
+    assert!(ended.iter().all(|(_, ended)| ended.is_good()));
+    assert_eq!(ended.iter().map(|(job, _)| job.name()).collect::<Vec<_>>(), ["lab", "lab_a"]);
+    assert_eq!(fs::read_to_string(folder.0.join("runs")).unwrap(), "--exact three\n--exact a::one a::b::two\n");
+    let names: Vec<String> = Job::privileged(&binary).unwrap().iter().map(Job::name).collect();
+    assert_eq!(names, ["lab_a one", "lab_a b::two", "lab three"]);
+    // Unit tests lie in modules everywhere.
+    binary.is_suite = false;
+    fs::remove_file(folder.0.join("runs")).unwrap();
+    folder.workers().run(Job::ordinary(&binary).unwrap(), 1);
+    assert_eq!(fs::read_to_string(folder.0.join("runs")).unwrap(), "\n", "all at once, without a choice");
+    assert_eq!(Job::privileged(&binary).unwrap()[0].name(), "lab a::one");
 }
 
 #[test]
