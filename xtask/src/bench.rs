@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(sh::is_root(), "the bench makes network namespaces and loads eBPF programs: run it as root");
     setup::run(&setup::Args::default())?;
     build::weave_ctl(true)?;
-    sh::run(sh::cargo().args(["build", "--package", "weave-tests", "--bin", "bench"]))?;
+    build::programs(&["bench"])?;
     let (rounds, seconds) = if args.quick { (1, 1) } else { (args.rounds, args.seconds) };
     let mut bench = sh::command(sh::target("debug/bench"));
     bench.arg("--binary").arg(sh::target("release/weave-ctl"));

@@ -5,9 +5,14 @@
 use anyhow::{Result, bail};
 
 use crate::{
+    build::AS_TESTS,
     setup::{self, Toolchain},
     sh, tidy,
 };
+
+/// Programs with docs of their own. Those of the controller and of the kernel have the name of their library, which has
+/// all there is to tell.
+const PROGRAMS: [&str; 6] = ["bench", "demo", "guest", "load", "sim", "xtask"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {}
@@ -61,6 +66,7 @@ fn clippy_bpf(toolchain: &Toolchain) -> Result<()> {
 
 fn doc() -> Result<()> {
     let mut doc = sh::cargo();
-    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
+    doc.args(["doc", "--no-deps", "--document-private-items", "--lib"]).args(AS_TESTS);
+    doc.args(PROGRAMS.iter().flat_map(|name| ["--bin", name])).env("RUSTDOCFLAGS", "-D warnings");
     sh::run(&mut doc)
 }

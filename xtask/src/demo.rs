@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{setup, sh};
+use crate::{build, setup, sh};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -22,7 +22,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(sh::is_root(), "the demo makes network namespaces and loads eBPF programs: run it as root");
     setup::run(&setup::Args::default())?;
-    sh::run(sh::cargo().args(["build", "--package", "weave-ctl", "--package", "weave-tests", "--bins"]))?;
+    build::programs(&["weave-ctl", "demo"])?;
     let built = sh::target("debug");
     let mut demo = sh::command(built.join("demo"));
     demo.arg("--binary").arg(built.join("weave-ctl"));

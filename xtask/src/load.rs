@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{setup, sh};
+use crate::{build, setup, sh};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !sh::is_root() {
         bail!("loading programs needs root");
     }
-    sh::run(sh::cargo().args(["build", "--package", "weave-tests", "--bin", "load"]))?;
+    build::programs(&["load"])?;
     let mut load = sh::command(sh::target("debug/load"));
     load.arg(&args.bpf_dir);
     match &args.dev {

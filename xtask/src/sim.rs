@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{setup, sh};
+use crate::{build, setup, sh};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -40,7 +40,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require()?;
-    sh::run(sh::cargo().args(["build", "--package", "weave-tests", "--bin", "sim"]))?;
+    build::programs(&["sim"])?;
     let mut sim = sh::command(sh::target("debug/sim"));
     let mut option = |name: &str, value: Option<String>| {
         if let Some(value) = value {

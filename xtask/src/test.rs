@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every layer of tests that exists, timed and counted.
 //!
-//! One cargo invocation builds all test binaries and the controller. Then each binary runs as a process: all of its tests
+//! One cargo invocation builds all test binaries and the controller. Then each suite runs as a process: all of its tests
 //! that need no root. What needs root is marked `#[ignore = "needs root"]`; each such test runs afterwards as a process of
-//! its own, many at a time, since they mostly wait. A test that changes something of the whole machine is named
-//! `alone_...` and runs when all others have ended.
+//! its own, many at a time, since they mostly wait. The World and the models, which only compute, run beside them with what
+//! processors have left. A test that changes something of the whole machine is named `alone_...` and runs when all others
+//! have ended.
 //!
 //! Does not: retry, or let a skipped test pass for one that ran: the table shows both, and without root the verb fails
 //! unless told so.
@@ -17,19 +18,13 @@ use table::{Row, Table};
 
 use crate::{
     setup, sh,
-    suite::{
-        artifacts::{self, Binary},
-        durations::Durations,
-        job::Job,
-        process::Counts,
-        workers::Workers,
-    },
+    suite::{artifacts, durations::Durations, job::Job, process::Counts, workers::Workers},
 };
 
 /// Tests that need root and run at the same time, unless told: they mostly wait, for timers and for each other.
 const JOBS: u8 = 7;
-/// Binaries that run at the same time, of tests that need no root: most use all processors themselves.
-const BINARIES: usize = 2;
+/// Suites that run at the same time, of tests that need no root: most use all processors themselves.
+const SUITES: usize = 2;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -39,7 +34,7 @@ pub(crate) struct Args {
     /// Time for seeds of the World beyond the fixed ones, in seconds; the tests' own default otherwise
     #[arg(long, env = "WEAVE_SIM_SECONDS")]
     sim_seconds: Option<u32>,
-    /// Only binaries, and single tests that need root, whose name contains this
+    /// Only suites, and single tests that need root, whose name contains this
     #[arg(long)]
     only: Option<String>,
     /// Tests that need root and run at the same time
@@ -63,18 +58,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut run = Run::new()?;
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
 
-    let mut ordinary: Vec<Job<'_>> = binaries.iter().filter(|binary| wanted(&binary.name)).map(Job::ordinary).collect();
+    let (mut ordinary, mut privileged) = (Vec::new(), Vec::new());
+    for binary in &binaries {
+        ordinary.extend(Job::ordinary(binary)?.into_iter().filter(|job| wanted(&job.name())));
+        if is_privileged {
+            privileged.extend(Job::privileged(binary)?.into_iter().filter(|job| wanted(&job.name())));
+        }
+    }
     if let Some(seconds) = args.sim_seconds {
         ordinary.iter_mut().for_each(|job| job.env.push(("WEAVE_SIM_SECONDS", seconds.to_string().into())));
     }
-    run.jobs(ordinary, BINARIES, "")?;
+    let (patient, ordinary): (Vec<_>, Vec<_>) = ordinary.into_iter().partition(Job::is_patient);
+    run.jobs(ordinary, SUITES)?;
+    privileged.extend(patient);
+    run.jobs(privileged, usize::from(args.jobs))?;
     if is_privileged {
-        let mut privileged = Vec::new();
-        for binary in &binaries {
-            privileged.extend(Job::privileged(binary)?.into_iter().filter(|job| wanted(&job.name())));
-            run.table.forget_ignored(&row(binary, ""));
-        }
-        run.jobs(privileged, usize::from(args.jobs), ", as root")?;
+        run.table.forget_ignored();
     }
     verdict(&run.table, is_privileged, args.unprivileged)
 }
@@ -94,15 +93,15 @@ impl Run {
         Ok(Self { workers: Workers::new()?, table: Table::default(), durations: Durations::read(&file), file })
     }
 
-    /// Runs jobs, the longest first; `suffix` ends the names of their rows.
-    fn jobs(&mut self, mut jobs: Vec<Job<'_>>, at_once: usize, suffix: &str) -> Result<()> {
+    /// Runs jobs, the longest first.
+    fn jobs(&mut self, mut jobs: Vec<Job<'_>>, at_once: usize) -> Result<()> {
         let (start, count) = (Instant::now(), jobs.len());
         self.durations.sort(&mut jobs, Job::name);
         for (job, ended) in self.workers.run(jobs, at_once) {
             self.durations.note(job.name(), ended.counts.seconds);
-            self.table.add(row(job.binary, suffix), ended.counts);
+            self.table.add(row(&job), ended.counts);
         }
-        println!("{count} processes{suffix}, up to {at_once} at once: {:.0} s", start.elapsed().as_secs_f64());
+        println!("{count} processes, up to {at_once} at once: {:.0} s", start.elapsed().as_secs_f64());
         self.durations.write(&self.file)
     }
 }
@@ -127,14 +126,15 @@ fn verdict(table: &Table, privileged: bool, unprivileged: bool) -> Result<()> {
     Ok(())
 }
 
-/// The row of a binary.
-fn row(binary: &Binary, suffix: &str) -> Row {
+/// The row of a job's suite; its tests that need root have one of their own.
+fn row(job: &Job<'_>) -> Row {
+    let Job { binary, suite, test, .. } = job;
+    let suffix = if test.is_some() { ", as root" } else { "" };
     let found = LAYERS.iter().find(|(_, _, starts)| {
-        binary.is_suite
-            && starts.iter().any(|start| binary.name == *start || binary.name.starts_with(&format!("{start}_")))
+        binary.is_suite && starts.iter().any(|start| suite == start || suite.starts_with(&format!("{start}_")))
     });
     let (layer, title) = found.map_or(("L0", ""), |(layer, title, _)| (*layer, *title));
-    let name = if title.is_empty() { binary.name.clone() } else { format!("{title}: {}", binary.name) };
+    let name = if title.is_empty() { suite.clone() } else { format!("{title}: {suite}") };
     Row { layer: layer.to_owned(), name: format!("{name}{suffix}") }
 }
 

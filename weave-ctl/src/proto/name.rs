@@ -4,6 +4,7 @@
 //! name and uid is the same peer again, the same name with another uid while both live is a collision.
 
 use std::{
+    cmp::Ordering,
     fmt,
     hash::{Hash, Hasher},
     str::FromStr,
@@ -13,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use weave_common::addr::PeerKey;
 
 /// A peer's name: 48 bits, printed as `aa:bb:cc:dd:ee:ff`.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default)]
 pub struct PeerName([u8; 6]);
 
 impl PeerName {
@@ -43,11 +44,43 @@ impl PeerName {
     }
 }
 
-impl Hash for PeerName {
-    /// One number: with thousands of peers most of the work is looking names up.
-    fn hash<H: Hasher>(&self, state: &mut H) {
+/// Names are compared, ordered and hashed as one number, which orders them like their bytes: with thousands of peers most
+/// of the work is looking names up.
+impl PeerName {
+    #[inline]
+    const fn number(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
-        state.write_u64(u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+}
+
+impl PartialEq for PeerName {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.number() == other.number()
+    }
+}
+
+impl Eq for PeerName {}
+
+impl Ord for PeerName {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number().cmp(&other.number())
+    }
+}
+
+impl PartialOrd for PeerName {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for PeerName {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.number());
     }
 }
 

@@ -1,18 +1,27 @@
-//! One process to run: a test binary as a whole, or one test of it that needs root.
+//! One process to run: the tests of a suite that need no root, or one test that does.
 //!
-//! Bounds: a whole binary may take [`BINARY_LIMIT`], a single test [`TEST_LIMIT`].
+//! A suite is a test binary, or a module of one under `tests/` of its crate: `relay::tcp` of the binary `lab` is the test
+//! `tcp` of the suite `lab_relay`. Several suites in one binary are linked once.
+//!
+//! Bounds: a suite may take [`SUITE_LIMIT`], or [`PATIENT_LIMIT`] where it runs beside others, a single test [`TEST_LIMIT`].
 
-use std::{ffi::OsString, process::Command, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, process::Command, time::Duration};
 
 use anyhow::Result;
 
 use super::artifacts::Binary;
 use crate::sh;
 
-/// After this long a binary is ended and counts as failed.
-const BINARY_LIMIT: Duration = Duration::from_secs(900);
+/// After this long a suite is ended and counts as failed.
+const SUITE_LIMIT: Duration = Duration::from_secs(900);
 /// After this long a single test is ended and counts as failed. The longest takes a third of it on a busy machine.
 const TEST_LIMIT: Duration = Duration::from_secs(300);
+/// After this long a patient suite is ended and counts as failed.
+const PATIENT_LIMIT: Duration = Duration::from_secs(1800);
+/// Binaries of suites that only compute.
+const PATIENT: [&str; 2] = ["models", "world"];
+/// By this much a patient suite is nicer than others: a tenth of the weight of what else wants a processor.
+const NICE: &str = "10";
 /// Start of the names of tests that change something of the whole machine: nothing else may run beside them.
 const ALONE: &str = "alone_";
 
@@ -20,30 +29,54 @@ const ALONE: &str = "alone_";
 #[derive(Clone, Debug)]
 pub(crate) struct Job<'a> {
     pub(crate) binary: &'a Binary,
-    /// The test; `None` runs all tests of the binary that need no root.
+    pub(crate) suite: String,
+    /// The test that needs root, by its name in the binary; `None` runs those of the suite that need none.
     pub(crate) test: Option<String>,
+    /// Names of the suite's tests, where the binary has other suites too.
+    chosen: Vec<String>,
     /// Environment beside the one of this process.
     pub(crate) env: Vec<(&'static str, OsString)>,
 }
 
 impl<'a> Job<'a> {
-    /// All tests of a binary that need no root.
-    pub(crate) fn ordinary(binary: &'a Binary) -> Self {
-        Self { binary, test: None, env: Vec::new() }
+    /// All tests of a binary that need no root, as one suite of this name.
+    pub(crate) fn of(binary: &'a Binary, suite: &str) -> Self {
+        Self { binary, suite: suite.to_owned(), test: None, chosen: Vec::new(), env: Vec::new() }
+    }
+
+    /// The tests of each suite that need no root; a suite that has none is among them.
+    pub(crate) fn ordinary(binary: &'a Binary) -> Result<Vec<Self>> {
+        let mut suites: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for test in list(binary, false)? {
+            suites.entry(split(binary, &test).0).or_default().push(test);
+        }
+        let is_whole = suites.len() <= 1;
+        let job = |(suite, tests): (String, _)| {
+            let chosen = if is_whole { Vec::new() } else { tests };
+            Self { chosen, ..Self::of(binary, &suite) }
+        };
+        Ok(suites.into_iter().map(job).collect())
     }
 
     /// Each test of a binary that needs root.
     pub(crate) fn privileged(binary: &'a Binary) -> Result<Vec<Self>> {
-        let mut list = base(binary);
-        let text = sh::output(list.args(["--list", "--ignored", "--format", "terse"]))?;
-        let job = |test| Self { binary, test: Some(test), env: Vec::new() };
-        Ok(listed(&text).into_iter().map(job).collect())
+        let job = |test: String| {
+            let suite = split(binary, &test).0;
+            Self { test: Some(test), ..Self::of(binary, &suite) }
+        };
+        Ok(list(binary, true)?.into_iter().map(job).collect())
     }
 
     /// What it is called in progress lines and in the file of durations.
     pub(crate) fn name(&self) -> String {
-        let binary = &self.binary.name;
-        self.test.as_ref().map_or_else(|| binary.clone(), |test| format!("{binary} {test}"))
+        let Self { binary, suite, test, .. } = self;
+        test.as_ref().map_or_else(|| suite.clone(), |test| format!("{suite} {}", split(binary, test).1))
+    }
+
+    /// True for a suite that computes on a virtual clock, or on none: it may run beside anything, with what processors
+    /// have left.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.test.is_none() && self.binary.is_suite && PATIENT.contains(&self.binary.name.as_str())
     }
 
     /// True for a test that must not run beside another.
@@ -52,14 +85,26 @@ impl<'a> Job<'a> {
     }
 
     pub(crate) fn limit(&self) -> Duration {
-        if self.test.is_some() { TEST_LIMIT } else { BINARY_LIMIT }
+        match &self.test {
+            Some(_) => TEST_LIMIT,
+            None if self.is_patient() => PATIENT_LIMIT,
+            None => SUITE_LIMIT,
+        }
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = base(self.binary);
+        let mut command = if self.is_patient() {
+            let mut nice = with_environment(sh::command("nice"), self.binary);
+            nice.args(["-n", NICE]).arg(&self.binary.executable);
+            nice
+        } else {
+            base(self.binary)
+        };
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(test) = &self.test {
             command.args(["--exact", test, "--ignored", "--nocapture"]);
+        } else if !self.chosen.is_empty() {
+            command.arg("--exact").args(&self.chosen);
         }
         command
     }
@@ -67,10 +112,28 @@ impl<'a> Job<'a> {
 
 /// The binary with the environment in which cargo would run it.
 fn base(binary: &Binary) -> Command {
-    let mut command = sh::command(&binary.executable);
+    with_environment(sh::command(&binary.executable), binary)
+}
+
+fn with_environment(mut command: Command, binary: &Binary) -> Command {
     command.current_dir(&binary.folder).env("CARGO_MANIFEST_DIR", &binary.folder).env("INSTA_UPDATE", "no");
     command.env("CARGO_BIN_EXE_weave-ctl", sh::target("debug/weave-ctl"));
     command
+}
+
+/// Names of the binary's tests: all, or those that need root.
+fn list(binary: &Binary, ignored: bool) -> Result<Vec<String>> {
+    let mut list = base(binary);
+    list.args(["--list", "--format", "terse"]).args(ignored.then_some("--ignored"));
+    Ok(listed(&sh::output(&mut list)?))
+}
+
+/// Suite and name of a test. The modules of unit tests are no suites.
+fn split<'t>(binary: &Binary, test: &'t str) -> (String, &'t str) {
+    match test.split_once("::") {
+        Some((module, name)) if binary.is_suite => (format!("{}_{module}", binary.name), name),
+        _ => (binary.name.clone(), test),
+    }
 }
 
 /// Names in what a test binary prints for `--list --format terse`: `NAME: test`, one a line.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     artifacts::{self, Binary},
-    durations::Durations,
+    durations::{Durations, LONGEST},
     job::{Job, listed},
     process::{self, Counts, Ended, closing, counted},
     workers::Workers,
@@ -139,11 +139,29 @@ fn each_test_runs_once_and_a_failure_stops_none() {
     let ended = folder.workers().run(Job::privileged(&binary).unwrap(), 3);
     let mut results: Vec<_> = ended.iter().map(|(job, ended)| (job.name(), ended.is_good())).collect();
     results.sort();
-    let wanted = [("lab_x a::good", true), ("lab_x bad", false), ("lab_x good", true), ("lab_x none", false)];
+    let wanted = [("lab_x bad", false), ("lab_x good", true), ("lab_x none", false), ("lab_x_a good", true)];
     assert_eq!(results, wanted.map(|(name, good)| (name.to_owned(), good)));
     let mut runs: Vec<String> = fs::read_to_string(folder.0.join("runs")).unwrap().lines().map(str::to_owned).collect();
     runs.sort();
     assert_eq!(runs, ["a::good", "bad", "good", "none"].map(|t| format!("--exact {t} --ignored --nocapture")));
+}
+
+#[test]
+fn modules_of_a_suite_binary_are_suites() {
+    let folder = Folder::new();
+    let mut binary = folder.binary("lab", &["a::one", "a::b::two", "three"], &format!("echo \"$@\" >> runs; {GOOD}"));
+    let ended = folder.workers().run(Job::ordinary(&binary).unwrap(), 1);
+    assert!(ended.iter().all(|(_, ended)| ended.is_good()));
+    assert_eq!(ended.iter().map(|(job, _)| job.name()).collect::<Vec<_>>(), ["lab", "lab_a"]);
+    assert_eq!(fs::read_to_string(folder.0.join("runs")).unwrap(), "--exact three\n--exact a::one a::b::two\n");
+    let names: Vec<String> = Job::privileged(&binary).unwrap().iter().map(Job::name).collect();
+    assert_eq!(names, ["lab_a one", "lab_a b::two", "lab three"]);
+    // Unit tests lie in modules everywhere.
+    binary.is_suite = false;
+    fs::remove_file(folder.0.join("runs")).unwrap();
+    folder.workers().run(Job::ordinary(&binary).unwrap(), 1);
+    assert_eq!(fs::read_to_string(folder.0.join("runs")).unwrap(), "\n", "all at once, without a choice");
+    assert_eq!(Job::privileged(&binary).unwrap()[0].name(), "lab a::one");
 }
 
 #[test]
@@ -180,6 +198,9 @@ fn longest_jobs_come_first() {
     let mut jobs = ["short", "new", "long", "newer"];
     Durations::read(&file).sort(&mut jobs, |job| (*job).to_owned());
     assert_eq!(jobs, ["short", "new", "long", "newer"], "without a file the order stays");
+    let mut cold = ["lab_x a", LONGEST[2], "lab_x b", LONGEST[0]];
+    Durations::read(&file).sort(&mut cold, |job| (*job).to_owned());
+    assert_eq!(cold, [LONGEST[0], LONGEST[2], "lab_x a", "lab_x b"], "but for the longest");
     let mut durations = Durations::default();
     for (name, seconds) in [("short", 0.5), ("long", 77.25), ("a name with spaces", 3.0)] {
         durations.note(name.to_owned(), seconds);
@@ -190,4 +211,32 @@ fn longest_jobs_come_first() {
     assert_eq!(read, durations);
     read.sort(&mut jobs, |job| (*job).to_owned());
     assert_eq!(jobs, ["new", "newer", "long", "short"], "an unknown one may be long");
+}
+
+#[test]
+fn the_longest_jobs_exist() {
+    for (suite, test) in LONGEST.iter().filter_map(|name| name.split_once(' ')) {
+        let file = crate::sh::root().join(format!("tests/tests/{}.rs", suite.replacen('_', "/", 1)));
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert!(text.contains(&format!("fn {test}()")), "{} has no {test}", file.display());
+    }
+}
+
+#[test]
+fn patient_suites_run_beside_others_and_the_alone_ones_after_them() {
+    let folder = Folder::new();
+    // The World ends when the other test has begun, that one when the World has.
+    let script = format!(
+        "case \"$*\" in *alone_c*) [ -f ended-world -a -f ended-a ] || exit 1;; \
+         *a*) touch began-a; while [ ! -f began-world ]; do sleep 0.01; done; touch ended-a;; \
+         *) touch began-world; while [ ! -f began-a ]; do sleep 0.01; done; sleep 0.05; touch ended-world;; esac; {GOOD}"
+    );
+    let lab = folder.binary("lab", &["a", "alone_c"], &script);
+    let world = folder.binary("world", &["x"], &script);
+    let mut jobs = Job::privileged(&lab).unwrap();
+    jobs.extend(Job::ordinary(&world).unwrap());
+    assert_eq!(jobs.iter().map(Job::is_patient).collect::<Vec<_>>(), [false, false, true]);
+    let ended = folder.workers().run(jobs, 1);
+    let failed: Vec<String> = ended.iter().filter(|(_, e)| !e.is_good()).map(|(job, _)| job.name()).collect();
+    assert_eq!((ended.len(), failed), (3, Vec::<String>::new()));
 }

@@ -7,19 +7,19 @@ use super::{
     table::{Row, Table},
     verdict,
 };
-use crate::suite::{artifacts::Binary, process::Counts};
+use crate::suite::{artifacts::Binary, job::Job, process::Counts};
 
 fn counts(passed: u64, failed: u64, ignored: u64) -> Counts {
     Counts { passed, failed, ignored, seconds: 0.0 }
 }
 
-fn binary(name: &str, is_suite: bool) -> Binary {
-    Binary { name: name.to_owned(), is_suite, executable: PathBuf::new(), folder: PathBuf::new() }
+fn binary(is_suite: bool) -> Binary {
+    Binary { name: "x".to_owned(), is_suite, executable: PathBuf::new(), folder: PathBuf::new() }
 }
 
 #[test]
 fn layers_follow_from_names() {
-    for (name, is_suite, layer) in [
+    for (suite, is_suite, layer) in [
         ("weave_ctl", false, "L0"),
         ("world_two_nodes", true, "L1"),
         ("models", true, "L2"),
@@ -29,7 +29,8 @@ fn layers_follow_from_names() {
         ("labour", true, "L0"),
         ("packets", false, "L0"),
     ] {
-        assert_eq!(row(&binary(name, is_suite), "").layer, layer, "{name}");
+        let binary = binary(is_suite);
+        assert_eq!(row(&Job::of(&binary, suite)).layer, layer, "{suite}");
     }
 }
 
@@ -52,9 +53,9 @@ fn equal_rows_are_one() {
     let mut table = Table::default();
     let row = Row { layer: "L0".to_owned(), name: "a".to_owned() };
     table.add(row.clone(), counts(1, 2, 3));
-    table.add(row.clone(), counts(10, 20, 30));
+    table.add(row, counts(10, 20, 30));
     assert_eq!(table.total(), counts(11, 22, 33));
-    table.forget_ignored(&row);
+    table.forget_ignored();
     assert_eq!(table.total(), counts(11, 22, 0));
     assert_eq!(table.render().lines().count(), 3);
 }

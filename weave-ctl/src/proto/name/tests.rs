@@ -49,6 +49,17 @@ fn derived_is_locally_administered_unicast() {
 
 proptest! {
     #[test]
+    fn names_are_ordered_and_equal_as_their_bytes(one: [u8; 6], other: [u8; 6], same in 0..=6_usize) {
+        let mut alike = other;
+        alike[..same].copy_from_slice(&one[..same]);
+        for (one, other) in [(one, other), (one, alike), (alike, one)] {
+            let names = PeerName::from_bytes(one).cmp(&PeerName::from_bytes(other));
+            prop_assert_eq!(names, one.cmp(&other));
+            prop_assert_eq!(PeerName::from_bytes(one) == PeerName::from_bytes(other), one == other);
+        }
+    }
+
+    #[test]
     fn printed_form_parses(bytes: [u8; 6]) {
         let name = PeerName::from_bytes(bytes);
         prop_assert_eq!(name.to_string().parse::<PeerName>(), Ok(name));

@@ -1,4 +1,8 @@
-//! L1: networks of real cores under every fault the simulator knows.
+//! L1: networks of real cores under every fault the simulator knows. Suites of one subject are modules.
+
+mod addresses;
+mod kills;
+mod mesh;
 
 use std::{
     env,

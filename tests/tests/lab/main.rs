@@ -1,0 +1,29 @@
+//! L4: controllers in network namespaces, a module for each suite. One binary, since each would link the same 130 MB.
+
+mod addresses;
+mod badboot;
+mod badinput;
+mod badpeers;
+mod containers;
+mod deploy;
+mod host;
+mod mesh_badpeers;
+mod mesh_chain;
+mod mesh_eight;
+mod mesh_faults;
+mod mesh_nat;
+mod mesh_reasons;
+mod narrow;
+mod paths;
+mod probes;
+mod relay;
+mod restart;
+mod scenarios;
+mod scene_failover;
+mod scene_firewall;
+mod scene_flood;
+mod scene_mtu;
+mod scene_rmpeer;
+mod scene_stateful;
+mod scene_udp;
+mod traffic;
