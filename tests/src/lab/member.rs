@@ -179,7 +179,7 @@ impl Member {
         let end = Instant::now() + limit;
         loop {
             match self.peer.next(end.saturating_duration_since(Instant::now())) {
-                Some(Input::Frame { session: on, bytes }) if on == link => {
+                Some(Input::Frame(on, bytes)) if on == link => {
                     let message = Message::decode(&bytes).context("read what a controller sent")?;
                     if wanted(&message) {
                         return Ok(message);
@@ -188,7 +188,7 @@ impl Member {
                         bail!("refused: {reason}");
                     }
                 }
-                Some(Input::SessionClosed { session: on, reason }) if on == link => bail!("the link ended: {reason}"),
+                Some(Input::SessionClosed(on, reason)) if on == link => bail!("the link ended: {reason}"),
                 Some(_) => {}
                 None => bail!("not heard within {limit:?}"),
             }
@@ -212,7 +212,7 @@ impl Member {
         let end = Instant::now() + limit;
         loop {
             match self.peer.next(end.saturating_duration_since(Instant::now())) {
-                Some(Input::SessionClosed { session: on, .. }) if on == link => return true,
+                Some(Input::SessionClosed(on, _)) if on == link => return true,
                 Some(_) => {}
                 None => return false,
             }

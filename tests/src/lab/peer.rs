@@ -97,7 +97,7 @@ impl HandPeer {
                 }) if by == dial => {
                     return Ok(Opened { link, remote, binding, dialled: true });
                 }
-                Some(Input::DialFailed { dial: by, reason }) if by == dial => bail!("no link to {to}: {reason}"),
+                Some(Input::DialFailed(by, reason)) if by == dial => bail!("no link to {to}: {reason}"),
                 Some(_) => {}
                 None => bail!("no link to {to} within {limit:?}"),
             }

@@ -115,8 +115,8 @@ impl Network {
         for at in 1..=hosts {
             for n in 1..=hosts {
                 let to = if n == at { RouteTo::Local } else { RouteTo::Peer(peer(n)) };
-                network.apply(at, &MapOp::PutRoute { net: range(n), to });
-                network.apply(at, &MapOp::PutSender { addr: underlay(n), peer: peer(n) });
+                network.apply(at, &MapOp::PutRoute(range(n), to));
+                network.apply(at, &MapOp::PutSender(underlay(n), peer(n)));
             }
         }
         network
@@ -146,7 +146,7 @@ impl Network {
         for (at, to, via) in CHAIN {
             let remote = SocketAddrV4::new(underlay(via), DATA_PORT);
             let tunnel = TunnelTo { path_mtu, ..tunnel(to, via, remote, (network.eth0[at - 1], underlay(at))) };
-            network.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
+            network.apply(at, &MapOp::PutTunnel(peer(to), tunnel));
         }
         network
     }
@@ -166,7 +166,7 @@ impl Network {
     pub fn tunnel(&mut self, at: usize, to: usize, via: usize, port: u16) {
         let remote = SocketAddrV4::new(underlay(via), port);
         let tunnel = tunnel(to, via, remote, (self.eth0[at - 1], underlay(at)));
-        self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
+        self.apply(at, &MapOp::PutTunnel(peer(to), tunnel));
     }
 
     /// How host `at` sends to host `to` on the first underlay.
@@ -197,7 +197,7 @@ impl Network {
         let remote = SocketAddrV4::new(underlay(via), DATA_PORT);
         let by_flow = tunnel(to, via, remote, (self.eth0[at - 1], underlay(at)));
         let kind = if to == via { PathKind::Fixed } else { PathKind::Relayed };
-        self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel: TunnelTo { kind, fixed: true, ..by_flow } });
+        self.apply(at, &MapOp::PutTunnel(peer(to), TunnelTo { kind, fixed: true, ..by_flow }));
     }
 
     /// Takes host `at` off the first underlay's way to host `to`: both meet on the second.
@@ -208,8 +208,8 @@ impl Network {
         let ifindex = inside(self.lab.host(at), || device_index("eth1"));
         let remote = SocketAddrV4::new(underlay_on(1, via), DATA_PORT);
         let tunnel = tunnel(to, via, remote, (ifindex, underlay_on(1, at)));
-        self.apply(at, &MapOp::PutTunnel { peer: peer(to), tunnel });
-        self.apply(at, &MapOp::PutSender { addr: underlay_on(1, via), peer: peer(via) });
+        self.apply(at, &MapOp::PutTunnel(peer(to), tunnel));
+        self.apply(at, &MapOp::PutSender(underlay_on(1, via), peer(via)));
     }
 
     /// Puts XDP on a device of host `at`.
@@ -402,7 +402,7 @@ fn build(host: &Host, mtu: u32) -> (Datapath, u32) {
         run(&[&["ip", "-n", &name], args].concat()).expect("ip");
     }
     datapath.attach_container("wv1").expect("attached");
-    let put = MapOp::PutEndpoint { addr, ifindex: device_index("wv1"), mac };
+    let put = MapOp::PutEndpoint(addr, device_index("wv1"), mac);
     datapath.apply(&put).expect("applied");
     (datapath, eth0)
 }

@@ -55,18 +55,18 @@ impl World {
         match output {
             Output::Persist(_) => {}
             Output::Map(op) => self.map_op(id, run, op),
-            Output::Dial { dial, target } => {
+            Output::Dial(dial, target) => {
                 self.journal.note(Detail::Frames, self.now, || format!("h{id} dials {target}"));
                 let delay = self.delay();
                 self.at(delay, Event::Connect { from: id, run, dial, target });
             }
-            Output::Send { session, bytes } => self.send(id, session, bytes),
-            Output::Close { session, reason } => self.close(id, session, &reason),
+            Output::Send(session, bytes) => self.send(id, session, bytes),
+            Output::Close(session, reason) => self.close(id, session, &reason),
             Output::Probes(probes) => probes.into_iter().for_each(|probe| self.send_probe(id, probe)),
             Output::Watch(addr) => {
                 let egress = self.egress(id, addr);
                 let delay = self.delay();
-                self.at(delay, Event::Deliver(id, run, Input::Egress { addr, egress }));
+                self.at(delay, Event::Deliver(id, run, Input::Egress(addr, egress)));
             }
             // The shell's answers to what is not watched any more are ignored by the core.
             Output::Unwatch(_) => {}
@@ -75,7 +75,7 @@ impl World {
                 let delay = self.delay();
                 self.at(delay, Event::LinkOp(id, run, op));
             }
-            Output::Reply { id: request, answer } => {
+            Output::Reply(request, answer) => {
                 self.note(|| match &answer {
                     Ok(weave_ctl::proto::command::Answer::Status(_)) => format!("h{id} #{} -> status", request.0),
                     answer => format!("h{id} #{} -> {answer:?}", request.0),
@@ -98,7 +98,7 @@ impl World {
         if self.chance(self.faults.map_failure) {
             self.note(|| format!("h{id} {op:?} fails"));
             let reason = "simulated failure of the kernel".to_owned();
-            return self.at(Duration::ZERO, Event::Deliver(id, run, Input::MapFailed { op, reason }));
+            return self.at(Duration::ZERO, Event::Deliver(id, run, Input::MapFailed(op, reason)));
         }
         self.note(|| format!("h{id} {op:?}"));
         self.check_lasting(id, &op);
@@ -118,6 +118,6 @@ impl World {
         };
         self.note(|| format!("h{id} {what:?} -> {result:?}"));
         self.check_interfaces(id);
-        self.input(id, Input::LinkDone { op, result });
+        self.input(id, Input::LinkDone(op, result));
     }
 }

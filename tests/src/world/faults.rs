@@ -322,7 +322,7 @@ impl World {
         // The driver reads the rings before it looks at its timer; which other input comes first is chance.
         let from_ring = |event: &Event| {
             let Event::Deliver(_, _, input) = event else { return false };
-            matches!(input, Input::ProbeReply(_) | Input::Contact(_) | Input::RepliesLost { .. })
+            matches!(input, Input::ProbeReply(_) | Input::Contact(_) | Input::RepliesLost(..))
         };
         let (read, others): (Vec<_>, Vec<_>) = held.into_iter().partition(from_ring);
         read.into_iter().for_each(|event| self.step(event));
@@ -361,7 +361,7 @@ impl World {
         self.note(|| format!("vanish h{id} {container}"));
         self.check_interfaces(id);
         let delay = self.delay();
-        self.at(delay, Event::Deliver(id, run, Input::EndpointGone { host_if }));
+        self.at(delay, Event::Deliver(id, run, Input::EndpointGone(host_if)));
     }
 
     /// How `id` is connected.

@@ -187,7 +187,7 @@ impl Host {
 
     /// The shell looks again before it tells that an interface is gone.
     pub(super) fn is_outdated(&self, input: &Input) -> bool {
-        matches!(input, Input::EndpointGone { host_if } if self.kernel.interfaces.contains_key(host_if))
+        matches!(input, Input::EndpointGone(host_if) if self.kernel.interfaces.contains_key(host_if))
     }
 
     /// The controller is no more.

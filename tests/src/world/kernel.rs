@@ -102,8 +102,8 @@ impl Kernel {
     /// Carries out a change of the maps.
     pub(super) fn apply(&mut self, op: &MapOp) {
         match op {
-            MapOp::PutSender { addr, .. } | MapOp::DelSender { addr } => drop(self.echo.remove(addr)),
-            MapOp::DelTunnel { peer } => {
+            MapOp::PutSender(addr, _) | MapOp::DelSender(addr) => drop(self.echo.remove(addr)),
+            MapOp::DelTunnel(peer) => {
                 self.times.remove(peer);
                 self.active.remove(peer);
             }
@@ -128,7 +128,7 @@ impl Kernel {
                     *index
                 })
             }
-            LinkOp::Remove { host_if } => {
+            LinkOp::Remove(host_if) => {
                 self.interfaces.remove(host_if);
                 0
             }
@@ -147,14 +147,10 @@ impl Kernel {
     /// What a controller that starts finds.
     pub(super) fn installed(&self) -> Installed {
         let Maps { endpoints, routes, tunnels, senders } = &self.maps;
-        let endpoints_ops = endpoints.iter().map(|(addr, (ifindex, mac))| MapOp::PutEndpoint {
-            addr: *addr,
-            ifindex: *ifindex,
-            mac: *mac,
-        });
-        let routes = routes.iter().map(|(net, to)| MapOp::PutRoute { net: *net, to: *to });
-        let tunnels = tunnels.iter().map(|(peer, tunnel)| MapOp::PutTunnel { peer: *peer, tunnel: *tunnel });
-        let senders = senders.iter().map(|(addr, peer)| MapOp::PutSender { addr: *addr, peer: *peer });
+        let endpoints_ops = endpoints.iter().map(|(addr, (ifindex, mac))| MapOp::PutEndpoint(*addr, *ifindex, *mac));
+        let routes = routes.iter().map(|(net, to)| MapOp::PutRoute(*net, *to));
+        let tunnels = tunnels.iter().map(|(peer, tunnel)| MapOp::PutTunnel(*peer, *tunnel));
+        let senders = senders.iter().map(|(addr, peer)| MapOp::PutSender(*addr, *peer));
         Installed {
             // As the shell judges: empty maps prove no earlier run.
             adopted: self.maps != Maps::default(),

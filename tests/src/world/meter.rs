@@ -116,11 +116,11 @@ impl Meter {
     /// A change that is about to be made to `maps`.
     pub(super) fn map_op(&mut self, maps: &Maps, op: &MapOp) {
         match op {
-            MapOp::PutTunnel { peer, .. } if !maps.tunnels.contains_key(peer) => {
+            MapOp::PutTunnel(peer, _) if !maps.tunnels.contains_key(peer) => {
                 self.tunnels += 1;
                 *self.to.entry(*peer).or_default() += 1;
             }
-            MapOp::DelTunnel { peer } if maps.tunnels.contains_key(peer) => self.lost(*peer),
+            MapOp::DelTunnel(peer) if maps.tunnels.contains_key(peer) => self.lost(*peer),
             _ => {}
         }
     }

@@ -262,14 +262,14 @@ impl World {
             self.oracle.asked(request, id, &command);
         }
         let run = self.hosts.get(&id).map_or(0, |h| h.run);
-        self.step(Event::Deliver(id, run, Input::Request { id: RequestId(request), command }));
+        self.step(Event::Deliver(id, run, Input::Request(RequestId(request), command)));
         request
     }
 
     /// Attaches `container` on host `id`.
     pub fn attach(&mut self, id: HostId, container: &str) -> u64 {
         let container = Container { id: container.to_owned(), netns: format!("/run/netns/{container}") };
-        self.ask(id, Command::Attach { container, addrs: vec![] })
+        self.ask(id, Command::Attach(container, vec![]))
     }
 
     /// The answer to a request, once it is there.

@@ -13,7 +13,7 @@ use weave_common::probe::{
     self, ANNOUNCE, CHALLENGE, Fields, HOPS_MAX, PACKET_LEN, PORT_MIN, PROOF, PROOF_LEN, REPLY, cookie,
 };
 use weave_ctl::proto::{
-    io::{Contact, ContactKind, Egress, Input, ProbeKind, ProbeReply, ProbeRequest},
+    io::{Contact, Egress, Input, ProbeKind, ProbeReply, ProbeRequest},
     name::PeerName,
     time::Instant,
 };
@@ -58,8 +58,8 @@ impl World {
         let (flags, cookie, proof) = match kind {
             ProbeKind::Request => (0, own, None),
             ProbeKind::Announce => (ANNOUNCE, own, None),
-            ProbeKind::Challenge { nonce } => (CHALLENGE, nonce, None),
-            ProbeKind::Proof { nonce, proof } => (PROOF, nonce, Some(proof)),
+            ProbeKind::Challenge(nonce) => (CHALLENGE, nonce, None),
+            ProbeKind::Proof(nonce, proof) => (PROOF, nonce, Some(proof)),
         };
         let content = if flags & (CHALLENGE | PROOF) == 0 { 0 } else { PROOF_LEN };
         let fields = Fields {
@@ -185,7 +185,7 @@ impl World {
         // What was sent before this run, or came before it, is of no use to it.
         let replies = replies.into_iter().filter(|reply| reply.sent_at >= started).map(Input::ProbeReply);
         let contacts = contacts.into_iter().filter(|(came, _)| *came >= started).map(|(_, c)| Input::Contact(c));
-        let lost = (lost > 0).then_some(Input::RepliesLost { count: lost });
+        let lost = (lost > 0).then_some(Input::RepliesLost(lost));
         for input in replies.chain(contacts).chain(lost) {
             self.step(Event::Deliver(id, run, input));
         }
@@ -215,13 +215,13 @@ fn reply(fields: &Fields, now: Instant) -> ProbeReply {
 fn contact(probe: &Probe, from: SocketAddrV4) -> Contact {
     let Fields { flags, cookie: nonce, origin, .. } = probe.fields;
     let kind = if flags & PROOF != 0 {
-        ContactKind::Proof { nonce, proof: probe.proof.clone().unwrap_or_else(|| Box::new([0; PROOF_LEN])) }
+        ProbeKind::Proof(nonce, probe.proof.clone().unwrap_or_else(|| Box::new([0; PROOF_LEN])))
     } else if flags & CHALLENGE != 0 {
-        ContactKind::Challenge { nonce }
+        ProbeKind::Challenge(nonce)
     } else if flags & ANNOUNCE != 0 {
-        ContactKind::Announce
+        ProbeKind::Announce
     } else {
-        ContactKind::Request
+        ProbeKind::Request
     };
     Contact { from, origin: PeerName::from_bytes(origin), kind }
 }

@@ -33,7 +33,7 @@ impl World {
             Ok(to) => self.open(from, to, dial),
             Err((after, reason)) => {
                 let reason = format!("cannot connect to {target}: {reason}");
-                self.at(after, Event::Deliver(from, run, Input::DialFailed { dial, reason }));
+                self.at(after, Event::Deliver(from, run, Input::DialFailed(dial, reason)));
             }
         }
     }
@@ -112,7 +112,7 @@ impl World {
         match parcel {
             Parcel::Frame(bytes) => {
                 self.conns.taken(link, side.other(), bytes.len());
-                self.input(to, Input::Frame { session: side.id(link), bytes });
+                self.input(to, Input::Frame(side.id(link), bytes));
             }
             Parcel::Closed(reason) => self.ended(link, side, reason),
         }
@@ -133,7 +133,7 @@ impl World {
     pub(super) fn ended(&mut self, link: u64, side: Side, reason: String) {
         let Some((to, _)) = self.conns.hosts(link, side).filter(|_| self.conns.is_open(link, side)) else { return };
         self.conns.close(link, side);
-        self.input(to, Input::SessionClosed { session: side.id(link), reason });
+        self.input(to, Input::SessionClosed(side.id(link), reason));
     }
 
     /// Links of `id` whose both ends are open.

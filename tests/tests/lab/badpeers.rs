@@ -177,7 +177,8 @@ fn a_link_that_does_not_begin_with_hello_is_closed_and_nobody_else_notices() {
     for first in [garbage(100), garbage(FRAME_MAX), unknown, Vec::new()] {
         let opened = peer.dial(underlay(1), SETTLED).expect("a link");
         peer.send(opened.link, first);
-        let closed = |input: Option<Input>| matches!(input, Some(Input::SessionClosed { session, .. }) if session == opened.link);
+        let closed =
+            |input: Option<Input>| matches!(input, Some(Input::SessionClosed(session, _)) if session == opened.link);
         assert!(eventually(SETTLED, || closed(peer.next(SETTLED))), "the link stays open");
     }
     assert_eq!([lab.host(1).established(), lab.host(2).established()], [1, 1]);

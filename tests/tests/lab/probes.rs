@@ -11,7 +11,7 @@ use std::{
 use weave_common::probe::{ANNOUNCE, Fields, REPLY};
 use weave_ctl::{
     proto::{
-        io::{Contact, ContactKind, Input, MapOp, PROOF_LEN, ProbeKind, ProbeReply, ProbeRequest},
+        io::{Contact, Input, MapOp, PROOF_LEN, ProbeKind, ProbeReply, ProbeRequest},
         rng::Rng,
         time::Instant,
     },
@@ -151,18 +151,18 @@ fn controllers_get_contacts_challenges_and_proofs() {
     let port = Some(DATA_PORT);
     // Answered, and shown.
     scene.ask((1, 2, 2), port, 74, ProbeKind::Announce);
-    assert_eq!(contact(&mut scene), from_one(ContactKind::Announce));
+    assert_eq!(contact(&mut scene), from_one(ProbeKind::Announce));
     assert!(matches!(scene.got(1, SETTLED), Some(Input::ProbeReply(_))));
     // Shown alone.
-    scene.ask((1, 2, 2), port, 142, ProbeKind::Challenge { nonce: 77 });
-    assert_eq!(contact(&mut scene), from_one(ContactKind::Challenge { nonce: 77 }));
+    scene.ask((1, 2, 2), port, 142, ProbeKind::Challenge(77));
+    assert_eq!(contact(&mut scene), from_one(ProbeKind::Challenge(77)));
     let proof = Box::new([0xa5; PROOF_LEN]);
-    scene.ask((1, 2, 2), port, 142, ProbeKind::Proof { nonce: 78, proof: proof.clone() });
-    assert_eq!(contact(&mut scene), from_one(ContactKind::Proof { nonce: 78, proof }));
+    scene.ask((1, 2, 2), port, 142, ProbeKind::Proof(78, proof.clone()));
+    assert_eq!(contact(&mut scene), from_one(ProbeKind::Proof(78, proof)));
     // A stranger's request.
-    scene.network.apply(2, &MapOp::DelSender { addr: underlay(1) });
+    scene.network.apply(2, &MapOp::DelSender(underlay(1)));
     scene.ask((1, 2, 2), port, 74, ProbeKind::Request);
-    assert_eq!(contact(&mut scene), from_one(ContactKind::Request));
+    assert_eq!(contact(&mut scene), from_one(ProbeKind::Request));
     scene.gets_nothing(1);
 }
 
@@ -180,23 +180,20 @@ fn all_pass_the_socket_device_without_the_underlays_program() {
     assert_eq!(["echo", "probe-relay"].map(|name| scene.counted(2, name)), [4, 4]);
     // Its own probes are answered to the data port alone: it takes no others.
     scene.answered((2, 1, 1), Some(DATA_PORT), 74, 0);
-    scene.ask((1, 2, 2), Some(DATA_PORT), 142, ProbeKind::Challenge { nonce: 9 });
-    assert!(matches!(
-        scene.got(2, SETTLED),
-        Some(Input::Contact(Contact { kind: ContactKind::Challenge { nonce: 9 }, .. }))
-    ));
+    scene.ask((1, 2, 2), Some(DATA_PORT), 142, ProbeKind::Challenge(9));
+    assert!(matches!(scene.got(2, SETTLED), Some(Input::Contact(Contact { kind: ProbeKind::Challenge(9), .. }))));
     // Data, for its container and for another's.
     let name = scene.network.name(1);
     assert!(ping(&name, container(2), 2) && ping(&name, container(3), 2), "no answer by the socket device");
     assert!(scene.counted(2, "relay") >= 4 && scene.counted(2, "decap") >= 2);
     // The same bounds as elsewhere.
-    scene.network.apply(2, &MapOp::DelSender { addr: underlay(1) });
+    scene.network.apply(2, &MapOp::DelSender(underlay(1)));
     scene.ask((1, 3, 2), Some(DATA_PORT), 74, ProbeKind::Request);
     scene.gets_nothing(1);
     assert!(!ping(&name, container(2), 1) && !ping(&name, container(3), 1));
     assert!(scene.network.drops(2, "unknown-sender") >= 3);
     scene.ask((1, 2, 2), Some(DATA_PORT), 74, ProbeKind::Request);
-    assert!(matches!(scene.got(2, SETTLED), Some(Input::Contact(Contact { kind: ContactKind::Request, .. }))));
+    assert!(matches!(scene.got(2, SETTLED), Some(Input::Contact(Contact { kind: ProbeKind::Request, .. }))));
 }
 
 #[test]
@@ -260,7 +257,7 @@ fn forged_probes_change_nothing_and_are_counted() {
     };
     assert!(!heard(&mut scene), "a forged answer was taken for one of host 2");
     // Contacts are bounded, however many come.
-    scene.network.apply(1, &MapOp::DelSender { addr: underlay(3) });
+    scene.network.apply(1, &MapOp::DelSender(underlay(3)));
     for salt in 0..1000 {
         let flags = [0, flood::flag::CHALLENGE, flood::flag::PROOF, ANNOUNCE][salt as usize % 4];
         socket.send_to(&probe(flags, salt), (underlay(1), DATA_PORT)).expect("sent");
@@ -289,7 +286,7 @@ fn a_probe_without_ethernet_header_is_answered_without_one() {
         datapath.set_locals(&locals.into()).expect("written");
         datapath.attach_underlay("vpn0").expect("attached");
     });
-    network.apply(1, &MapOp::PutSender { addr: THERE, peer: peer(2) });
+    network.apply(1, &MapOp::PutSender(THERE, peer(2)));
 
     let mut end = device.end.as_ref().expect("its other end");
     let request = Probe { receiver: peer(1).bytes(), origin: peer(2).bytes(), flags: 0, salt: 5 }.bytes();

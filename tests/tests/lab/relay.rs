@@ -77,7 +77,7 @@ fn a_packet_in_a_loop_ends_after_its_hops() {
     let mut network = Network::new("lrly-loop", 3);
     // Nobody has the range of a fourth; each holds the next for its way.
     for at in 1..=3 {
-        network.apply(at, &MapOp::PutRoute { net: range(4), to: RouteTo::Peer(peer(4)) });
+        network.apply(at, &MapOp::PutRoute(range(4), RouteTo::Peer(peer(4))));
         network.tunnel(at, 4, at % 3 + 1, DATA_PORT);
     }
     let from = network.name(1);
@@ -119,13 +119,13 @@ fn xdp_that_may_not_relay_leaves_it_to_the_stack() {
     const PINGS: u32 = 2;
     let mut network = Network::chain("lrly-pass");
     // What is nobody's ends there. Before any TCP: the last packets of a connection that ends would be counted too.
-    network.apply(2, &MapOp::DelSender { addr: underlay(1) });
+    network.apply(2, &MapOp::DelSender(underlay(1)));
     for (mode, seen) in XdpMode::ALL.into_iter().zip(1..) {
         network.xdp_on_all(mode);
         assert!(!ping(&network.name(1), container(3), PINGS));
         assert_eq!(network.drops(2, "unknown-sender"), seen * u64::from(PINGS), "past {} XDP", mode.as_str());
     }
-    network.apply(2, &MapOp::PutSender { addr: underlay(1), peer: peer(1) });
+    network.apply(2, &MapOp::PutSender(underlay(1), peer(1)));
     for mode in XdpMode::ALL {
         network.xdp_on_all(mode);
         network.tcp_both_ways(&format!("past {} XDP", mode.as_str()));

@@ -45,7 +45,7 @@ fn status(world: &mut World, id: HostId) -> Box<Status> {
 
 fn attach(world: &mut World, id: HostId, name: &str, addrs: Vec<AddrRequest>) -> Option<Result<Answer, Refusal>> {
     let container = Container { id: name.to_owned(), netns: format!("/run/netns/{name}") };
-    ask(world, id, Command::Attach { container, addrs }, SECOND * 2)
+    ask(world, id, Command::Attach(container, addrs), SECOND * 2)
 }
 
 fn address(answer: Option<Result<Answer, Refusal>>) -> Ipv4Addr {

@@ -43,7 +43,7 @@ fn ask(world: &mut World, id: HostId, command: &Command) -> Answer {
 
 fn attach(world: &mut World, id: HostId, name: &str, addrs: Vec<AddrRequest>) -> Vec<Ipv4Addr> {
     let container = Container { id: name.to_owned(), netns: format!("/run/netns/{name}") };
-    match ask(world, id, &Command::Attach { container, addrs }) {
+    match ask(world, id, &Command::Attach(container, addrs)) {
         Answer::Attached(status) => status.addrs.iter().map(|net| net.addr()).collect(),
         other => panic!("{other:?}"),
     }
@@ -71,11 +71,11 @@ fn containers(world: &mut World) {
     world.vanish(1, "a");
     assert_eq!(attach(world, 1, "a", vec![]), given[0], "its address was kept for it");
     attach(world, 2, "e", vec![]);
-    let gone = world.ask(2, Command::Detach { id: "e".to_owned(), addrs: vec![] });
+    let gone = world.ask(2, Command::Detach("e".to_owned(), vec![]));
     world.run(SECOND * 2);
     if world.answer(gone).is_none() {
         // Whether it was carried out before the controller was killed is not known: both answers are right.
-        let _again = world.ask(2, Command::Detach { id: "e".to_owned(), addrs: vec![] });
+        let _again = world.ask(2, Command::Detach("e".to_owned(), vec![]));
     }
     world.run(SETTLE);
     assert_eq!(world.unsettled(), Vec::<String>::new(), "{}", world.tail(40));

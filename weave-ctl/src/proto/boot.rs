@@ -83,7 +83,7 @@ impl Installed {
     /// How packets left for peers.
     pub(super) fn tunnels(&self) -> BTreeMap<PeerName, TunnelTo> {
         let tunnels = self.maps.iter().filter_map(|op| match op {
-            MapOp::PutTunnel { peer, tunnel } => Some((*peer, *tunnel)),
+            MapOp::PutTunnel(peer, tunnel) => Some((*peer, *tunnel)),
             _ => None,
         });
         tunnels.collect()
@@ -92,7 +92,7 @@ impl Installed {
     /// From where packets of peers were accepted.
     pub(super) fn senders(&self) -> Vec<(Ipv4Addr, PeerName)> {
         let senders = self.maps.iter().filter_map(|op| match op {
-            MapOp::PutSender { addr, peer } => Some((*addr, *peer)),
+            MapOp::PutSender(addr, peer) => Some((*addr, *peer)),
             _ => None,
         });
         senders.collect()
@@ -101,7 +101,7 @@ impl Installed {
     /// Addresses that had routes to peers of their own.
     pub(super) fn host_routes(&self) -> impl Iterator<Item = (Ipv4Addr, PeerName)> {
         self.maps.iter().filter_map(|op| match op {
-            MapOp::PutRoute { net, to: RouteTo::Peer(peer) } if net.prefix_len() == 32 => Some((net.addr(), *peer)),
+            MapOp::PutRoute(net, RouteTo::Peer(peer)) if net.prefix_len() == 32 => Some((net.addr(), *peer)),
             _ => None,
         })
     }

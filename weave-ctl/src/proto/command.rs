@@ -22,24 +22,11 @@ pub enum Command {
         replace: bool,
     },
     /// Remove targets. Sessions that are up stay.
-    Forget {
-        /// The targets.
-        targets: Vec<Target>,
-    },
-    /// Give a container an interface and addresses.
-    Attach {
-        /// The container.
-        container: Container,
-        /// Addresses asked for; empty for one from the default subnet.
-        addrs: Vec<AddrRequest>,
-    },
-    /// Take a container's addresses away; all of them, and the interface, when none is named.
-    Detach {
-        /// The container's id.
-        id: String,
-        /// Addresses to take away.
-        addrs: Vec<Ipv4Addr>,
-    },
+    Forget(Vec<Target>),
+    /// Give a container an interface and addresses; one from the default subnet when none is named.
+    Attach(Container, Vec<AddrRequest>),
+    /// Take addresses of the container of that id away; all of them, and the interface, when none is named.
+    Detach(String, Vec<Ipv4Addr>),
     /// Everything the core knows.
     Status,
     /// Stop the controller.

@@ -84,14 +84,14 @@ impl Maps {
     /// Applies one change.
     pub fn apply(&mut self, op: &MapOp) {
         match *op {
-            MapOp::PutEndpoint { addr, ifindex, mac } => drop(self.endpoints.insert(addr, (ifindex, mac))),
-            MapOp::DelEndpoint { addr } => drop(self.endpoints.remove(&addr)),
-            MapOp::PutRoute { net, to } => drop(self.routes.insert(net, to)),
-            MapOp::DelRoute { net } => drop(self.routes.remove(&net)),
-            MapOp::PutTunnel { peer, tunnel } => drop(self.tunnels.insert(peer, tunnel)),
-            MapOp::DelTunnel { peer } => drop(self.tunnels.remove(&peer)),
-            MapOp::PutSender { addr, peer } => drop(self.senders.insert(addr, peer)),
-            MapOp::DelSender { addr } => drop(self.senders.remove(&addr)),
+            MapOp::PutEndpoint(addr, ifindex, mac) => drop(self.endpoints.insert(addr, (ifindex, mac))),
+            MapOp::DelEndpoint(addr) => drop(self.endpoints.remove(&addr)),
+            MapOp::PutRoute(net, to) => drop(self.routes.insert(net, to)),
+            MapOp::DelRoute(net) => drop(self.routes.remove(&net)),
+            MapOp::PutTunnel(peer, tunnel) => drop(self.tunnels.insert(peer, tunnel)),
+            MapOp::DelTunnel(peer) => drop(self.tunnels.remove(&peer)),
+            MapOp::PutSender(addr, peer) => drop(self.senders.insert(addr, peer)),
+            MapOp::DelSender(addr) => drop(self.senders.remove(&addr)),
         }
     }
 }
@@ -230,16 +230,16 @@ impl Datapath {
     pub fn failed(&mut self, op: &MapOp, reason: &str, now: Instant) {
         // Forgetting that it was written makes the next difference contain it again.
         match *op {
-            MapOp::PutEndpoint { addr, .. } => drop(self.have.endpoints.remove(&addr)),
-            MapOp::PutRoute { net, .. } => drop(self.have.routes.remove(&net)),
-            MapOp::PutTunnel { peer, .. } => drop(self.tunnels_changed.insert(peer, None)),
-            MapOp::DelEndpoint { addr } => drop(self.have.endpoints.insert(addr, (0, Mac([0; 6])))),
-            MapOp::DelRoute { net } => drop(self.have.routes.insert(net, RouteTo::Local)),
-            MapOp::PutSender { addr, .. } => drop(self.senders_changed.insert(addr, None)),
-            MapOp::DelTunnel { peer } => drop(self.tunnels_changed.insert(peer, Some(UNKNOWN))),
-            MapOp::DelSender { addr } => drop(self.senders_changed.insert(addr, Some(UNKNOWN.via))),
+            MapOp::PutEndpoint(addr, _, _) => drop(self.have.endpoints.remove(&addr)),
+            MapOp::PutRoute(net, _) => drop(self.have.routes.remove(&net)),
+            MapOp::PutTunnel(peer, _) => drop(self.tunnels_changed.insert(peer, None)),
+            MapOp::DelEndpoint(addr) => drop(self.have.endpoints.insert(addr, (0, Mac([0; 6])))),
+            MapOp::DelRoute(net) => drop(self.have.routes.insert(net, RouteTo::Local)),
+            MapOp::PutSender(addr, _) => drop(self.senders_changed.insert(addr, None)),
+            MapOp::DelTunnel(peer) => drop(self.tunnels_changed.insert(peer, Some(UNKNOWN))),
+            MapOp::DelSender(addr) => drop(self.senders_changed.insert(addr, Some(UNKNOWN.via))),
         }
-        self.routes_changed |= matches!(op, MapOp::PutRoute { .. } | MapOp::DelRoute { .. });
+        self.routes_changed |= matches!(op, MapOp::PutRoute(..) | MapOp::DelRoute(..));
         self.failed.insert(key(op), format!("the kernel refused to change {}: {reason}", key(op)));
         self.retry_at = Some(now + RETRY_EVERY);
     }
@@ -270,45 +270,38 @@ impl Datapath {
         // Whoever may answer is accepted before it is sent to.
         for (addr, have) in std::mem::take(&mut self.senders_changed) {
             match want.senders.get(&addr).copied() {
-                Some(peer) if have != Some(peer) => ops.push(MapOp::PutSender { addr, peer }),
-                None if have.is_some() => removals.push(MapOp::DelSender { addr }),
+                Some(peer) if have != Some(peer) => ops.push(MapOp::PutSender(addr, peer)),
+                None if have.is_some() => removals.push(MapOp::DelSender(addr)),
                 _ => {}
             }
         }
         for (peer, have) in std::mem::take(&mut self.tunnels_changed) {
             match want.tunnels.get(&peer).copied() {
-                Some(tunnel) if have != Some(tunnel) => ops.push(MapOp::PutTunnel { peer, tunnel }),
-                None if have.is_some() => removals.push(MapOp::DelTunnel { peer }),
+                Some(tunnel) if have != Some(tunnel) => ops.push(MapOp::PutTunnel(peer, tunnel)),
+                None if have.is_some() => removals.push(MapOp::DelTunnel(peer)),
                 _ => {}
             }
         }
         let endpoints = want.endpoints.iter().filter(|(a, e)| have.endpoints.get(a) != Some(e));
-        ops.extend(endpoints.map(|(addr, (ifindex, mac))| MapOp::PutEndpoint {
-            addr: *addr,
-            ifindex: *ifindex,
-            mac: *mac,
-        }));
+        ops.extend(endpoints.map(|(addr, (ifindex, mac))| MapOp::PutEndpoint(*addr, *ifindex, *mac)));
         if self.routed && std::mem::take(&mut self.routes_changed) {
             let routes = want.routes.iter().filter(|(n, to)| have.routes.get(n) != Some(to));
             let before = ops.len();
-            ops.extend(routes.map(|(net, to)| MapOp::PutRoute { net: *net, to: *to }));
+            ops.extend(routes.map(|(net, to)| MapOp::PutRoute(*net, *to)));
             let mut gone = gone(&have.routes, &want.routes).peekable();
             if ops.len() == before {
-                ops.extend(gone.map(|net| MapOp::DelRoute { net }));
+                ops.extend(gone.map(MapOp::DelRoute));
             } else if gone.peek().is_some() {
                 self.routes_changed = true;
                 self.removals_at = Some(now);
             }
         }
-        ops.extend(gone(&have.endpoints, &want.endpoints).map(|addr| MapOp::DelEndpoint { addr }));
+        ops.extend(gone(&have.endpoints, &want.endpoints).map(MapOp::DelEndpoint));
         ops.extend(removals);
         for op in &ops {
             // Tunnels and senders are as wanted from now on.
             match op {
-                MapOp::PutTunnel { .. }
-                | MapOp::DelTunnel { .. }
-                | MapOp::PutSender { .. }
-                | MapOp::DelSender { .. } => {}
+                MapOp::PutTunnel(..) | MapOp::DelTunnel(..) | MapOp::PutSender(..) | MapOp::DelSender(..) => {}
                 _ => self.have.apply(op),
             }
         }
@@ -322,10 +315,10 @@ fn gone<'a, K: Ord + Copy, V>(have: &'a BTreeMap<K, V>, want: &'a BTreeMap<K, V>
 
 fn key(op: &MapOp) -> String {
     match op {
-        MapOp::PutEndpoint { addr, .. } | MapOp::DelEndpoint { addr } => format!("endpoint {addr}"),
-        MapOp::PutRoute { net, .. } | MapOp::DelRoute { net } => format!("route {net}"),
-        MapOp::PutTunnel { peer, .. } | MapOp::DelTunnel { peer } => format!("tunnel to {peer}"),
-        MapOp::PutSender { addr, .. } | MapOp::DelSender { addr } => format!("sender {addr}"),
+        MapOp::PutEndpoint(addr, _, _) | MapOp::DelEndpoint(addr) => format!("endpoint {addr}"),
+        MapOp::PutRoute(net, _) | MapOp::DelRoute(net) => format!("route {net}"),
+        MapOp::PutTunnel(peer, _) | MapOp::DelTunnel(peer) => format!("tunnel to {peer}"),
+        MapOp::PutSender(addr, _) | MapOp::DelSender(addr) => format!("sender {addr}"),
     }
 }
 

@@ -186,7 +186,7 @@ impl Endpoints {
             orphans.filter(|n| host_if_addr(n).is_some_and(|a| range.contains(&a))).cloned().collect();
         for host_if in ours {
             let op = this.op();
-            this.out.push_back(Output::Link(op, LinkOp::Remove { host_if }));
+            this.out.push_back(Output::Link(op, LinkOp::Remove(host_if)));
         }
         this
     }
@@ -342,7 +342,7 @@ impl Endpoints {
     /// Takes `addrs` away from container `id`; all, and the interface, when none is named or none remains.
     pub fn detach(&mut self, request: RequestId, id: &str, addrs: &[Ipv4Addr]) {
         if let Err(refusal) = self.try_detach(request, id, addrs) {
-            self.out.push_back(Output::Reply { id: request, answer: Err(refusal) });
+            self.out.push_back(Output::Reply(request, Err(refusal)));
         }
     }
 
@@ -439,12 +439,12 @@ impl Endpoints {
     }
 
     fn reply(&mut self, id: RequestId, answer: Answer) {
-        self.out.push_back(Output::Reply { id, answer: Ok(answer) });
+        self.out.push_back(Output::Reply(id, Ok(answer)));
     }
 
     fn refuse(&mut self, waiters: &[RequestId], text: &str) {
         for id in waiters {
-            self.out.push_back(Output::Reply { id: *id, answer: Err(Refusal(text.to_owned())) });
+            self.out.push_back(Output::Reply(*id, Err(Refusal(text.to_owned()))));
         }
     }
 }

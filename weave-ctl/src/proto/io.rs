@@ -4,8 +4,6 @@
 //! one transaction; only after it is durable, everything else in the order given. A failed commit stops the controller:
 //! nothing of that batch was sent, answered or written to the kernel.
 
-mod probes;
-
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
@@ -14,15 +12,13 @@ use std::{
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
-pub use self::probes::{
-    Activity, Contact, ContactKind, Egress, PROOF_LEN, PathKind, ProbeKind, ProbeReply, ProbeRequest,
-};
 use super::{
     command::{Answer, Command, Refusal},
     election::Vote,
     ipam::{Allocation, Ring},
     name::PeerName,
     params::{Identity, LaunchParams},
+    time::Instant,
 };
 pub use super::{
     ids::{DialId, OpId, RequestId, SessionId, Severity},
@@ -53,79 +49,36 @@ pub enum Input {
         /// What the identity proof of a handshake signs.
         binding: ChannelBinding,
     },
-    /// A whole frame arrived, decrypted, at most [`FRAME_MAX`] bytes.
-    Frame {
-        /// On this session.
-        session: SessionId,
-        /// Its content, not trusted.
-        bytes: Vec<u8>,
-    },
-    /// A session is gone, for whatever reason; also after `Output::Close`.
-    SessionClosed {
-        /// The session.
-        session: SessionId,
-        /// Why, for the operator.
-        reason: String,
-    },
-    /// An attempt came to nothing: no such name, refused, timed out, wrong password.
-    DialFailed {
-        /// The attempt.
-        dial: DialId,
-        /// Why, for the operator.
-        reason: String,
-    },
+    /// A whole frame arrived, decrypted, at most [`FRAME_MAX`] bytes; not trusted.
+    Frame(SessionId, Vec<u8>),
+    /// A session is gone, also after `Output::Close`: why, for the operator.
+    SessionClosed(SessionId, String),
+    /// An attempt came to nothing (no such name, refused, timed out, wrong password): why, for the operator.
+    DialFailed(DialId, String),
     /// The kernel of a peer answered a probe.
     ProbeReply(ProbeReply),
     /// A probe that this host's kernel does not answer by itself.
     Contact(Contact),
-    /// Answers to probes were lost on this host (the ring was full, or read too late).
-    RepliesLost {
-        /// How many.
-        count: u64,
-    },
+    /// So many answers to probes were lost on this host (the ring was full, or read too late).
+    RepliesLost(u64),
     /// Peers that packets went to or came from since the last such input. Active tunnels are looked at each 100 ms, all
     /// each second; only when there are any.
     Activity(Vec<Activity>),
     /// How this host sends to an address that is watched: first as the answer to `Output::Watch`, then when it changes.
-    Egress {
-        /// The address.
-        addr: Ipv4Addr,
-        /// `None` while no route leads there.
-        egress: Option<Egress>,
-    },
+    /// `None` while no route leads there.
+    Egress(Ipv4Addr, Option<Egress>),
     /// A caller asks for something.
-    Request {
-        /// The caller.
-        id: RequestId,
-        /// What is asked.
-        command: Command,
-    },
+    Request(RequestId, Command),
     /// The caller went away; an answer to it would reach nobody.
-    RequestGone {
-        /// The caller.
-        id: RequestId,
-    },
+    RequestGone(RequestId),
     /// The host's addresses or devices changed (and once at the start).
     Underlay(Underlay),
-    /// A `LinkOp` was carried out or failed.
-    LinkDone {
-        /// Which.
-        op: OpId,
-        /// The veth's host end, or what went wrong.
-        result: Result<LinkFacts, String>,
-    },
-    /// The host end of a container's veth vanished: the container is gone.
-    EndpointGone {
-        /// Name of the host end.
-        host_if: String,
-    },
-    /// A `MapOp` failed; the kernel's map is as it was.
-    MapFailed {
-        /// Which.
-        op: MapOp,
-        /// What the kernel said.
-        reason: String,
-    },
+    /// A `LinkOp` was carried out, or why not.
+    LinkDone(OpId, Result<LinkFacts, String>),
+    /// The host end of that name of a container's veth vanished: the container is gone.
+    EndpointGone(String),
+    /// A `MapOp` failed, and what the kernel said; its map is as it was.
+    MapFailed(MapOp, String),
 }
 
 /// What the shell found out about this host's side of the underlay.
@@ -150,26 +103,11 @@ pub enum Output {
     /// Make durable before anything else of the batch.
     Persist(Record),
     /// Open a connection to a target, resolving its name anew. Answered by `SessionOpened` or `DialFailed`.
-    Dial {
-        /// The attempt.
-        dial: DialId,
-        /// Host name or address with port.
-        target: Target,
-    },
+    Dial(DialId, Target),
     /// Send one frame, at most [`FRAME_MAX`] bytes. A session whose queue is full is closed by the shell.
-    Send {
-        /// On this session.
-        session: SessionId,
-        /// The frame.
-        bytes: Vec<u8>,
-    },
-    /// Close a session after what was sent on it before.
-    Close {
-        /// The session.
-        session: SessionId,
-        /// Why, for the log.
-        reason: String,
-    },
+    Send(SessionId, Vec<u8>),
+    /// Close a session after what was sent on it before; the reason is for the log.
+    Close(SessionId, String),
     /// Send probes. Those that the host cannot send are lost silently.
     Probes(Vec<ProbeRequest>),
     /// From now on the core wants to know how this host sends to an address. Answered by `Egress`.
@@ -181,12 +119,7 @@ pub enum Output {
     /// Change interfaces. Answered by `LinkDone` with the same id.
     Link(OpId, LinkOp),
     /// Answer a caller.
-    Reply {
-        /// The caller.
-        id: RequestId,
-        /// The answer or the refusal.
-        answer: Result<Answer, Refusal>,
-    },
+    Reply(RequestId, Result<Answer, Refusal>),
     /// Tell the operator's log.
     Event(Event),
     /// Stop the controller once the rest of the batch is done.
@@ -241,56 +174,22 @@ pub enum Record {
 /// A change to the kernel's maps, in the controller's words.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MapOp {
-    /// A local container.
-    PutEndpoint {
-        /// Its address.
-        addr: Ipv4Addr,
-        /// Index of its veth's host end.
-        ifindex: u32,
-        /// MAC of its interface.
-        mac: Mac,
-    },
+    /// A local container: its address, the index of its veth's host end, the MAC of its interface.
+    PutEndpoint(Ipv4Addr, u32, Mac),
     /// No local container has this address.
-    DelEndpoint {
-        /// The address.
-        addr: Ipv4Addr,
-    },
-    /// A range of the ring.
-    PutRoute {
-        /// The range.
-        net: Ipv4Net,
-        /// Its owner.
-        to: RouteTo,
-    },
+    DelEndpoint(Ipv4Addr),
+    /// A range of the ring, and its owner.
+    PutRoute(Ipv4Net, RouteTo),
     /// Not a range of the ring.
-    DelRoute {
-        /// The range.
-        net: Ipv4Net,
-    },
+    DelRoute(Ipv4Net),
     /// How to reach a peer: complete.
-    PutTunnel {
-        /// The peer.
-        peer: PeerName,
-        /// How.
-        tunnel: TunnelTo,
-    },
+    PutTunnel(PeerName, TunnelTo),
     /// A peer is gone for good.
-    DelTunnel {
-        /// The peer.
-        peer: PeerName,
-    },
+    DelTunnel(PeerName),
     /// Packets from this underlay address are a peer's.
-    PutSender {
-        /// The address.
-        addr: Ipv4Addr,
-        /// The peer.
-        peer: PeerName,
-    },
+    PutSender(Ipv4Addr, PeerName),
     /// Packets from this underlay address are nobody's.
-    DelSender {
-        /// The address.
-        addr: Ipv4Addr,
-    },
+    DelSender(Ipv4Addr),
 }
 
 /// Owner of a range.
@@ -343,11 +242,8 @@ pub enum LinkOp {
         /// MTU in bytes.
         mtu: u32,
     },
-    /// Remove the veth, if there is one.
-    Remove {
-        /// Name of the host end.
-        host_if: String,
-    },
+    /// Remove the veth with this host end, if there is one.
+    Remove(String),
 }
 
 /// A container's interface as it should be.
@@ -367,3 +263,107 @@ pub struct EndpointSpec {
 
 /// Name of the interface inside a container.
 pub const CONTAINER_IF: &str = "ethwe";
+
+/// Length in bytes of the proof in a [`ProbeKind::Proof`]: the address seen (4), an Ed25519 signature (64).
+pub const PROOF_LEN: usize = 4 + 64;
+
+/// How this host sends to an underlay address now, by its routing table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Egress {
+    /// Device that packets leave by.
+    pub ifindex: u32,
+    /// Neighbour on that device: the gateway, or the address itself when it is on the link.
+    pub next_hop: Ipv4Addr,
+    /// Source address of the packets.
+    pub source: Ipv4Addr,
+    /// The smaller MTU of device and route, in bytes of the IP packet.
+    pub mtu: u32,
+}
+
+/// How packets for a peer travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathKind {
+    /// To the peer's data port, each flow from a source port of its own.
+    Direct,
+    /// To the peer's data port or its NAT mapping, all flows from this host's data port.
+    Fixed,
+    /// To another peer, which relays.
+    Relayed,
+}
+
+/// A probe to be sent: a VXLAN frame of the probes' VNI (DESIGN section 5), padded to `size`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeRequest {
+    /// Outer destination.
+    pub to: SocketAddrV4,
+    /// How the host sends there.
+    pub egress: Egress,
+    /// Outer source port; `None`: a new one of the dynamic range for each probe, as flows have.
+    pub source_port: Option<u16>,
+    /// The peer that is to answer.
+    pub receiver: PeerName,
+    /// The sender's index of the path, echoed.
+    pub path_id: u16,
+    /// What kind of probe.
+    pub kind: ProbeKind,
+    /// Length in bytes of the outer IP packet.
+    pub size: u32,
+    /// The sender's clock, echoed: tells apart the probes of one path.
+    pub sent_at: Instant,
+}
+
+/// Kinds of probes that the core sends, and that programs pass up to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Answered by the receiver's kernel; passed up when it comes from an address that is no peer's.
+    Request,
+    /// Answered by the kernel, and passed up: the sender is behind NAT or a stateful filter, and sends from its data port.
+    Announce,
+    /// The receiver's controller is to prove that it holds the peer's key. The nonce is random, and part of what is signed.
+    Challenge(u64),
+    /// The answer to the challenge of that nonce: the address that its receiver saw it come from, and the signature.
+    Proof(u64, Box<[u8; PROOF_LEN]>),
+}
+
+/// The answer of a peer's kernel to a request of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeReply {
+    /// The peer that answered.
+    pub peer: PeerName,
+    /// As in the request.
+    pub path_id: u16,
+    /// As in the request.
+    pub sent_at: Instant,
+    /// When the kernel received the answer.
+    pub received_at: Instant,
+    /// Length in bytes of the request's outer IP packet as it arrived there.
+    pub size: u16,
+    /// Relays that the request passed.
+    pub hops: u8,
+}
+
+/// A probe that a program passed up to the controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Outer source.
+    pub from: SocketAddrV4,
+    /// The peer that the probe names as its origin: not proven.
+    pub origin: PeerName,
+    /// What it asks.
+    pub kind: ProbeKind,
+}
+
+/// Packets of containers, relayed packets and probes to and from a peer since the last such input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// The peer: the owner of the inner destination, and the origin of what arrived.
+    pub peer: PeerName,
+    /// Packets left for it.
+    pub sent: bool,
+    /// Some of them with more than 1,200 bytes of outer IP packet.
+    pub big: bool,
+    /// Packets of that origin arrived from where packets for it go first.
+    pub heard: bool,
+    /// Packets of that origin arrived from elsewhere.
+    pub elsewhere: bool,
+}

@@ -233,30 +233,30 @@ impl Node {
                 let own = self.membership.own_entry(now);
                 self.sessions.opened(session, remote, direction, binding, &own, now);
             }
-            Input::Frame { session, bytes } => self.sessions.frame(session, &bytes, &facts, now),
-            Input::SessionClosed { session, reason } => self.sessions.closed(session, &reason, &facts, now),
-            Input::DialFailed { dial, reason } => self.sessions.dial_failed(dial, &reason, now),
+            Input::Frame(session, bytes) => self.sessions.frame(session, &bytes, &facts, now),
+            Input::SessionClosed(session, reason) => self.sessions.closed(session, &reason, &facts, now),
+            Input::DialFailed(dial, reason) => self.sessions.dial_failed(dial, &reason, now),
             Input::ProbeReply(reply) => self.paths.reply(&reply, now),
             Input::Contact(contact) => self.contact(&contact, now),
-            Input::RepliesLost { .. } => self.paths.replies_lost(now),
+            Input::RepliesLost(..) => self.paths.replies_lost(now),
             Input::Activity(seen) => self.paths.activity(&seen, now),
-            Input::Egress { addr, egress } => self.paths.set_egress(addr, egress, now),
-            Input::Request { id, command } => self.command(id, command, now),
-            Input::RequestGone { id } => {
+            Input::Egress(addr, egress) => self.paths.set_egress(addr, egress, now),
+            Input::Request(id, command) => self.command(id, command, now),
+            Input::RequestGone(id) => {
                 // What was begun for a container is ended all the same.
                 self.endpoints.request_gone(id);
                 self.removals.retain(|removal| !removal.is_of(id));
             }
             Input::Underlay(underlay) => self.set_underlay(&underlay, now),
-            Input::LinkDone { op, result } => self.endpoints.done(op, result, now),
-            Input::EndpointGone { host_if } => {
+            Input::LinkDone(op, result) => self.endpoints.done(op, result, now),
+            Input::EndpointGone(host_if) => {
                 if self.endpoints.vanished(&host_if, now) {
                     let time = self.endpoints.grace().as_secs();
                     let text = format!("the container behind {host_if} is gone; its addresses are kept for {time} s");
                     self.log(Severity::Info, text);
                 }
             }
-            Input::MapFailed { op, reason } => self.datapath.failed(&op, &reason, now),
+            Input::MapFailed(op, reason) => self.datapath.failed(&op, &reason, now),
         }
         self.pump(now);
     }
@@ -356,7 +356,7 @@ impl Node {
     }
 
     fn reply(&mut self, id: RequestId, answer: Result<Answer, Refusal>) {
-        self.out.push_back(Output::Reply { id, answer });
+        self.out.push_back(Output::Reply(id, answer));
     }
 
     fn log(&mut self, severity: Severity, text: String) {

@@ -100,30 +100,11 @@ pub enum SessionEvent {
         dialled: bool,
     },
     /// A session that was up is gone.
-    Down {
-        /// The session.
-        session: SessionId,
-        /// The peer.
-        peer: PeerName,
-        /// There is no other session to it.
-        last: bool,
-    },
-    /// A peer must be refused for want of room: to be answered by [`Sessions::refuse_full`] at once.
-    Full {
-        /// The session.
-        session: SessionId,
-        /// The peer's record.
-        entry: Arc<Entry>,
-    },
-    /// A message for another module.
-    Message {
-        /// The session.
-        session: SessionId,
-        /// The peer at its other end.
-        from: PeerName,
-        /// The message.
-        message: Message,
-    },
+    Down(SessionId, PeerName),
+    /// The peer of that record must be refused for want of room: to be answered by [`Sessions::refuse_full`] at once.
+    Full(SessionId, Arc<Entry>),
+    /// A message of the peer for another module.
+    Message(SessionId, PeerName, Message),
 }
 
 /// See the head of this file.
@@ -243,14 +224,14 @@ impl Sessions {
 
     /// Sends `message` on one session.
     pub fn send(&mut self, session: SessionId, message: &Message) {
-        self.out.push_back(Output::Send { session, bytes: message.encode() });
+        self.out.push_back(Output::Send(session, message.encode()));
     }
 
     /// Sends `message` on every session after its handshake, but not on `except`.
     pub fn broadcast(&mut self, message: &Message, except: Option<SessionId>) {
         let bytes = message.encode();
         let up = self.sessions.iter().filter(|(id, session)| session.up.is_some() && Some(**id) != except);
-        self.out.extend(up.map(|(id, _)| Output::Send { session: *id, bytes: bytes.clone() }));
+        self.out.extend(up.map(|(id, _)| Output::Send(*id, bytes.clone())));
     }
 
     /// A session after its handshake, at random.
@@ -300,7 +281,7 @@ impl Sessions {
             self.look_for_peers(now);
         }
         if let Some(peer) = peer {
-            self.events.push_back(SessionEvent::Down { session: id, peer, last: lost.is_some() });
+            self.events.push_back(SessionEvent::Down(id, peer));
         }
     }
 
@@ -322,7 +303,7 @@ impl Sessions {
             (Err(error), None) => self.close(id, &format!("the other side sent {error}"), network, now),
             (Ok(Message::Handshake(_)), Some(_)) => self.unreadable += 1,
             (Ok(Message::Ping | Message::Unknown(_)), Some(_)) => {}
-            (Ok(message), Some(from)) => self.events.push_back(SessionEvent::Message { session: id, from, message }),
+            (Ok(message), Some(from)) => self.events.push_back(SessionEvent::Message(id, from, message)),
             (Err(error), Some(from)) => {
                 self.unreadable += 1;
                 self.log(Severity::Warn, format!("skipped {error} from {from}"));
@@ -366,7 +347,7 @@ impl Sessions {
                 self.log(Severity::Warn, text.clone());
                 self.refuse(id, &text, network, now);
             }
-            Verdict::Full => self.events.push_back(SessionEvent::Full { session: id, entry }),
+            Verdict::Full => self.events.push_back(SessionEvent::Full(id, entry)),
             Verdict::Refuse(reason) => {
                 // The dialled peer is found, if by another session: its entry rests.
                 self.dialer.identified(id, record.name, now, &mut self.rng);
@@ -404,7 +385,7 @@ impl Sessions {
     }
 
     fn close(&mut self, id: SessionId, reason: &str, network: &dyn Network, now: Instant) {
-        self.out.push_back(Output::Close { session: id, reason: reason.to_owned() });
+        self.out.push_back(Output::Close(id, reason.to_owned()));
         self.closed(id, reason, network, now);
     }
 
@@ -424,7 +405,7 @@ impl Sessions {
         let Around { me, wanted, limit, .. } = self.around(network);
         let around = Around { me, connected: &self.connected, wanted, limit, network };
         let due = self.dialer.due(around, now, &mut self.rng);
-        self.out.extend(due.into_iter().map(|(dial, target)| Output::Dial { dial, target }));
+        self.out.extend(due.into_iter().map(|(dial, target)| Output::Dial(dial, target)));
     }
 
     /// Does what sessions need at `now`; [`Self::dial`] is to follow.

@@ -228,7 +228,7 @@ impl Driver {
         let gone: Vec<RequestId> =
             self.replies.extract_if(.., |_, waiting| waiting.is_closed()).map(|(id, _)| id).collect();
         for id in gone {
-            if let Some(how) = self.input(Input::RequestGone { id }).await? {
+            if let Some(how) = self.input(Input::RequestGone(id)).await? {
                 return Ok(Some(how));
             }
         }
@@ -241,7 +241,7 @@ impl Driver {
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
                 self.replies.insert(id, reply);
-                self.input(Input::Request { id, command }).await
+                self.input(Input::Request(id, command)).await
             }
             Call::Kernel { reply } => {
                 // A caller that went away needs no answer.

@@ -301,7 +301,7 @@ impl Ends {
         };
         forget();
         // Nobody listens only when the controller stops.
-        drop(inputs.send(Input::SessionClosed { session: self.link, reason: reason.clone() }).await);
+        drop(inputs.send(Input::SessionClosed(self.link, reason.clone())).await);
         if polite {
             // Closing with bytes unread would make the kernel throw away what the peer has not received yet.
             let mut discarded = [0; DISCARD];

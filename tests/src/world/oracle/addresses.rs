@@ -71,8 +71,8 @@ impl Oracle {
     pub(in crate::world) fn asked(&mut self, request: u64, host: HostId, command: &Command) {
         let this = &mut self.addresses;
         let asked = match command {
-            Command::Attach { container, .. } => Asked::Attach(host, container.id.clone()),
-            Command::Detach { id, .. } => {
+            Command::Attach(container, _) => Asked::Attach(host, container.id.clone()),
+            Command::Detach(id, _) => {
                 // Until it is refused it may have been done, also when its answer is lost in a crash.
                 let key = (host, id.clone());
                 let promise = this.attached.remove(&key);

@@ -95,11 +95,11 @@ impl World {
             owner.map(|owner| if owner == host.name { RouteTo::Local } else { RouteTo::Peer(owner) })
         };
         let wrong = match op {
-            MapOp::DelRoute { net } => route(net).map(|_| format!("route {net} is removed")),
-            MapOp::PutRoute { net, to } if host.spec.range.contains(net) => {
+            MapOp::DelRoute(net) => route(net).map(|_| format!("route {net} is removed")),
+            MapOp::PutRoute(net, to) if host.spec.range.contains(net) => {
                 (route(net) != Some(*to)).then(|| format!("route {net} is set to {to:?}, {:?} by the ring", route(net)))
             }
-            MapOp::DelTunnel { peer } => {
+            MapOp::DelTunnel(peer) => {
                 let owns = maps.routes.values().any(|to| *to == RouteTo::Peer(*peer));
                 (owns && maps.tunnels.contains_key(peer)).then(|| format!("the tunnel to {peer} is removed"))
             }

@@ -83,8 +83,8 @@ fn detach_suspends_the_promise_until_it_is_refused() {
         w.run(SECOND);
         let attached = w.answer(request).expect("an answer").clone();
         let container = Container { id: "c1".to_owned(), netns: "/run/netns/c1".to_owned() };
-        w.oracle.asked(1000, 1, &Command::Attach { container, addrs: vec![] });
-        w.oracle.asked(1001, 1, &Command::Detach { id: "c1".to_owned(), addrs: vec![] });
+        w.oracle.asked(1000, 1, &Command::Attach(container, vec![]));
+        w.oracle.asked(1001, 1, &Command::Detach("c1".to_owned(), vec![]));
         w.oracle.answered(1000, &attached);
         w.hosts.get_mut(&1).unwrap().disk.allocations.clear();
         let quiet = panic::catch_unwind(panic::AssertUnwindSafe(|| w.check_disk(1))).is_ok();
@@ -99,9 +99,9 @@ fn detach_suspends_the_promise_until_it_is_refused() {
 #[test]
 fn paths_that_end_for_no_reason_are_found() {
     let ops: [fn(&World) -> MapOp; 3] = [
-        |w| MapOp::DelRoute { net: *w.hosts[&1].kernel.maps.routes.keys().next().unwrap() },
-        |w| MapOp::PutRoute { net: *w.hosts[&1].kernel.maps.routes.keys().next().unwrap(), to: RouteTo::Peer(name(9)) },
-        |_| MapOp::DelTunnel { peer: name(2) },
+        |w| MapOp::DelRoute(*w.hosts[&1].kernel.maps.routes.keys().next().unwrap()),
+        |w| MapOp::PutRoute(*w.hosts[&1].kernel.maps.routes.keys().next().unwrap(), RouteTo::Peer(name(9))),
+        |_| MapOp::DelTunnel(name(2)),
     ];
     for op in ops {
         assert_eq!(broken(|w| map(w, 1, &op(w))), "paths outlive trouble");
@@ -112,7 +112,7 @@ fn paths_that_end_for_no_reason_are_found() {
         w.guard();
         let mut tunnel = w.hosts[&1].kernel.maps.tunnels[&name(2)];
         tunnel.remote.set_port(1);
-        map(w, 1, &MapOp::PutTunnel { peer: name(2), tunnel });
+        map(w, 1, &MapOp::PutTunnel(name(2), tunnel));
     });
     assert_eq!(misled, "paths outlive trouble");
 }
@@ -150,7 +150,7 @@ fn what_is_not_settled_is_told() {
     let mut world = world();
     world.cut(1, 2);
     let host = world.hosts.get_mut(&3).unwrap();
-    host.kernel.maps.apply(&MapOp::DelTunnel { peer: name(1) });
+    host.kernel.maps.apply(&MapOp::DelTunnel(name(1)));
     host.kernel.interfaces.clear();
     host.node = None;
     let wrong = world.unsettled().join("\n");

@@ -36,7 +36,7 @@ impl World {
     }
 
     fn via(&mut self, at: HostId, to: HostId, tunnel: TunnelTo) {
-        self.apply(at, &MapOp::PutTunnel { peer: name(to), tunnel });
+        self.apply(at, &MapOp::PutTunnel(name(to), tunnel));
     }
 
     fn small(&self, from: HostId, to: HostId) -> Fate {
@@ -52,13 +52,13 @@ fn world(hosts: HostId) -> World {
         (host.kernel.on, host.kernel.loaded) = (true, true);
         world.by_name.insert(host.name, id);
         world.hosts.insert(id, host);
-        world.apply(id, &MapOp::PutEndpoint { addr: container(id), ifindex: 1, mac: Mac([0; 6]) });
+        world.apply(id, &MapOp::PutEndpoint(container(id), 1, Mac([0; 6])));
         for other in 1..=hosts {
             let to = if other == id { RouteTo::Local } else { RouteTo::Peer(name(other)) };
-            world.apply(id, &MapOp::PutRoute { net: net(other), to });
+            world.apply(id, &MapOp::PutRoute(net(other), to));
             if other != id {
                 world.via(id, other, straight(other));
-                world.apply(id, &MapOp::PutSender { addr: underlay(other), peer: name(other) });
+                world.apply(id, &MapOp::PutSender(underlay(other), name(other)));
             }
         }
     }
@@ -86,12 +86,12 @@ fn straight_or_through_a_relay() {
 fn every_reason_to_drop() {
     type Change = fn(&mut World);
     let cases: [(Change, Fate); 9] = [
-        (|w| w.apply(1, &MapOp::DelEndpoint { addr: container(1) }), lost(1, Why::SourceAddress)),
-        (|w| w.apply(1, &MapOp::DelRoute { net: net(3) }), lost(1, Why::NoRoute)),
-        (|w| w.apply(1, &MapOp::PutRoute { net: net(3), to: RouteTo::Local }), lost(1, Why::NoEndpoint)),
-        (|w| w.apply(1, &MapOp::DelTunnel { peer: name(3) }), lost(1, Why::NoTunnel)),
-        (|w| w.apply(3, &MapOp::DelSender { addr: underlay(1) }), lost(3, Why::UnknownSender)),
-        (|w| w.apply(3, &MapOp::DelEndpoint { addr: container(3) }), lost(3, Why::NoEndpoint)),
+        (|w| w.apply(1, &MapOp::DelEndpoint(container(1))), lost(1, Why::SourceAddress)),
+        (|w| w.apply(1, &MapOp::DelRoute(net(3))), lost(1, Why::NoRoute)),
+        (|w| w.apply(1, &MapOp::PutRoute(net(3), RouteTo::Local)), lost(1, Why::NoEndpoint)),
+        (|w| w.apply(1, &MapOp::DelTunnel(name(3))), lost(1, Why::NoTunnel)),
+        (|w| w.apply(3, &MapOp::DelSender(underlay(1))), lost(3, Why::UnknownSender)),
+        (|w| w.apply(3, &MapOp::DelEndpoint(container(3))), lost(3, Why::NoEndpoint)),
         (|w| w.hosts.get_mut(&3).unwrap().kernel.loaded = false, lost(3, Why::NoPrograms)),
         (|w| w.net.filter(3, What::Data), lost(1, Why::Underlay(Stop::Filtered))),
         (|w| w.net.limit(1, 3, 200), lost(1, Why::Underlay(Stop::TooBig))),
@@ -133,7 +133,7 @@ fn behind_nat_a_host_is_sent_to_where_its_router_lets_packets_in() {
     world.net.place(2, Nat::Forwarding, 1500);
     assert_eq!(world.small(1, 2), lost(1, Why::Underlay(Stop::NoHost)));
     assert_eq!(world.small(2, 1), lost(1, Why::UnknownSender));
-    world.apply(1, &MapOp::PutSender { addr: router(2), peer: name(2) });
+    world.apply(1, &MapOp::PutSender(router(2), name(2)));
     assert!(world.small(2, 1).is_delivered());
     world.via(1, 2, tunnel(SocketAddrV4::new(router(2), DATA_PORT), 2));
     assert!(world.small(1, 2).is_delivered());

@@ -54,7 +54,7 @@ fn anything(world: &mut World, hosts: HostId) {
     match world.pick(21) {
         0..=3 => drop(world.attach(id, &container)),
         4 => comings::claim(world, id, &container),
-        5 | 6 => drop(world.ask(id, Command::Detach { id: container, addrs: vec![] })),
+        5 | 6 => drop(world.ask(id, Command::Detach(container, vec![]))),
         7 => world.vanish(id, &container),
         8 | 9 => cut(world, hosts),
         10 => world.heal(),

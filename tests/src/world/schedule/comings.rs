@@ -22,7 +22,7 @@ pub(super) fn claim(world: &mut World, id: HostId, container: &str) {
     let outside = u8::from(!inside);
     let request = AddrRequest::Fixed(Ipv4Addr::new(10, 32 + 100 * outside, id_byte(id, inside), last), Some(24));
     let container = Container { id: container.to_owned(), netns: format!("/run/netns/{container}") };
-    let _request = world.ask(id, Command::Attach { container, addrs: vec![request] });
+    let _request = world.ask(id, Command::Attach(container, vec![request]));
 }
 
 /// Outside the range nobody keeps peers from claiming one address at once, apart: each has a subnet of its own here.

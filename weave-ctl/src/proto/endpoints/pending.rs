@@ -80,7 +80,7 @@ impl Endpoints {
     ) {
         match self.try_attach(request, &container, &asked, access, mtu) {
             Ok(()) => {}
-            Err(Stop::Refuse(refusal)) => self.out.push_back(Output::Reply { id: request, answer: Err(refusal) }),
+            Err(Stop::Refuse(refusal)) => self.out.push_back(Output::Reply(request, Err(refusal))),
             Err(Stop::Wait(need, why)) => {
                 if !self.pending.push(Pending { request, container, asked, need, why }) {
                     let text = format!("{PENDING_MAX} callers wait for addresses already: nothing was changed");

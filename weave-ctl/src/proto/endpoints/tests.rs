@@ -63,7 +63,7 @@ fn attached(endpoints: &mut Endpoints, id: &str) {
 
 fn refusal(outputs: &[Output]) -> String {
     let text = outputs.iter().find_map(|o| match o {
-        Output::Reply { answer: Err(Refusal(text)), .. } => Some(text.clone()),
+        Output::Reply(_, Err(Refusal(text))) => Some(text.clone()),
         _ => None,
     });
     text.unwrap_or_else(|| panic!("no refusal in {outputs:?}"))
@@ -78,9 +78,7 @@ fn the_answer_comes_after_the_interface_and_the_record_before() {
     assert_eq!(outputs.len(), 2, "no answer yet");
     assert!(endpoints.installed().is_empty(), "no endpoint without an interface");
     endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
-    assert!(
-        matches!(&drain(&mut endpoints)[..], [Output::Reply { answer: Ok(Answer::Attached(c)), .. }] if c.attached)
-    );
+    assert!(matches!(&drain(&mut endpoints)[..], [Output::Reply(_, Ok(Answer::Attached(c)))] if c.attached));
     assert_eq!(endpoints.installed().len(), 1);
 }
 
@@ -101,13 +99,13 @@ fn detach_releases_only_after_the_interface_is_gone() {
     attached(&mut endpoints, "c");
     endpoints.detach(REQUEST, "c", &[]);
     let outputs = drain(&mut endpoints);
-    assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove { .. })]));
+    assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove(..))]));
     assert_eq!(endpoints.allocator().active(), 1, "still held");
     assert!(endpoints.installed().is_empty(), "but no packet goes there any more");
     endpoints.done(op_of(&outputs), Ok(LinkFacts::default()), NOW);
     let outputs = drain(&mut endpoints);
     assert!(matches!(&outputs[0], Output::Persist(Record::AllocationGone(_))));
-    assert!(matches!(&outputs[1], Output::Reply { answer: Ok(Answer::Detached(nets)), .. } if nets.len() == 1));
+    assert!(matches!(&outputs[1], Output::Reply(_, Ok(Answer::Detached(nets))) if nets.len() == 1));
 }
 
 #[test]
@@ -313,7 +311,7 @@ fn host_ends_that_nothing_explains_are_removed_within_the_range_only() {
     let present = BTreeMap::from([("wv0a000009".to_owned(), 3), ("wv0b000009".to_owned(), 4), ("wvx".to_owned(), 5)]);
     let mut endpoints = Endpoints::new(allocator, range(), true, &present, GRACE, NOW);
     let outputs = drain(&mut endpoints);
-    assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove { host_if })] if host_if == "wv0a000009"));
+    assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove(host_if))] if host_if == "wv0a000009"));
 }
 
 #[test]
@@ -400,7 +398,7 @@ fn callers_that_wait_are_bounded() {
     for _ in 0..WAITERS_MAX {
         endpoints.attach(REQUEST, container("c"), vec![], Access::Ring(&ring()), 1450);
     }
-    assert_eq!(drain(&mut endpoints).iter().filter(|o| matches!(o, Output::Reply { .. })).count(), 0);
+    assert_eq!(drain(&mut endpoints).iter().filter(|o| matches!(o, Output::Reply(..))).count(), 0);
     assert!(refusal(&attach(&mut endpoints, "c", &[])).contains("another operation on c is under way"));
 }
 

@@ -69,7 +69,7 @@ impl Endpoints {
         let (op, before) = (self.op(), self.before(id));
         let work = Work { op, kind: Kind::Remove { before }, waiters };
         self.stages.insert(id.to_owned(), Stage::Working(work));
-        self.out.push_back(Output::Link(op, LinkOp::Remove { host_if }));
+        self.out.push_back(Output::Link(op, LinkOp::Remove(host_if)));
     }
 
     /// Lowers the MTU of running containers' interfaces to `mtu` bytes where it is larger, and keeps it there.

@@ -16,9 +16,9 @@ impl Node {
     pub(super) fn command(&mut self, id: RequestId, command: Command, now: Instant) {
         match command {
             Command::Connect { targets, replace } => self.connect(id, targets, replace, now),
-            Command::Forget { targets } => self.forget(id, &targets, now),
-            Command::Attach { container, addrs } => self.attach(id, container, addrs),
-            Command::Detach { id: container, addrs } => self.endpoints.detach(id, &container, &addrs),
+            Command::Forget(targets) => self.forget(id, &targets, now),
+            Command::Attach(container, addrs) => self.attach(id, container, addrs),
+            Command::Detach(container, addrs) => self.endpoints.detach(id, &container, &addrs),
             Command::Status => {
                 let status = Box::new(self.status(now));
                 self.reply(id, Ok(Answer::Status(status)));

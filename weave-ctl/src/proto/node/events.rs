@@ -118,14 +118,14 @@ impl Node {
                 self.keeper.link_up(session);
                 self.ask_one(session);
             }
-            SessionEvent::Down { session, peer, .. } => {
+            SessionEvent::Down(session, peer) => {
                 self.membership.session_down(session);
                 let data = self.sessions.to(peer).and_then(|other| other.up).map(|up| up.data);
                 self.paths.set_session(peer, data, now);
                 self.report_adjacencies(now);
             }
-            SessionEvent::Full { session, entry } => self.refuse_full(session, entry, now),
-            SessionEvent::Message { session, from, message } => match message {
+            SessionEvent::Full(session, entry) => self.refuse_full(session, entry, now),
+            SessionEvent::Message(session, from, message) => match message {
                 Message::Ring(ring) => self.ring_received(session, from, ring, now),
                 Message::RingDigest(digest) => self.keeper.heard_sum(session, digest),
                 Message::AliveRequest(request) => self.alive_request(session, request, now),

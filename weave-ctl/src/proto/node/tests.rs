@@ -111,7 +111,7 @@ impl Net {
     fn cut(&mut self, session: SessionId) {
         let (_, a, b) = self.sessions[session.0 as usize];
         for at in [a, b] {
-            let gone = Input::SessionClosed { session, reason: "reset".to_owned() };
+            let gone = Input::SessionClosed(session, "reset".to_owned());
             self.nodes[at].handle_input(gone, self.now);
         }
     }
@@ -140,18 +140,18 @@ impl Net {
     fn effect(&mut self, at: usize, output: Output) {
         let now = self.now;
         match output {
-            Output::Send { session, bytes } => {
+            Output::Send(session, bytes) => {
                 let (_, a, b) = self.sessions[session.0 as usize];
                 let to = if at == a { b } else { a };
-                self.nodes[to].handle_input(Input::Frame { session, bytes }, now);
+                self.nodes[to].handle_input(Input::Frame(session, bytes), now);
             }
-            Output::Close { session, reason } => {
+            Output::Close(session, reason) => {
                 let (_, a, b) = self.sessions[session.0 as usize];
                 for to in [a, b] {
-                    self.nodes[to].handle_input(Input::SessionClosed { session, reason: reason.clone() }, now);
+                    self.nodes[to].handle_input(Input::SessionClosed(session, reason.clone()), now);
                 }
             }
-            Output::Watch(addr) => self.nodes[at].handle_input(Input::Egress { addr, egress: Some(egress()) }, now),
+            Output::Watch(addr) => self.nodes[at].handle_input(Input::Egress(addr, Some(egress())), now),
             Output::Probes(probes) => {
                 for probe in probes {
                     let [.., n] = probe.receiver.bytes();
@@ -169,7 +169,7 @@ impl Net {
                     }
                 }
             }
-            Output::Reply { id, answer } => self.replies.push((id, answer)),
+            Output::Reply(id, answer) => self.replies.push((id, answer)),
             Output::Event(Event { text, .. }) => self.log.push(text),
             _ => {}
         }
@@ -202,7 +202,7 @@ impl Net {
 
     fn ask(&mut self, n: u8, request: u64, command: Command) {
         let now = self.now;
-        self.at(n).handle_input(Input::Request { id: RequestId(request), command }, now);
+        self.at(n).handle_input(Input::Request(RequestId(request), command), now);
     }
 
     fn remove(&mut self, n: u8, request: u64, peer: u8, force: bool) {

@@ -45,7 +45,7 @@ pub use self::{
 };
 use super::{
     budget::Budget,
-    io::{Activity, Contact, ContactKind, Egress, ProbeKind, ProbeReply, ProbeRequest},
+    io::{Activity, Contact, Egress, ProbeKind, ProbeReply, ProbeRequest},
     key::SecretKey,
     name::PeerName,
     queue,
@@ -190,10 +190,10 @@ impl Paths {
             return None;
         }
         match kind {
-            ContactKind::Request => self.challenge(*origin, *from, false, now),
-            ContactKind::Announce => self.announced(*origin, *from, now),
-            ContactKind::Challenge { nonce } => self.answer_challenge(*origin, *from, *nonce, now),
-            ContactKind::Proof { nonce, proof } => {
+            ProbeKind::Request => self.challenge(*origin, *from, false, now),
+            ProbeKind::Announce => self.announced(*origin, *from, now),
+            ProbeKind::Challenge(nonce) => self.answer_challenge(*origin, *from, *nonce, now),
+            ProbeKind::Proof(nonce, proof) => {
                 let challenge = self.challenges.take(*origin, *nonce)?;
                 self.unwatch(*challenge.to.ip());
                 return Claim::new(self.me, *origin, &challenge, proof, &self.own, self.behind_nat);
@@ -467,7 +467,7 @@ impl Paths {
         let Some(egress) = self.egress.get(&addr).and_then(|watched| watched.egress) else { return };
         for (peer, challenge) in self.challenges.unsent(addr) {
             challenge.sent = true;
-            let kind = ProbeKind::Challenge { nonce: challenge.nonce };
+            let kind = ProbeKind::Challenge(challenge.nonce);
             push(&mut self.probes, to_controller(peer, challenge.to, egress, self.data_port, kind, now));
         }
     }
@@ -476,7 +476,7 @@ impl Paths {
         let Some(egress) = self.egress.get(from.ip()).and_then(|watched| watched.egress) else { return };
         if self.peers.contains_key(&challenger) && self.proofs.take(now) {
             let proof = Box::new(challenge::prove(&self.key, challenger, self.me, nonce, *from.ip()));
-            let kind = ProbeKind::Proof { nonce, proof };
+            let kind = ProbeKind::Proof(nonce, proof);
             push(&mut self.probes, to_controller(challenger, from, egress, self.data_port, kind, now));
         }
     }

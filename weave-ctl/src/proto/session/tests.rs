@@ -97,7 +97,7 @@ impl Peer {
     pub(super) fn dials(&mut self, now: Instant) -> Vec<(DialId, Target)> {
         self.sessions.dial(&self.known, now);
         let dials = self.outputs().into_iter().filter_map(|output| match output {
-            Output::Dial { dial, target } => Some((dial, target)),
+            Output::Dial(dial, target) => Some((dial, target)),
             _ => None,
         });
         dials.collect()
@@ -159,20 +159,20 @@ fn a_peer_without_room_is_told_of_others_and_refused() {
     while peer.sessions.poll_event().is_some() {}
     meet(&mut peer, 4, Direction::Inbound);
     let event = peer.sessions.poll_event();
-    assert!(matches!(&event, Some(SessionEvent::Full { session: SessionId(4), entry }) if entry.key.owner == name(4)));
+    assert!(matches!(&event, Some(SessionEvent::Full(SessionId(4), entry)) if entry.key.owner == name(4)));
     peer.outputs();
     peer.sessions.refuse_full(SessionId(4), Delta::default(), &peer.known, NOW);
     let outputs = peer.outputs();
     let sent: Vec<_> = outputs
         .iter()
         .filter_map(|output| match output {
-            Output::Send { bytes, .. } => Message::decode(bytes).ok(),
+            Output::Send(_, bytes) => Message::decode(bytes).ok(),
             _ => None,
         })
         .collect();
     let reason = "connection limit reached (2)".to_owned();
     assert_eq!(sent, [Message::Delta(Delta::default()), Message::Close(reason)]);
-    assert!(matches!(outputs.last(), Some(Output::Close { session: SessionId(4), .. })));
+    assert!(matches!(outputs.last(), Some(Output::Close(SessionId(4), _))));
 }
 
 /// What peer 1 makes of a handshake of peer 2 that offers these versions: none, or why it is refused.
@@ -189,8 +189,8 @@ fn negotiated((min_version, max_version): (u16, u16)) -> Option<String> {
     let (mut sent, mut closed) = (None, None);
     for output in peer.outputs() {
         match output {
-            Output::Send { bytes, .. } => sent = Message::decode(&bytes).ok(),
-            Output::Close { reason, .. } => closed = Some(reason),
+            Output::Send(_, bytes) => sent = Message::decode(&bytes).ok(),
+            Output::Close(_, reason) => closed = Some(reason),
             _ => {}
         }
     }
@@ -273,8 +273,8 @@ fn a_silent_session_is_closed_and_a_quiet_one_pinged() {
         peer.sessions.handle_timeout(&peer.known, now);
         for output in peer.outputs() {
             match output {
-                Output::Send { session: SessionId(2), .. } => pings += 1,
-                Output::Close { session, .. } => drop(closed.insert(session, now.since(NOW))),
+                Output::Send(SessionId(2), _) => pings += 1,
+                Output::Close(session, _) => drop(closed.insert(session, now.since(NOW))),
                 _ => {}
             }
         }

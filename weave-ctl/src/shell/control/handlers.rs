@@ -130,7 +130,7 @@ async fn connect(State(app): State<App>, request: Request) -> Reply<types::Targe
 async fn forget(State(app): State<App>, request: Request) -> Reply<types::Targets> {
     let body: types::Forget = app.body(request).await?;
     let named = config::targets(&body.targets).map_err(|e| Failure::Malformed(e.to_string()))?;
-    app.retarget(Command::Forget { targets: named.clone() }).await?;
+    app.retarget(Command::Forget(named.clone())).await?;
     retargeted(Vec::new(), Vec::new(), named.iter().collect())
 }
 
@@ -139,7 +139,7 @@ async fn attach(State(app): State<App>, request: Request) -> Reply<types::Contai
     let addrs = body.addrs.iter().map(|t| config::addr::attach(t)).collect::<Result<_, _>>();
     let addrs = addrs.map_err(|e| Failure::Malformed(e.to_string()))?;
     let container = app.resolve(body.container).await?.map_err(Refusal)?;
-    let asked = app.in_turn(&app.attaching, Command::Attach { container, addrs });
+    let asked = app.in_turn(&app.attaching, Command::Attach(container, addrs));
     match app.bounded(asked).await? {
         Answer::Attached(container) => Ok(Json(convert::container(&container))),
         other => Err(unexpected(&other)),
@@ -152,7 +152,7 @@ async fn detach(State(app): State<App>, request: Request) -> Reply<types::Detach
     let addrs = addrs.map_err(|e| Failure::Malformed(e.to_string()))?;
     // Not looked up: a container that is gone must be found under what it was attached as.
     let id = netns::id_of(&body.container);
-    match app.command(Command::Detach { id, addrs }).await? {
+    match app.command(Command::Detach(id, addrs)).await? {
         Answer::Detached(nets) => Ok(Json(types::Detached { addrs: convert::strings(&nets) })),
         other => Err(unexpected(&other)),
     }

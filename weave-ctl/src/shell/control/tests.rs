@@ -44,14 +44,14 @@ async fn drive(mut calls: mpsc::Receiver<Call>, seen: mpsc::UnboundedSender<Comm
         seen.send(command.clone()).ok();
         let answer = match command {
             Command::Status => Ok(Answer::Status(Box::new(core_status()))),
-            Command::Detach { addrs, .. } if addrs.iter().any(|a| a.to_string() == SILENT) => {
+            Command::Detach(_, addrs) if addrs.iter().any(|a| a.to_string() == SILENT) => {
                 unanswered.push(reply);
                 continue;
             }
-            Command::Detach { id, .. } if id == "nobody" => Err(Refusal("no such container".into())),
-            Command::Detach { .. } => Ok(Answer::Detached(container_status("c").addrs)),
-            Command::Attach { container, .. } => Ok(Answer::Attached(container_status(&container.id))),
-            Command::Forget { targets } if targets.iter().any(|t| t.host == "unknown") => {
+            Command::Detach(id, _) if id == "nobody" => Err(Refusal("no such container".into())),
+            Command::Detach(..) => Ok(Answer::Detached(container_status("c").addrs)),
+            Command::Attach(container, _) => Ok(Answer::Attached(container_status(&container.id))),
+            Command::Forget(targets) if targets.iter().any(|t| t.host == "unknown") => {
                 Err(Refusal("unknown is not a target".into()))
             }
             Command::Reset { force: false } => Err(Refusal("nobody takes over the addresses: use --force".into())),
@@ -125,13 +125,13 @@ async fn requests_arrive_as_the_commands_they_mean() {
     bench.client.forget(&Forget { targets }).await.expect("done");
     let target = vec!["host2:7000".parse().expect("a target")];
     assert_eq!(next_change(&mut bench.seen).await, Command::Connect { targets: target.clone(), replace: true });
-    assert_eq!(next_change(&mut bench.seen).await, Command::Forget { targets: target });
+    assert_eq!(next_change(&mut bench.seen).await, Command::Forget(target));
 
     let detach = Detach { container: "/run/netns/gone-container".into(), addrs: vec!["10.32.0.1/12".into()] };
     let detached = bench.client.detach(&detach);
     assert_eq!(detached.await.expect("done").addrs, ["10.32.0.1/12"]);
     let addrs = vec!["10.32.0.1".parse().expect("an address")];
-    assert_eq!(bench.seen.recv().await, Some(Command::Detach { id: "gone-container".into(), addrs }));
+    assert_eq!(bench.seen.recv().await, Some(Command::Detach("gone-container".into(), addrs)));
 
     bench.client.reset(&Reset { force: false }).await.expect_err("a refusal");
     assert_eq!(bench.seen.recv().await, Some(Command::Reset { force: false }));

@@ -237,7 +237,7 @@ impl Maps {
         let mut ops = Vec::new();
         for item in self.endpoints.iter() {
             let (Abi(key), Abi(endpoint)) = item.map_err(refused(map::ENDPOINTS))?;
-            ops.push(MapOp::PutEndpoint { addr: key.addr.into(), ifindex: endpoint.ifindex, mac: endpoint.mac() });
+            ops.push(MapOp::PutEndpoint(key.addr.into(), endpoint.ifindex, endpoint.mac()));
         }
         for item in self.routes.iter() {
             let (key, Abi(route)) = item.map_err(refused(map::ROUTES))?;
@@ -249,7 +249,7 @@ impl Maps {
                 _ => continue,
             };
             if let Some(net) = net {
-                ops.push(MapOp::PutRoute { net, to });
+                ops.push(MapOp::PutRoute(net, to));
             }
         }
         Ok(ops)

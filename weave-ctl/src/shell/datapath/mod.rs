@@ -144,9 +144,9 @@ impl Datapath {
         for (peer, tunnel) in self.maps.tunnels()? {
             self.traffic.news(peer, &tunnel);
             self.tunnels.insert(peer);
-            ops.push(MapOp::PutTunnel { peer, tunnel: read_back(peer, &tunnel) });
+            ops.push(MapOp::PutTunnel(peer, read_back(peer, &tunnel)));
         }
-        ops.extend(self.maps.senders()?.into_iter().map(|(addr, peer)| MapOp::PutSender { addr, peer }));
+        ops.extend(self.maps.senders()?.into_iter().map(|(addr, peer)| MapOp::PutSender(addr, peer)));
         Ok(ops)
     }
 
@@ -184,14 +184,14 @@ impl Datapath {
     /// When the kernel refuses; its table is as it was.
     pub fn apply(&mut self, op: &MapOp) -> Result<(), DatapathError> {
         match *op {
-            MapOp::PutEndpoint { addr, ifindex, mac } => self.maps.put_endpoint(addr, ifindex, mac),
-            MapOp::DelEndpoint { addr } => self.maps.del_endpoint(addr),
-            MapOp::PutRoute { net, to } => self.maps.put_route(net, to),
-            MapOp::DelRoute { net } => self.maps.del_route(net),
-            MapOp::PutTunnel { peer, ref tunnel } => self.put_tunnel(peer, tunnel),
-            MapOp::DelTunnel { peer } => self.del_tunnel(peer),
-            MapOp::PutSender { addr, peer } => self.maps.put_sender(addr, peer),
-            MapOp::DelSender { addr } => self.maps.del_sender(addr),
+            MapOp::PutEndpoint(addr, ifindex, mac) => self.maps.put_endpoint(addr, ifindex, mac),
+            MapOp::DelEndpoint(addr) => self.maps.del_endpoint(addr),
+            MapOp::PutRoute(net, to) => self.maps.put_route(net, to),
+            MapOp::DelRoute(net) => self.maps.del_route(net),
+            MapOp::PutTunnel(peer, ref tunnel) => self.put_tunnel(peer, tunnel),
+            MapOp::DelTunnel(peer) => self.del_tunnel(peer),
+            MapOp::PutSender(addr, peer) => self.maps.put_sender(addr, peer),
+            MapOp::DelSender(addr) => self.maps.del_sender(addr),
         }
     }
 

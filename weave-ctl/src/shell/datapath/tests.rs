@@ -68,17 +68,10 @@ fn peer(last: u8) -> PeerName {
 
 fn tunnel(last: u8, remote: Ipv4Addr) -> MapOp {
     let remote = std::net::SocketAddrV4::new(remote, 6784);
-    MapOp::PutTunnel {
-        peer: peer(last),
-        tunnel: TunnelTo {
-            remote,
-            via: peer(last),
-            kind: PathKind::Direct,
-            fixed: false,
-            egress: EGRESS,
-            path_mtu: 1500,
-        },
-    }
+    MapOp::PutTunnel(
+        peer(last),
+        TunnelTo { remote, via: peer(last), kind: PathKind::Direct, fixed: false, egress: EGRESS, path_mtu: 1500 },
+    )
 }
 
 /// To a peer that another one relays for, over a path of its own size, to a port of its own.
@@ -87,7 +80,7 @@ fn relayed_tunnel() -> MapOp {
     let egress = Egress { mtu: 1400, ..EGRESS };
     let kind = PathKind::Relayed;
     let tunnel = TunnelTo { remote, via: peer(1), kind, fixed: false, egress, path_mtu: 1400 };
-    MapOp::PutTunnel { peer: peer(2), tunnel }
+    MapOp::PutTunnel(peer(2), tunnel)
 }
 
 fn net(text: &str) -> Ipv4Net {
@@ -96,13 +89,13 @@ fn net(text: &str) -> Ipv4Net {
 
 fn content() -> Vec<MapOp> {
     vec![
-        MapOp::PutEndpoint { addr: ADDR, ifindex: 3, mac: Mac::of_container(ADDR.octets()) },
-        MapOp::PutRoute { net: net("10.32.0.0/16"), to: RouteTo::Local },
-        MapOp::PutRoute { net: net("10.40.0.0/16"), to: RouteTo::Peer(peer(1)) },
+        MapOp::PutEndpoint(ADDR, 3, Mac::of_container(ADDR.octets())),
+        MapOp::PutRoute(net("10.32.0.0/16"), RouteTo::Local),
+        MapOp::PutRoute(net("10.40.0.0/16"), RouteTo::Peer(peer(1))),
         tunnel(1, REMOTE),
         relayed_tunnel(),
-        MapOp::PutSender { addr: REMOTE, peer: peer(1) },
-        MapOp::PutSender { addr: OTHER_REMOTE, peer: peer(1) },
+        MapOp::PutSender(REMOTE, peer(1)),
+        MapOp::PutSender(OTHER_REMOTE, peer(1)),
     ]
 }
 
@@ -136,13 +129,13 @@ fn what_was_written_is_adopted() {
     assert_eq!(datapath.maps.config().expect("read"), CONFIG);
 
     for op in [
-        MapOp::DelEndpoint { addr: ADDR },
-        MapOp::DelRoute { net: net("10.32.0.0/16") },
-        MapOp::DelRoute { net: net("10.40.0.0/16") },
-        MapOp::DelTunnel { peer: peer(1) },
-        MapOp::DelTunnel { peer: peer(2) },
-        MapOp::DelSender { addr: REMOTE },
-        MapOp::DelSender { addr: OTHER_REMOTE },
+        MapOp::DelEndpoint(ADDR),
+        MapOp::DelRoute(net("10.32.0.0/16")),
+        MapOp::DelRoute(net("10.40.0.0/16")),
+        MapOp::DelTunnel(peer(1)),
+        MapOp::DelTunnel(peer(2)),
+        MapOp::DelSender(REMOTE),
+        MapOp::DelSender(OTHER_REMOTE),
     ] {
         // The second time there is nothing to delete.
         datapath.apply(&op).expect("applied");
@@ -159,13 +152,13 @@ fn senders_are_apart_from_tunnels() {
     let (mut datapath, _) = dir.open();
     datapath.apply(&tunnel(1, REMOTE)).expect("applied");
     // A peer may answer from another address than it is sent to at.
-    let sender = MapOp::PutSender { addr: OTHER_REMOTE, peer: peer(2) };
+    let sender = MapOp::PutSender(OTHER_REMOTE, peer(2));
     datapath.apply(&sender).expect("applied");
     assert_eq!(datapath.maps.senders().expect("read"), [(OTHER_REMOTE, peer(2))]);
     drop(datapath);
     let (mut datapath, found) = dir.open();
     assert!(found.maps.contains(&sender), "{found:?}");
-    datapath.apply(&MapOp::DelSender { addr: OTHER_REMOTE }).expect("applied");
+    datapath.apply(&MapOp::DelSender(OTHER_REMOTE)).expect("applied");
     assert_eq!(datapath.maps.senders().expect("read"), []);
     assert!(datapath.maps.tunnel(peer(1)).expect("read").is_some());
 }
@@ -216,7 +209,7 @@ fn use_of_tunnels_is_told_once_and_survives_changes() {
     stamp(&mut datapath, [9, 7, 9]);
     assert_eq!(told(&mut datapath), [activity(true, false, false)]);
 
-    datapath.apply(&MapOp::DelTunnel { peer: peer(1) }).expect("applied");
+    datapath.apply(&MapOp::DelTunnel(peer(1))).expect("applied");
     datapath.apply(&tunnel(1, REMOTE)).expect("applied");
     assert_eq!((times(&datapath), told(&mut datapath)), ([0; 3], vec![]));
 }
@@ -377,7 +370,7 @@ fn filters_do_where_there_are_no_links() {
 fn a_full_table_says_so() {
     let dir = Dir::new("full");
     let (mut datapath, _) = dir.open();
-    let put = |n: u32| MapOp::PutEndpoint { addr: Ipv4Addr::from(n), ifindex: 1, mac: Mac([0; 6]) };
+    let put = |n: u32| MapOp::PutEndpoint(Ipv4Addr::from(n), 1, Mac([0; 6]));
     for n in 0..map::ENDPOINTS_MAX {
         datapath.apply(&put(n)).expect("fits");
     }

@@ -36,15 +36,15 @@ impl Driver {
         match output {
             // Taken out before.
             Output::Persist(_) => {}
-            Output::Dial { dial, target } => self.links.dial(dial, target),
-            Output::Send { session, bytes } => self.links.send(session, bytes),
-            Output::Close { session, reason } => self.links.close(session, &reason),
+            Output::Dial(dial, target) => self.links.dial(dial, target),
+            Output::Send(session, bytes) => self.links.send(session, bytes),
+            Output::Close(session, reason) => self.links.close(session, &reason),
             Output::Probes(probes) => self.prober.send(&probes),
             Output::Watch(addr) => self.host.watch(addr),
             Output::Unwatch(addr) => self.host.unwatch(addr),
             Output::Map(op) => self.map(op),
             Output::Link(op, what) => self.job(op, what),
-            Output::Reply { id, answer } => {
+            Output::Reply(id, answer) => {
                 if let Some(reply) = self.replies.remove(&id) {
                     // A caller that went away needs no answer.
                     drop(reply.send(answer));
@@ -59,12 +59,12 @@ impl Driver {
 
     fn map(&mut self, op: MapOp) {
         match &op {
-            MapOp::PutTunnel { peer, tunnel } => self.slow_path.put(*peer, tunnel),
-            MapOp::DelTunnel { peer } => self.slow_path.remove(*peer),
+            MapOp::PutTunnel(peer, tunnel) => self.slow_path.put(*peer, tunnel),
+            MapOp::DelTunnel(peer) => self.slow_path.remove(*peer),
             _ => {}
         }
         if let Err(error) = self.datapath.apply(&op) {
-            self.pending.push_back(Input::MapFailed { op, reason: error.to_string() });
+            self.pending.push_back(Input::MapFailed(op, error.to_string()));
         }
     }
 
@@ -80,7 +80,7 @@ impl Driver {
                     let result = endpoints::set_mtu(host_if, netns, mtu).await.map_err(|e| e.to_string());
                     Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
                 }
-                LinkOp::Remove { host_if } => {
+                LinkOp::Remove(host_if) => {
                     let result = endpoints::remove(&host_if).await.map_err(|e| e.to_string());
                     Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
                 }
@@ -128,6 +128,6 @@ impl Driver {
                 }
             }
         }
-        self.input(Input::LinkDone { op, result }).await
+        self.input(Input::LinkDone(op, result)).await
     }
 }

@@ -16,7 +16,7 @@ impl Driver {
     pub(super) async fn host_event(&mut self, event: HostEvent) -> Result<Option<Shutdown>, RunError> {
         match event {
             HostEvent::LinkGone { name, ifindex } => self.gone(name, ifindex).await,
-            HostEvent::Egress { addr, egress } => self.input(Input::Egress { addr, egress }).await,
+            HostEvent::Egress { addr, egress } => self.input(Input::Egress(addr, egress)).await,
             HostEvent::Underlay(scan) => {
                 if let Err(error) = self.attach_devices(&scan) {
                     warn!("{error}");
@@ -41,7 +41,7 @@ impl Driver {
         }
         self.endpoints.remove(&name);
         self.host.forget(&name);
-        self.input(Input::EndpointGone { host_if: name }).await
+        self.input(Input::EndpointGone(name)).await
     }
 
     /// Attaches the programs to every underlay device.
@@ -78,7 +78,7 @@ impl Driver {
         let lost = self.datapath.lost_events().unwrap_or(self.lost_events);
         let count = lost.saturating_sub(self.lost_events);
         self.lost_events = lost;
-        if count == 0 { Ok(None) } else { self.input(Input::RepliesLost { count }).await }
+        if count == 0 { Ok(None) } else { self.input(Input::RepliesLost(count)).await }
     }
 
     /// Tells the core between which peers and this host packets travelled.

@@ -90,7 +90,7 @@ impl Driver {
         let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
         let (host, scan) = Host::start(host_sender, tables.clone()).await?;
         let tunnels = installed.maps.iter().filter_map(|op| match op {
-            MapOp::PutTunnel { peer, tunnel } => Some((*peer, tunnel)),
+            MapOp::PutTunnel(peer, tunnel) => Some((*peer, tunnel)),
             _ => None,
         });
         let slow_path = SlowPath::start(data_port, tunnels, tables.changed);

@@ -35,7 +35,7 @@ pub(super) async fn run(dial: DialId, target: Target, shared: Arc<Shared>) {
         Err(reason) => reason,
     };
     // Nobody listens only when the controller stops.
-    drop(shared.inputs.send(Input::DialFailed { dial, reason }).await);
+    drop(shared.inputs.send(Input::DialFailed(dial, reason)).await);
 }
 
 /// Tries the target's addresses until one is a peer, and serves it. The reason is that of the last address.

@@ -136,7 +136,7 @@ async fn hand_on(inputs: &mpsc::Sender<Input>, link: SessionId, bytes: Vec<u8>) 
     let entries = inputs.max_capacity();
     let room = if bytes.len() > SMALL { (entries - entries / 16).max(1) } else { 1 };
     let mut permits = inputs.reserve_many(room).await.map_err(|_closed| FrameError::Stopped)?;
-    permits.next().ok_or(FrameError::Stopped)?.send(Input::Frame { session: link, bytes });
+    permits.next().ok_or(FrameError::Stopped)?.send(Input::Frame(link, bytes));
     Ok(())
 }
 

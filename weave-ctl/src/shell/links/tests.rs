@@ -70,21 +70,21 @@ impl Peer {
 
     async fn frame(&mut self) -> Vec<u8> {
         match self.next().await {
-            Input::Frame { bytes, .. } => bytes,
+            Input::Frame(_, bytes) => bytes,
             other => panic!("{other:?}"),
         }
     }
 
     async fn closed(&mut self) -> String {
         match self.next().await {
-            Input::SessionClosed { reason, .. } => reason,
+            Input::SessionClosed(_, reason) => reason,
             other => panic!("{other:?}"),
         }
     }
 
     async fn dial_failed(&mut self) -> String {
         match self.next().await {
-            Input::DialFailed { reason, .. } => reason,
+            Input::DialFailed(_, reason) => reason,
             other => panic!("{other:?}"),
         }
     }
@@ -183,8 +183,8 @@ async fn a_close_follows_what_was_sent_and_is_told_once_on_each_side() {
     assert_eq!(b.closed().await, "the peer closed the link");
     let told = loop {
         match a.next().await {
-            Input::Frame { .. } => {}
-            Input::SessionClosed { session: link, reason } => break (link, reason),
+            Input::Frame(..) => {}
+            Input::SessionClosed(link, reason) => break (link, reason),
             other => panic!("{other:?}"),
         }
     };
@@ -385,7 +385,7 @@ async fn a_peer_that_does_not_read_is_cut_off() {
         peer.links.send(link, vec![0; FRAME_MAX]);
         sent += FRAME_MAX;
         match timeout(Duration::from_millis(5), peer.inputs.recv()).await {
-            Ok(Some(Input::SessionClosed { reason, .. })) => break reason,
+            Ok(Some(Input::SessionClosed(_, reason))) => break reason,
             Ok(other) => panic!("{other:?}"),
             Err(_) => assert!(sent < QUEUE_BYTES + (64 << 20), "never full"),
         }
@@ -444,7 +444,7 @@ async fn a_target_without_a_port_has_this_controllers_own() {
     links.dial(DialId(1), Target { host: "127.0.0.1".to_owned(), port: None });
     drop(timeout(PATIENCE, server.accept()).await.unwrap().unwrap());
     let told = timeout(PATIENCE, inputs.recv()).await.unwrap();
-    assert!(matches!(told, Some(Input::DialFailed { dial: DialId(1), .. })), "{told:?}");
+    assert!(matches!(told, Some(Input::DialFailed(DialId(1), _))), "{told:?}");
 }
 
 proptest! {

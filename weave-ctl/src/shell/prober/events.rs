@@ -8,7 +8,7 @@ use std::{
 use weave_common::probe::{self, ContactEvent, Fields, ReplyEvent};
 
 use crate::proto::{
-    io::{Contact, ContactKind, Input, ProbeReply},
+    io::{Contact, Input, ProbeKind, ProbeReply},
     name::PeerName,
     time::Instant,
 };
@@ -53,13 +53,13 @@ pub(super) fn contact(entry: &[u8], clock: ProbeClock, data_port: u16) -> Option
     clock.of_core(event.arrival.at_ns)?;
     let nonce = fields.cookie;
     let kind = if fields.flags & probe::PROOF != 0 {
-        ContactKind::Proof { nonce, proof: Box::new(event.proof) }
+        ProbeKind::Proof(nonce, Box::new(event.proof))
     } else if fields.flags & probe::CHALLENGE != 0 {
-        ContactKind::Challenge { nonce }
+        ProbeKind::Challenge(nonce)
     } else if fields.flags & probe::ANNOUNCE != 0 {
-        ContactKind::Announce
+        ProbeKind::Announce
     } else {
-        ContactKind::Request
+        ProbeKind::Request
     };
     let port = if event.arrival.source_port == 0 { data_port } else { event.arrival.source_port };
     let from = SocketAddrV4::new(Ipv4Addr::from(event.arrival.source), port);

@@ -36,8 +36,8 @@ pub(super) fn frame(request: &ProbeRequest, sender: &Sender) -> Vec<u8> {
     let (flags, cookie, proof) = match &request.kind {
         ProbeKind::Request => (0, own_cookie(request, sender), None),
         ProbeKind::Announce => (probe::ANNOUNCE, own_cookie(request, sender), None),
-        ProbeKind::Challenge { nonce } => (probe::CHALLENGE, *nonce, None),
-        ProbeKind::Proof { nonce, proof } => (probe::PROOF, *nonce, Some(proof)),
+        ProbeKind::Challenge(nonce) => (probe::CHALLENGE, *nonce, None),
+        ProbeKind::Proof(nonce, proof) => (probe::PROOF, *nonce, Some(proof)),
     };
     let fields = Fields {
         receiver,

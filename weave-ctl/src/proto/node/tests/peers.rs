@@ -133,13 +133,13 @@ fn paths_of_an_earlier_run_are_kept() {
     };
     let installed = Installed {
         adopted: true,
-        maps: vec![MapOp::PutTunnel { peer: name(2), tunnel }, MapOp::PutSender { addr: ip(2), peer: name(2) }],
+        maps: vec![MapOp::PutTunnel(name(2), tunnel), MapOp::PutSender(ip(2), name(2))],
         endpoints: BTreeMap::new(),
     };
     let mut node = node(1, &[1, 2], &installed, 200);
     assert_eq!(node.paths.active(name(2)).map(|path| (path.remote, path.size)), Some((tunnel.remote, 1400)));
     let changed = std::iter::from_fn(|| node.poll_output()).any(|output| {
-        matches!(output, Output::Map(MapOp::DelTunnel { .. } | MapOp::DelSender { .. } | MapOp::PutTunnel { .. }))
+        matches!(output, Output::Map(MapOp::DelTunnel(..) | MapOp::DelSender(..) | MapOp::PutTunnel(..)))
     });
     assert!(!changed, "the kernel's tables stay as they are");
 }
@@ -157,7 +157,7 @@ fn a_pending_session_shows_what_its_path_takes() {
     // The peer's device is smaller, as its record then says.
     let egress = Some(Egress { ifindex: 2, next_hop: ip(1), source: ip(2), mtu: 1400 });
     let now = net.now;
-    net.at(2).handle_input(Input::Egress { addr: ip(1), egress }, now);
+    net.at(2).handle_input(Input::Egress(ip(1), egress), now);
     net.run(Duration::from_secs(1));
     assert_eq!(shown(&mut net), (ConnectionState::Pending, Some(1350)));
 }
@@ -170,7 +170,7 @@ fn a_peer_without_a_route_is_shown() {
     net.run(Duration::from_secs(2));
     assert!(status(&mut net, 1).warnings.is_empty());
     let now = net.now;
-    net.at(1).handle_input(Input::Egress { addr: ip(2), egress: None }, now);
+    net.at(1).handle_input(Input::Egress(ip(2), None), now);
     let warnings = status(&mut net, 1).warnings;
     assert!(warnings.iter().any(|text| text.contains("no route to 192.0.2.2")), "{warnings:?}");
     assert!(net.at(1).datapath.tunnel(name(2)).is_some(), "its last path stays");

@@ -114,7 +114,7 @@ fn a_caller_that_goes_away_cancels_its_removal() {
     net.remove(1, 1, 2, true);
     net.deliver();
     let now = net.now;
-    net.at(1).handle_input(Input::RequestGone { id: RequestId(1) }, now);
+    net.at(1).handle_input(Input::RequestGone(RequestId(1)), now);
     net.run(ASK_FOR * 2);
     assert_eq!(net.answered(), None);
     assert_eq!(net.at(1).keeper.ring().map(|ring| ring.removed.len()), Some(0));

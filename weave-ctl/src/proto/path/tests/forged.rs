@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn contact(n: u16, kind: ContactKind) -> Contact {
+fn contact(n: u16, kind: ProbeKind) -> Contact {
     let [a, b] = n.to_be_bytes();
     Contact { from: SocketAddrV4::new(Ipv4Addr::new(203, 0, a, b), 6784), origin: PEER, kind }
 }
@@ -34,9 +34,9 @@ fn flood_of_contacts_costs_a_bounded_number_of_challenges() {
     net.run(ms(5000));
     let before = net.total;
     for n in 0..10_000 {
-        net.paths.contact(&contact(n, ContactKind::Request), net.now);
-        net.paths.contact(&contact(n, ContactKind::Announce), net.now);
-        net.paths.contact(&contact(n, ContactKind::Challenge { nonce: 1 }), net.now);
+        net.paths.contact(&contact(n, ProbeKind::Request), net.now);
+        net.paths.contact(&contact(n, ProbeKind::Announce), net.now);
+        net.paths.contact(&contact(n, ProbeKind::Challenge(1)), net.now);
     }
     net.run(ms(100));
     assert!(net.total - before <= 4, "{} probes", net.total - before);
@@ -50,14 +50,14 @@ fn proof_without_a_challenge_is_no_claim() {
     let mut net = Net::new();
     net.advertise(PEER);
     net.run(ms(100));
-    let proof = ContactKind::Proof { nonce: 1, proof: Box::new([0; 68]) };
+    let proof = ProbeKind::Proof(1, Box::new([0; 68]));
     assert_eq!(net.paths.contact(&contact(1, proof), net.now), None);
 }
 
 #[test]
 fn peer_that_is_not_known_is_not_challenged() {
     let mut net = Net::new();
-    net.paths.contact(&contact(1, ContactKind::Announce), net.now);
+    net.paths.contact(&contact(1, ProbeKind::Announce), net.now);
     net.run(ms(100));
     assert_eq!(net.total, 0);
 }

@@ -11,18 +11,18 @@ fn key(n: u8) -> SecretKey {
 /// The last challenge that was sent, if there was one.
 fn challenged(net: &Net) -> Option<(SocketAddrV4, u64)> {
     net.probes.iter().rev().find_map(|(_, probe)| match probe.kind {
-        ProbeKind::Challenge { nonce } => Some((probe.to, nonce)),
+        ProbeKind::Challenge(nonce) => Some((probe.to, nonce)),
         _ => None,
     })
 }
 
-fn contact(origin: PeerName, kind: ContactKind) -> Contact {
+fn contact(origin: PeerName, kind: ProbeKind) -> Contact {
     Contact { from: MAPPED, origin, kind }
 }
 
-fn proof(signer: u8, nonce: u64) -> ContactKind {
+fn proof(signer: u8, nonce: u64) -> ProbeKind {
     let proof = challenge::prove(&key(signer), ME, PEER, nonce, *addr(ME).ip());
-    ContactKind::Proof { nonce, proof: Box::new(proof) }
+    ProbeKind::Proof(nonce, Box::new(proof))
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn mapping_is_used_once_its_peer_proved_it() {
     net.dead(addr(PEER));
     net.busy(PEER);
     net.run(ms(2000));
-    assert_eq!(net.paths.contact(&contact(PEER, ContactKind::Announce), net.now), None);
+    assert_eq!(net.paths.contact(&contact(PEER, ProbeKind::Announce), net.now), None);
     net.run(ms(10));
     let (to, nonce) = challenged(&net).expect("a challenge");
     assert_eq!(to, MAPPED);
@@ -50,7 +50,7 @@ fn announcement_from_an_advertised_address_needs_no_proof() {
     let mut net = Net::new();
     net.fixed_only.insert(addr(PEER));
     net.advertise(PEER);
-    let from = Contact { from: addr(PEER), origin: PEER, kind: ContactKind::Announce };
+    let from = Contact { from: addr(PEER), origin: PEER, kind: ProbeKind::Announce };
     net.paths.contact(&from, net.now);
     net.session(PEER);
     net.run(ms(2000));
@@ -101,11 +101,11 @@ fn challenge_is_answered_with_a_proof() {
     let mut net = Net::new();
     net.advertise(PEER);
     net.run(ms(100));
-    let from = Contact { from: addr(PEER), origin: PEER, kind: ContactKind::Challenge { nonce: 5 } };
+    let from = Contact { from: addr(PEER), origin: PEER, kind: ProbeKind::Challenge(5) };
     net.paths.contact(&from, net.now);
     net.run(ms(10));
     let sent = net.probes.iter().find_map(|(_, probe)| match &probe.kind {
-        ProbeKind::Proof { nonce: 5, proof } => Some((probe.to, proof.clone())),
+        ProbeKind::Proof(5, proof) => Some((probe.to, proof.clone())),
         _ => None,
     });
     let (to, sent) = sent.expect("a proof");

@@ -94,16 +94,16 @@ impl Pair {
         sessions.dial(known, self.now);
         for output in self.peers[peer].outputs() {
             match output {
-                Output::Send { session, bytes } => {
+                Output::Send(session, bytes) => {
                     self.waiting[1 - peer][session.0 as usize].push_back(Waiting::Frame(bytes));
                 }
-                Output::Close { session, .. } => {
+                Output::Close(session, _) => {
                     let session = session.0 as usize;
                     self.waiting[1 - peer][session].push_back(Waiting::Closed);
                     // The shell takes nothing in any more, and says so.
                     self.waiting[peer][session] = VecDeque::from([Waiting::Closed]);
                 }
-                Output::Dial { .. } => self.dials += 1,
+                Output::Dial(..) => self.dials += 1,
                 _ => {}
             }
         }

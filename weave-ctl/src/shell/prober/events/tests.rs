@@ -52,10 +52,10 @@ fn contacts_are_told_apart_by_their_flags() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(found(0, 50_000).kind, ContactKind::Request);
-    assert_eq!(found(probe::ANNOUNCE, 50_000).kind, ContactKind::Announce);
-    assert_eq!(found(probe::CHALLENGE, 50_000).kind, ContactKind::Challenge { nonce: 5 });
-    assert_eq!(found(probe::PROOF, 50_000).kind, ContactKind::Proof { nonce: 5, proof: Box::new([9; 68]) });
+    assert_eq!(found(0, 50_000).kind, ProbeKind::Request);
+    assert_eq!(found(probe::ANNOUNCE, 50_000).kind, ProbeKind::Announce);
+    assert_eq!(found(probe::CHALLENGE, 50_000).kind, ProbeKind::Challenge(5));
+    assert_eq!(found(probe::PROOF, 50_000).kind, ProbeKind::Proof(5, Box::new([9; 68])));
     assert_eq!(found(0, 50_000).from, "192.0.2.9:50000".parse().unwrap());
     assert_eq!(found(0, 0).from, "192.0.2.9:6784".parse().unwrap(), "by the VXLAN socket device");
     assert!(contact(&[1; 9], CLOCK, 6784).is_none());

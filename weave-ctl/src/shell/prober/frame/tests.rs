@@ -64,9 +64,9 @@ fn the_answer_to_a_request_has_a_genuine_cookie() {
 
 #[test]
 fn challenge_and_proof_are_of_one_length() {
-    let challenge = frame(&request(ProbeKind::Challenge { nonce: 5 }, 0), &SENDER);
+    let challenge = frame(&request(ProbeKind::Challenge(5), 0), &SENDER);
     let proof = Box::new([9; PROOF_LEN]);
-    let proof = frame(&request(ProbeKind::Proof { nonce: 5, proof }, 0), &SENDER);
+    let proof = frame(&request(ProbeKind::Proof(5, proof), 0), &SENDER);
     assert_eq!(challenge.len(), proof.len());
     assert_eq!((fields(&challenge).flags, fields(&challenge).cookie), (probe::CHALLENGE, 5));
     assert_eq!((fields(&proof).flags, fields(&proof).cookie), (probe::PROOF, 5));
