@@ -34,11 +34,7 @@ impl SecretKey {
     /// A new key.
     #[must_use]
     pub fn new(rng: &mut Rng) -> Self {
-        let mut bytes = [0; 32];
-        for part in bytes.chunks_exact_mut(8) {
-            part.copy_from_slice(&rng.bits().to_be_bytes());
-        }
-        Self(bytes)
+        Self(rng.bytes())
     }
 
     /// The public half.

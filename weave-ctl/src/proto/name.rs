@@ -1,92 +1,63 @@
 //! Who a peer is.
 //!
-//! A **name** is 48 bits, chosen once a host, printed like a MAC. A **uid** is random and made with the store: the same
-//! name and uid is the same peer again, the same name with another uid while both live is a collision.
+//! A **name** is 48 bits, chosen once a host, printed like a MAC. A **uid** is made with the store: the same name and uid
+//! is the same peer again, the same name with another uid while both live is a duplicate identity.
 
-use std::{
-    cmp::Ordering,
-    fmt,
-    hash::{Hash, Hasher},
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use weave_common::addr::PeerKey;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+use weave_common::addr::{Mac, PeerKey};
 
-/// A peer's name: 48 bits, printed as `aa:bb:cc:dd:ee:ff`.
-#[derive(Clone, Copy, Default)]
-pub struct PeerName([u8; 6]);
+/// A peer's name: 48 bits, printed as `aa:bb:cc:dd:ee:ff`. Kept as one number: with thousands of peers most of the work is
+/// looking names up.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "ByteArray<6>", into = "ByteArray<6>")]
+pub struct PeerName(u64);
 
 impl PeerName {
     /// The name made of `bytes`, most significant first.
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; 6]) -> Self {
-        Self(bytes)
+    pub const fn from_bytes([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
     /// The name as a locally administered unicast MAC, from any 48 bits.
     #[must_use]
     pub const fn derived(mut bytes: [u8; 6]) -> Self {
         bytes[0] = (bytes[0] & 0xfc) | 0x02;
-        Self(bytes)
+        Self::from_bytes(bytes)
     }
 
     /// The 48 bits, most significant first.
     #[must_use]
     pub const fn bytes(self) -> [u8; 6] {
-        self.0
+        let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
+        [a, b, c, d, e, f]
     }
 
     /// The key of this peer in the kernel's maps.
     #[must_use]
     pub const fn key(self) -> PeerKey {
-        PeerKey::new(self.0)
+        PeerKey::new(self.bytes())
     }
 }
 
-/// Names are compared, ordered and hashed as one number, which orders them like their bytes: with thousands of peers most
-/// of the work is looking names up.
-impl PeerName {
-    #[inline]
-    const fn number(self) -> u64 {
-        let [a, b, c, d, e, f] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+impl From<ByteArray<6>> for PeerName {
+    fn from(bytes: ByteArray<6>) -> Self {
+        Self::from_bytes(bytes.into_array())
     }
 }
 
-impl PartialEq for PeerName {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        self.number() == other.number()
-    }
-}
-
-impl Eq for PeerName {}
-
-impl Ord for PeerName {
-    #[inline]
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.number().cmp(&other.number())
-    }
-}
-
-impl PartialOrd for PeerName {
-    #[inline]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Hash for PeerName {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.number());
+impl From<PeerName> for ByteArray<6> {
+    fn from(name: PeerName) -> Self {
+        Self::new(name.bytes())
     }
 }
 
 impl fmt::Display for PeerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        weave_common::addr::Mac(self.0).fmt(f)
+        Mac(self.bytes()).fmt(f)
     }
 }
 
@@ -108,17 +79,14 @@ impl FromStr for PeerName {
 
     /// Six bytes in hexadecimal separated by colons; one `::` stands for as many zero bytes as are missing.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).map(Self).ok_or_else(|| PeerNameError { text: text.to_owned() })
+        parse(text).map(Self::from_bytes).ok_or_else(|| PeerNameError { text: text.to_owned() })
     }
 }
 
 fn parse(text: &str) -> Option<[u8; 6]> {
-    let group = |t: &str| -> Option<Vec<u8>> {
-        if t.is_empty() {
-            return Some(Vec::new());
-        }
-        t.split(':').map(byte).collect()
-    };
+    let hex = |t: &&str| (1..=2).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_hexdigit());
+    let byte = |t: &str| Some(t).filter(hex).and_then(|t| u8::from_str_radix(t, 16).ok());
+    let group = |t: &str| if t.is_empty() { Some(Vec::new()) } else { t.split(':').map(byte).collect::<Option<_>>() };
     let bytes = match text.split_once("::") {
         Some((head, tail)) => {
             let (head, tail) = (group(head)?, group(tail)?);
@@ -127,31 +95,10 @@ fn parse(text: &str) -> Option<[u8; 6]> {
         }
         None => group(text)?,
     };
-    <[u8; 6]>::try_from(bytes).ok()
+    bytes.try_into().ok()
 }
 
-fn byte(text: &str) -> Option<u8> {
-    let hex = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex { u8::from_str_radix(text, 16).ok() } else { None }
-}
-
-impl Serialize for PeerName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
-    }
-}
-
-impl<'de> Deserialize<'de> for PeerName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            return String::deserialize(deserializer)?.parse().map_err(de::Error::custom);
-        }
-        serde_bytes::ByteArray::<6>::deserialize(deserializer).map(|bytes| Self(bytes.into_array()))
-    }
-}
-
-/// Tells two stores that claim one name apart. Made with the store, never changed: the digest of its
-/// key.
+/// Tells two stores that claim one name apart: the digest of the store's key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PeerUid(pub u64);

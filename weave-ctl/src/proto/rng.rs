@@ -23,14 +23,19 @@ impl Rng {
         self.0.next_u64()
     }
 
+    /// 32 random bytes.
+    pub fn bytes(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for part in bytes.chunks_exact_mut(8) {
+            part.copy_from_slice(&self.bits().to_be_bytes());
+        }
+        bytes
+    }
+
     /// A generator of its own for a part of the core.
     #[must_use]
     pub fn fork(&mut self) -> Self {
-        let mut seed = [0; 32];
-        for part in seed.chunks_exact_mut(8) {
-            part.copy_from_slice(&self.bits().to_be_bytes());
-        }
-        Self::new(seed)
+        Self::new(self.bytes())
     }
 
     /// A number below `bound`; zero when `bound` is zero. The bias is below 2^-32 for bounds under 2^32.
