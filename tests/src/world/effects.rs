@@ -3,7 +3,7 @@
 
 use std::{iter, time::Duration};
 
-use weave_ctl::proto::io::{Input, LinkFacts, MapOp, OpId, Output, Severity, Shutdown};
+use weave_ctl::proto::io::{Input, MapOp, OpId, Output, Severity, Shutdown};
 
 use super::{Event, HostId, World, journal::Detail};
 
@@ -84,9 +84,9 @@ impl World {
                 self.answers.insert(request.0, answer);
                 self.check_promises(id);
             }
-            Output::Event(event) => self.note(|| {
-                let mark = if event.severity == Severity::Warn { "WARN " } else { "" };
-                format!("h{id} {mark}{}", event.text)
+            Output::Event(severity, text) => self.note(|| {
+                let mark = if severity == Severity::Warn { "WARN " } else { "" };
+                format!("h{id} {mark}{text}")
             }),
             Output::Shutdown(Shutdown::Stop) => self.crash(id),
             Output::Shutdown(Shutdown::Teardown) => self.power_off(id),
@@ -111,11 +111,8 @@ impl World {
         let fails = self.chance(self.faults.link_failure);
         let Some(host) = self.hosts.get_mut(&id).filter(|h| h.run == run) else { return };
         let Some(what) = host.operations.remove(&op) else { return };
-        let result = if fails {
-            Err("simulated failure of the kernel".to_owned())
-        } else {
-            Ok(LinkFacts { ifindex: host.kernel.link_op(&what) })
-        };
+        let result =
+            if fails { Err("simulated failure of the kernel".to_owned()) } else { Ok(host.kernel.link_op(&what)) };
         self.note(|| format!("h{id} {what:?} -> {result:?}"));
         self.check_interfaces(id);
         self.input(id, Input::LinkDone(op, result));

@@ -182,7 +182,7 @@ impl Host {
         self.kernel.begin_run([rng.bits(), rng.bits()]);
         self.lost_told = self.kernel.lost;
         let boot = boot::resume(self.disk.clone(), &self.launch, None, &mut rng).expect("a store resumes");
-        self.node = Some(Node::with_verifier(boot, &self.launch, &self.kernel.installed(), seed, verifier, now));
+        self.node = Some(Node::new(boot, &self.launch, &self.kernel.installed(), seed, verifier, now));
     }
 
     /// The shell looks again before it tells that an interface is gone.

@@ -71,7 +71,7 @@ fn a_name_that_two_have_is_found_by_all_once_their_networks_are_joined() {
         assert_eq!(warnings(&mut world, id), [text], "h{id}");
     }
     let connections = status(&mut world, 5).connections;
-    let linked: Vec<PeerName> = connections.iter().filter_map(|c| c.peer.as_ref()).map(|(peer, _)| *peer).collect();
+    let linked: Vec<PeerName> = connections.iter().filter_map(|c| c.peer).collect();
     assert_eq!(linked, [name(2)], "to neither of the two");
     // One of them goes, as the operator is asked for.
     world.crash(4);

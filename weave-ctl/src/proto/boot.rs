@@ -1,6 +1,6 @@
 //! What a node starts from: who it is, what it was launched with, what its store and the kernel remember.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
@@ -16,7 +16,7 @@ use super::{
     rng::Rng,
 };
 
-pub use super::params::{DEFAULT_RANGE, Identity, Init, LaunchParams};
+pub use super::params::{DEFAULT_RANGE, Identity, Init, Launch, LaunchParams};
 
 /// Content of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,35 +39,6 @@ pub struct Stored {
     pub allocations: BTreeMap<String, Allocation>,
 }
 
-/// What the operator asked for at this launch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Launch {
-    /// `--name`.
-    pub name: Option<PeerName>,
-    /// `--nickname`, or the host's name.
-    pub nickname: String,
-    /// `--ipalloc-range`; `None` when not given.
-    pub range: Option<Ipv4Net>,
-    /// `--ipalloc-default-subnet`; `None` when not given.
-    pub default_subnet: Option<Ipv4Net>,
-    /// `--seed`; empty when not given.
-    pub seeds: Vec<PeerName>,
-    /// `--initial-peer-count`, `--observer`, or seeds; [`Init::Undeclared`] when nothing was given.
-    pub init: Init,
-    /// Peers on the command line; empty when none was given.
-    pub targets: Vec<Target>,
-    /// False with `--no-discovery`.
-    pub discovery: bool,
-    /// Most links to other peers, inbound and outbound.
-    pub conn_limit: u32,
-    /// TCP port of the control plane; the data port is the next one.
-    pub port: u16,
-    /// True when links need a password.
-    pub encrypted: bool,
-    /// `--test-grace`: grace periods last no longer than this. `None` outside tests.
-    pub test_grace: Option<Duration>,
-}
-
 /// What the kernel holds from an earlier run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Installed {
@@ -82,20 +53,14 @@ pub struct Installed {
 impl Installed {
     /// How packets left for peers.
     pub(super) fn tunnels(&self) -> BTreeMap<PeerName, TunnelTo> {
-        let tunnels = self.maps.iter().filter_map(|op| match op {
-            MapOp::PutTunnel(peer, tunnel) => Some((*peer, *tunnel)),
-            _ => None,
-        });
-        tunnels.collect()
+        let tunnel = |op: &MapOp| if let MapOp::PutTunnel(peer, to) = op { Some((*peer, *to)) } else { None };
+        self.maps.iter().filter_map(tunnel).collect()
     }
 
     /// From where packets of peers were accepted.
     pub(super) fn senders(&self) -> Vec<(Ipv4Addr, PeerName)> {
-        let senders = self.maps.iter().filter_map(|op| match op {
-            MapOp::PutSender(addr, peer) => Some((*addr, *peer)),
-            _ => None,
-        });
-        senders.collect()
+        let sender = |op: &MapOp| if let MapOp::PutSender(addr, peer) = op { Some((*addr, *peer)) } else { None };
+        self.maps.iter().filter_map(sender).collect()
     }
 
     /// Addresses that had routes to peers of their own.
@@ -114,18 +79,8 @@ pub struct Boot {
     pub identity: Identity,
     /// What the network was launched with.
     pub params: LaunchParams,
-    /// Whom to dial.
-    pub targets: Vec<Target>,
-    /// The ring, from the store or from the seeds.
-    pub ring: Option<Ring>,
-    /// What this peer promised and accepted in the election.
-    pub vote: Option<Vote>,
-    /// Nicknames of peers that own something.
-    pub nicknames: BTreeMap<PeerName, String>,
-    /// An earlier peer of this host handed everything over.
-    pub left: bool,
-    /// Addresses given in earlier runs.
-    pub allocations: BTreeMap<String, Allocation>,
+    /// The store, with the targets of this launch and the ring that seeds may give.
+    pub stored: Stored,
     /// What must be durable before the node does anything.
     pub records: Vec<Record>,
 }
@@ -133,39 +88,22 @@ pub struct Boot {
 /// Why a launch was refused. Store, kernel and network are as they were.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BootError {
-    /// `--name` is not the store's.
+    /// `--name`, the second, is not the store's.
     #[error(
-        "this host's store belongs to peer {stored}, not to {asked}; nothing was changed: leave --name away, use another --state-dir, or `reset` first"
+        "this host's store belongs to peer {0}, not to {1}; nothing was changed: leave --name away, use another --state-dir, or `reset` first"
     )]
-    Name {
-        /// The store's.
-        stored: PeerName,
-        /// `--name`.
-        asked: PeerName,
-    },
-    /// A parameter is not what the network was launched with.
+    Name(PeerName, PeerName),
+    /// A parameter is not what the network was launched with: which, the store's value, this launch's.
     #[error(
-        "this peer was launched with {what} {stored}, not {asked}; nothing was changed: leave the option away, or `reset` first"
+        "this peer was launched with {0} {1}, not {2}; nothing was changed: leave the option away, or `reset` first"
     )]
-    Param {
-        /// Which.
-        what: &'static str,
-        /// The store's.
-        stored: String,
-        /// This launch's.
-        asked: String,
-    },
+    Param(&'static str, String, String),
     /// No ring can be made of the seeds.
     #[error("--seed cannot be used: {0}")]
     Seed(#[from] SeedError),
     /// The default subnet is not within the range.
-    #[error("the default subnet {subnet} is not within the range {range}")]
-    Subnet {
-        /// The subnet.
-        subnet: Ipv4Net,
-        /// The range.
-        range: Ipv4Net,
-    },
+    #[error("the default subnet {0} is not within the range {1}")]
+    Subnet(Ipv4Net, Ipv4Net),
     /// Fewer than four addresses.
     #[error("the range {0} is too small: it must hold at least four addresses (/30)")]
     Small(Ipv4Net),
@@ -177,33 +115,35 @@ pub enum BootError {
 ///
 /// # Errors
 /// When the launch contradicts the store, or itself.
-pub fn resume(stored: Stored, launch: &Launch, derived: Option<PeerName>, rng: &mut Rng) -> Result<Boot, BootError> {
+pub fn resume(
+    mut stored: Stored,
+    launch: &Launch,
+    derived: Option<PeerName>,
+    rng: &mut Rng,
+) -> Result<Boot, BootError> {
     let identity = settle_identity(stored.identity.as_ref(), launch, derived, rng)?;
     let mut params = settle_params(stored.params.as_ref(), launch, stored.ring.is_some())?;
-    let Stored { vote, nicknames, left, allocations, .. } = stored;
-    let ring = match stored.ring {
-        Some(ring) => {
-            let names = |ring: &Ring| ring.origin.iter().map(|id| id.name).collect::<Vec<_>>();
-            if !launch.seeds.is_empty() {
-                let asked = Ring::from_seeds(params.range, &launch.seeds)?;
-                if asked.origin != ring.origin {
-                    return Err(differs("seeds", &format!("{:?}", names(&ring)), &format!("{:?}", names(&asked))));
-                }
-            }
-            Some(ring)
+    if let Some(ring) = stored.ring.as_ref().filter(|_| !launch.seeds.is_empty()) {
+        let names = |ring: &Ring| format!("{:?}", ring.origin.iter().map(|id| id.name).collect::<Vec<_>>());
+        let asked = Ring::from_seeds(params.range, &launch.seeds)?;
+        if asked.origin != ring.origin {
+            return Err(differs("seeds", &names(ring), &names(&asked)));
         }
-        None if params.seeds.is_empty() => None,
-        None => Some(Ring::from_seeds(params.range, &params.seeds)?),
-    };
-    let same_list = launch.targets.is_empty() || stored.params.as_ref().is_some_and(|p| p.peers == launch.targets);
-    let targets = if same_list && stored.params.is_some() { stored.targets } else { launch.targets.clone() };
+    }
+    if stored.ring.is_none() && !params.seeds.is_empty() {
+        stored.ring = Some(Ring::from_seeds(params.range, &params.seeds)?);
+    }
+    let same_list = |old: &LaunchParams| launch.targets.is_empty() || old.peers == launch.targets;
+    if !stored.params.as_ref().is_some_and(same_list) {
+        stored.targets.clone_from(&launch.targets);
+    }
     if !launch.targets.is_empty() {
         params.peers.clone_from(&launch.targets);
     }
-    let mut records =
-        vec![Record::Identity(identity.clone()), Record::Params(params.clone()), Record::Targets(targets.clone())];
-    records.extend(ring.clone().map(Record::Ring));
-    Ok(Boot { identity, params, targets, ring, vote, nicknames, left, allocations, records })
+    let targets = Record::Targets(stored.targets.clone());
+    let mut records = vec![Record::Identity(identity.clone()), Record::Params(params.clone()), targets];
+    records.extend(stored.ring.clone().map(Record::Ring));
+    Ok(Boot { identity, params, stored, records })
 }
 
 fn settle_identity(
@@ -215,7 +155,7 @@ fn settle_identity(
     let nickname = launch.nickname.clone();
     if let Some(old) = stored {
         if let Some(asked) = launch.name.filter(|n| *n != old.name) {
-            return Err(BootError::Name { stored: old.name, asked });
+            return Err(BootError::Name(old.name, asked));
         }
         let incarnation = old.incarnation.saturating_add(1);
         return Ok(Identity { nickname, incarnation, ..old.clone() });
@@ -259,13 +199,13 @@ fn settle_params(stored: Option<&LaunchParams>, launch: &Launch, settled: bool) 
         return Err(BootError::Small(params.range));
     }
     if !params.range.contains(&params.default_subnet) {
-        return Err(BootError::Subnet { subnet: params.default_subnet, range: params.range });
+        return Err(BootError::Subnet(params.default_subnet, params.range));
     }
     Ok(params)
 }
 
 fn differs(what: &'static str, stored: &str, asked: &str) -> BootError {
-    BootError::Param { what, stored: stored.to_owned(), asked: asked.to_owned() }
+    BootError::Param(what, stored.to_owned(), asked.to_owned())
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
 //! What a caller may ask of the core, and what it answers.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::Duration,
+};
 
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
 use super::{
-    name::{PeerName, PeerUid},
+    name::PeerName,
+    params::{Launch, LaunchParams},
     target::Target,
+    wire::entry::PeerRecord,
 };
 
 /// A request.
@@ -107,20 +112,12 @@ pub struct Refusal(pub String);
 /// Everything the core knows, for `status`, `ps` and `report`.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// This peer.
-    pub name: PeerName,
-    /// This peer's uid.
-    pub uid: PeerUid,
-    /// This peer's nickname.
-    pub nickname: String,
-    /// Launches of this store.
-    pub incarnation: u64,
-    /// Control port.
-    pub port: u16,
-    /// A password is set.
-    pub encrypted: bool,
-    /// Discovered peers are dialled.
-    pub discovery: bool,
+    /// What the operator asked for at this launch.
+    pub launch: Launch,
+    /// What the network was launched with.
+    pub params: LaunchParams,
+    /// Nicknames of all peers known, and of owners of addresses that are gone.
+    pub nicknames: BTreeMap<PeerName, String>,
     /// MTU in bytes that containers get now.
     pub container_mtu: u32,
     /// Targets, in the order given.
@@ -133,12 +130,10 @@ pub struct Status {
     pub ipam: IpamStatus,
     /// Containers with addresses.
     pub containers: Vec<ContainerStatus>,
-    /// Paths that take less than some containers of this host may send.
-    pub narrow_paths: NarrowPaths,
-    /// Most sessions to other peers.
-    pub conn_limit: u32,
-    /// Oldest and newest version of the control protocol spoken.
-    pub protocol: (u16, u16),
+    /// Paths that take less than some containers of this host may send, the narrowest first.
+    pub narrow_paths: Vec<NarrowPath>,
+    /// How many more there are.
+    pub more_narrow_paths: usize,
     /// For each peer whose broadcasts reach this one: the peers to which this one passes them on.
     pub broadcast: Vec<(PeerName, Vec<PeerName>)>,
     /// What is gossiped, by channel.
@@ -147,23 +142,12 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-/// Paths that take less than some running containers may send, by the MTU of their interfaces: a container that sends more
+/// A path that takes less than some running containers may send, by the MTU of their interfaces: a container that sends more
 /// is told by ICMP, and what may be cut is sent in pieces, slower.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NarrowPaths {
-    /// The narrowest first.
-    pub shown: Vec<NarrowPath>,
-    /// How many there are that are not shown.
-    pub more: usize,
-}
-
-/// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NarrowPath {
     /// The peer that it leads to.
     pub peer: PeerName,
-    /// Its nickname, when known.
-    pub nickname: String,
     /// Largest packet in bytes of a container that fits.
     pub mtu: u32,
     /// Containers with a larger MTU, each with it.
@@ -182,7 +166,7 @@ pub struct Connection {
     /// Its state.
     pub state: ConnectionState,
     /// The peer, once known.
-    pub peer: Option<(PeerName, String)>,
+    pub peer: Option<PeerName>,
     /// The peer's data address.
     pub data: Option<SocketAddr>,
     /// Why it is not established, or empty.
@@ -210,17 +194,11 @@ pub enum ConnectionState {
     Failed,
 }
 
-/// A peer and its sessions.
+/// A peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// The peer.
-    pub name: PeerName,
-    /// For people.
-    pub nickname: String,
-    /// Its uid.
-    pub uid: PeerUid,
-    /// Its sessions as its record reports them.
-    pub links: Vec<PeerLink>,
+    /// What it says of itself.
+    pub record: PeerRecord,
     /// How containers' packets reach it.
     pub path: PathStatus,
     /// The path that is next in line, while it answers.
@@ -234,8 +212,8 @@ pub struct StandbyPath {
     pub remote: SocketAddrV4,
     /// From data port to data port.
     pub fixed: bool,
-    /// The relay, with its nickname.
-    pub via: Option<(PeerName, String)>,
+    /// The relay.
+    pub via: Option<PeerName>,
 }
 
 /// How containers' packets for a peer travel.
@@ -256,8 +234,8 @@ pub enum PathStatus {
     },
     /// Through a peer that relays.
     Relayed {
-        /// The next hop, with its nickname.
-        via: (PeerName, String),
+        /// The next hop.
+        via: PeerName,
         /// Why not direct.
         why: String,
         /// Largest packet in bytes of a container that fits, as far as known.
@@ -287,21 +265,6 @@ pub struct ChannelStatus {
     pub last_error: String,
 }
 
-/// One session in a peer's record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerLink {
-    /// The other peer.
-    pub peer: PeerName,
-    /// Its nickname, when known.
-    pub nickname: String,
-    /// Its end of the session.
-    pub address: String,
-    /// The record's owner dialled.
-    pub outbound: bool,
-    /// The record's owner reports a direct path to it, too.
-    pub established: bool,
-}
-
 /// Address management.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpamStatus {
@@ -309,10 +272,6 @@ pub struct IpamStatus {
     pub state: String,
     /// True when this peer has a ring.
     pub ready: bool,
-    /// The range.
-    pub range: Ipv4Net,
-    /// The default subnet.
-    pub default_subnet: Ipv4Net,
     /// Shares, this peer first.
     pub owners: Vec<OwnerStatus>,
 }
@@ -322,8 +281,6 @@ pub struct IpamStatus {
 pub struct OwnerStatus {
     /// The owner.
     pub peer: PeerName,
-    /// Its nickname, when known.
-    pub nickname: String,
     /// Addresses in its ranges.
     pub addresses: u64,
     /// Addresses given to containers; known for this peer only.

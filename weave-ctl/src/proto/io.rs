@@ -73,8 +73,8 @@ pub enum Input {
     RequestGone(RequestId),
     /// The host's addresses or devices changed (and once at the start).
     Underlay(Underlay),
-    /// A `LinkOp` was carried out, or why not.
-    LinkDone(OpId, Result<LinkFacts, String>),
+    /// A `LinkOp` was carried out: index of the host end, zero after a removal; or why not.
+    LinkDone(OpId, Result<u32, String>),
     /// The host end of that name of a container's veth vanished: the container is gone.
     EndpointGone(String),
     /// A `MapOp` failed, and what the kernel said; its map is as it was.
@@ -88,13 +88,6 @@ pub struct Underlay {
     pub addrs: Vec<Ipv4Addr>,
     /// MTU in bytes of the default route's device; 1500 without one.
     pub default_mtu: u32,
-}
-
-/// What the kernel says of an endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkFacts {
-    /// Index of the host end; zero after a removal.
-    pub ifindex: u32,
 }
 
 /// Something must be done.
@@ -120,8 +113,8 @@ pub enum Output {
     Link(OpId, LinkOp),
     /// Answer a caller.
     Reply(RequestId, Result<Answer, Refusal>),
-    /// Tell the operator's log.
-    Event(Event),
+    /// Tell the operator's log one sentence.
+    Event(Severity, String),
     /// Stop the controller once the rest of the batch is done.
     Shutdown(Shutdown),
 }
@@ -137,15 +130,6 @@ pub enum Shutdown {
     Wipe,
     /// The same, but remember that others own what this host owned: seeds alone do not make it an owner again.
     Leave,
-}
-
-/// A line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// How loud.
-    pub severity: Severity,
-    /// One sentence.
-    pub text: String,
 }
 
 /// One change to the store.

@@ -1,31 +1,30 @@
 //! Membership: knows all peers by signed records, signs this peer's own, and spreads both by gossip.
 //!
 //! A record gives a peer's addresses, sessions and paths; other modules put entries of their own into channels. `gossip`
-//! spreads entries, `store` holds them, `recovery` mends the own version. The own record is signed anew
-//! [`timers::PUBLISH_AFTER`] after something in it changed, as often as [`Throttle`] allows.
+//! spreads entries, `store` holds them. The own record is signed anew [`timers::PUBLISH_AFTER`] after something in it
+//! changed, as often as [`Throttle`] allows. Bounds: those of `gossip` and `store`; the pause of a recovery doubles up to
+//! [`DOUBLINGS_MAX`] times.
 //!
-//! Why not a gossip library. foca (SWIM) and chitchat (Scuttlebutt) assume that any member can send a datagram to any other:
-//! their failure detectors ping members at random, and call a member dead that does not answer. Here a peer may be reached
-//! by some others only, may accept no connection at all, and be several hops away for good, alive all the while; being a
-//! member means being reached in the graph of sessions. Neither signs what a member says, so one member could speak for
-//! another. Kept of both: only the owner raises the version of its entries (Scuttlebutt), and rumours go to a few (SWIM).
+//! Why not a gossip library: foca (SWIM) and chitchat (Scuttlebutt) assume that any member can send a datagram to any other,
+//! and call a member dead that does not answer. Here a peer may be several hops away for good and accept no connection. Neither
+//! signs what a member says. Kept of both: only the owner raises the version of its entries, and rumours go to a few.
 
 mod gossip;
-mod recovery;
 mod store;
-pub mod timers;
+mod timers;
 
-use std::{collections::VecDeque, net::Ipv4Addr, sync::Arc};
+use std::{collections::VecDeque, fmt, mem, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use self::{
-    gossip::{Gossip, Update},
-    recovery::Recovery,
+    gossip::Gossip,
+    store::Alive,
+    timers::{COPY_SHOWN, RECOVERY_PAUSE},
 };
 use super::{
     command::ChannelStatus,
     ids::{SessionId, Severity},
     key::SecretKey,
-    name::{PeerId, PeerName, PeerUid},
+    name::{PeerId, PeerName},
     params::Identity,
     queue,
     rng::Rng,
@@ -44,28 +43,20 @@ const SAMPLE: usize = 16;
 
 /// What the rest of the core must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MembershipEvent {
-    /// The record of a peer is new or changed.
-    Record {
-        /// The peer.
-        peer: PeerName,
-        /// Its addresses, ports or MTU are new, not only its sessions and paths.
-        moved: bool,
-    },
+pub(crate) enum MembershipEvent {
+    /// A peer is new, or its record gives other addresses, ports or MTU.
+    Moved(PeerName),
+    /// The record of a peer may report other sessions and paths.
+    Reports(PeerName),
     /// A peer has a new entry in a channel that a module of this peer reads.
     Channel(PeerId, &'static str, Vec<u8>),
     /// This peer's own record has a new version.
     Published,
-    /// For the operator's log.
     Log(Severity, String),
 }
 
-/// True while the controller of an identity is known to be alive: another store does not take its name over.
-pub type Alive<'a> = &'a dyn Fn(PeerName, PeerUid) -> bool;
-
-/// See the head of this file.
 #[derive(Debug)]
-pub struct Membership {
+pub(crate) struct Membership {
     /// This peer's record as its next version will have it.
     me: PeerRecord,
     key: SecretKey,
@@ -82,8 +73,7 @@ pub struct Membership {
 
 impl Membership {
     /// Only this peer. `port` is its control port, `channels` are those that other modules read.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         identity: Identity,
         port: u16,
         channels: Vec<&'static str>,
@@ -95,14 +85,10 @@ impl Membership {
             name: identity.name,
             uid: identity.uid,
             incarnation: identity.incarnation,
-            sequence: 0,
             nickname: clean(&identity.nickname),
-            addrs: Vec::new(),
             control_port: port,
             data_port: port.saturating_add(1),
-            mtu: 0,
-            sessions: Vec::new(),
-            paths: Vec::new(),
+            ..PeerRecord::default()
         };
         let mut membership = Self {
             gossip: Gossip::new(me.name, channels, verifier, rng, now),
@@ -119,85 +105,72 @@ impl Membership {
         membership
     }
 
-    /// The next thing that happened.
-    pub fn poll_event(&mut self) -> Option<MembershipEvent> {
-        while let Some(Update { entry, before }) = self.gossip.poll_update() {
+    pub(crate) fn poll_event(&mut self) -> Option<MembershipEvent> {
+        while let Some((entry, before)) = self.gossip.poll_update() {
             if let Some(record) = entry.record() {
                 let before = before.as_ref().and_then(|before| before.record());
                 let moved = before.is_none_or(|before| !before.is_found_like(record));
-                self.events.push_back(MembershipEvent::Record { peer: record.name, moved });
+                let event = if moved { MembershipEvent::Moved } else { MembershipEvent::Reports };
+                self.events.push_back(event(record.name));
             }
             self.announce(&entry);
         }
         queue::pop(&mut self.events)
     }
 
-    /// The next message to send.
-    pub fn poll_send(&mut self) -> Option<(SessionId, Message)> {
+    pub(crate) fn poll_send(&mut self) -> Option<(SessionId, Message)> {
         self.gossip.poll_send()
     }
 
     /// This peer's own record, as its next version will have it.
-    #[must_use]
-    pub fn me(&self) -> &PeerRecord {
+    pub(crate) fn me(&self) -> &PeerRecord {
         &self.me
     }
 
     /// The record of a peer; of this one its last version.
-    #[must_use]
-    pub fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
-        self.gossip.store().record(peer)
+    pub(crate) fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
+        self.gossip.store.record(peer)
     }
 
     /// The records of all other peers, in no order that means anything, but the same in every run.
-    pub fn others(&self) -> impl Iterator<Item = &PeerRecord> {
-        self.gossip.store().records().filter(|record| record.name != self.me.name)
+    pub(crate) fn others(&self) -> impl Iterator<Item = &PeerRecord> {
+        self.gossip.store.records().filter(|record| record.name != self.me.name)
     }
 
-    /// The records of forgotten peers that are retained.
-    pub fn retained(&self) -> impl Iterator<Item = &PeerRecord> {
-        self.gossip.store().retained()
+    pub(crate) fn retained(&self) -> impl Iterator<Item = &PeerRecord> {
+        self.gossip.store.retained()
     }
 
     /// Names of all peers known, this one among them, in no order that means anything.
-    pub fn names(&self) -> impl Iterator<Item = PeerName> {
-        self.gossip.store().names()
+    pub(crate) fn names(&self) -> impl Iterator<Item = PeerName> {
+        self.gossip.store.names()
     }
 
-    /// How many those are.
-    #[must_use]
-    pub fn known(&self) -> usize {
-        self.gossip.store().owners()
+    pub(crate) fn known(&self) -> usize {
+        self.gossip.store.owners()
     }
 
     /// The nickname of a peer, or nothing.
-    #[must_use]
-    pub fn nickname(&self, peer: PeerName) -> String {
+    pub(crate) fn nickname(&self, peer: PeerName) -> String {
         let record = if peer == self.me.name { Some(&self.me) } else { self.record(peer) };
         record.map_or_else(String::new, |record| record.nickname.clone())
     }
 
-    /// The public key that signs the entries of a peer.
-    #[must_use]
-    pub fn key_of(&self, peer: PeerName) -> Option<super::key::PublicKey> {
+    pub(crate) fn key_of(&self, peer: PeerName) -> Option<super::key::PublicKey> {
         let key = EntryKey { owner: peer, channel: PEERS.into() };
-        self.gossip.store().get(&key).and_then(|held| signer(&held.raw))
+        self.gossip.store.get(&key).and_then(|held| signer(&held.raw))
     }
 
-    /// The channels, for status.
-    #[must_use]
-    pub fn channels(&self) -> Vec<ChannelStatus> {
+    pub(crate) fn channels(&self) -> Vec<ChannelStatus> {
         self.gossip.channels()
     }
 
-    /// Troubles to show.
-    #[must_use]
-    pub fn warning(&self, now: Instant) -> Option<String> {
+    pub(crate) fn warning(&self, now: Instant) -> Option<String> {
         self.recovery.warning(now)
     }
 
     /// This host's underlay addresses, and the MTU in bytes of its devices.
-    pub fn set_place(&mut self, addrs: &[Ipv4Addr], mtu: u32, now: Instant) {
+    pub(crate) fn set_place(&mut self, addrs: &[Ipv4Addr], mtu: u32, now: Instant) {
         let addrs = &addrs[..addrs.len().min(ADDRS_MAX)];
         if self.me.addrs != addrs || self.me.mtu != mtu {
             (self.me.addrs, self.me.mtu) = (addrs.to_vec(), mtu);
@@ -206,7 +179,12 @@ impl Membership {
     }
 
     /// This peer's sessions, and the peers to which it has a direct path that answers.
-    pub fn set_adjacencies(&mut self, mut sessions: Vec<ReportedSession>, mut paths: Vec<PeerName>, now: Instant) {
+    pub(crate) fn set_adjacencies(
+        &mut self,
+        mut sessions: Vec<ReportedSession>,
+        mut paths: Vec<PeerName>,
+        now: Instant,
+    ) {
         sessions.truncate(SESSIONS_MAX);
         paths.truncate(SESSIONS_MAX);
         if self.me.sessions != sessions || self.me.paths != paths {
@@ -216,7 +194,7 @@ impl Membership {
     }
 
     /// This peer's signed record, with its addresses as they are now: for a handshake.
-    pub fn own_entry(&mut self, now: Instant) -> Arc<[u8]> {
+    pub(crate) fn own_entry(&mut self, now: Instant) -> Arc<[u8]> {
         // Sessions are not published here: one may take another's place right now.
         let published = self.record(self.me.name);
         if published.is_none_or(|published| !published.is_found_like(&self.me)) {
@@ -226,75 +204,67 @@ impl Membership {
     }
 
     /// Puts `data` into `channel`, in place of this peer's former entry there.
-    pub fn set_channel(&mut self, channel: &'static str, data: Vec<u8>, now: Instant) {
+    pub(crate) fn set_channel(&mut self, channel: &'static str, data: Vec<u8>, now: Instant) {
         self.channel_sequence += 1;
         let version = (self.me.incarnation, self.channel_sequence);
         let raw = sign(&self.key, self.me.name, channel, version, data);
-        match self.gossip.open(&raw) {
-            Ok(entry) => self.gossip.publish(entry, now),
-            Err(error) => self.log(Severity::Warn, format!("an entry of channel {channel} cannot be sent: {error}")),
-        }
+        self.spread(&raw, format_args!("an entry of channel {channel}"), now);
     }
 
     /// An entry of `channel` could not be used: it is counted there, and changes nothing else.
-    pub fn channel_error(&mut self, channel: &str, what: &str) {
+    pub(crate) fn channel_error(&mut self, channel: &str, what: &str) {
         self.gossip.error(channel, what);
     }
 
     /// A session is up, to the peer whose record is `entry`.
-    pub fn session_up(&mut self, session: SessionId, entry: Arc<Entry>, dialled: bool, now: Instant) {
+    pub(crate) fn session_up(&mut self, session: SessionId, entry: Arc<Entry>, dialled: bool, now: Instant) {
         // The peer at the other end is alive: another store of its name does not keep it out.
-        self.gossip.introduce(session, entry, &|_, _| false, now);
+        self.gossip.hold(entry, Some(session), &|_, _| false, now);
         self.gossip.session_up(session, dialled, now);
     }
 
-    /// A session is gone.
-    pub fn session_down(&mut self, session: SessionId) {
+    pub(crate) fn session_down(&mut self, session: SessionId) {
         self.gossip.session_down(session);
     }
 
     /// A peer is refused for want of room: its record is taken in all the same, because others may have room. Returns
     /// records of others for it.
-    pub fn introduce(&mut self, session: SessionId, entry: Arc<Entry>, alive: Alive<'_>, now: Instant) -> Delta {
-        self.gossip.introduce(session, entry, alive, now);
+    pub(crate) fn introduce(&mut self, session: SessionId, entry: Arc<Entry>, alive: Alive<'_>, now: Instant) -> Delta {
+        self.gossip.hold(entry, Some(session), alive, now);
         self.gossip.sample(SAMPLE)
     }
 
-    /// A message of gossip arrived.
-    pub fn message(&mut self, session: SessionId, message: Message, alive: Alive<'_>, now: Instant) {
+    pub(crate) fn message(&mut self, session: SessionId, message: Message, alive: Alive<'_>, now: Instant) {
         self.gossip.message(session, message, alive, now);
-        if let Some(version) = self.gossip.take_foreign() {
+        if let Some(version) = self.gossip.foreign.take() {
             self.recover(version, now);
         }
     }
 
     /// A peer is not part of the network any more: its entries are retained for a while.
-    pub fn forget(&mut self, peer: PeerName, now: Instant) {
-        self.gossip.store_mut().forget(peer, now);
+    pub(crate) fn forget(&mut self, peer: PeerName, now: Instant) {
+        self.gossip.store.forget(peer, now);
     }
 
     /// A peer whose entries are retained is part of the network again.
-    pub fn restore(&mut self, peer: PeerName) {
-        if !self.gossip.store_mut().restore(peer) {
+    pub(crate) fn restore(&mut self, peer: PeerName) {
+        if !self.gossip.store.restore(peer) {
             return;
         }
-        self.events.push_back(MembershipEvent::Record { peer, moved: true });
-        for entry in self.gossip.store().of(peer).cloned().collect::<Vec<_>>() {
+        self.events.push_back(MembershipEvent::Moved(peer));
+        for entry in self.gossip.store.of(peer).cloned().collect::<Vec<_>>() {
             self.announce(&entry);
         }
     }
 
-    /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.publish_at.is_some_and(|at| at <= now) {
             self.publish(now);
         }
         self.gossip.handle_timeout(now);
     }
 
-    /// When [`Self::handle_timeout`] has something to do.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Instant {
+    pub(crate) fn poll_timeout(&self) -> Instant {
         self.gossip.poll_timeout().min(self.publish_at.unwrap_or_else(|| self.gossip.poll_timeout()))
     }
 
@@ -314,17 +284,22 @@ impl Membership {
         self.throttle.step(self.known(), now);
         self.me.sequence += 1;
         self.raw = sign_record(&self.key, &self.me).into();
-        match self.gossip.open(&self.raw) {
-            Ok(entry) => self.gossip.publish(entry, now),
-            Err(error) => self.log(Severity::Warn, format!("this peer's own record cannot be sent: {error}")),
-        }
+        self.spread(&Arc::clone(&self.raw), format_args!("this peer's own record"), now);
         self.events.push_back(MembershipEvent::Published);
         if recovers {
-            for entry in self.gossip.store().of(self.me.name).cloned().collect::<Vec<_>>() {
+            for entry in self.gossip.store.of(self.me.name).cloned().collect::<Vec<_>>() {
                 if let (Some(channel), Some(data)) = (self.gossip.reader(&entry.key.channel), entry.data()) {
                     self.set_channel(channel, data, now);
                 }
             }
+        }
+    }
+
+    /// Spreads an entry that this peer signed.
+    fn spread(&mut self, raw: &[u8], what: fmt::Arguments<'_>, now: Instant) {
+        match self.gossip.verifier.open(raw) {
+            Ok(entry) => self.gossip.publish(entry, now),
+            Err(error) => self.log(Severity::Warn, format!("{what} cannot be sent: {error}")),
         }
     }
 
@@ -350,6 +325,49 @@ impl Membership {
 
     fn log(&mut self, severity: Severity, text: String) {
         self.events.push_back(MembershipEvent::Log(severity, text));
+    }
+}
+
+/// Most doublings of the pause.
+const DOUBLINGS_MAX: u32 = 7;
+/// Recoveries that are more than a restored store needs.
+const SUSPICIOUS: u32 = 3;
+
+/// Sequence recovery of this peer's own record (RFC 2328, section 13.4): others hold newer entries signed with its key than it
+/// made in this run, because its store was restored from a backup, or another controller runs with a copy of it. They ignore
+/// what this peer says until its version is higher, so it continues from the highest version received. Of two controllers
+/// with one store each does, again and again: less and less often, and both warn.
+#[derive(Debug, Default)]
+struct Recovery {
+    times: u32,
+    last: Instant,
+    /// All own entries are to be signed anew.
+    pending: bool,
+}
+
+impl Recovery {
+    /// A higher version was received: when to publish one above it. `None` while that is pending.
+    fn begin(&mut self, now: Instant) -> Option<Duration> {
+        if self.pending {
+            return None;
+        }
+        if now.since(self.last) >= COPY_SHOWN {
+            self.times = 0;
+        }
+        let pause = RECOVERY_PAUSE * (1 << self.times.min(DOUBLINGS_MAX));
+        *self = Self { times: self.times.saturating_add(1), last: now, pending: true };
+        Some(pause)
+    }
+
+    /// The record was published; true when all other own entries must be, too.
+    fn finish(&mut self) -> bool {
+        mem::take(&mut self.pending)
+    }
+
+    fn warning(&self, now: Instant) -> Option<String> {
+        let text = "another controller uses this one's name and key, so its store is a copy: stop one of the two, and \
+                    launch it with an empty --state-dir";
+        (self.times >= SUSPICIOUS && now.since(self.last) < COPY_SHOWN).then(|| text.to_owned())
     }
 }
 

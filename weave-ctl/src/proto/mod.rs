@@ -10,7 +10,6 @@
 //! only, so that one seed gives one trace (`cargo xtask tidy` and the World check it).
 
 pub mod boot;
-pub mod budget;
 pub mod cbor;
 pub mod command;
 pub mod datapath;
@@ -22,16 +21,16 @@ pub mod ids;
 pub mod io;
 pub mod ipam;
 pub mod key;
-pub mod membership;
+mod membership;
 pub mod name;
 pub mod node;
 pub mod params;
 pub mod path;
-pub mod queue;
+mod queue;
 pub mod rng;
-pub mod session;
+mod session;
 pub mod target;
-pub mod throttle;
+mod throttle;
 pub mod time;
 pub mod topology;
 pub mod wire;

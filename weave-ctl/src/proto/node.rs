@@ -3,20 +3,19 @@
 //! The driver's contract is in [`super::io`]. After every input the node carries events from one module to the others until
 //! all are quiet, and then computes the difference of the kernel's maps; the modules do not know each other.
 //!
-//! Files: `events` (sessions, membership, topology), `routes` (paths), `alive` (whether a peer is alive, and the question to
-//! all peers), `remove` (`rmpeer`), `leave` (`reset`), `addresses` (ring, election, containers), `commands`, `status`.
+//! Files: `events` (sessions, membership, topology, paths), `alive` (whether a peer is alive, and the question to all peers),
+//! `remove` (`rmpeer`), `leave` (`reset`), `addresses` (ring, election, containers), `status`.
 
 mod addresses;
 mod alive;
-mod commands;
 mod events;
 mod leave;
 mod remove;
-mod routes;
 mod status;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    iter,
     net::Ipv4Addr,
     sync::Arc,
     time::Duration,
@@ -26,12 +25,12 @@ use weave_common::vxlan;
 
 use self::{alive::Queries, events::Facts, leave::Leaving, remove::Removal};
 use super::{
-    boot::{Boot, Init, Installed, Launch, LaunchParams},
-    command::{Answer, Refusal},
+    boot::{Boot, Init, Installed, Launch, LaunchParams, Stored},
+    command::{Answer, Command, Refusal},
     datapath::Datapath,
     election::{self, Election, Role, Vote},
     endpoints::{self, Endpoints},
-    io::{Event, Input, Output, RequestId, Severity, Underlay},
+    io::{Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
     ipam::{Allocator, Keeper, Ring, board},
     membership::Membership,
     name::{PeerId, PeerName},
@@ -41,11 +40,13 @@ use super::{
     session::{Sessions, SessionsConfig},
     time::Instant,
     topology::{self, Topology},
-    wire::entry::{Verifier, Verify},
+    wire::entry::Verifier,
 };
 
 /// Smallest MTU in bytes that IPv4 hosts must accept (RFC 791).
 const MTU_MIN: u32 = 576;
+/// Most targets that a peer keeps.
+const TARGETS_MAX: usize = 1024;
 /// MTU in bytes of the underlay before the host's is known.
 const MTU_DEFAULT: u32 = 1500;
 
@@ -53,7 +54,8 @@ const MTU_DEFAULT: u32 = 1500;
 #[derive(Debug)]
 pub struct Node {
     me: PeerId,
-    boot: BootFacts,
+    params: LaunchParams,
+    launch: Launch,
     sessions: Sessions,
     membership: Membership,
     topology: Topology,
@@ -114,42 +116,12 @@ fn election(
     Some(election)
 }
 
-/// What does not change in a run.
-#[derive(Clone, Debug)]
-struct BootFacts {
-    params: LaunchParams,
-    port: u16,
-    encrypted: bool,
-    discovery: bool,
-    conn_limit: u32,
-    test_grace: Option<Duration>,
-}
-
-impl BootFacts {
-    fn new(params: LaunchParams, launch: &Launch) -> Self {
-        Self {
-            params,
-            port: launch.port,
-            encrypted: launch.encrypted,
-            discovery: launch.discovery,
-            conn_limit: launch.conn_limit,
-            test_grace: launch.test_grace,
-        }
-    }
-}
-
 impl Node {
     /// A node that starts from `boot`, as asked by `launch`, with what the kernel holds in `installed`.
     ///
     /// Its first outputs make the boot durable; drain them before the first input.
     #[must_use]
-    pub fn new(boot: Boot, launch: &Launch, installed: &Installed, seed: [u8; 32], now: Instant) -> Self {
-        Self::with_verifier(boot, launch, installed, seed, Arc::new(Verify), now)
-    }
-
-    /// As [`Self::new`], with another verifier of signed entries.
-    #[must_use]
-    pub fn with_verifier(
+    pub fn new(
         boot: Boot,
         launch: &Launch,
         installed: &Installed,
@@ -157,7 +129,8 @@ impl Node {
         verifier: Arc<dyn Verifier>,
         now: Instant,
     ) -> Self {
-        let Boot { identity, params, targets, ring, vote, nicknames, left, allocations, records } = boot;
+        let Boot { identity, params, stored, records } = boot;
+        let Stored { targets, ring, vote, nicknames, left, allocations, .. } = stored;
         let me = PeerId { name: identity.name, uid: identity.uid };
         let allocator = Allocator::new(me, &params, allocations);
         let alone = targets.is_empty() && !left;
@@ -174,7 +147,7 @@ impl Node {
             me: me.name,
             key: identity.key.clone(),
             data_port: launch.port.saturating_add(1),
-            inherited: routes::inherited(installed),
+            inherited: events::inherited(installed),
             senders: installed.senders(),
         };
         let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
@@ -204,19 +177,14 @@ impl Node {
             leaving: None,
             removals: Vec::new(),
             queries: Queries::new(rng.fork(), now),
-            boot: BootFacts::new(params, launch),
+            params,
+            launch: launch.clone(),
             out: records.into_iter().map(Output::Persist).collect(),
         };
         node.keeper.remember(installed.host_routes());
         node.refresh_exceptions();
         node.pump(now);
         node
-    }
-
-    /// This peer's name.
-    #[must_use]
-    pub fn name(&self) -> PeerName {
-        self.me.name
     }
 
     /// Host ends of containers' interfaces that exist.
@@ -245,7 +213,7 @@ impl Node {
             Input::RequestGone(id) => {
                 // What was begun for a container is ended all the same.
                 self.endpoints.request_gone(id);
-                self.removals.retain(|removal| !removal.is_of(id));
+                self.removals.retain(|removal| removal.request != id);
             }
             Input::Underlay(underlay) => self.set_underlay(&underlay, now),
             Input::LinkDone(op, result) => self.endpoints.done(op, result, now),
@@ -282,7 +250,7 @@ impl Node {
             (self.datapath.poll_timeout(), "datapath retry"),
             (self.endpoints.poll_timeout(), "containers"),
             (self.election.as_ref().and_then(Election::poll_timeout), "election"),
-            (self.leaving.and_then(|leaving| leaving.due()), "search for a successor"),
+            (self.leaving.and_then(|leaving| leaving.search), "search for a successor"),
             (self.removals.iter().map(Removal::due).min(), "rmpeer"),
             (Some(self.keeper.poll_timeout()), "ring"),
         ];
@@ -313,9 +281,7 @@ impl Node {
         }
         // Endpoints are in the maps before a caller is told that its container is attached.
         self.out.extend(self.datapath.diff(now).into_iter().map(Output::Map));
-        while let Some(output) = self.endpoints.poll_output() {
-            self.out.push_back(output);
-        }
+        self.out.extend(iter::from_fn(|| self.endpoints.poll_output()));
     }
 
     /// Nothing is sent any more to a peer that is gone and owns nothing.
@@ -355,12 +321,61 @@ impl Node {
         }
     }
 
+    fn command(&mut self, id: RequestId, command: Command, now: Instant) {
+        match command {
+            Command::Connect { targets, replace } => self.connect(id, targets, replace, now),
+            Command::Forget(targets) => self.forget(id, &targets, now),
+            Command::Attach(container, addrs) => self.attach(id, container, addrs),
+            Command::Detach(container, addrs) => self.endpoints.detach(id, &container, &addrs),
+            Command::Status => {
+                let status = Box::new(self.status(now));
+                self.reply(id, Ok(Answer::Status(status)));
+            }
+            Command::Stop { teardown } => {
+                self.shut_down(id, if teardown { Shutdown::Teardown } else { Shutdown::Stop });
+            }
+            Command::Reset { force } => self.reset(id, force, now),
+            Command::RemovePeer { peer, force } => self.remove_peer(id, peer, force, now),
+            Command::Consense => self.consense(id, now),
+        }
+    }
+
+    fn connect(&mut self, id: RequestId, targets: Vec<Target>, replace: bool, now: Instant) {
+        let mut all = if replace { Vec::new() } else { self.sessions.targets().to_vec() };
+        for target in targets {
+            if !all.contains(&target) {
+                all.push(target);
+            }
+        }
+        if all.len() > TARGETS_MAX {
+            let text = format!("that would make {} targets, more than {TARGETS_MAX}; none was added", all.len());
+            return self.reply(id, Err(Refusal(text)));
+        }
+        self.set_targets(all, now);
+        self.reply(id, Ok(Answer::Done));
+    }
+
+    fn forget(&mut self, id: RequestId, targets: &[Target], now: Instant) {
+        if let Some(unknown) = targets.iter().find(|t| !self.sessions.targets().contains(t)) {
+            let text = format!("{unknown} is not a target (status targets lists them); nothing was forgotten");
+            return self.reply(id, Err(Refusal(text)));
+        }
+        let left = self.sessions.targets().iter().filter(|t| !targets.contains(t)).cloned().collect();
+        self.set_targets(left, now);
+        self.reply(id, Ok(Answer::Done));
+    }
+
+    fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
+        self.out.push_back(Output::Persist(Record::Targets(targets.clone())));
+        self.sessions.set_targets(targets, now);
+    }
+
     fn reply(&mut self, id: RequestId, answer: Result<Answer, Refusal>) {
         self.out.push_back(Output::Reply(id, answer));
     }
 
     fn log(&mut self, severity: Severity, text: String) {
-        self.out.push_back(Output::Event(Event { severity, text }));
+        self.out.push_back(Output::Event(severity, text));
     }
 }
 

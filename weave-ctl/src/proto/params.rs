@@ -1,6 +1,6 @@
-//! Identity of a peer, and the parameters of its network: what a store keeps of a launch.
+//! Identity of a peer, the parameters of its network, and what the operator asked for at a launch.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,35 @@ pub struct LaunchParams {
     pub init: Init,
     /// Peers named at that launch; what `connect` and `forget` changed since is in the targets.
     pub peers: Vec<Target>,
+}
+
+/// What the operator asked for at this launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// `--name`.
+    pub name: Option<PeerName>,
+    /// `--nickname`, or the host's name.
+    pub nickname: String,
+    /// `--ipalloc-range`; `None` when not given.
+    pub range: Option<Ipv4Net>,
+    /// `--ipalloc-default-subnet`; `None` when not given.
+    pub default_subnet: Option<Ipv4Net>,
+    /// `--seed`; empty when not given.
+    pub seeds: Vec<PeerName>,
+    /// `--initial-peer-count`, `--observer`, or seeds; [`Init::Undeclared`] when nothing was given.
+    pub init: Init,
+    /// Peers on the command line; empty when none was given.
+    pub targets: Vec<Target>,
+    /// False with `--no-discovery`.
+    pub discovery: bool,
+    /// Most sessions to other peers, inbound and outbound.
+    pub conn_limit: u32,
+    /// TCP port of the control plane; the data port is the next one.
+    pub port: u16,
+    /// True when sessions need a password.
+    pub encrypted: bool,
+    /// `--test-grace`: grace periods last no longer than this. `None` outside tests.
+    pub test_grace: Option<Duration>,
 }
 
 /// How this peer takes part in dividing the range.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 const KEPT: usize = 64;
 
 /// Takes the next item out; an empty queue does not keep the room of a burst.
-pub fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+pub(crate) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
     let next = queue.pop_front();
     if next.is_none() && queue.capacity() > KEPT {
         *queue = VecDeque::new();

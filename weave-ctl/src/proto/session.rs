@@ -1,8 +1,5 @@
 //! Sessions between controllers: dials targets and discovered peers, lets peers in, and carries messages.
 //!
-//! ```text
-//! dialer -> Dial -> opened -> handshake (judged) -> Up -> Message ... -> Down
-//! ```
 //! A message that cannot be read is counted and skipped; before the handshake it ends the session. What belongs to other
 //! modules comes as an argument ([`Network`], the own signed record); what they must know leaves as [`SessionEvent`].
 //! Bounds: `--conn-limit` sessions after the handshake, the shell's limit before; what is sent goes into the shell's
@@ -10,8 +7,7 @@
 
 mod dialer;
 mod handshake;
-mod state;
-pub mod timers;
+mod timers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -19,18 +15,17 @@ use std::{
     sync::Arc,
 };
 
-use self::{
-    dialer::{Around, Dialer, SessionEnd},
-    handshake::{Judge, Verdict},
-    state::SessionNeed,
+pub(crate) use self::{
+    dialer::{DialEntry, DialKey, DialState},
+    handshake::{Established, Session},
 };
-pub use self::{
-    dialer::{DIALS_MAX, DialEntry, DialKey, DialState, LOST_MAX},
-    state::{Established, Session},
+use self::{
+    dialer::{Dialer, SessionEnd},
+    handshake::Verdict,
 };
 use super::{
     ids::{DialId, SessionId, Severity},
-    io::{Direction, Event, Output},
+    io::{Direction, Output},
     key::SecretKey,
     name::{PeerId, PeerName},
     queue,
@@ -44,23 +39,20 @@ use super::{
 };
 
 /// Nonces of sessions that are remembered, to know a session with this peer itself.
-pub const NONCES_MAX: usize = 256;
+const NONCES_MAX: usize = 256;
 /// Refused names that are remembered.
-pub const DUPLICATES_MAX: usize = 64;
+const DUPLICATES_MAX: usize = 64;
 
 /// What sessions must know of the rest of the network.
-pub trait Network {
+pub(crate) trait Network {
     /// True while a path of sessions reaches the peer.
     fn reached(&self, peer: PeerName) -> bool;
-    /// True when the peer is known, and no path of sessions reaches it any more.
-    fn is_lost(&self, peer: PeerName) -> bool;
-    /// All peers of which [`Self::is_lost`] is true.
-    fn lost(&self) -> Box<dyn Iterator<Item = PeerName> + '_>;
-    /// All known peers, in the same order in every run.
+    /// Known peers that no path of sessions reaches any more.
+    fn lost(&self) -> BTreeSet<PeerName>;
+    /// In the same order in every run.
     fn names(&self) -> Box<dyn Iterator<Item = PeerName> + '_>;
     /// How many those are, this one among them.
     fn known(&self) -> usize;
-    /// The record of a peer.
     fn record(&self, peer: PeerName) -> Option<&PeerRecord>;
     /// Where another store of the name that `them` bears is alive.
     fn duplicate(&self, them: &PeerRecord) -> Option<String>;
@@ -70,29 +62,20 @@ pub trait Network {
 
 /// What [`Sessions`] is made from.
 #[derive(Clone, Debug)]
-pub struct SessionsConfig {
-    /// This peer.
-    pub me: PeerId,
-    /// Proves it.
-    pub key: SecretKey,
-    /// Dial discovered peers.
-    pub discovery: bool,
-    /// Most sessions.
-    pub conn_limit: usize,
-    /// Targets to dial.
-    pub targets: Vec<Target>,
-    /// Verifies records in handshakes.
-    pub verifier: Arc<dyn Verifier>,
+pub(crate) struct SessionsConfig {
+    pub(crate) me: PeerId,
+    pub(crate) key: SecretKey,
+    pub(crate) discovery: bool,
+    pub(crate) conn_limit: usize,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) verifier: Arc<dyn Verifier>,
 }
 
 /// What the rest of the core must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SessionEvent {
-    /// A peer has a session.
+pub(crate) enum SessionEvent {
     Up {
-        /// The session.
         session: SessionId,
-        /// The peer's record.
         entry: Arc<Entry>,
         /// Its data port at the address that the session shows.
         data: SocketAddrV4,
@@ -107,17 +90,13 @@ pub enum SessionEvent {
     Message(SessionId, PeerName, Message),
 }
 
-/// See the head of this file.
 #[derive(Debug)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     config: SessionsConfig,
     sessions: BTreeMap<SessionId, Session>,
     /// No session needs anything before.
     due: Option<Instant>,
-    /// Peers with a session.
-    connected: BTreeSet<PeerName>,
     dialer: Dialer,
-    rng: Rng,
     nonces: VecDeque<u64>,
     duplicates: BTreeMap<PeerName, (String, Instant)>,
     unreadable: u64,
@@ -133,18 +112,14 @@ fn sessions_wanted(peers: usize, limit: usize) -> usize {
 }
 
 impl Sessions {
-    /// No sessions yet.
-    #[must_use]
-    pub fn new(mut config: SessionsConfig, rng: Rng, now: Instant) -> Self {
-        let mut dialer = Dialer::default();
+    pub(crate) fn new(mut config: SessionsConfig, rng: Rng, now: Instant) -> Self {
+        let mut dialer = Dialer::new(config.me.name, config.conn_limit, rng);
         dialer.set_targets(std::mem::take(&mut config.targets), now);
         Self {
             config,
             sessions: BTreeMap::new(),
             due: None,
-            connected: BTreeSet::new(),
             dialer,
-            rng,
             nonces: VecDeque::new(),
             duplicates: BTreeMap::new(),
             unreadable: 0,
@@ -153,96 +128,84 @@ impl Sessions {
         }
     }
 
-    /// The next thing to be done.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
         queue::pop(&mut self.out)
     }
 
-    /// The next thing that happened.
-    pub fn poll_event(&mut self) -> Option<SessionEvent> {
+    pub(crate) fn poll_event(&mut self) -> Option<SessionEvent> {
         queue::pop(&mut self.events)
     }
 
     /// All sessions, also before their handshake.
-    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
         self.sessions.values()
     }
 
     /// The session to a peer, after its handshake.
-    #[must_use]
-    pub fn to(&self, peer: PeerName) -> Option<&Session> {
+    pub(crate) fn to(&self, peer: PeerName) -> Option<&Session> {
         self.sessions.values().find(|session| session.peer() == Some(peer))
     }
 
-    /// Peers with a session.
-    #[must_use]
-    pub fn connected(&self) -> &BTreeSet<PeerName> {
-        &self.connected
+    pub(crate) fn connected(&self) -> &BTreeSet<PeerName> {
+        &self.dialer.around.connected
     }
 
-    /// The targets, in the order given.
-    #[must_use]
-    pub fn targets(&self) -> &[Target] {
+    pub(crate) fn targets(&self) -> &[Target] {
         self.dialer.targets()
     }
 
     /// Entries of the dialer, each with whether it rests: nothing is dialled because none is needed.
-    pub fn dial_entries(&self, network: &dyn Network) -> Vec<(&DialKey, &DialEntry, bool)> {
-        let around = self.around(network);
-        self.dialer.entries().map(|(key, entry)| (key, entry, around.rests(key, entry))).collect()
+    pub(crate) fn dial_entries(&self, network: &dyn Network) -> Vec<(&DialKey, &DialEntry, bool)> {
+        self.dialer.entries(network).collect()
     }
 
     /// Makes `targets` the targets. Sessions to former ones stay.
-    pub fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
+    pub(crate) fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
         self.dialer.set_targets(targets, now);
     }
 
-    /// This host's underlay addresses changed.
-    pub fn set_own_addrs(&mut self, addrs: Vec<Ipv4Addr>) {
+    pub(crate) fn set_own_addrs(&mut self, addrs: Vec<Ipv4Addr>) {
         self.dialer.set_own(addrs);
     }
 
     /// Peers were discovered or changed: there may be some to dial.
-    pub fn look_for_peers(&mut self, now: Instant) {
+    pub(crate) fn look_for_peers(&mut self, now: Instant) {
         if self.config.discovery {
-            self.dialer.look(now, &mut self.rng);
+            self.dialer.look(now);
         }
     }
 
-    /// No path of sessions reaches these peers any more.
-    pub fn peers_lost(&mut self, peers: &BTreeSet<PeerName>, now: Instant) {
-        self.dialer.lost(peers, now, &mut self.rng);
+    pub(crate) fn peers_lost(&mut self, peers: &BTreeSet<PeerName>, now: Instant) {
+        self.dialer.lost(peers, now);
         if !peers.is_empty() {
             self.look_for_peers(now);
         }
     }
 
-    /// A peer was dropped from the network.
-    pub fn forget(&mut self, peer: PeerName) {
+    pub(crate) fn forget(&mut self, peer: PeerName) {
         self.dialer.forget(peer);
     }
 
-    /// Sends `message` on one session.
-    pub fn send(&mut self, session: SessionId, message: &Message) {
+    pub(crate) fn send(&mut self, session: SessionId, message: &Message) {
         self.out.push_back(Output::Send(session, message.encode()));
     }
 
     /// Sends `message` on every session after its handshake, but not on `except`.
-    pub fn broadcast(&mut self, message: &Message, except: Option<SessionId>) {
+    pub(crate) fn broadcast(&mut self, message: &Message, except: Option<SessionId>) {
         let bytes = message.encode();
         let up = self.sessions.iter().filter(|(id, session)| session.up.is_some() && Some(**id) != except);
         self.out.extend(up.map(|(id, _)| Output::Send(*id, bytes.clone())));
     }
 
     /// A session after its handshake, at random.
-    pub fn any(&mut self) -> Option<SessionId> {
+    pub(crate) fn any(&mut self) -> Option<SessionId> {
         let up: Vec<SessionId> = self.sessions.iter().filter(|(_, s)| s.up.is_some()).map(|(id, _)| *id).collect();
-        let at = self.rng.below(up.len() as u64);
+        let at = self.dialer.rng.below(up.len() as u64);
         up.get(usize::try_from(at).unwrap_or(0)).copied()
     }
 
     /// A session is open: sends the handshake, with `own`, this peer's signed record.
-    pub fn opened(
+    pub(crate) fn opened(
         &mut self,
         id: SessionId,
         remote: SocketAddr,
@@ -254,7 +217,8 @@ impl Sessions {
         if let Direction::Outbound(dial) = direction {
             self.dialer.opened(dial, id);
         }
-        let session = Session::new(remote, direction, binding, self.rng.bits(), now);
+        let (up, nonce) = (None, self.dialer.rng.bits());
+        let session = Session { remote, direction, up, binding, since: now, nonce, heard: now, pinged: now };
         self.nonces.truncate(NONCES_MAX - 1);
         self.nonces.push_front(session.nonce);
         let (min_version, max_version) = VERSIONS;
@@ -265,17 +229,16 @@ impl Sessions {
         self.send(id, &Message::Handshake(Box::new(handshake)));
     }
 
-    /// A session is gone.
-    pub fn closed(&mut self, id: SessionId, reason: &str, network: &dyn Network, now: Instant) {
+    pub(crate) fn closed(&mut self, id: SessionId, reason: &str, network: &dyn Network, now: Instant) {
         // A session that this side closes is not among them any more.
         let Some(session) = self.sessions.remove(&id) else { return };
         let peer = session.peer();
-        self.connected = self.sessions.values().filter_map(Session::peer).collect();
+        self.dialer.around.connected = self.sessions.values().filter_map(Session::peer).collect();
         // A duplicate that goes changes nothing for the peer: another session to it stays.
-        let lost = peer.filter(|peer| !self.connected.contains(peer));
+        let lost = peer.filter(|peer| !self.connected().contains(peer));
         let reached = peer.is_some_and(|peer| network.reached(peer));
         let end = SessionEnd { lived: now.since(session.since), reached, reason };
-        self.dialer.closed(id, lost, &end, now, &mut self.rng);
+        self.dialer.closed(id, lost, &end, now);
         if let Some(peer) = lost {
             self.log(Severity::Info, format!("session to {peer} at {} is gone: {reason}", session.remote));
             self.look_for_peers(now);
@@ -285,13 +248,11 @@ impl Sessions {
         }
     }
 
-    /// An attempt failed.
-    pub fn dial_failed(&mut self, dial: DialId, reason: &str, now: Instant) {
-        self.dialer.failed(dial, reason, now, &mut self.rng);
+    pub(crate) fn dial_failed(&mut self, dial: DialId, reason: &str, now: Instant) {
+        self.dialer.failed(dial, reason, now);
     }
 
-    /// A frame arrived.
-    pub fn frame(&mut self, id: SessionId, bytes: &[u8], network: &dyn Network, now: Instant) {
+    pub(crate) fn frame(&mut self, id: SessionId, bytes: &[u8], network: &dyn Network, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.heard = now;
         match (Message::decode(bytes), session.peer()) {
@@ -302,7 +263,7 @@ impl Sessions {
             (Ok(_), None) => self.close(id, "the other side did not begin with a handshake", network, now),
             (Err(error), None) => self.close(id, &format!("the other side sent {error}"), network, now),
             (Ok(Message::Handshake(_)), Some(_)) => self.unreadable += 1,
-            (Ok(Message::Ping | Message::Unknown(_)), Some(_)) => {}
+            (Ok(Message::Ping | Message::Unknown), Some(_)) => {}
             (Ok(message), Some(from)) => self.events.push_back(SessionEvent::Message(id, from, message)),
             (Err(error), Some(from)) => {
                 self.unreadable += 1;
@@ -318,15 +279,7 @@ impl Sessions {
             Ok(verified) => verified,
             Err(reason) => return self.refuse(id, &reason, network, now),
         };
-        let judge = Judge {
-            me: self.config.me,
-            sessions: &self.sessions,
-            own_nonces: &self.nonces,
-            full: self.connected.len() >= self.config.conn_limit,
-            dialer: &self.dialer,
-            network,
-        };
-        match judge.judge(remote, nonces, &record) {
+        match handshake::judge(self, network, remote, nonces, &record) {
             Verdict::Accept => self.accept(id, nonces, entry, &record, now),
             Verdict::Replace(others, why) => {
                 self.accept(id, nonces, entry, &record, now);
@@ -336,7 +289,7 @@ impl Sessions {
             }
             Verdict::Ourselves => {
                 let reason = "cannot connect to ourself";
-                self.dialer.ourselves(id, reason, now, &mut self.rng);
+                self.dialer.ourselves(id, reason, now);
                 self.close(id, reason, network, now);
             }
             Verdict::Duplicate(text) => {
@@ -350,7 +303,7 @@ impl Sessions {
             Verdict::Full => self.events.push_back(SessionEvent::Full(id, entry)),
             Verdict::Refuse(reason) => {
                 // The dialled peer is found, if by another session: its entry rests.
-                self.dialer.identified(id, record.name, now, &mut self.rng);
+                self.dialer.identified(id, record.name, now);
                 self.refuse(id, &reason, network, now);
             }
         }
@@ -364,16 +317,16 @@ impl Sessions {
         let (incarnation, order) = (record.incarnation, handshake::order(nonces));
         session.up = Some(Established { id: record.id(), data, incarnation, order });
         let (dialled, due) = (session.outbound(), session.poll_timeout());
-        self.connected.insert(peer);
+        self.dialer.around.connected.insert(peer);
         self.look_at(due);
-        self.dialer.identified(id, peer, now, &mut self.rng);
+        self.dialer.identified(id, peer, now);
         self.duplicates.remove(&peer);
         self.log(Severity::Info, format!("session to {peer} ({}) at {remote} is up", record.nickname));
         self.events.push_back(SessionEvent::Up { session: id, entry, data, dialled });
     }
 
     /// Refuses a peer for want of room, and tells it of others that may have some.
-    pub fn refuse_full(&mut self, id: SessionId, others: Delta, network: &dyn Network, now: Instant) {
+    pub(crate) fn refuse_full(&mut self, id: SessionId, others: Delta, network: &dyn Network, now: Instant) {
         self.send(id, &Message::Delta(others));
         self.refuse(id, &format!("connection limit reached ({})", self.config.conn_limit), network, now);
     }
@@ -389,54 +342,40 @@ impl Sessions {
         self.closed(id, reason, network, now);
     }
 
-    fn around<'a>(&'a self, network: &'a dyn Network) -> Around<'a> {
-        let limit = self.config.conn_limit;
-        Around {
-            me: self.config.me.name,
-            connected: &self.connected,
-            wanted: sessions_wanted(network.known().saturating_sub(1), limit),
-            limit,
-            network,
-        }
-    }
-
-    /// Dials what is due.
-    pub fn dial(&mut self, network: &dyn Network, now: Instant) {
-        let Around { me, wanted, limit, .. } = self.around(network);
-        let around = Around { me, connected: &self.connected, wanted, limit, network };
-        let due = self.dialer.due(around, now, &mut self.rng);
+    pub(crate) fn dial(&mut self, network: &dyn Network, now: Instant) {
+        self.dialer.around.wanted = sessions_wanted(network.known().saturating_sub(1), self.config.conn_limit);
+        let due = self.dialer.due(network, now);
         self.out.extend(due.into_iter().map(|(dial, target)| Output::Dial(dial, target)));
     }
 
     /// Does what sessions need at `now`; [`Self::dial`] is to follow.
-    pub fn handle_timeout(&mut self, network: &dyn Network, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, network: &dyn Network, now: Instant) {
         if self.due.is_none_or(|at| at > now) {
             return;
         }
         // Until the next point in time found here they are not looked at: what happens on a session only puts off its need.
-        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
-            match self.sessions.get_mut(&id).map_or(SessionNeed::Nothing, |session| session.need(now)) {
-                SessionNeed::Nothing => {}
-                SessionNeed::Close(reason) => self.close(id, &reason, network, now),
-                SessionNeed::Ping => self.send(id, &Message::Ping),
+        let needy: Vec<_> = self.sessions.iter().filter(|(_, s)| s.poll_timeout() <= now).map(|(id, _)| *id).collect();
+        for id in needy {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if let Some(reason) = session.overdue(now) {
+                self.close(id, &reason, network, now);
+            } else {
+                session.pinged = now;
+                self.send(id, &Message::Ping);
             }
         }
         self.due = self.sessions.values().map(Session::poll_timeout).min();
     }
 
-    /// When [`Self::handle_timeout`] or [`Self::dial`] has something to do.
-    #[must_use]
-    pub fn poll_timeout(&self, network: &dyn Network) -> Option<Instant> {
-        self.due.into_iter().chain(self.dialer.poll_timeout(self.around(network))).min()
+    pub(crate) fn poll_timeout(&self, network: &dyn Network) -> Option<Instant> {
+        self.due.into_iter().chain(self.dialer.poll_timeout(network)).min()
     }
 
     fn look_at(&mut self, due: Instant) {
         self.due = self.due.into_iter().chain([due]).min();
     }
 
-    /// Troubles to show.
-    #[must_use]
-    pub fn warnings(&self, now: Instant) -> Vec<String> {
+    pub(crate) fn warnings(&self, now: Instant) -> Vec<String> {
         let shown = self.duplicates.values().filter(|(_, at)| now.since(*at) < timers::REFUSAL_SHOWN);
         let mut warnings: Vec<String> = shown.map(|(text, _)| text.clone()).collect();
         if self.unreadable > 0 {
@@ -446,7 +385,7 @@ impl Sessions {
     }
 
     fn log(&mut self, severity: Severity, text: String) {
-        self.out.push_back(Output::Event(Event { severity, text }));
+        self.out.push_back(Output::Event(severity, text));
     }
 }
 

@@ -1,11 +1,8 @@
 //! Computes from all records which peers are reached, which identities are alive, and by which peers packets may be relayed.
 //!
-//! Computed as a whole, a [`hold_down`] after records changed, and less often while they go on changing.
+//! Computed as a whole, a [`hold_down`] after records changed, and less often while they go on changing. States of a peer:
+//! docs/protocol.md, section 4.4.
 //!
-//! ```text
-//! known -- sessions lead to it --> reached -- none does any more --> lost -- GRACE --> gone (its addresses in the ring stay)
-//!    \-- not reached within `patience` --> lost                        \-- reached again --> reached
-//! ```
 //! | timer | value | name elsewhere | meaning |
 //! |---|---|---|---|
 //! | [`hold_down`] | 50 ms + 0.5 ms a peer | RFC 8405 INITIAL_SPF_DELAY | from a change to the computation |
@@ -13,7 +10,7 @@
 //! | `patience` | eight hold-downs | | a new peer's record usually arrives before its neighbours' updated ones |
 //! | [`GRACE`] | 60 s | SWIM: suspicion timeout | from a peer's last session path to its being dropped |
 //!
-//! Bounds: as many peers as membership holds; [`FIRST_HOPS_MAX`] first hops a peer; one computation a hold-down.
+//! Bounds: as many peers as membership holds; [`routes::FIRST_HOPS_MAX`] first hops a peer; one computation a hold-down.
 
 mod graph;
 mod routes;
@@ -23,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-pub use self::routes::FIRST_HOPS_MAX;
 use self::{
     graph::Graph,
     routes::{Duplicates, FirstHops},
@@ -45,11 +41,10 @@ fn patience(peers: usize) -> Duration {
     longest(peers) * 2
 }
 
-/// See the head of this file.
-#[derive(Debug)]
-pub struct Topology {
+#[derive(Debug, Default)]
+pub(crate) struct Topology {
     me: PeerName,
-    /// Time from a peer's last session path to its being dropped: [`GRACE`], or less in tests.
+    /// [`GRACE`], or less in tests.
     grace: Duration,
     hops: Vec<(PeerName, FirstHops)>,
     /// The store that each reached peer, and this one, has sessions as; one a name, in order of name.
@@ -73,60 +68,43 @@ struct Lost {
 
 /// What topology is computed from.
 #[derive(Clone, Copy, Debug)]
-pub struct Records<'a> {
-    /// This peer's, as its next version will have it.
-    pub me: &'a PeerRecord,
+pub(crate) struct Records<'a> {
+    pub(crate) me: &'a PeerRecord,
     /// Peers whose direct paths from here answer.
-    pub near: &'a BTreeSet<PeerName>,
-    /// Those of all other peers.
-    pub others: &'a [&'a PeerRecord],
-    /// Those of dropped peers.
-    pub retained: &'a [&'a PeerRecord],
+    pub(crate) near: &'a BTreeSet<PeerName>,
+    pub(crate) others: &'a [&'a PeerRecord],
+    /// Records of dropped peers.
+    pub(crate) retained: &'a [&'a PeerRecord],
 }
 
 /// What a computation changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// To be dropped.
-    pub gone: Vec<PeerName>,
+    pub(crate) gone: Vec<PeerName>,
     /// Dropped before, and reached again.
-    pub back: Vec<PeerName>,
+    pub(crate) back: Vec<PeerName>,
     /// Count as lost from now on.
-    pub lost: Vec<PeerName>,
+    pub(crate) lost: Vec<PeerName>,
     /// Their [`Topology::first_hops`] are new.
-    pub rerouted: Vec<PeerName>,
+    pub(crate) rerouted: Vec<PeerName>,
 }
 
 impl Topology {
-    /// Of a peer that knows of no other; `grace` is the time from a peer's last session path to its being dropped.
-    #[must_use]
-    pub fn new(grace: Duration) -> Self {
-        Self {
-            me: PeerName::default(),
-            grace,
-            hops: Vec::new(),
-            alive: Vec::new(),
-            duplicates: Duplicates::default(),
-            lost: BTreeMap::new(),
-            due: None,
-            throttle: Throttle::default(),
-            lost_due: None,
-        }
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { grace, ..Self::default() }
     }
 
     /// Records changed: compute soon.
-    pub fn changed(&mut self, peers: usize, now: Instant) {
+    pub(crate) fn changed(&mut self, peers: usize, now: Instant) {
         self.due.get_or_insert((now + hold_down(peers)).max(self.throttle.next(peers)));
     }
 
-    /// When to compute.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.due.into_iter().chain(self.lost_due).min()
     }
 
-    /// Computes everything anew.
-    pub fn compute(&mut self, records: Records<'_>, now: Instant) -> Changes {
+    pub(crate) fn compute(&mut self, records: Records<'_>, now: Instant) -> Changes {
         let Records { me, near, others, retained } = records;
         self.me = me.name;
         if self.due.take().is_some() {
@@ -178,45 +156,35 @@ impl Topology {
     }
 
     /// True while a path of sessions reaches `peer`.
-    #[must_use]
-    pub fn reached(&self, peer: PeerName) -> bool {
+    pub(crate) fn reached(&self, peer: PeerName) -> bool {
         peer != self.me && find(&self.alive, peer).is_some()
     }
 
-    /// True while a peer is known but not reached any more, or was not soon enough.
-    #[must_use]
-    pub fn is_lost(&self, peer: PeerName) -> bool {
-        self.lost.get(&peer).is_some_and(|lost| lost.counts)
-    }
-
-    /// All of which [`Self::is_lost`] is true, in order of name.
-    pub fn lost(&self) -> impl Iterator<Item = PeerName> {
+    /// Peers that are known but not reached any more, or were not soon enough, in order of name.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = PeerName> {
         self.lost.iter().filter(|(_, lost)| lost.counts).map(|(peer, _)| *peer)
     }
 
     /// Peers with a direct path from here by which packets for `peer` may be relayed, nearest to it first: those that lead
     /// there by relays whose controllers are reached, and the others.
-    #[must_use]
-    pub fn first_hops(&self, peer: PeerName) -> (&[PeerName], &[PeerName]) {
+    pub(crate) fn first_hops(&self, peer: PeerName) -> (&[PeerName], &[PeerName]) {
         let at = self.hops.binary_search_by_key(&peer, |(name, _)| *name);
         at.map_or((&[], &[]), |at| self.hops[at].1.split())
     }
 
     /// True while this peer, or a reached one, reports a session to this identity.
-    #[must_use]
-    pub fn alive(&self, peer: PeerName, uid: PeerUid) -> bool {
+    pub(crate) fn alive(&self, peer: PeerName, uid: PeerUid) -> bool {
         find(&self.alive, peer) == Some(uid) || self.duplicates.get(&peer).is_some_and(|all| all.contains_key(&uid))
     }
 
     /// An address at which a store of that name, but not `uid`, has a session to a reached peer.
-    #[must_use]
-    pub fn duplicate(&self, peer: PeerName, uid: PeerUid) -> Option<&str> {
+    pub(crate) fn duplicate(&self, peer: PeerName, uid: PeerUid) -> Option<&str> {
         let stores = self.duplicates.get(&peer)?;
         stores.iter().find(|(other, _)| **other != uid).map(|(_, address)| address.as_str())
     }
 
     /// Names under which several stores are alive, with their addresses.
-    pub fn duplicates(&self) -> impl Iterator<Item = (PeerName, Vec<&str>)> {
+    pub(crate) fn duplicates(&self) -> impl Iterator<Item = (PeerName, Vec<&str>)> {
         self.duplicates.iter().map(|(name, stores)| (*name, stores.values().map(String::as_str).collect()))
     }
 }
@@ -233,15 +201,13 @@ fn find_back(Records { me, others, retained, .. }: Records<'_>) -> Vec<PeerName>
 }
 
 /// The first of `peers` that sessions lead to also without those of this host.
-#[must_use]
-pub fn first_spare(me: &PeerRecord, others: &[&PeerRecord], peers: &[PeerName]) -> Option<PeerName> {
+pub(crate) fn first_spare(me: &PeerRecord, others: &[&PeerRecord], peers: &[PeerName]) -> Option<PeerName> {
     let graph = Graph::new(me, others.iter().copied());
     peers.iter().copied().find(|peer| graph.is_reached_without_its_session(*peer))
 }
 
 /// The peers to which this one passes on broadcasts of each source.
-#[must_use]
-pub fn broadcasts(me: &PeerRecord, others: &[&PeerRecord]) -> Vec<(PeerName, Vec<PeerName>)> {
+pub(crate) fn broadcasts(me: &PeerRecord, others: &[&PeerRecord]) -> Vec<(PeerName, Vec<PeerName>)> {
     let sources = others.iter().map(|record| record.name).take(SOURCES_SHOWN).chain([me.name]);
     routes::broadcasts(&Graph::new(me, others.iter().copied()), &sources.collect())
 }

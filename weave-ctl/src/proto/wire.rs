@@ -1,8 +1,7 @@
 //! Messages between controllers: CBOR (RFC 8949) inside the frames of a session. `entry` holds the signed entries in them.
 //!
-//! A frame is `{kind: text, body: any}`. An unknown kind is skipped and unknown fields are ignored, so versions can
-//! differ. Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
-//! Signed entries are passed on as the bytes that arrived: see [`entry`].
+//! Every kind, byte by byte: docs/protocol.md, section 2. An unknown kind is skipped and unknown fields are ignored, so versions
+//! can differ. Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
 
 pub mod entry;
 
@@ -10,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_bytes::ByteBuf;
@@ -46,7 +45,7 @@ pub type ChannelBinding = [u8; 32];
 /// First message on a session, both ways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handshake {
-    /// Oldest version spoken.
+    /// Oldest version spoken; see [`VERSIONS`].
     pub min_version: u16,
     /// Newest version spoken.
     pub max_version: u16,
@@ -128,7 +127,7 @@ pub struct Page {
     pub more: bool,
 }
 
-/// A question to every reachable peer: is this peer alive? Passed on hop by hop, answered by peers that know that it is.
+/// See [`Message::AliveRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AliveRequest {
     /// Random; the response comes back the same hops by it.
@@ -156,7 +155,7 @@ pub struct AliveResponse {
 ///
 /// Where the kind comes first in a frame, as it is written, the body is read in one go: reading by way of values of any
 /// shape costs more than all the rest.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "body", rename_all = "lowercase")]
 pub enum Message {
     /// First, once.
@@ -177,18 +176,18 @@ pub enum Message {
     Ring(RingMessage),
     /// The digest of the sender's ring, zero for none. Answered by `Ring` when the receiver's differs.
     RingDigest(u64),
-    /// See [`AliveRequest`].
+    /// A question to every reachable peer: is this peer alive? Passed on hop by hop, answered by peers that know that it is.
     AliveRequest(AliveRequest),
-    /// See [`AliveResponse`].
+    /// Goes back by the sessions that the request came by.
     AliveResponse(AliveResponse),
     /// Keepalive.
-    #[serde(deserialize_with = "ignore")]
+    #[serde(with = "nothing")]
     Ping,
     /// Last before the sender closes the session: its reason.
     Close(String),
     /// Of a later version; skipped.
-    #[serde(skip)]
-    Unknown(String),
+    #[serde(other, with = "nothing")]
+    Unknown,
 }
 
 /// Bytes that are no message.
@@ -202,49 +201,11 @@ pub enum WireError {
     TooLong(&'static str),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Frame<B> {
-    kind: String,
-    body: B,
-}
-
-/// All known kinds.
-const KINDS: [&str; 13] = [
-    "handshake",
-    "delta",
-    "advertise",
-    "digest",
-    "buckets",
-    "page",
-    "request",
-    "ring",
-    "ringdigest",
-    "aliverequest",
-    "aliveresponse",
-    "ping",
-    "close",
-];
-
 impl Message {
     /// The frame of this message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Handshake(handshake) => frame("handshake", handshake),
-            Self::Delta(delta) => frame("delta", delta),
-            Self::Advertise(adverts) => frame("advertise", adverts),
-            Self::Digest(digest) => frame("digest", digest),
-            Self::Buckets(buckets) => frame("buckets", buckets),
-            Self::Page(page) => frame("page", page),
-            Self::Request(keys) => frame("request", keys),
-            Self::Ring(ring) => frame("ring", ring),
-            Self::RingDigest(digest) => frame("ringdigest", digest),
-            Self::AliveRequest(request) => frame("aliverequest", request),
-            Self::AliveResponse(response) => frame("aliveresponse", response),
-            Self::Ping => frame("ping", ()),
-            Self::Close(reason) => frame("close", reason),
-            Self::Unknown(kind) => frame(kind, ()),
-        }
+        cbor::write(self)
     }
 
     /// The message in a frame.
@@ -255,13 +216,7 @@ impl Message {
         if bytes.len() > FRAME_MAX {
             return Err(WireError::TooLong("a frame"));
         }
-        match read::<Self>(bytes) {
-            Ok(message) => message.checked(),
-            Err(error) => {
-                let Frame { kind, .. } = read::<Frame<IgnoredAny>>(bytes)?;
-                if KINDS.contains(&kind.as_str()) { Err(error) } else { Ok(Self::Unknown(clean(&kind))) }
-            }
-        }
+        read::<Self>(bytes)?.checked()
     }
 
     /// The message, if it keeps all bounds.
@@ -297,19 +252,23 @@ impl Message {
             | Self::RingDigest(_)
             | Self::AliveRequest(_)
             | Self::Ping
-            | Self::Unknown(_) => {}
+            | Self::Unknown => {}
         }
         Ok(self)
     }
 }
 
-/// Reads past a body that means nothing.
-fn ignore<'de, D: Deserializer<'de>>(body: D) -> Result<(), D::Error> {
-    IgnoredAny::deserialize(body).map(|IgnoredAny| ())
-}
+/// A body that means nothing: null, and read past whatever it is.
+mod nothing {
+    use super::{Deserialize, Deserializer, IgnoredAny, Serializer};
 
-fn frame<B: Serialize>(kind: &str, body: B) -> Vec<u8> {
-    cbor::write(&Frame { kind: kind.to_owned(), body })
+    pub(super) fn serialize<S: Serializer>(to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_unit()
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(body: D) -> Result<(), D::Error> {
+        IgnoredAny::deserialize(body).map(|IgnoredAny| ())
+    }
 }
 
 /// The value in CBOR `bytes`.

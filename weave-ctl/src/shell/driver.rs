@@ -48,7 +48,7 @@ use crate::{
     config::{Dirs, LaunchConfig, flags::Xdp},
     proto::{
         command::{Answer, Refusal},
-        io::{Input, LinkFacts, OpId, Record, RequestId, Shutdown},
+        io::{Input, OpId, Record, RequestId, Shutdown},
         node::Node,
         time::Instant,
     },
@@ -71,7 +71,7 @@ const FORMER_KEY_FOR: Duration = Duration::from_secs(10);
 struct Finished {
     op: OpId,
     step: Step,
-    result: Result<LinkFacts, String>,
+    result: Result<u32, String>,
 }
 
 /// What a job on an interface did.

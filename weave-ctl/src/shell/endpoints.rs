@@ -33,7 +33,7 @@ use super::{
 };
 use crate::proto::{
     endpoints::HOST_IF_PREFIX,
-    io::{CONTAINER_IF, EndpointSpec, LinkFacts},
+    io::{CONTAINER_IF, EndpointSpec},
 };
 
 /// Most addresses of one container.
@@ -95,7 +95,7 @@ pub enum EndpointError {
 ///
 /// A name is taken, the container is gone, or the kernel refused. A veth made on the way is removed again; one that was
 /// there stays.
-pub async fn ensure(spec: &EndpointSpec) -> Result<LinkFacts, EndpointError> {
+pub async fn ensure(spec: &EndpointSpec) -> Result<u32, EndpointError> {
     let netns = File::open(&spec.netns).map_err(|source| NetnsError::Open { path: (&spec.netns).into(), source })?;
     if spec.addrs.len() > ADDRS_MAX {
         return Err(EndpointError::Addresses { netns: spec.netns.clone() });
@@ -256,7 +256,7 @@ impl<'a> Job<'a> {
     }
 
     /// Sets up a veth just made.
-    async fn finish(&self) -> Result<LinkFacts, EndpointError> {
+    async fn finish(&self) -> Result<u32, EndpointError> {
         let failed = || failed("set up an interface", self.spec);
         let vanished = || failed()(NetlinkError::NoAnswer("it vanished at once".to_owned()));
         let host = self.host.device(&self.spec.host_if).await.map_err(failed())?.ok_or_else(vanished)?;
@@ -267,7 +267,7 @@ impl<'a> Job<'a> {
     }
 
     /// Gives both ends their settings, changing only what differs.
-    async fn settle(&self, ends: &Ends) -> Result<LinkFacts, EndpointError> {
+    async fn settle(&self, ends: &Ends) -> Result<u32, EndpointError> {
         let failed = || failed("set up an interface", self.spec);
         if let Some(change) = self.change(&ends.host, None) {
             self.host.set(change).await.map_err(failed())?;
@@ -280,7 +280,7 @@ impl<'a> Job<'a> {
         if !ends.container.up {
             self.container.up(index).await.map_err(failed())?;
         }
-        Ok(LinkFacts { ifindex: ends.host.index })
+        Ok(ends.host.index)
     }
 
     fn change(&self, device: &Device, mac: Option<&[u8]>) -> Option<LinkMessage> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weave_ctl::proto::{
     command::{Answer, Command, Status},
     name::PeerName,
+    wire::entry::PeerRecord,
 };
 
 use crate::world::{HostId, World};
@@ -22,16 +23,18 @@ impl World {
 
 /// Peers that the teller reaches over links that both ends tell; without itself.
 pub(super) fn reached(status: &Status) -> BTreeSet<PeerName> {
-    let links = |peer: &weave_ctl::proto::command::PeerStatus| peer.links.iter().map(|l| l.peer).collect();
-    let told: BTreeMap<PeerName, BTreeSet<PeerName>> = status.peers.iter().map(|p| (p.name, links(p))).collect();
-    let mut reached = BTreeSet::from([status.name]);
-    let mut next = vec![status.name];
+    let links = |record: &PeerRecord| record.sessions.iter().map(|session| session.peer).collect();
+    let told: BTreeMap<PeerName, BTreeSet<PeerName>> =
+        status.peers.iter().map(|peer| (peer.record.name, links(&peer.record))).collect();
+    let me = status.peers[0].record.name;
+    let mut reached = BTreeSet::from([me]);
+    let mut next = vec![me];
     while let Some(peer) = next.pop() {
         let both = told.get(&peer).into_iter().flatten();
         let both = both.filter(|other| told.get(other).is_some_and(|theirs| theirs.contains(&peer)));
         next.extend(both.copied().filter(|other| reached.insert(*other)));
     }
-    reached.remove(&status.name);
+    reached.remove(&me);
     reached
 }
 

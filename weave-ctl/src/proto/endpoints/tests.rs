@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::proto::{
-    io::{Event, LinkFacts},
     ipam::Ring,
     name::{PeerId, PeerName, PeerUid},
     params::{Init, LaunchParams},
@@ -57,7 +56,7 @@ fn attach(endpoints: &mut Endpoints, id: &str, asked: &[AddrRequest]) -> Vec<Out
 
 fn attached(endpoints: &mut Endpoints, id: &str) {
     let op = op_of(&attach(endpoints, id, &[]));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op, Ok(5), NOW);
     drain(endpoints);
 }
 
@@ -77,7 +76,7 @@ fn the_answer_comes_after_the_interface_and_the_record_before() {
     assert!(matches!(&outputs[1], Output::Link(_, LinkOp::Ensure(spec)) if spec.host_if == "wv0a000001"));
     assert_eq!(outputs.len(), 2, "no answer yet");
     assert!(endpoints.installed().is_empty(), "no endpoint without an interface");
-    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op_of(&outputs), Ok(5), NOW);
     assert!(matches!(&drain(&mut endpoints)[..], [Output::Reply(_, Ok(Answer::Attached(c)))] if c.attached));
     assert_eq!(endpoints.installed().len(), 1);
 }
@@ -102,7 +101,7 @@ fn detach_releases_only_after_the_interface_is_gone() {
     assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove(..))]));
     assert_eq!(endpoints.allocator().active(), 1, "still held");
     assert!(endpoints.installed().is_empty(), "but no packet goes there any more");
-    endpoints.done(op_of(&outputs), Ok(LinkFacts::default()), NOW);
+    endpoints.done(op_of(&outputs), Ok(0), NOW);
     let outputs = drain(&mut endpoints);
     assert!(matches!(&outputs[0], Output::Persist(Record::AllocationGone(_))));
     assert!(matches!(&outputs[1], Output::Reply(_, Ok(Answer::Detached(nets))) if nets.len() == 1));
@@ -120,7 +119,7 @@ fn a_failed_removal_leaves_the_container_attached() {
     assert_eq!(endpoints.installed().len(), 1, "packets go there again");
     endpoints.detach(REQUEST, "c", &[]);
     let op = op_of(&drain(&mut endpoints));
-    endpoints.done(op, Ok(LinkFacts::default()), NOW);
+    endpoints.done(op, Ok(0), NOW);
     assert_eq!(endpoints.allocator().active(), 0);
 }
 
@@ -129,20 +128,20 @@ fn attach_again_is_the_same_and_several_addresses_add_up() {
     let mut endpoints = fresh();
     attached(&mut endpoints, "c");
     let outputs = attach(&mut endpoints, "c", &[]);
-    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op_of(&outputs), Ok(5), NOW);
     assert_eq!(endpoints.allocator().active(), 1);
     drain(&mut endpoints);
     let asked = [AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 9), None)];
     let outputs = attach(&mut endpoints, "c", &asked);
     assert_eq!(endpoints.installed().len(), 1, "the old address keeps working meanwhile");
-    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op_of(&outputs), Ok(5), NOW);
     assert_eq!(endpoints.installed().len(), 2);
     drain(&mut endpoints);
     // Taking the first address away leaves interface, MAC and the other address.
     let mac_before = endpoints.status()[0].mac;
     endpoints.detach(REQUEST, "c", &[Ipv4Addr::new(10, 0, 0, 1)]);
     let op = op_of(&drain(&mut endpoints));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op, Ok(5), NOW);
     assert_eq!(endpoints.installed().keys().copied().collect::<Vec<_>>(), [Ipv4Addr::new(10, 0, 0, 9)]);
     assert_eq!(endpoints.status()[0].mac, mac_before);
 }
@@ -152,10 +151,10 @@ fn an_address_that_was_detached_alone_does_not_take_the_interface_of_its_former_
     let mut endpoints = fresh();
     attached(&mut endpoints, "c");
     let op = op_of(&attach(&mut endpoints, "c", &[AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 9), None)]));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op, Ok(5), NOW);
     endpoints.detach(REQUEST, "c", &[Ipv4Addr::new(10, 0, 0, 1)]);
     let op = op_of(&drain(&mut endpoints)[1..]);
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op, Ok(5), NOW);
     drain(&mut endpoints);
     attached(&mut endpoints, "other");
     let containers = endpoints.allocator().containers();
@@ -173,7 +172,7 @@ fn requests_that_overlap() {
     assert!(attach(&mut endpoints, "c", &[]).is_empty(), "the same attach waits");
     endpoints.detach(REQUEST, "c", &[]);
     assert!(refusal(&drain(&mut endpoints)).contains("under way"));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op, Ok(5), NOW);
     assert_eq!(drain(&mut endpoints).len(), 2, "both callers are answered");
 }
 
@@ -232,7 +231,7 @@ fn what_was_under_way_when_the_controller_ended_is_done_when_it_starts() {
     let ensured =
         outputs.iter().find_map(|o| if let Output::Link(_, LinkOp::Ensure(spec)) = o { Some(spec) } else { None });
     assert_eq!(ensured.map(|spec| spec.addrs.len()), Some(2));
-    again.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
+    again.done(op_of(&outputs), Ok(5), NOW);
     assert!(matches!(&drain(&mut again)[..], [Output::Persist(Record::Allocation(_, a))] if !a.unfinished));
     assert_eq!(again.installed().len(), 2);
 }
@@ -263,11 +262,11 @@ fn running_containers_follow_a_smaller_mtu_only() {
         other => panic!("{other:?}"),
     };
     assert_eq!(unfinished(&outputs), (1230, true));
-    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op_of(&outputs), Ok(5), NOW);
     assert_eq!(unfinished(&drain(&mut endpoints)), (1230, false));
     assert_eq!(endpoints.installed().len(), 1, "it was there all the time");
     // An interface that was being made meanwhile follows when it is there.
-    endpoints.done(busy, Ok(LinkFacts { ifindex: 6 }), NOW);
+    endpoints.done(busy, Ok(6), NOW);
     assert_eq!(lowered(&drain(&mut endpoints)), [("/run/netns/busy".to_owned(), 1230)]);
     // Larger routes raise no running container, not even where it gets another address.
     endpoints.limit_mtu(1450);
@@ -287,14 +286,14 @@ fn interface_that_refuses_its_mtu_is_repaired() {
     let op = op_of(&drain(&mut endpoints));
     endpoints.done(op, Err("busy".into()), NOW);
     let said = drain(&mut endpoints);
-    assert!(matches!(&said[..], [Output::Event(Event { text, .. })] if text.contains("MTU 1230: busy")), "{said:?}");
+    assert!(matches!(&said[..], [Output::Event(_, text)] if text.contains("MTU 1230: busy")), "{said:?}");
     endpoints.handle_timeout(endpoints.poll_timeout().expect("a repair"));
     let outputs = drain(&mut endpoints);
     assert!(
         outputs.iter().any(|o| matches!(o, Output::Link(_, LinkOp::Ensure(spec)) if spec.mtu == 1230)),
         "{outputs:?}"
     );
-    endpoints.done(op_of(&outputs), Ok(LinkFacts { ifindex: 5 }), NOW);
+    endpoints.done(op_of(&outputs), Ok(5), NOW);
     assert!(matches!(&drain(&mut endpoints)[..], [Output::Persist(Record::Allocation(_, a))] if !a.unfinished));
     assert_eq!(endpoints.poll_timeout(), None);
     // One that is gone meanwhile is nobody's trouble.
@@ -355,7 +354,7 @@ fn a_container_that_restarts_keeps_its_address() {
     endpoints.vanished("wv0a000001", NOW);
     attached(&mut endpoints, "other");
     let op = op_of(&attach(&mut endpoints, "c", &[]));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 6 }), NOW);
+    endpoints.done(op, Ok(6), NOW);
     endpoints.handle_timeout(NOW + GRACE * 2);
     let addrs = |id: &str| endpoints.allocator().containers()[id].addrs[0].addr();
     assert_eq!((addrs("c"), addrs("other")), (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)));
@@ -428,7 +427,7 @@ fn all_are_removed_before_this_peer_leaves() {
     let ops: Vec<OpId> =
         outputs.iter().filter_map(|o| if let Output::Link(op, _) = o { Some(*op) } else { None }).collect();
     assert_eq!((ops.len(), endpoints.is_working()), (2, true));
-    ops.iter().for_each(|op| endpoints.done(*op, Ok(LinkFacts::default()), NOW));
+    ops.iter().for_each(|op| endpoints.done(*op, Ok(0), NOW));
     assert_eq!((endpoints.allocator().active(), endpoints.is_working()), (0, false));
 }
 
@@ -441,7 +440,7 @@ fn an_interface_that_may_be_half_done_is_repaired_until_it_is_whole() {
     endpoints.done(op, Err("the kernel is out of memory".into()), NOW);
     let outputs = drain(&mut endpoints);
     assert!(matches!(&outputs[0], Output::Persist(Record::Allocation(_, a)) if a.unfinished && a.addrs.len() == 1));
-    assert!(matches!(&outputs[1], Output::Event(event) if event.text.contains("tried again in 1 s")), "{outputs:?}");
+    assert!(matches!(&outputs[1], Output::Event(_, text) if text.contains("tried again in 1 s")), "{outputs:?}");
     let mut now = NOW;
     let mut waits = Vec::new();
     for _ in 0..9 {
@@ -462,7 +461,7 @@ fn an_interface_that_may_be_half_done_is_repaired_until_it_is_whole() {
     let due = endpoints.poll_timeout().unwrap();
     endpoints.handle_timeout(due);
     let op = op_of(&drain(&mut endpoints));
-    endpoints.done(op, Ok(LinkFacts { ifindex: 5 }), due);
+    endpoints.done(op, Ok(5), due);
     assert!(matches!(&drain(&mut endpoints)[..], [Output::Persist(Record::Allocation(_, a))] if !a.unfinished));
     assert_eq!(endpoints.poll_timeout(), None);
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Allocation, Before, Endpoints, Kind, Stage, Work, mac};
 use crate::proto::{
     command::Answer,
-    io::{EndpointSpec, Event, LinkFacts, LinkOp, OpId, Output, RequestId, Severity},
+    io::{EndpointSpec, LinkOp, OpId, Output, RequestId, Severity},
     time::Instant,
 };
 
@@ -95,7 +95,7 @@ impl Endpoints {
         }
     }
 
-    fn lowered(&mut self, id: &str, result: Result<LinkFacts, String>, now: Instant) {
+    fn lowered(&mut self, id: &str, result: Result<u32, String>, now: Instant) {
         // An operation that was begun meanwhile gives the interface its MTU as well.
         let attached = matches!(self.stages.get(id), Some(Stage::Attached(_)));
         let Some(allocation) = self.allocator.containers().get(id).filter(|_| attached).cloned() else { return };
@@ -108,21 +108,21 @@ impl Endpoints {
                     "the interface of {id} did not get MTU {mtu}: {reason}; its larger packets are sent in pieces, tried \
                      again in {wait} s"
                 );
-                self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
+                self.out.push_back(Output::Event(Severity::Warn, text));
             }
         }
     }
 
     /// An operation came to its end.
-    pub fn done(&mut self, op: OpId, result: Result<LinkFacts, String>, now: Instant) {
+    pub fn done(&mut self, op: OpId, result: Result<u32, String>, now: Instant) {
         if let Some(id) = self.lowering.remove(&op) {
             return self.lowered(&id, result, now);
         }
         let found = self.stages.iter().find(|(_, s)| matches!(s, Stage::Working(w) if w.op == op));
         let Some((id, Stage::Working(work))) = found.map(|(id, s)| (id.clone(), s.clone())) else { return };
         match (work.kind, result) {
-            (Kind::Ensure { released, .. }, Ok(facts)) => {
-                self.stages.insert(id.clone(), Stage::Attached(facts.ifindex));
+            (Kind::Ensure { released, .. }, Ok(ifindex)) => {
+                self.stages.insert(id.clone(), Stage::Attached(ifindex));
                 self.repairs.over(&id);
                 self.freed |= !released.is_empty();
                 let Some(allocation) = self.allocator.containers().get(&id).cloned() else { return };
@@ -150,7 +150,7 @@ impl Endpoints {
                             let text = format!(
                                 "the interface of {id} is not as it should be: {reason}; tried again in {wait} s"
                             );
-                            self.out.push_back(Output::Event(Event { severity: Severity::Warn, text }));
+                            self.out.push_back(Output::Event(Severity::Warn, text));
                         }
                     }
                 }

@@ -35,10 +35,10 @@ use super::{
     ring::{Part, Ring},
 };
 use crate::proto::{
-    budget::Budget,
     ids::{SessionId, Severity},
     name::{PeerId, PeerName, PeerUid},
     rng::Rng,
+    throttle::Budget,
     time::Instant,
 };
 

@@ -1,16 +1,10 @@
 //! Spreads entries: new ones by rumour, everything else by anti-entropy.
 //!
-//! A new entry goes on to [`FANOUT`] sessions, chosen anew each time, once, after [`GOSSIP_INTERVAL`] in which more may
-//! gather: so an owner that changes fast costs others no more than its last change. Most peers that a rumour reaches hold
-//! the entry already: of an entry longer than [`WHOLE_MAX`] only the owner sends the whole, others advertise its version, and
-//! a peer that lacks it requests it from one of them. Every [`ANTI_ENTROPY`] (sooner after something new) one session is
-//! sent the digest of all entries; where it differs, buckets are compared, then the versions in them, and both sides send
-//! what the other lacks, page by page. No answer needs state about the asker, and full state is never flooded.
+//! Messages and who answers what: docs/protocol.md, section 2.1. A new entry goes on to [`FANOUT`] sessions, chosen anew each
+//! time, once, after [`GOSSIP_INTERVAL`] in which more may gather: an owner that changes fast costs others no more than its
+//! last change. Most peers that a rumour reaches hold the entry already: of an entry longer than [`WHOLE_MAX`] only the owner
+//! sends the whole, others advertise its version. No answer needs state about the asker, and full state is never flooded.
 //!
-//! ```text
-//! Advertise -> (new) Request -> Delta
-//! Digest -> (differs) Buckets -> Page of those that differ -> Delta of what is newer here, Request of what is newer there -> Delta
-//! ```
 //! An error in a channel is counted there: it changes nothing else and closes no session. A peer that advertises an entry
 //! and never sends it delays that entry by one round; anti-entropy does not wait for it.
 //! Bounds: [`PAGE_BYTES`] a message; [`REQUESTED_MAX`] entries requested; [`ANSWERS_MAX`] answers at once a session,
@@ -28,21 +22,20 @@ use indexmap::IndexMap;
 use serde_bytes::ByteBuf;
 
 use super::{
-    store::{Offer, Store},
+    store::{Alive, Offer, Store},
     timers::{ANTI_ENTROPY, ANTI_ENTROPY_BUSY, BUSY_FOR, GOSSIP_INTERVAL, REQUEST_RETRY},
 };
 use crate::proto::{
-    budget::Budget,
     command::ChannelStatus,
     ids::SessionId,
     name::{PeerName, PeerUid},
     queue,
     rng::Rng,
-    throttle::hold_down,
+    throttle::{Budget, hold_down},
     time::Instant,
     wire::{
-        Advert, BUCKETS, Delta, ENTRIES_MAX, EntryKey, Message, PAGE_MAX, Page, Version, WireError, clean,
-        entry::{Content, Entry, PEERS, Verifier},
+        Advert, BUCKETS, Delta, ENTRIES_MAX, EntryKey, Message, PAGE_MAX, Page, Version, clean,
+        entry::{Entry, PEERS, Verifier},
     },
 };
 
@@ -61,15 +54,11 @@ pub(super) const ANSWERS_RATE: u32 = 20;
 /// Most channels whose errors are counted apart.
 const CHANNELS_SHOWN: usize = 64;
 
-/// True while a store of some name is alive.
-pub(super) type IsAlive<'a> = &'a dyn Fn(PeerName, PeerUid) -> bool;
-
-/// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Gossip {
     me: PeerName,
-    verifier: Arc<dyn Verifier>,
-    store: Store,
+    pub(super) verifier: Arc<dyn Verifier>,
+    pub(super) store: Store,
     fresh: BTreeMap<EntryKey, Option<SessionId>>,
     flush_at: Option<Instant>,
     /// Requested because of advertisements, until then.
@@ -82,22 +71,17 @@ pub(super) struct Gossip {
     /// Channels that other modules of this peer read.
     known: Vec<&'static str>,
     errors: BTreeMap<String, (u64, String)>,
-    /// The highest version under this peer's own key that it did not make in this run.
-    foreign: Option<Version>,
+    /// The highest version under this peer's own name and key that it did not make in this run: its store was restored from
+    /// a backup, or another controller runs with a copy of it.
+    pub(super) foreign: Option<Version>,
     out: VecDeque<(SessionId, Message)>,
     updates: VecDeque<Update>,
 }
 
-/// An entry that is new to this peer.
-#[derive(Clone, Debug)]
-pub(super) struct Update {
-    pub(super) entry: Arc<Entry>,
-    /// The entry that it replaced.
-    pub(super) before: Option<Arc<Entry>>,
-}
+/// An entry that is new to this peer, and the one that it replaced.
+pub(super) type Update = (Arc<Entry>, Option<Arc<Entry>>);
 
 impl Gossip {
-    /// No entries, no sessions.
     pub(super) fn new(
         me: PeerName,
         known: Vec<&'static str>,
@@ -125,30 +109,10 @@ impl Gossip {
         }
     }
 
-    /// The entries.
-    pub(super) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The entries, to forget and restore.
-    pub(super) fn store_mut(&mut self) -> &mut Store {
-        &mut self.store
-    }
-
-    /// Verifies an entry.
-    ///
-    /// # Errors
-    /// As [`Verifier::open`].
-    pub(super) fn open(&self, raw: &[u8]) -> Result<Arc<Entry>, WireError> {
-        self.verifier.open(raw)
-    }
-
-    /// The next message to send.
     pub(super) fn poll_send(&mut self) -> Option<(SessionId, Message)> {
         queue::pop(&mut self.out)
     }
 
-    /// The next entry that is new to this peer.
     pub(super) fn poll_update(&mut self) -> Option<Update> {
         queue::pop(&mut self.updates)
     }
@@ -157,11 +121,10 @@ impl Gossip {
     pub(super) fn session_up(&mut self, session: SessionId, dialled: bool, now: Instant) {
         self.sessions.insert(session, Budget::full(ANSWERS_MAX, ANSWERS_RATE, now));
         if dialled {
-            self.out.push_back((session, Message::Digest(self.store.digest())));
+            self.compare(session);
         }
     }
 
-    /// A session is gone.
     pub(super) fn session_down(&mut self, session: SessionId) {
         self.sessions.remove(&session);
     }
@@ -171,27 +134,17 @@ impl Gossip {
         self.hold(entry, None, &|_, _| false, now);
     }
 
-    /// A verified entry that arrived in a handshake.
-    pub(super) fn introduce(
-        &mut self,
-        session: SessionId,
-        entry: Arc<Entry>,
-        alive: IsAlive<'_>,
-        now: Instant,
-    ) -> Offer {
-        self.hold(entry, Some(session), alive, now)
-    }
-
-    fn hold(&mut self, entry: Arc<Entry>, from: Option<SessionId>, alive: IsAlive<'_>, now: Instant) -> Offer {
-        let (stranger, before) = (!self.store.holds(entry.key.owner), self.store.get(&entry.key).cloned());
+    /// A verified entry: of this peer itself, or that arrived on a session.
+    pub(super) fn hold(&mut self, entry: Arc<Entry>, from: Option<SessionId>, alive: Alive<'_>, now: Instant) -> Offer {
+        let (stranger, before) = (self.store.version(entry.key.owner).is_none(), self.store.get(&entry.key).cloned());
         let offer = self.store.offer(Arc::clone(&entry), alive);
         if offer == Offer::New && stranger && from.is_some() {
             // The retained entries of a forgotten peer are held again: new to the modules that read them.
             let others = self.store.of(entry.key.owner).filter(|other| other.key != entry.key);
-            self.updates.extend(others.map(|entry| Update { entry: Arc::clone(entry), before: None }));
+            self.updates.extend(others.map(|entry| (Arc::clone(entry), None)));
         }
         if offer == Offer::New {
-            if let Content::Unreadable(why) = &entry.content {
+            if let Err(why) = &entry.content {
                 self.error(&entry.key.channel, &format!("of {}: {why}", entry.key.owner));
             }
             self.fresh.insert(entry.key.clone(), from);
@@ -199,14 +152,13 @@ impl Gossip {
             self.busy_until = now + BUSY_FOR;
             self.compare_at = self.compare_at.min(now + self.pause(ANTI_ENTROPY_BUSY));
             if from.is_some() {
-                self.updates.push_back(Update { entry, before });
+                self.updates.push_back((entry, before));
             }
         }
         offer
     }
 
-    /// Takes in a message of gossip.
-    pub(super) fn message(&mut self, session: SessionId, message: Message, alive: IsAlive<'_>, now: Instant) {
+    pub(super) fn message(&mut self, session: SessionId, message: Message, alive: Alive<'_>, now: Instant) {
         if let Message::Delta(delta) = message {
             return self.delta(session, &delta, alive, now);
         }
@@ -228,7 +180,7 @@ impl Gossip {
         }
     }
 
-    fn delta(&mut self, session: SessionId, delta: &Delta, alive: IsAlive<'_>, now: Instant) {
+    fn delta(&mut self, session: SessionId, delta: &Delta, alive: Alive<'_>, now: Instant) {
         // Of several versions in one message the newest alone is worth verifying.
         let mut newest: BTreeMap<(EntryKey, PeerUid), (Version, &[u8])> = BTreeMap::new();
         for raw in &delta.entries {
@@ -262,7 +214,7 @@ impl Gossip {
             }
         }
         if delta.more && gained {
-            self.out.push_back((session, Message::Digest(self.store.digest())));
+            self.compare(session);
         }
     }
 
@@ -275,12 +227,6 @@ impl Gossip {
     /// An entry that this peer made in an earlier launch, and may not have made in this one.
     fn is_former(&self, key: &EntryKey, version: Version) -> bool {
         key.owner == self.me && self.store.version(self.me).is_none_or(|(_, own)| version.incarnation < own.incarnation)
-    }
-
-    /// The highest version under this peer's own name and key that others hold, if it is none of this run: its store was
-    /// restored from a backup, or another controller runs with a copy of it.
-    pub(super) fn take_foreign(&mut self) -> Option<Version> {
-        self.foreign.take()
     }
 
     /// The other side holds these: requests what is new, unless another peer was asked for just that.
@@ -313,17 +259,11 @@ impl Gossip {
         }
     }
 
-    /// True when a module of this peer reads the channel.
-    fn knows(&self, channel: &str) -> bool {
-        channel == PEERS || self.reader(channel).is_some()
-    }
-
     /// The channel of that name, if a module other than membership reads it.
     pub(super) fn reader(&self, channel: &str) -> Option<&'static str> {
         self.known.iter().copied().find(|known| *known == channel)
     }
 
-    /// An entry of `channel` could not be used.
     pub(super) fn error(&mut self, channel: &str, what: &str) {
         let channel = clean(channel);
         if self.errors.len() < CHANNELS_SHOWN || self.errors.contains_key(&channel) {
@@ -346,9 +286,8 @@ impl Gossip {
         let start = self.rng.below(differ.len() as u64) as usize;
         let mut page = Page { buckets: Vec::new(), items: Vec::new(), more: false };
         for number in differ[start..].iter().chain(&differ[..start]) {
-            let items = self.store.bucket(*number);
-            let items =
-                items.map(|(owner, channel, version, _)| (EntryKey { owner, channel: channel.into() }, version));
+            let key = |owner, channel: &str| EntryKey { owner, channel: channel.into() };
+            let items = self.store.bucket(*number).map(|(owner, channel, version, _)| (key(owner, channel), version));
             let items: Vec<_> = items.collect();
             if page.items.len() + items.len() > PAGE_MAX {
                 page.more = true;
@@ -372,17 +311,19 @@ impl Gossip {
         let newer =
             held.filter(|(owner, channel, version, _)| theirs.get(&(*owner, *channel)).is_none_or(|t| *version > t.1));
         let newer = delta(newer.map(|(.., entry)| entry));
-        let gains = !want.is_empty();
-        if gains {
+        if !want.is_empty() {
             self.out.push_back((session, Message::Request(want)));
-        }
-        if newer.entries.is_empty() && page.more && gains {
-            self.out.push_back((session, Message::Digest(self.store.digest())));
+            if newer.entries.is_empty() && page.more {
+                self.compare(session);
+            }
         }
         self.send(session, newer);
     }
 
-    /// Sends `delta`, unless it is empty.
+    fn compare(&mut self, session: SessionId) {
+        self.out.push_back((session, Message::Digest(self.store.digest())));
+    }
+
     fn send(&mut self, session: SessionId, delta: Delta) {
         if !delta.entries.is_empty() {
             self.out.push_back((session, Message::Delta(delta)));
@@ -397,7 +338,6 @@ impl Gossip {
         Delta { entries: some.map(|e| ByteBuf::from(e.raw.to_vec())).collect(), more: false }
     }
 
-    /// Does what is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.flush_at.is_some_and(|at| at <= now) {
             self.flush_at = None;
@@ -406,14 +346,11 @@ impl Gossip {
         if self.compare_at <= now {
             let mean = if now < self.busy_until { ANTI_ENTROPY_BUSY } else { ANTI_ENTROPY };
             self.compare_at = now + self.rng.jitter(self.pause(mean));
-            if let Some(session) = self.pick(1).first() {
-                self.out.push_back((*session, Message::Digest(self.store.digest())));
-            }
+            self.pick(1).into_iter().for_each(|session| self.compare(session));
             self.store.expire(now);
         }
     }
 
-    /// When [`Self::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Instant {
         self.flush_at.map_or(self.compare_at, |at| at.min(self.compare_at))
     }
@@ -448,14 +385,12 @@ impl Gossip {
         }
     }
 
-    /// Up to `count` sessions, at random.
     fn pick(&mut self, count: usize) -> Vec<SessionId> {
         let mut sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         self.rng.sample(&mut sessions, count);
         sessions
     }
 
-    /// The channels, for status.
     pub(super) fn channels(&self) -> Vec<ChannelStatus> {
         let mut counts: BTreeMap<&str, usize> = self.errors.keys().map(|channel| (channel.as_str(), 0)).collect();
         for entry in self.store.iter() {
@@ -463,7 +398,8 @@ impl Gossip {
         }
         let status = |(name, entries): (&str, usize)| {
             let (errors, last_error) = self.errors.get(name).cloned().unwrap_or_default();
-            ChannelStatus { name: name.to_owned(), known: self.knows(name), entries, errors, last_error }
+            let known = name == PEERS || self.reader(name).is_some();
+            ChannelStatus { name: name.to_owned(), known, entries, errors, last_error }
         };
         counts.into_iter().map(status).collect()
     }

@@ -25,7 +25,9 @@ pub(super) const CHANNELS_MAX: usize = 16;
 /// Most bytes of all entries held.
 pub(super) const BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// What became of an entry that was offered.
+/// True while the controller of an identity is known to be alive: another store does not take its name over.
+pub(crate) type Alive<'a> = &'a dyn Fn(PeerName, PeerUid) -> bool;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
     /// Not newer than what is held.
@@ -36,11 +38,9 @@ pub(super) enum Offer {
     Duplicate,
     /// Of an owner without a record.
     Orphan,
-    /// No room.
     Full,
 }
 
-/// The entries of one owner.
 #[derive(Debug)]
 struct Held {
     uid: PeerUid,
@@ -92,17 +92,10 @@ impl Held {
     }
 }
 
-/// Owners in order of name, and the entries of each.
-#[derive(Debug, Default)]
-struct Bucket {
-    names: Vec<PeerName>,
-    held: Vec<Held>,
-}
-
-/// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Store {
-    buckets: Vec<Bucket>,
+    /// Owners in order of name, and the entries of each.
+    buckets: Vec<Vec<(PeerName, Held)>>,
     digests: Vec<u64>,
     owners: usize,
     bytes: usize,
@@ -111,7 +104,7 @@ pub(super) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        let buckets = iter::repeat_with(Bucket::default).take(BUCKETS).collect();
+        let buckets = iter::repeat_with(Vec::new).take(BUCKETS).collect();
         Self { buckets, digests: vec![0; BUCKETS], owners: 0, bytes: 0, retained: BTreeMap::new() }
     }
 }
@@ -122,10 +115,14 @@ fn bucket(owner: PeerName) -> usize {
     ((hash ^ (hash >> 8) ^ (hash >> 16)) & 0xff) as usize
 }
 
+fn find(bucket: &[(PeerName, Held)], owner: PeerName) -> Result<usize, usize> {
+    bucket.binary_search_by_key(&owner, |(name, _)| *name)
+}
+
 impl Store {
     fn held(&self, owner: PeerName) -> Option<&Held> {
         let bucket = &self.buckets[bucket(owner)];
-        bucket.names.binary_search(&owner).ok().map(|at| &bucket.held[at])
+        find(bucket, owner).ok().map(|at| &bucket[at].1)
     }
 
     /// Everything of `owner`: its record, and then the rest in order of channel.
@@ -138,61 +135,48 @@ impl Store {
         self.held(owner).map(|held| (held.uid, held.version))
     }
 
-    /// One entry.
     pub(super) fn get(&self, key: &EntryKey) -> Option<&Arc<Entry>> {
         self.held(key.owner)?.get(&key.channel)
     }
 
-    /// The record of `peer`.
     pub(super) fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
         self.held(peer)?.record.record()
     }
 
     /// All owners, in no order that means anything.
     pub(super) fn names(&self) -> impl Iterator<Item = PeerName> {
-        self.buckets.iter().flat_map(|bucket| bucket.names.iter().copied())
+        self.buckets.iter().flatten().map(|(name, _)| *name)
     }
 
     /// All records, in no order that means anything.
     pub(super) fn records(&self) -> impl Iterator<Item = &PeerRecord> {
-        self.buckets.iter().flat_map(|bucket| &bucket.held).filter_map(|held| held.record.record())
-    }
-
-    /// True when the record of `owner` is held.
-    pub(super) fn holds(&self, owner: PeerName) -> bool {
-        self.held(owner).is_some()
+        self.buckets.iter().flatten().filter_map(|(_, held)| held.record.record())
     }
 
     /// All entries, in no order that means anything.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.buckets.iter().flat_map(|bucket| &bucket.held).flat_map(Held::iter)
+        self.buckets.iter().flatten().flat_map(|(_, held)| held.iter())
     }
 
-    /// Owners held.
     pub(super) fn owners(&self) -> usize {
         self.owners
     }
 
-    /// The digest of each bucket.
     pub(super) fn digests(&self) -> &[u64] {
         &self.digests
     }
 
-    /// The digest of all.
     pub(super) fn digest(&self) -> u64 {
         self.digests.iter().fold(0, |all: u64, one| all.rotate_left(1) ^ one)
     }
 
-    /// The entries in a bucket.
     pub(super) fn bucket(&self, number: u8) -> impl Iterator<Item = (PeerName, &str, Version, &Arc<Entry>)> {
-        let Bucket { names, held } = &self.buckets[usize::from(number)];
-        names.iter().zip(held).flat_map(|(name, held)| {
+        self.buckets[usize::from(number)].iter().flat_map(|(name, held)| {
             let others = held.others.iter().map(|entry| (*name, entry.key.channel.as_str(), entry.version, entry));
             iter::once((*name, PEERS, held.version, &held.record)).chain(others)
         })
     }
 
-    /// The bucket that the entries of `owner` are in.
     pub(super) fn bucket_of(owner: PeerName) -> u8 {
         bucket(owner) as u8
     }
@@ -215,9 +199,7 @@ impl Store {
         held.or_else(retained).is_none_or(|held| version > held)
     }
 
-    /// Holds `entry` if it is newer. While `alive` says that the store of a name is alive, another one does not take the
-    /// name over.
-    pub(super) fn offer(&mut self, entry: Arc<Entry>, alive: &dyn Fn(PeerName, PeerUid) -> bool) -> Offer {
+    pub(super) fn offer(&mut self, entry: Arc<Entry>, alive: Alive<'_>) -> Offer {
         let owner = entry.key.owner;
         let peers = entry.key.channel == PEERS;
         let Some(held) = self.held(owner) else {
@@ -262,15 +244,13 @@ impl Store {
         self.bytes += entry.raw.len();
         self.digests[number] = self.digests[number].wrapping_add(entry.version.digest);
         let bucket = &mut self.buckets[number];
-        let old = match bucket.names.binary_search(&owner) {
-            Ok(at) => bucket.held[at].put(entry),
+        let old = match find(bucket, owner) {
+            Ok(at) => bucket[at].1.put(entry),
             Err(at) => {
                 self.owners += 1;
                 // Room for twice as many would be much of what thousands of owners take.
-                bucket.names.reserve_exact(1);
-                bucket.held.reserve_exact(1);
-                bucket.names.insert(at, owner);
-                bucket.held.insert(at, Held::new(entry));
+                bucket.reserve_exact(1);
+                bucket.insert(at, (owner, Held::new(entry)));
                 None
             }
         };
@@ -281,13 +261,10 @@ impl Store {
         Offer::New
     }
 
-    /// Takes out everything of `owner`.
     fn take(&mut self, owner: PeerName) -> Option<Held> {
         let number = bucket(owner);
         let bucket = &mut self.buckets[number];
-        let at = bucket.names.binary_search(&owner).ok()?;
-        bucket.names.remove(at);
-        let held = bucket.held.remove(at);
+        let (_, held) = bucket.remove(find(bucket, owner).ok()?);
         self.owners -= 1;
         for entry in held.iter() {
             self.bytes -= entry.raw.len();
@@ -310,12 +287,10 @@ impl Store {
         iter::once(held.record).chain(held.others).all(|entry| self.insert(entry) == Offer::New)
     }
 
-    /// The records that are retained.
     pub(super) fn retained(&self) -> impl Iterator<Item = &PeerRecord> {
         self.retained.values().filter_map(|(held, _)| held.record.record())
     }
 
-    /// Drops what was retained long enough.
     pub(super) fn expire(&mut self, now: Instant) {
         self.retained.retain(|_, (_, since)| now.since(*since) < RETAINED_FOR);
     }

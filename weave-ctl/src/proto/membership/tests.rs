@@ -50,7 +50,7 @@ fn run(one: &mut Membership, other: &mut Membership, from: Instant, time: Durati
 /// A session between two peers, in which each has the other's record.
 fn meet(one: &mut Membership, other: &mut Membership, session: u64, now: Instant) {
     let (own, theirs) = (one.own_entry(now), other.own_entry(now));
-    let open = |raw: &[u8]| one.gossip.open(raw).expect("an entry");
+    let open = |raw: &[u8]| one.gossip.verifier.open(raw).expect("an entry");
     let (own, theirs) = (open(&own), open(&theirs));
     one.session_up(SessionId(session), theirs, true, now);
     other.session_up(SessionId(session), own, false, now);
@@ -61,7 +61,7 @@ fn many_changes_within_the_hold_down_are_published_once() {
     let mut one = membership(1, 1);
     one.own_entry(NOW);
     for n in 2..=20 {
-        one.gossip.introduce(SessionId(1), entry(&record(n, 1, &[])), &|_, _| false, NOW);
+        one.gossip.hold(entry(&record(n, 1, &[])), Some(SessionId(1)), &|_, _| false, NOW);
         connect(&mut one, &(2..=n).collect::<Vec<u8>>(), NOW);
         one.handle_timeout(NOW + timers::PUBLISH_AFTER);
     }
@@ -123,9 +123,10 @@ fn a_session_that_came_and_went_is_not_published() {
 fn a_record_that_moved_is_told_from_one_that_did_not() {
     let mut one = membership(1, 1);
     let mut receive = |record: &PeerRecord| {
-        one.gossip.introduce(SessionId(1), entry(record), &|_, _| true, NOW);
+        one.gossip.hold(entry(record), Some(SessionId(1)), &|_, _| true, NOW);
         std::iter::from_fn(|| one.poll_event()).find_map(|event| match event {
-            MembershipEvent::Record { moved, .. } => Some(moved),
+            MembershipEvent::Moved(_) => Some(true),
+            MembershipEvent::Reports(_) => Some(false),
             _ => None,
         })
     };
@@ -147,7 +148,7 @@ fn a_restored_peer_brings_its_channels_back() {
     while one.poll_event().is_some() {}
     one.restore(name(2));
     let events: Vec<_> = std::iter::from_fn(|| one.poll_event()).collect();
-    let back = MembershipEvent::Record { peer: name(2), moved: true };
+    let back = MembershipEvent::Moved(name(2));
     assert_eq!(events, [back, MembershipEvent::Channel(id(2), "board", vec![7])]);
 }
 
@@ -171,7 +172,7 @@ fn a_restored_store_continues_from_the_newest_version() {
     run(&mut two, &mut one, NOW, Duration::from_secs(10));
     let held = one.record(name(2)).expect("a record");
     assert_eq!((held, held.incarnation), (two.me(), 5));
-    assert!(one.gossip.store().of(name(2)).any(|entry| entry.key.channel == "board"), "its channels, too");
+    assert!(one.gossip.store.of(name(2)).any(|entry| entry.key.channel == "board"), "its channels, too");
     assert_eq!((two.warning(NOW), two.recovery.times), (None, 1));
 }
 
@@ -184,7 +185,7 @@ fn a_copy_with_the_same_version_is_outdone() {
         copy.own_entry(NOW);
     }
     assert_eq!(copies[0].me.sequence, copies[1].me.sequence);
-    copies.sort_by_key(|copy| copy.gossip.store().version(name(2)).map(|(_, version)| version));
+    copies.sort_by_key(|copy| copy.gossip.store.version(name(2)).map(|(_, version)| version));
     let [lower, higher] = &mut copies;
     meet(higher, &mut one, 1, NOW);
     one.session_down(SessionId(1));
@@ -210,7 +211,7 @@ fn copies_of_a_store_warn_and_publish_ever_more_rarely() {
     }
     for copy in &copies {
         assert!(copy.warning(now).is_some_and(|text| text.contains("copy")), "{:?}", copy.recovery);
-        let bounds = recovery::SUSPICIOUS..=2 + recovery::DOUBLINGS_MAX;
+        let bounds = SUSPICIOUS..=2 + DOUBLINGS_MAX;
         assert!(bounds.contains(&copy.recovery.times), "{:?}", copy.recovery);
     }
 }
@@ -221,7 +222,7 @@ fn entries_of_an_earlier_launch_show_no_copy() {
     former.set_channel("board", vec![1], NOW);
     meet(&mut former, &mut one, 1, NOW);
     run(&mut former, &mut one, NOW, Duration::from_secs(1));
-    assert_eq!(one.gossip.store().of(name(2)).count(), 2);
+    assert_eq!(one.gossip.store.of(name(2)).count(), 2);
     one.session_down(SessionId(1));
     let mut two = membership(2, 2);
     meet(&mut two, &mut one, 2, NOW);

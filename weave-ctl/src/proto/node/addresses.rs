@@ -1,5 +1,7 @@
 //! Addresses: from what containers need to the ring, the election and the other peers, and back.
 
+use std::collections::BTreeMap;
+
 use super::{
     Node,
     alive::{Witnesses, with_peers},
@@ -48,6 +50,14 @@ impl Node {
     pub(super) fn nickname(&self, peer: PeerName) -> String {
         let current = self.membership.nickname(peer);
         if current.is_empty() { self.nicknames.get(&peer).cloned().unwrap_or_default() } else { current }
+    }
+
+    /// Those of all peers that have one.
+    pub(super) fn nicknames(&self) -> BTreeMap<PeerName, String> {
+        let current =
+            self.membership.others().chain([self.membership.me()]).filter(|record| !record.nickname.is_empty());
+        let current = current.map(|record| (record.name, record.nickname.clone()));
+        self.nicknames.clone().into_iter().chain(current).collect()
     }
 
     /// Name and nickname, as operators read them.
@@ -156,7 +166,7 @@ impl Node {
         }
         let needed = self.ring_wanted || self.endpoints.needs().contains(&Need::Ring);
         let alone = self.is_alone();
-        if needed && alone && self.boot.params.init == Init::Undeclared {
+        if needed && alone && self.params.init == Init::Undeclared {
             self.begin_ring(&[self.me]);
         }
         if let Some(election) = &mut self.election {
@@ -178,7 +188,7 @@ impl Node {
     }
 
     fn begin_ring(&mut self, origin: &[PeerId]) {
-        match Ring::from_origin(self.boot.params.range, origin) {
+        match Ring::from_origin(self.params.range, origin) {
             Ok(ring) => {
                 let names: Vec<PeerName> = ring.origin.iter().map(|id| id.name).collect();
                 self.log(Severity::Info, format!("divided {} among {names:?}", ring.range));
@@ -207,7 +217,7 @@ impl Node {
         match (election.trouble(), election.known()) {
             (Some(trouble), _) => trouble,
             (None, Some((known, quorum))) => {
-                let count = if let Init::Election(count) = self.boot.params.init { count } else { 0 };
+                let count = if let Init::Election(count) = self.params.init { count } else { 0 };
                 format!("awaiting consensus: {known} of {count} electors known (quorum: {quorum})")
             }
             (None, None) => "priming: awaiting the ring that the electors agree on".to_owned(),

@@ -1,8 +1,6 @@
 //! Whether a peer is alive: the one answer that `rmpeer`, successors and `status` share; and the question to all peers.
 //!
-//! ```text
-//! alive: this peer has a session to it, or a reached peer reports one, or its kernel answered a probe of this host
-//! ```
+//! Alive: this peer has a session to it, or a reached peer reports one, or its kernel answered a probe of this host.
 //! The question to all peers goes along sessions: a peer that sees it for the first time answers when it has a session to
 //! the peer in question, or a path to it that answers, and passes it on otherwise. The response comes back the same hops.
 //! Responses are not signed: a false one only refuses a removal.
@@ -12,7 +10,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::Node;
 use crate::proto::{
-    budget::Budget,
     ids::SessionId,
     ipam::keeper::Peers,
     membership::Membership,
@@ -20,6 +17,7 @@ use crate::proto::{
     path::Paths,
     rng::Rng,
     session::Sessions,
+    throttle::Budget,
     time::Instant,
     topology::Topology,
     wire::{AliveRequest, AliveResponse, Message, entry::PeerRecord},
@@ -149,11 +147,14 @@ impl Node {
         }
     }
 
-    /// The response, when the question was this peer's; otherwise it goes back to where the question came from.
-    pub(super) fn alive_response(&mut self, response: AliveResponse, now: Instant) -> Option<AliveResponse> {
-        let (from, _) = *self.queries.seen.get(&response.id).filter(|(_, until)| *until > now)?;
-        let Some(session) = from else { return Some(response) };
-        self.sessions.send(session, &Message::AliveResponse(response));
-        None
+    /// A response to a question of this peer, or one that goes back to where the question came from.
+    pub(super) fn alive_response(&mut self, response: AliveResponse, now: Instant) {
+        match self.queries.seen.get(&response.id) {
+            Some((Some(session), until)) if *until > now => {
+                self.sessions.send(*session, &Message::AliveResponse(response));
+            }
+            Some((None, until)) if *until > now => self.removal_answered(response),
+            _ => {}
+        }
     }
 }

@@ -1,19 +1,27 @@
-//! Carries what happens in sessions, membership and topology to the other modules.
+//! Carries what happens in sessions, membership, topology and paths to the other modules, and the selected paths to the
+//! kernel's maps.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+    net::SocketAddrV4,
+    sync::Arc,
+};
 
 use super::Node;
 use crate::proto::{
+    boot::Installed,
     ids::{SessionId, Severity},
-    io::Output,
+    io::{Contact, Output, PathKind, TunnelTo},
     membership::{Membership, MembershipEvent},
     name::{PeerName, PeerUid},
+    path::{ActivePath, Advertised, PathEvent},
     session::{Network, SessionEvent, Sessions},
     time::Instant,
     topology::{self, Records, Topology},
     wire::{
         Message,
-        entry::{Entry, PeerRecord},
+        entry::{Entry, PeerRecord, ReportedSession},
     },
 };
 
@@ -29,12 +37,8 @@ impl Network for Facts<'_> {
         self.topology.reached(peer)
     }
 
-    fn is_lost(&self, peer: PeerName) -> bool {
-        self.topology.is_lost(peer)
-    }
-
-    fn lost(&self) -> Box<dyn Iterator<Item = PeerName> + '_> {
-        Box::new(self.topology.lost())
+    fn lost(&self) -> BTreeSet<PeerName> {
+        self.topology.lost().collect()
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = PeerName> + '_> {
@@ -61,6 +65,21 @@ impl Network for Facts<'_> {
         let others: Vec<&PeerRecord> = self.membership.others().collect();
         topology::first_spare(self.membership.me(), &others, peers)
     }
+}
+
+/// The paths that an earlier run left in the kernel.
+pub(super) fn inherited(installed: &Installed) -> BTreeMap<PeerName, ActivePath> {
+    let path = |to: TunnelTo| {
+        let TunnelTo { remote, via, fixed, egress, path_mtu, .. } = to;
+        ActivePath { remote, via, fixed, egress, size: path_mtu }
+    };
+    installed.tunnels().into_iter().map(|(peer, to)| (peer, path(to))).collect()
+}
+
+fn tunnel(peer: PeerName, path: ActivePath) -> TunnelTo {
+    let kind: PathKind = path.kind(peer);
+    let ActivePath { remote, via, fixed, egress, size } = path;
+    TunnelTo { remote, via, kind, fixed, egress, path_mtu: size }
 }
 
 impl Node {
@@ -96,13 +115,8 @@ impl Node {
         while let Some((session, message)) = self.membership.poll_send() {
             self.sessions.send(session, &message);
         }
-        while let Some(output) = self.sessions.poll_output() {
-            self.out.push_back(output);
-        }
-        let mut probes = Vec::new();
-        while let Some(probe) = self.paths.poll_probe() {
-            probes.push(probe);
-        }
+        self.out.extend(iter::from_fn(|| self.sessions.poll_output()));
+        let probes: Vec<_> = iter::from_fn(|| self.paths.poll_probe()).collect();
         if !probes.is_empty() {
             self.out.push_back(Output::Probes(probes));
         }
@@ -129,11 +143,7 @@ impl Node {
                 Message::Ring(ring) => self.ring_received(session, from, ring, now),
                 Message::RingDigest(digest) => self.keeper.heard_sum(session, digest),
                 Message::AliveRequest(request) => self.alive_request(session, request, now),
-                Message::AliveResponse(response) => {
-                    if let Some(response) = self.alive_response(response, now) {
-                        self.removal_answered(response);
-                    }
-                }
+                Message::AliveResponse(response) => self.alive_response(response, now),
                 gossip => {
                     let (sessions, topology) = (&self.sessions, &self.topology);
                     let alive = |peer, uid| is_controller_alive(sessions, topology, peer, uid);
@@ -153,8 +163,8 @@ impl Node {
 
     fn membership_event(&mut self, event: MembershipEvent, now: Instant) {
         match event {
-            MembershipEvent::Record { peer, moved: true } => self.learn(peer, now),
-            MembershipEvent::Record { peer, moved: false } => self.reports_changed(peer, now),
+            MembershipEvent::Moved(peer) => self.learn(peer, now),
+            MembershipEvent::Reports(peer) => self.reports_changed(peer, now),
             MembershipEvent::Channel(from, channel, data) => self.channel_received(from, channel, &data),
             MembershipEvent::Published => self.topology.changed(self.membership.known(), now),
             MembershipEvent::Log(severity, text) => self.log(severity, text),
@@ -191,6 +201,91 @@ impl Node {
         self.keeper.peer_gone(peer);
         self.refresh_exceptions();
         self.forget_peer(peer);
+    }
+
+    /// The record of `peer` is new, or gives other addresses.
+    pub(super) fn learn(&mut self, peer: PeerName, now: Instant) {
+        let Some(record) = self.membership.record(peer) else { return };
+        // Every host may have the same bridge of its container engine.
+        let addrs = record.addrs.iter().filter(|addr| !self.own_addrs.contains(addr));
+        let addrs = addrs.map(|addr| SocketAddrV4::new(*addr, record.data_port)).collect();
+        let advertised = Advertised { addrs, mtu: record.mtu };
+        self.paths.set_peer(peer, &advertised, now);
+        self.reports_changed(peer, now);
+    }
+
+    /// The record of `peer` may report other sessions and paths.
+    fn reports_changed(&mut self, peer: PeerName, now: Instant) {
+        let me = self.me.name;
+        let reported = self.membership.record(peer).is_some_and(|record| record.paths.contains(&me));
+        self.paths.set_reported(peer, reported, now);
+        self.refresh_nat(peer, now);
+        self.topology.changed(self.membership.known(), now);
+        self.sessions.look_for_peers(now);
+    }
+
+    /// Looks at which address `peer` sees this host: one that is not its own belongs to a NAT.
+    fn refresh_nat(&mut self, peer: PeerName, now: Instant) {
+        let seen = self.membership.record(peer).and_then(|record| self.seen_by(record));
+        let elsewhere = seen.is_some_and(|seen| !self.own_addrs.is_empty() && !self.own_addrs.contains(seen.ip()));
+        let changed = if elsewhere { self.seen_elsewhere.insert(peer) } else { self.seen_elsewhere.remove(&peer) };
+        if changed {
+            self.paths.set_behind_nat(!self.seen_elsewhere.is_empty(), now);
+        }
+    }
+
+    fn seen_by(&self, record: &PeerRecord) -> Option<SocketAddrV4> {
+        let inbound = record.sessions.iter().find(|session| session.peer == self.me.name && !session.outbound)?;
+        inbound.address.parse().ok()
+    }
+
+    /// Puts sessions, and direct paths that answer, into this peer's record. A path to a peer whose session ended is reported
+    /// until it does not answer any more: the kernel there may go on without its controller, and others relay by it.
+    fn report_adjacencies(&mut self, now: Instant) {
+        let up = self.sessions.iter().filter_map(|session| Some((session, session.up?)));
+        let sessions: BTreeMap<PeerName, ReportedSession> = up
+            .map(|(session, up)| {
+                let (peer, uid, outbound) = (up.id.name, up.id.uid, session.outbound());
+                (peer, ReportedSession { peer, uid, address: session.remote.to_string(), outbound })
+            })
+            .collect();
+        self.reported_paths.extend(self.sessions.connected());
+        self.reported_paths.retain(|peer| self.paths.is_neighbour(*peer));
+        let paths = self.reported_paths.iter().copied().collect();
+        self.membership.set_adjacencies(sessions.into_values().collect(), paths, now);
+    }
+
+    fn path_event(&mut self, event: PathEvent, now: Instant) {
+        match event {
+            PathEvent::Selected { peer, path, why } => {
+                if !why.is_empty() {
+                    let through =
+                        if path.via == peer { String::new() } else { format!("through {} ", self.called(path.via)) };
+                    let text = format!("packets for {} go {through}to {}: {why}", self.called(peer), path.remote);
+                    self.log(Severity::Info, text);
+                }
+                self.datapath.set_tunnel(peer, tunnel(peer, path));
+            }
+            PathEvent::Senders(peer, addrs) => self.datapath.set_senders(peer, &addrs),
+            PathEvent::Neighbour(_) => {
+                self.report_adjacencies(now);
+                self.topology.changed(self.membership.known(), now);
+            }
+            PathEvent::Watch(addr) => self.out.push_back(Output::Watch(addr)),
+            PathEvent::Unwatch(addr) => self.out.push_back(Output::Unwatch(addr)),
+            PathEvent::DeviceMtus(mtus) => {
+                self.device_mtus = mtus;
+                self.refresh_mtu(now);
+            }
+        }
+    }
+
+    /// A probe was passed up that only a controller answers.
+    pub(super) fn contact(&mut self, contact: &Contact, now: Instant) {
+        let Some(claim) = self.paths.contact(contact, now) else { return };
+        if self.membership.key_of(claim.peer).is_some_and(|key| claim.is_signed_by(&key)) {
+            self.paths.proven(&claim, now);
+        }
     }
 }
 

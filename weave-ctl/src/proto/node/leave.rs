@@ -1,10 +1,4 @@
-//! Leaves the network (`reset`).
-//!
-//! ```text
-//! reset -> a successor in reach? -> interfaces of all containers removed -> all ranges handed to it -> it confirms -> wiped
-//!            | none within SUCCESSOR_SEARCH: refused, or wiped when forced
-//! ```
-//! Containers lose their interfaces before another peer may give their addresses away.
+//! Leaves the network (`reset`). Steps: docs/protocol.md, section 4.12. Containers lose their interfaces before another peer may give their addresses away.
 
 use std::time::Duration;
 
@@ -25,14 +19,7 @@ pub(super) struct Leaving {
     request: RequestId,
     force: bool,
     /// No successor was in reach yet, nothing was changed, and this is when that is given up.
-    search: Option<Instant>,
-}
-
-impl Leaving {
-    /// When [`Node::pump_leaving`] has something to do by itself.
-    pub(super) fn due(self) -> Option<Instant> {
-        self.search
-    }
+    pub(super) search: Option<Instant>,
 }
 
 impl Node {
@@ -41,7 +28,7 @@ impl Node {
             return self.reply(id, Err(Refusal("this peer is leaving the network already".to_owned())));
         }
         if self.keeper.owned() == 0 && !self.keeper.unconfirmed() {
-            return self.wipe(id, Shutdown::Wipe);
+            return self.shut_down(id, Shutdown::Wipe);
         }
         let alone = self.sessions.targets().is_empty() && self.membership.known() <= 1;
         let until = if alone { now } else { now + SUCCESSOR_SEARCH };
@@ -63,7 +50,7 @@ impl Node {
         } else if until <= now {
             self.leaving = None;
             if force {
-                self.wipe(request, Shutdown::Wipe);
+                self.shut_down(request, Shutdown::Wipe);
             } else {
                 let owned = self.keeper.owned();
                 let text = format!(
@@ -76,7 +63,7 @@ impl Node {
         found
     }
 
-    fn wipe(&mut self, id: RequestId, how: Shutdown) {
+    pub(super) fn shut_down(&mut self, id: RequestId, how: Shutdown) {
         self.reply(id, Ok(Answer::Done));
         self.out.push_back(Output::Shutdown(how));
     }
@@ -114,7 +101,7 @@ impl Node {
         let Some(Leaving { request, force, .. }) = self.leaving.take() else { return };
         match result {
             Err(text) if !force => self.reply(request, Err(Refusal(text))),
-            _ => self.wipe(request, Shutdown::Leave),
+            _ => self.shut_down(request, Shutdown::Leave),
         }
     }
 }

@@ -1,12 +1,6 @@
 //! Takes over from a peer that is gone for good (`rmpeer`), after asking whether it is alive.
 //!
-//! ```text
-//! rmpeer -> a session to it is known: refused at once
-//!        -> every candidate path to it is probed, and every peer in reach is asked, for ASK_FOR
-//!             -> a controller has a session to it: refused   -> its kernel alone answers: refused, unless forced
-//!             -> nothing answers: its addresses go to a successor
-//! ```
-//! A removal under way is a caller that waits: when the caller goes away, or this controller ends, nothing happens.
+//! Steps: docs/protocol.md, section 4.12. A removal under way is a caller that waits: when the caller goes away, or this controller ends, nothing happens.
 //! Bounds: [`REMOVALS_MAX`] at once.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -34,7 +28,7 @@ const REMOVALS_MAX: usize = 16;
 /// A removal under way.
 #[derive(Debug)]
 pub(super) struct Removal {
-    request: RequestId,
+    pub(super) request: RequestId,
     /// As the operator wrote it.
     text: String,
     peer: PeerName,
@@ -50,55 +44,31 @@ pub(super) struct Removal {
 }
 
 impl Removal {
-    pub(super) fn is_of(&self, request: RequestId) -> bool {
-        self.request == request
-    }
-
     pub(super) fn due(&self) -> Instant {
         self.ask_at.min(self.until)
-    }
-
-    /// A peer answered a question.
-    fn answered(&mut self, response: AliveResponse) {
-        let AliveResponse { by, session, kernel, .. } = response;
-        if let Some((uid, address)) = session.filter(|_| self.sessions.len() < REMOVALS_MAX) {
-            self.sessions.push((by, uid, address));
-        }
-        if !kernel.is_empty() {
-            self.kernel.get_or_insert((by, kernel));
-        }
     }
 }
 
 impl Node {
     pub(super) fn remove_peer(&mut self, request: RequestId, text: String, force: bool, now: Instant) {
-        let begun = self.removable(&text).and_then(|(peer, stores)| {
-            if self.removals.len() >= REMOVALS_MAX {
-                return Err("too many peers are being removed".to_owned());
-            }
-            self.refuse_if_alive(peer, &stores, &[], now)?;
-            if !force {
-                self.most_are_reached(peer, now)?;
-            }
-            Ok(peer)
-        });
-        match begun {
-            Ok(peer) => {
-                self.paths.ask(peer, now);
-                self.removals.push(Removal {
-                    request,
-                    text,
-                    peer,
-                    force,
-                    questions: Vec::new(),
-                    ask_at: now,
-                    until: now + ASK_FOR,
-                    sessions: Vec::new(),
-                    kernel: None,
-                });
-            }
-            Err(why) => self.refuse_removal(request, &why),
+        if let Err(why) = self.begin_removal(request, text, force, now) {
+            self.refuse_removal(request, &why);
         }
+    }
+
+    fn begin_removal(&mut self, request: RequestId, text: String, force: bool, now: Instant) -> Result<(), String> {
+        let (peer, stores) = self.removable(&text)?;
+        if self.removals.len() >= REMOVALS_MAX {
+            return Err("too many peers are being removed".to_owned());
+        }
+        self.refuse_if_alive(peer, &stores, &[], now)?;
+        if !force {
+            self.most_are_reached(peer, now)?;
+        }
+        self.paths.ask(peer, now);
+        let (ask_at, until, questions, sessions) = (now, now + ASK_FOR, Vec::new(), Vec::new());
+        self.removals.push(Removal { request, text, peer, force, questions, ask_at, until, sessions, kernel: None });
+        Ok(())
     }
 
     /// A session came up: its peer may know of those that are asked about.
@@ -110,47 +80,46 @@ impl Node {
 
     /// A peer answered a question of this one.
     pub(super) fn removal_answered(&mut self, response: AliveResponse) {
-        let asked = |removal: &&mut Removal| removal.questions.iter().any(|question| question.id == response.id);
-        if let Some(removal) = self.removals.iter_mut().find(asked) {
-            removal.answered(response);
+        let AliveResponse { id, by, session, kernel } = response;
+        let asked = |removal: &&mut Removal| removal.questions.iter().any(|question| question.id == id);
+        let Some(removal) = self.removals.iter_mut().find(asked) else { return };
+        if let Some((uid, address)) = session.filter(|_| removal.sessions.len() < REMOVALS_MAX) {
+            removal.sessions.push((by, uid, address));
+        }
+        if !kernel.is_empty() {
+            removal.kernel.get_or_insert((by, kernel));
         }
     }
 
     /// Asks again, and ends the removals that are refused by now, or whose time is over.
     pub(super) fn pump_removals(&mut self, now: Instant) {
         for mut removal in std::mem::take(&mut self.removals) {
-            let stores = match self.removable(&removal.text) {
-                Ok((_, stores)) => stores,
-                Err(why) => {
-                    self.refuse_removal(removal.request, &why);
-                    continue;
-                }
-            };
-            if let Err(why) = self.refuse_if_alive(removal.peer, &stores, &removal.sessions, now) {
-                self.refuse_removal(removal.request, &why);
-            } else if removal.until > now {
-                if removal.ask_at <= now {
-                    removal.ask_at = now + ASK_EVERY;
-                    removal.questions.push(self.ask_all(removal.peer, now));
-                }
-                self.removals.push(removal);
-            } else {
-                self.end_removal(&removal, &stores, now);
+            match self.advance(&mut removal, now) {
+                Ok(true) => self.removals.push(removal),
+                Ok(false) => {}
+                Err(why) => self.refuse_removal(removal.request, &why),
             }
         }
     }
 
-    fn end_removal(&mut self, removal: &Removal, stores: &BTreeSet<PeerId>, now: Instant) {
+    /// True while the removal is under way.
+    fn advance(&mut self, removal: &mut Removal, now: Instant) -> Result<bool, String> {
+        let (_, stores) = self.removable(&removal.text)?;
         let Removal { request, peer, force, .. } = *removal;
-        let result = if force {
-            Ok(())
-        } else {
-            self.refuse_if_forwarding(removal, stores, now).and_then(|()| self.most_are_reached(peer, now))
-        };
-        match result {
-            Ok(()) => self.take_over(request, peer, stores, now),
-            Err(why) => self.refuse_removal(request, &why),
+        self.refuse_if_alive(peer, &stores, &removal.sessions, now)?;
+        if removal.until > now {
+            if removal.ask_at <= now {
+                removal.ask_at = now + ASK_EVERY;
+                removal.questions.push(self.ask_all(peer, now));
+            }
+            return Ok(true);
         }
+        if !force {
+            self.refuse_if_forwarding(removal, &stores, now)?;
+            self.most_are_reached(peer, now)?;
+        }
+        self.take_over(request, peer, &stores, now);
+        Ok(false)
     }
 
     fn take_over(&mut self, request: RequestId, peer: PeerName, stores: &BTreeSet<PeerId>, now: Instant) {
@@ -207,13 +176,9 @@ impl Node {
             let (by, _, address) = others.iter().find(|(_, uid, _)| of(uid))?;
             Some(format!("{} has a session to it ({address})", self.called(*by)))
         };
-        match how.or_else(answered) {
-            Some(how) => Err(format!(
-                "{} is alive: {how}; run `weave-ctl reset` on its host instead, or stop it for good first",
-                self.called(peer)
-            )),
-            None => Ok(()),
-        }
+        let Some(how) = how.or_else(answered) else { return Ok(()) };
+        let peer = self.called(peer);
+        Err(format!("{peer} is alive: {how}; run `weave-ctl reset` on its host instead, or stop it for good first"))
     }
 
     /// Refuses while the kernel of one of `stores` answers, its controller alone being gone.
@@ -226,14 +191,12 @@ impl Node {
         let ours = stores.iter().any(|id| id.uid == PeerUid(0) || known.is_none_or(|known| known == id.uid));
         let theirs = removal.kernel.as_ref().filter(|_| ours);
         let theirs = theirs.map(|(by, how)| format!("{how}, as {} says", self.called(*by)));
-        match own.or(theirs) {
-            Some(how) => Err(format!(
-                "no controller of {} answers, but {how}, so its containers still use their addresses: `stop --teardown` \
-                 there or power it off, or use `rmpeer --force`",
-                self.called(removal.peer)
-            )),
-            None => Ok(()),
-        }
+        let Some(how) = own.or(theirs) else { return Ok(()) };
+        Err(format!(
+            "no controller of {} answers, but {how}, so its containers still use their addresses: `stop --teardown` \
+             there or power it off, or use `rmpeer --force`",
+            self.called(removal.peer)
+        ))
     }
 
     /// Two parts of a split network cannot both reach more than half of the other owners, so they do not both take over

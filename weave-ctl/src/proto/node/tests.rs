@@ -13,6 +13,7 @@ use crate::proto::{
     io::{Direction, Egress, PathKind, ProbeReply},
     params::Identity,
     target::Target,
+    wire::entry::Verify,
 };
 
 /// Nodes 1 to N, by number; the node at place 0 is number 1.
@@ -64,15 +65,14 @@ fn node(n: u8, owners: &[u8], installed: &Installed, conn_limit: u32) -> Node {
         identity,
         params,
         // A target, so that the node waits for others.
-        targets: vec![Target { host: "nowhere.example".to_owned(), port: None }],
-        ring: (!owners.is_empty()).then_some(ring),
-        vote: None,
-        nicknames: BTreeMap::new(),
-        left: false,
-        allocations: BTreeMap::new(),
+        stored: Stored {
+            targets: vec![Target { host: "nowhere.example".to_owned(), port: None }],
+            ring: (!owners.is_empty()).then_some(ring),
+            ..Stored::default()
+        },
         records: Vec::new(),
     };
-    let mut node = Node::new(boot, &launch, installed, [n; 32], NOW);
+    let mut node = Node::new(boot, &launch, installed, [n; 32], Arc::new(Verify), NOW);
     node.handle_input(Input::Underlay(Underlay { addrs: vec![ip(n)], default_mtu: 1500 }), NOW);
     node
 }
@@ -170,7 +170,7 @@ impl Net {
                 }
             }
             Output::Reply(id, answer) => self.replies.push((id, answer)),
-            Output::Event(Event { text, .. }) => self.log.push(text),
+            Output::Event(_, text) => self.log.push(text),
             _ => {}
         }
     }

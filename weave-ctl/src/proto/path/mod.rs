@@ -44,12 +44,12 @@ pub use self::{
     status::{PathLine, RouteStatus},
 };
 use super::{
-    budget::Budget,
     io::{Activity, Contact, Egress, ProbeKind, ProbeReply, ProbeRequest},
     key::SecretKey,
     name::PeerName,
     queue,
     rng::Rng,
+    throttle::Budget,
     time::Instant,
 };
 

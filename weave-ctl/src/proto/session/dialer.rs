@@ -3,10 +3,7 @@
 //! Targets (named by the operator) and discovered peers are kept apart: the first are remembered, the second are forgotten
 //! with their record. A target is resolved anew at each attempt, so a changed address is followed.
 //!
-//! ```text
-//! Waiting -> Dialing -> Connected -> Waiting (back-off)
-//!                   \-> Waiting (back-off)      any -> Refused (an address of this host: for good)
-//! ```
+//! States: docs/protocol.md, section 4.2.
 //! An entry whose peer has a session, by whatever attempt, rests; so does a target's while the connection limit is reached
 //! and its peer is reached through others. Of the discovered peers, as many are dialled, at random, as sessions are wanted;
 //! beyond that only those that no session path reaches any more, a few at a time.
@@ -34,15 +31,14 @@ use crate::proto::{
 };
 
 /// Most attempts under way at once.
-pub const DIALS_MAX: usize = 64;
+const DIALS_MAX: usize = 64;
 /// Most unreachable peers that are dialled in turn: a cut may lose thousands at once.
-pub const LOST_MAX: usize = 32;
+const LOST_MAX: usize = 32;
 /// Attempts after which other unreachable peers have their turn.
 const LOST_ATTEMPTS: usize = 3;
 
-/// The peer or address that an entry stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DialKey {
+pub(crate) enum DialKey {
     /// Named by the operator.
     Target(Target),
     /// Discovered.
@@ -51,26 +47,21 @@ pub enum DialKey {
 
 /// State of an entry: see the module's doc.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DialState {
-    /// Until then.
+pub(crate) enum DialState {
     Waiting(Instant),
-    /// An attempt is under way.
     Dialing(DialId),
-    /// By this session.
     Connected(SessionId),
     /// Given up for good.
     Refused,
 }
 
-/// An entry of the dialer.
 #[derive(Clone, Debug)]
-pub struct DialEntry {
-    /// Its state.
-    pub state: DialState,
+pub(crate) struct DialEntry {
+    pub(crate) state: DialState,
     /// Why the last attempt failed; empty before the first failure.
-    pub info: String,
+    pub(crate) info: String,
     /// The address or name tried last.
-    pub tried: Option<Target>,
+    pub(crate) tried: Option<Target>,
     /// The peer that answered there last.
     peer: Option<PeerName>,
     pause: Duration,
@@ -78,9 +69,11 @@ pub struct DialEntry {
 }
 
 /// All entries: targets, and discovered peers that were tried.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dialer {
-    entries: BTreeMap<DialKey, DialEntry>,
+    pub(super) around: Around,
+    pub(super) rng: Rng,
+    entries: Entries,
     order: Vec<Target>,
     own: Vec<Ipv4Addr>,
     /// When to choose discovered peers.
@@ -88,7 +81,6 @@ pub(super) struct Dialer {
     next_id: u64,
 }
 
-/// How a session ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SessionEnd<'a> {
     pub(super) lived: Duration,
@@ -98,38 +90,40 @@ pub(super) struct SessionEnd<'a> {
 }
 
 /// The sessions that there are and that there should be.
-#[derive(Clone, Copy)]
-pub(super) struct Around<'a> {
+#[derive(Debug)]
+pub(super) struct Around {
     pub(super) me: PeerName,
-    /// Peers with a session.
-    pub(super) connected: &'a BTreeSet<PeerName>,
+    pub(super) connected: BTreeSet<PeerName>,
     /// Sessions that are wanted to discovered peers.
     pub(super) wanted: usize,
-    /// Most sessions.
     pub(super) limit: usize,
-    pub(super) network: &'a dyn Network,
 }
 
-impl Around<'_> {
+impl Around {
     /// True while no attempt is needed.
-    pub(super) fn rests(&self, key: &DialKey, entry: &DialEntry) -> bool {
+    fn rests(&self, key: &DialKey, entry: &DialEntry, network: &dyn Network) -> bool {
         let Some(peer) = entry.leads_to(key) else { return false };
         let enough = match key {
             DialKey::Target(_) => self.limit,
             DialKey::Peer(_) => self.wanted,
         };
-        self.connected.contains(&peer) || (self.connected.len() >= enough && self.network.reached(peer))
+        self.connected.contains(&peer) || (self.connected.len() >= enough && network.reached(peer))
     }
 }
 
 impl Dialer {
-    /// The targets in the order given.
+    pub(super) fn new(me: PeerName, limit: usize, rng: Rng) -> Self {
+        let around = Around { me, connected: BTreeSet::new(), wanted: 0, limit };
+        Self { around, rng, entries: BTreeMap::new(), order: Vec::new(), own: Vec::new(), look_at: None, next_id: 0 }
+    }
+
     pub(super) fn targets(&self) -> &[Target] {
         &self.order
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&DialKey, &DialEntry)> {
-        self.entries.iter()
+    /// All entries, each with whether it rests.
+    pub(super) fn entries(&self, network: &dyn Network) -> impl Iterator<Item = (&DialKey, &DialEntry, bool)> {
+        self.entries.iter().map(move |(key, entry)| (key, entry, self.around.rests(key, entry, network)))
     }
 
     /// Makes `targets` the targets; new ones are dialled at once. A session to a former target stays.
@@ -151,23 +145,22 @@ impl Dialer {
     }
 
     /// Peers were discovered, or lost: choose some to dial, but not at once, because they discover this one too.
-    pub(super) fn look(&mut self, now: Instant, rng: &mut Rng) {
-        let spread = Duration::from_micros(rng.below(DISCOVERY_SPREAD.as_micros() as u64));
+    pub(super) fn look(&mut self, now: Instant) {
+        let spread = Duration::from_micros(self.rng.below(DISCOVERY_SPREAD.as_micros() as u64));
         self.look_at.get_or_insert(now + spread);
     }
 
     /// No session path reaches these any more: their entries are dialled soon, however often that failed before.
-    pub(super) fn lost(&mut self, peers: &BTreeSet<PeerName>, now: Instant, rng: &mut Rng) {
+    pub(super) fn lost(&mut self, peers: &BTreeSet<PeerName>, now: Instant) {
         for (key, entry) in &mut self.entries {
             let leads = entry.leads_to(key).is_some_and(|peer| peers.contains(&peer));
             if let (true, DialState::Waiting(at)) = (leads, &entry.state) {
                 entry.pause = CONNECT_RETRY_MIN;
-                entry.state = DialState::Waiting((*at).min(now + rng.jitter(CONNECT_RETRY_MIN)));
+                entry.state = DialState::Waiting((*at).min(now + self.rng.jitter(CONNECT_RETRY_MIN)));
             }
         }
     }
 
-    /// `peer` is forgotten.
     pub(super) fn forget(&mut self, peer: PeerName) {
         self.entries.remove(&DialKey::Peer(peer));
         for entry in self.entries.values_mut().filter(|e| e.peer == Some(peer)) {
@@ -175,22 +168,21 @@ impl Dialer {
         }
     }
 
-    /// True when a target leads to `peer`.
     pub(super) fn is_target(&self, peer: PeerName) -> bool {
         self.entries.iter().any(|(key, entry)| matches!(key, DialKey::Target(_)) && entry.peer == Some(peer))
     }
 
-    /// Attempts that are due.
-    pub(super) fn due(&mut self, around: Around<'_>, now: Instant, rng: &mut Rng) -> Vec<(DialId, Target)> {
-        self.find_peers(around, now, rng);
+    pub(super) fn due(&mut self, network: &dyn Network, now: Instant) -> Vec<(DialId, Target)> {
+        self.find_peers(network, now);
         let mut free = self.free();
         let mut dials = Vec::new();
         for (key, entry) in &mut self.entries {
-            let due = matches!(entry.state, DialState::Waiting(at) if at <= now) && !around.rests(key, entry);
+            let due =
+                matches!(entry.state, DialState::Waiting(at) if at <= now) && !self.around.rests(key, entry, network);
             if !due || free == 0 {
                 continue;
             }
-            let Some(target) = entry.next_target(key, around.network, &self.own) else {
+            let Some(target) = entry.next_target(key, network, &self.own) else {
                 entry.state = DialState::Waiting(now + CONNECT_RETRY_MAX);
                 continue;
             };
@@ -206,43 +198,43 @@ impl Dialer {
     }
 
     /// Makes entries for discovered peers: as many as sessions are missing, at random, and for unreachable ones.
-    fn find_peers(&mut self, around: Around<'_>, now: Instant, rng: &mut Rng) {
+    fn find_peers(&mut self, network: &dyn Network, now: Instant) {
         if self.look_at.is_none_or(|at| at > now) {
             return;
         }
         self.look_at = None;
-        let network = around.network;
         let discovered = |key: &DialKey| matches!(key, DialKey::Peer(_));
         let under_way = self.entries.iter().filter(|(key, e)| discovered(key) && e.dialing()).count();
-        let missing = around.wanted.saturating_sub(around.connected.len() + under_way);
+        let missing = self.around.wanted.saturating_sub(self.around.connected.len() + under_way);
         let stranger = |peer: &PeerName| {
-            *peer != around.me
-                && !around.connected.contains(peer)
+            *peer != self.around.me
+                && !self.around.connected.contains(peer)
                 && !self.entries.contains_key(&DialKey::Peer(*peer))
                 && network.record(*peer).is_some()
         };
-        let mut lost: Vec<PeerName> = network.lost().filter(stranger).collect();
+        let all_lost = network.lost();
+        let mut lost: Vec<PeerName> = all_lost.iter().copied().filter(stranger).collect();
         // Whether a peer that was just discovered is reached is not computed yet; most likely it is.
         let mut reached: Vec<PeerName> = match missing {
             0 => Vec::new(),
-            _ => network.names().filter(|peer| !network.is_lost(*peer)).filter(stranger).collect(),
+            _ => network.names().filter(|peer| !all_lost.contains(peer)).filter(stranger).collect(),
         };
-        let tried = self.make_room(network, lost.len());
-        let more_lost = rng.sample(&mut lost, LOST_MAX.saturating_sub(tried));
+        let tried = self.make_room(&all_lost, lost.len());
+        let more_lost = self.rng.sample(&mut lost, LOST_MAX.saturating_sub(tried));
         // Some of those will refuse or fail.
-        let more = rng.sample(&mut reached, missing);
+        let more = self.rng.sample(&mut reached, missing);
         for peer in reached.into_iter().chain(lost) {
             self.entries.insert(DialKey::Peer(peer), DialEntry::new(now));
         }
         if more || more_lost {
-            self.look_at = Some(now + rng.jitter(DISCOVERY_RETRY));
+            self.look_at = Some(now + self.rng.jitter(DISCOVERY_RETRY));
         }
     }
 
     /// How many unreachable peers have an entry. When there is no room for `others` beside them, entries that were tried
     /// often go, and may be chosen again.
-    fn make_room(&mut self, network: &dyn Network, others: usize) -> usize {
-        let is_lost = |key: &DialKey| matches!(key, DialKey::Peer(peer) if network.is_lost(*peer));
+    fn make_room(&mut self, lost: &BTreeSet<PeerName>, others: usize) -> usize {
+        let is_lost = |key: &DialKey| matches!(key, DialKey::Peer(peer) if lost.contains(peer));
         let tried = self.entries.keys().filter(|key| is_lost(key)).count();
         if tried + others <= LOST_MAX {
             return tried;
@@ -259,41 +251,35 @@ impl Dialer {
     }
 
     /// When the next attempt is due; none while as many are under way as may be: the end of one is an input.
-    pub(super) fn poll_timeout(&self, around: Around<'_>) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, network: &dyn Network) -> Option<Instant> {
         if self.free() == 0 {
             return None;
         }
         let waiting = self.entries.iter().filter_map(|(key, entry)| match entry.state {
-            DialState::Waiting(at) if !around.rests(key, entry) => Some(at),
+            DialState::Waiting(at) if !self.around.rests(key, entry, network) => Some(at),
             _ => None,
         });
         waiting.chain(self.look_at).min()
     }
 
-    /// An attempt became a session.
     pub(super) fn opened(&mut self, dial: DialId, session: SessionId) {
-        if let Some((_, entry)) = self.find(&DialState::Dialing(dial)) {
+        if let Some((_, entry)) = find(&mut self.entries, &DialState::Dialing(dial)) {
             entry.state = DialState::Connected(session);
         }
     }
 
-    /// An attempt failed.
-    pub(super) fn failed(&mut self, dial: DialId, reason: &str, now: Instant, rng: &mut Rng) {
-        if let Some((_, entry)) = self.find(&DialState::Dialing(dial)) {
-            entry.wait(reason, CONNECT_RETRY_MAX, now, rng);
+    pub(super) fn failed(&mut self, dial: DialId, reason: &str, now: Instant) {
+        if let Some((_, entry)) = find(&mut self.entries, &DialState::Dialing(dial)) {
+            entry.wait(reason, CONNECT_RETRY_MAX, now, &mut self.rng);
         }
-    }
-
-    fn find(&mut self, state: &DialState) -> Option<(&DialKey, &mut DialEntry)> {
-        self.entries.iter_mut().find(|(_, entry)| entry.state == *state)
     }
 
     /// The handshake shows which peer is at the other end of `session`. Where another was looked for, its next address is
     /// tried.
-    pub(super) fn identified(&mut self, session: SessionId, peer: PeerName, now: Instant, rng: &mut Rng) {
-        let Some((key, entry)) = self.find(&DialState::Connected(session)) else { return };
+    pub(super) fn identified(&mut self, session: SessionId, peer: PeerName, now: Instant) {
+        let Some((key, entry)) = find(&mut self.entries, &DialState::Connected(session)) else { return };
         if matches!(key, DialKey::Peer(wanted) if *wanted != peer) {
-            return entry.wait(&format!("{peer} answered there"), CONNECT_RETRY_MAX, now, rng);
+            return entry.wait(&format!("{peer} answered there"), CONNECT_RETRY_MAX, now, &mut self.rng);
         }
         entry.peer = Some(peer);
         entry.info.clear();
@@ -301,26 +287,19 @@ impl Dialer {
 
     /// `session` leads to this host: a peer is looked for at its next address, a name may lead elsewhere too or some day,
     /// and an address is given up.
-    pub(super) fn ourselves(&mut self, session: SessionId, reason: &str, now: Instant, rng: &mut Rng) {
-        let Some((key, entry)) = self.find(&DialState::Connected(session)) else { return };
+    pub(super) fn ourselves(&mut self, session: SessionId, reason: &str, now: Instant) {
+        let Some((key, entry)) = find(&mut self.entries, &DialState::Connected(session)) else { return };
         match key {
             DialKey::Target(target) if target.host.parse::<Ipv4Addr>().is_ok() => {
                 entry.state = DialState::Refused;
                 reason.clone_into(&mut entry.info);
             }
-            DialKey::Target(_) | DialKey::Peer(_) => entry.wait(reason, CONNECT_RETRY_MAX, now, rng),
+            DialKey::Target(_) | DialKey::Peer(_) => entry.wait(reason, CONNECT_RETRY_MAX, now, &mut self.rng),
         }
     }
 
     /// `session` is gone. Its entry, and others that rested because it led to the same `peer`, wait again.
-    pub(super) fn closed(
-        &mut self,
-        session: SessionId,
-        peer: Option<PeerName>,
-        end: &SessionEnd<'_>,
-        now: Instant,
-        rng: &mut Rng,
-    ) {
+    pub(super) fn closed(&mut self, session: SessionId, peer: Option<PeerName>, end: &SessionEnd<'_>, now: Instant) {
         let good = end.lived >= STABLE_AFTER;
         let longest = if end.reached { CONNECT_RETRY_FULL } else { CONNECT_RETRY_MAX };
         for entry in self.entries.values_mut() {
@@ -335,9 +314,15 @@ impl Dialer {
             if good {
                 entry.pause = CONNECT_RETRY_MIN;
             }
-            entry.wait(end.reason, longest, now, rng);
+            entry.wait(end.reason, longest, now, &mut self.rng);
         }
     }
+}
+
+type Entries = BTreeMap<DialKey, DialEntry>;
+
+fn find<'a>(entries: &'a mut Entries, state: &DialState) -> Option<(&'a DialKey, &'a mut DialEntry)> {
+    entries.iter_mut().find(|(_, entry)| entry.state == *state)
 }
 
 impl DialEntry {
@@ -351,8 +336,7 @@ impl DialEntry {
     }
 
     /// The peer that is, or was last, at the other end.
-    #[must_use]
-    pub fn leads_to(&self, key: &DialKey) -> Option<PeerName> {
+    pub(crate) fn leads_to(&self, key: &DialKey) -> Option<PeerName> {
         match key {
             DialKey::Peer(peer) => Some(*peer),
             DialKey::Target(_) => self.peer,

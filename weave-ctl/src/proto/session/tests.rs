@@ -33,12 +33,8 @@ impl Network for Known {
         self.reached.contains(&peer)
     }
 
-    fn is_lost(&self, peer: PeerName) -> bool {
-        self.lost.contains(&peer)
-    }
-
-    fn lost(&self) -> Box<dyn Iterator<Item = PeerName> + '_> {
-        Box::new(self.lost.iter().copied())
+    fn lost(&self) -> BTreeSet<PeerName> {
+        self.lost.clone()
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = PeerName> + '_> {

@@ -8,7 +8,7 @@
 //! | [`HOLD`] | 16 s | HoldTime | a session on which nothing arrives for so long is closed |
 //! | [`CONNECT_RETRY_MIN`] | 0.5 s | ConnectRetryTime | first pause after a failed attempt; each is half as long again |
 //! | [`CONNECT_RETRY_MAX`] | 30 s | the same | longest pause |
-//! | [`CONNECT_RETRY_FULL`] | 600 s | IdleHoldTime | longest pause where each session soon ends and the peer is reached |
+//! | [`CONNECT_RETRY_FULL`] | 600 s | IdleHoldTime | longest pause where sessions end soon and the peer is reached: it is full |
 //! | [`STABLE_AFTER`] | 20 s | DampPeerOscillations | a session that lived so long resets the pause |
 //! | [`DISCOVERY_SPREAD`] | 0.2 s | jitter, section 10 | discovered peers are dialled within this time, spread |
 //! | [`DISCOVERY_RETRY`] | 2 s | | pause before more peers are chosen while sessions are missing |
@@ -16,24 +16,13 @@
 
 use std::time::Duration;
 
-/// Time for the other side to send its handshake.
-pub const OPEN_WAIT: Duration = Duration::from_secs(10);
-/// Time between two pings.
-pub const KEEPALIVE: Duration = Duration::from_secs(5);
-/// Silence after which a session is closed.
-pub const HOLD: Duration = Duration::from_secs(16);
-/// First pause after a failed attempt.
-pub const CONNECT_RETRY_MIN: Duration = Duration::from_millis(500);
-/// Longest pause between two attempts.
-pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(30);
-/// The same where each session soon ends again and its peer is reached through others: most likely that peer has as many
-/// sessions as it may, and thousands may have been told to connect to the same few.
-pub const CONNECT_RETRY_FULL: Duration = Duration::from_secs(600);
-/// Life of a session after which the next pause starts from the shortest again.
-pub const STABLE_AFTER: Duration = Duration::from_secs(20);
-/// Discovered peers are dialled within this time, spread, because they discover this one too.
-pub const DISCOVERY_SPREAD: Duration = Duration::from_millis(200);
-/// Pause before more peers are chosen while sessions are missing.
-pub const DISCOVERY_RETRY: Duration = Duration::from_secs(2);
-/// Time for which a refused duplicate identity is shown.
-pub const REFUSAL_SHOWN: Duration = Duration::from_secs(300);
+pub(super) const OPEN_WAIT: Duration = Duration::from_secs(10);
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(5);
+pub(super) const HOLD: Duration = Duration::from_secs(16);
+pub(super) const CONNECT_RETRY_MIN: Duration = Duration::from_millis(500);
+pub(super) const CONNECT_RETRY_MAX: Duration = Duration::from_secs(30);
+pub(super) const CONNECT_RETRY_FULL: Duration = Duration::from_secs(600);
+pub(super) const STABLE_AFTER: Duration = Duration::from_secs(20);
+pub(super) const DISCOVERY_SPREAD: Duration = Duration::from_millis(200);
+pub(super) const DISCOVERY_RETRY: Duration = Duration::from_secs(2);
+pub(super) const REFUSAL_SHOWN: Duration = Duration::from_secs(300);

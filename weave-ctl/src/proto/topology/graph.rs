@@ -29,7 +29,6 @@ impl Lists {
     }
 }
 
-/// See the head of this file.
 pub(super) struct Graph<'a> {
     /// By number. Hashes that are the same in every run give the same order in every run.
     nodes: IndexMap<PeerName, Option<&'a PeerRecord>, FixedState>,

@@ -3,9 +3,8 @@
 //!
 //! Control reaches a peer over any path of sessions reported by peers that are reached themselves. Relayed packets take
 //! direct paths that both ends report, by relays that control reaches if there are such: a controller that ended leaves the
-//! paths of its host as they were, and what is answered over there may not find back. Broadcasts of a source follow the breadth-first tree from it, in which the parent
-//! of a peer is the lowest name of those before it: each peer is reached once.
-//! Bounds: a few passes over all sessions and paths.
+//! paths of its host as they were, and what is answered over there may not find back. Broadcasts of a source follow the
+//! breadth-first tree from it, in which the parent of a peer is the lowest name of those before it: each is reached once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,7 +15,7 @@ use crate::proto::{
 };
 
 /// Most first hops that are kept of a peer.
-pub const FIRST_HOPS_MAX: usize = 3;
+pub(crate) const FIRST_HOPS_MAX: usize = 3;
 
 /// The stores that use one name, by name, each with an address.
 pub(super) type Duplicates = BTreeMap<PeerName, BTreeMap<PeerUid, String>>;

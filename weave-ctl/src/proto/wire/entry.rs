@@ -30,7 +30,7 @@ const ENTRY_CONTEXT: &[u8] = b"weave-ctl entry 2\0";
 const HANDSHAKE_CONTEXT: &[u8] = b"weave-ctl handshake 2\0";
 
 /// What a peer says of itself. Only the peer itself makes a new version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerRecord {
     /// The peer: the entry's owner.
     #[serde(skip)]
@@ -92,17 +92,6 @@ pub struct ReportedSession {
     pub outbound: bool,
 }
 
-/// The data of an entry, decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// A record of the peers channel.
-    Peer(Box<PeerRecord>),
-    /// Of a channel that this version does not know.
-    Unknown,
-    /// Of a known channel, but not to be read: why.
-    Unreadable(String),
-}
-
 /// An entry whose signature was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -114,15 +103,15 @@ pub struct Entry {
     pub version: Version,
     /// Its bytes, as they are passed on.
     pub raw: Arc<[u8]>,
-    /// Its data, decoded where the channel is known.
-    pub content: Content,
+    /// The record in an entry of the peers channel, or why it cannot be read; nothing in other channels.
+    pub content: Result<Option<Box<PeerRecord>>, String>,
 }
 
 impl Entry {
     /// The record in an entry of the peers channel.
     #[must_use]
     pub fn record(&self) -> Option<&PeerRecord> {
-        if let Content::Peer(record) = &self.content { Some(record) } else { None }
+        self.content.as_ref().ok()?.as_deref()
     }
 
     /// The data that its owner signed.
@@ -188,7 +177,10 @@ impl Verifier for Verify {
             return Err(WireError::Malformed("an entry whose signature is not its key's".to_owned()));
         }
         let (version, uid) = (version(&signed, incarnation, sequence), signed.key.uid());
-        let content = content(&channel, &data, (owner, uid), version);
+        let content = match (channel == PEERS).then(|| record(&data)).transpose() {
+            Ok(record) => Ok(record.map(|r| Box::new(PeerRecord { name: owner, uid, incarnation, sequence, ..r }))),
+            Err(error) => Err(error.to_string()),
+        };
         Ok(Arc::new(Entry { key: EntryKey { owner, channel }, uid, version, raw: raw.into(), content }))
     }
 }
@@ -207,21 +199,9 @@ fn version(signed: &Signed, incarnation: u64, sequence: u64) -> Version {
     Version { incarnation, sequence, digest }
 }
 
-fn content(channel: &str, data: &[u8], (name, uid): (PeerName, PeerUid), version: Version) -> Content {
-    if channel != PEERS {
-        return Content::Unknown;
-    }
-    let record = super::read(data).and_then(checked_record);
-    match record {
-        Ok(record) => {
-            let Version { incarnation, sequence, .. } = version;
-            Content::Peer(Box::new(PeerRecord { name, uid, incarnation, sequence, ..record }))
-        }
-        Err(error) => Content::Unreadable(error.to_string()),
-    }
-}
-
-fn checked_record(record: PeerRecord) -> Result<PeerRecord, WireError> {
+/// The record in `data`, without what the entry itself says.
+fn record(data: &[u8]) -> Result<PeerRecord, WireError> {
+    let record: PeerRecord = super::read(data)?;
     bound("addresses", record.addrs.len(), ADDRS_MAX)?;
     bound("sessions", record.sessions.len(), SESSIONS_MAX)?;
     bound("paths", record.paths.len(), SESSIONS_MAX)?;

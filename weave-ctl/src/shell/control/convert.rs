@@ -6,14 +6,18 @@ use crate::{
     api::{self, types},
     proto::{
         command::{
-            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, OwnerStatus,
-            PathStatus, PeerLink, PeerStatus, StandbyPath, Status,
+            ChannelStatus, Connection, ConnectionState, ContainerStatus, NarrowPath, OwnerStatus, PathStatus,
+            PeerStatus, Status,
         },
         name::PeerName,
+        wire::VERSIONS,
     },
 };
 
 use super::KernelFacts;
+
+/// Nicknames by which peers are told.
+type Names = BTreeMap<PeerName, String>;
 
 pub(super) fn strings<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
@@ -33,44 +37,45 @@ pub(super) fn container(from: &ContainerStatus) -> types::Container {
 
 pub(super) fn status(from: &Status, kernel: KernelFacts) -> types::Status {
     let (dataplane, troubles) = dataplane(kernel);
+    let (names, me) = (&from.nicknames, &from.peers[0].record);
     types::Status {
         version: api::VERSION.to_owned(),
-        name: from.name.to_string(),
-        nickname: from.nickname.clone(),
-        uid: from.uid.to_string(),
-        incarnation: from.incarnation,
-        protocol: types::Protocol { min: from.protocol.0, max: from.protocol.1 },
-        port: from.port,
-        password: from.encrypted,
-        discovery: from.discovery,
+        name: me.name.to_string(),
+        nickname: me.nickname.clone(),
+        uid: me.uid.to_string(),
+        incarnation: me.incarnation,
+        protocol: types::Protocol { min: VERSIONS.0, max: VERSIONS.1 },
+        port: from.launch.port,
+        password: from.launch.encrypted,
+        discovery: from.launch.discovery,
         container_mtu: from.container_mtu,
         targets: strings(&from.targets),
-        connections: from.connections.iter().map(connection).collect(),
-        peers: from.peers.iter().map(peer).collect(),
-        ipam: ipam(&from.ipam),
+        connections: from.connections.iter().map(|one| connection(one, names)).collect(),
+        peers: from.peers.iter().map(|one| peer(one, names)).collect(),
+        ipam: ipam(from),
         containers: from.containers.iter().map(container).collect(),
-        narrow_paths: from.narrow_paths.shown.iter().map(narrow_path).collect(),
-        more_narrow_paths: from.narrow_paths.more as u64,
+        narrow_paths: from.narrow_paths.iter().map(|one| narrow_path(one, names)).collect(),
+        more_narrow_paths: from.more_narrow_paths as u64,
         dataplane,
-        conn_limit: from.conn_limit,
-        unicast_routes: from.peers.iter().filter_map(unicast_route).collect(),
+        conn_limit: from.launch.conn_limit,
+        unicast_routes: from.peers.iter().filter_map(|one| unicast_route(one, names)).collect(),
         broadcast_routes: broadcast_routes(from),
         channels: from.channels.iter().map(channel).collect(),
         warnings: from.warnings.iter().cloned().chain(troubles).collect(),
     }
 }
 
-fn narrow_path(from: &NarrowPath) -> types::NarrowPath {
+fn narrow_path(from: &NarrowPath, names: &Names) -> types::NarrowPath {
     let container = |(id, mtu): &(String, u32)| types::SizedContainer { id: id.clone(), mtu: *mtu };
     types::NarrowPath {
-        peer: peer_ref(from.peer, &from.nickname),
+        peer: peer_ref(from.peer, names),
         mtu: from.mtu,
         containers: from.containers.iter().map(container).collect(),
         more_containers: from.more as u64,
     }
 }
 
-fn connection(from: &Connection) -> types::Connection {
+fn connection(from: &Connection, names: &Names) -> types::Connection {
     let state = match from.state {
         ConnectionState::Connecting => "connecting",
         ConnectionState::Pending => "pending",
@@ -82,7 +87,7 @@ fn connection(from: &Connection) -> types::Connection {
         outbound: from.outbound,
         address: from.address.clone(),
         state: state.to_owned(),
-        peer: from.peer.as_ref().map(|(name, nickname)| peer_ref(*name, nickname)),
+        peer: from.peer.map(|name| peer_ref(name, names)),
         data: from.data.map(|d| d.to_string()),
         info: from.info.clone(),
         retry_in_ms: from.retry_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
@@ -91,24 +96,30 @@ fn connection(from: &Connection) -> types::Connection {
     }
 }
 
-fn peer(from: &PeerStatus) -> types::Peer {
-    types::Peer {
-        id: peer_ref(from.name, &from.nickname),
-        uid: from.uid.to_string(),
-        links: from.links.iter().map(peer_link).collect(),
-        path: Some(path(&from.path)),
-        standby: from.standby.as_ref().map(standby),
-    }
+fn peer(PeerStatus { record, path: to, standby }: &PeerStatus, names: &Names) -> types::Peer {
+    let links = record.sessions.iter().map(|session| types::PeerLink {
+        id: peer_ref(session.peer, names),
+        address: session.address.clone(),
+        outbound: session.outbound,
+        established: record.paths.contains(&session.peer),
+    });
+    let standby = standby.as_ref().map(|path| types::Standby {
+        remote: path.remote.to_string(),
+        fixed: path.fixed,
+        via: path.via.map(|via| peer_ref(via, names)),
+    });
+    let id = peer_ref(record.name, names);
+    types::Peer { id, uid: record.uid.to_string(), links: links.collect(), path: Some(path(to, names)), standby }
 }
 
-fn path(from: &PathStatus) -> types::Path {
+fn path(from: &PathStatus, names: &Names) -> types::Path {
     match from {
         PathStatus::Here => types::Path::Here,
         PathStatus::Direct { remote, fixed, rtt, mtu } => {
             types::Path::Direct { remote: remote.to_string(), fixed: *fixed, rtt_us: rtt.map(micros), mtu: *mtu }
         }
-        PathStatus::Relayed { via: (name, nickname), why, mtu } => {
-            types::Path::Relayed { via: peer_ref(*name, nickname), why: why.clone(), mtu: *mtu }
+        PathStatus::Relayed { via, why, mtu } => {
+            types::Path::Relayed { via: peer_ref(*via, names), why: why.clone(), mtu: *mtu }
         }
         PathStatus::Unconfirmed { remote, why } => {
             types::Path::Unconfirmed { remote: remote.map(|r| r.to_string()), why: why.clone() }
@@ -116,24 +127,18 @@ fn path(from: &PathStatus) -> types::Path {
     }
 }
 
-fn standby(from: &StandbyPath) -> types::Standby {
-    let via = from.via.as_ref().map(|(name, nickname)| peer_ref(*name, nickname));
-    types::Standby { remote: from.remote.to_string(), fixed: from.fixed, via }
-}
-
-fn unicast_route(to: &PeerStatus) -> Option<types::UnicastRoute> {
-    let dest = peer_ref(to.name, &to.nickname);
+fn unicast_route(to: &PeerStatus, names: &Names) -> Option<types::UnicastRoute> {
+    let dest = peer_ref(to.record.name, names);
     let via = match &to.path {
         PathStatus::Direct { .. } => dest.clone(),
-        PathStatus::Relayed { via: (name, nickname), .. } => peer_ref(*name, nickname),
+        PathStatus::Relayed { via, .. } => peer_ref(*via, names),
         PathStatus::Here | PathStatus::Unconfirmed { .. } => return None,
     };
     Some(types::UnicastRoute { dest, via })
 }
 
 fn broadcast_routes(from: &Status) -> Vec<types::BroadcastRoute> {
-    let nicknames: BTreeMap<PeerName, &str> = from.peers.iter().map(|p| (p.name, p.nickname.as_str())).collect();
-    let named = |peer: &PeerName| peer_ref(*peer, nicknames.get(peer).copied().unwrap_or_default());
+    let named = |peer: &PeerName| peer_ref(*peer, &from.nicknames);
     let route = |(source, children): &(PeerName, Vec<PeerName>)| types::BroadcastRoute {
         source: named(source),
         via: children.iter().map(named).collect(),
@@ -151,29 +156,21 @@ fn channel(from: &ChannelStatus) -> types::Channel {
     }
 }
 
-fn peer_link(from: &PeerLink) -> types::PeerLink {
-    types::PeerLink {
-        id: peer_ref(from.peer, &from.nickname),
-        address: from.address.clone(),
-        outbound: from.outbound,
-        established: from.established,
-    }
-}
-
-fn ipam(from: &IpamStatus) -> types::Ipam {
+fn ipam(from: &Status) -> types::Ipam {
+    let Status { ipam, params, nicknames, .. } = from;
     types::Ipam {
-        state: from.state.clone(),
-        ready: from.ready,
-        range: from.range.to_string(),
-        size: 1 << (32 - from.range.prefix_len()),
-        default_subnet: from.default_subnet.to_string(),
-        owners: from.owners.iter().map(owner).collect(),
+        state: ipam.state.clone(),
+        ready: ipam.ready,
+        range: params.range.to_string(),
+        size: 1 << (32 - params.range.prefix_len()),
+        default_subnet: params.default_subnet.to_string(),
+        owners: ipam.owners.iter().map(|one| owner(one, nicknames)).collect(),
     }
 }
 
-fn owner(from: &OwnerStatus) -> types::Owner {
+fn owner(from: &OwnerStatus, names: &Names) -> types::Owner {
     types::Owner {
-        id: peer_ref(from.peer, &from.nickname),
+        id: peer_ref(from.peer, names),
         addresses: from.addresses,
         active: from.active,
         unreachable: from.unreachable,
@@ -181,8 +178,8 @@ fn owner(from: &OwnerStatus) -> types::Owner {
     }
 }
 
-fn peer_ref(name: PeerName, nickname: &str) -> types::PeerRef {
-    types::PeerRef { name: name.to_string(), nickname: nickname.to_owned() }
+fn peer_ref(name: PeerName, names: &Names) -> types::PeerRef {
+    types::PeerRef { name: name.to_string(), nickname: names.get(&name).cloned().unwrap_or_default() }
 }
 
 fn micros(time: Duration) -> u64 {

@@ -24,7 +24,10 @@ use crate::{
         client::{Client, ClientError},
         types::{Attach, Connect, Detach, Forget, Path as PeerPath, PeerRef, Reset, Stop, Targets},
     },
-    proto::command::{Answer, Command, Refusal},
+    proto::{
+        command::{Answer, Command, Refusal},
+        wire::VERSIONS,
+    },
 };
 
 /// An address for which the driver never answers.
@@ -191,7 +194,7 @@ async fn a_status_tells_how_packets_travel() {
     let channel = &status.channels[0];
     assert_eq!((channel.name.as_str(), channel.known, channel.entries, channel.errors), ("peers", true, 5, 2));
     assert_eq!(channel.last_error, "not signed");
-    assert_eq!((status.conn_limit, status.protocol.min, status.protocol.max), (200, 3, 4));
+    assert_eq!((status.conn_limit, status.protocol.min, status.protocol.max), (200, VERSIONS.0, VERSIONS.1));
 }
 
 #[tokio::test]

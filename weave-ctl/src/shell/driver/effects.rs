@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{Driver, Finished, RunError, Step};
 use crate::{
-    proto::io::{Event, Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
+    proto::io::{Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
     shell::endpoints,
 };
 
@@ -50,8 +50,8 @@ impl Driver {
                     drop(reply.send(answer));
                 }
             }
-            Output::Event(Event { severity: Severity::Info, text }) => info!("{text}"),
-            Output::Event(Event { severity: Severity::Warn, text }) => warn!("{text}"),
+            Output::Event(Severity::Info, text) => info!("{text}"),
+            Output::Event(Severity::Warn, text) => warn!("{text}"),
             Output::Shutdown(how) => return Some(how),
         }
         None
@@ -107,14 +107,14 @@ impl Driver {
     /// up: so nothing that the container sends reaches this host's stack.
     pub(super) async fn job_done(&mut self, done: Finished) -> Result<Option<Shutdown>, RunError> {
         let Finished { op, step, mut result } = done;
-        if let (Step::Made { host_if }, Ok(facts)) = (step, &result) {
+        if let (Step::Made { host_if }, Ok(ifindex)) = (step, &result) {
             match self.datapath.attach_container(&host_if) {
                 Ok(()) => {
-                    let facts = *facts;
-                    self.has_endpoint(&host_if, facts.ifindex);
+                    let ifindex = *ifindex;
+                    self.has_endpoint(&host_if, ifindex);
                     self.in_a_task(async move {
                         let raised = endpoints::raise(&host_if).await;
-                        Finished { op, step: Step::Last, result: raised.map(|()| facts).map_err(|e| e.to_string()) }
+                        Finished { op, step: Step::Last, result: raised.map(|()| ifindex).map_err(|e| e.to_string()) }
                     });
                     return Ok(None);
                 }

@@ -31,6 +31,7 @@ use crate::{
         node::Node,
         rng::Rng,
         time::Instant,
+        wire::entry::Verify,
     },
     shell::{
         QUEUE, control,
@@ -96,7 +97,8 @@ impl Driver {
         let slow_path = SlowPath::start(data_port, tunnels, tables.changed);
         let (call_sender, calls) = mpsc::channel(QUEUE);
         let me = boot.identity.name;
-        let node = Node::new(boot, &launch, &installed, entropy().map_err(RunError::Runtime)?, Instant::default());
+        let seed = entropy().map_err(RunError::Runtime)?;
+        let node = Node::new(boot, &launch, &installed, seed, Arc::new(Verify), Instant::default());
         let clock = Clock::now();
         let prober = prober(&mut datapath, me, data_port, clock)?;
         let lost_events = datapath.lost_events()?;

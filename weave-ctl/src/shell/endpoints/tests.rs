@@ -58,9 +58,9 @@ impl Fixture {
     }
 
     fn ensure(&self, spec: &EndpointSpec) -> Result<u32, EndpointError> {
-        let facts = self.host.block_on(ensure(spec))?;
+        let ifindex = self.host.block_on(ensure(spec))?;
         self.host.block_on(raise(&spec.host_if))?;
-        Ok(facts.ifindex)
+        Ok(ifindex)
     }
 
     fn addrs(&self) -> Vec<String> {

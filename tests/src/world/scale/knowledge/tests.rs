@@ -14,8 +14,8 @@ fn a_link_that_one_end_tells_leads_nowhere() {
     world.run(Duration::from_secs(5));
     let mut status = world.status(1).unwrap();
     assert_eq!(reached(&status), (2..=4).map(name).collect());
-    for peer in status.peers.iter_mut().filter(|p| p.name != name(3)) {
-        peer.links.retain(|l| l.peer != name(3));
+    for peer in status.peers.iter_mut().filter(|peer| peer.record.name != name(3)) {
+        peer.record.sessions.retain(|s| s.peer != name(3));
     }
     assert_eq!(reached(&status), [2, 4].map(name).into_iter().collect());
     world.crash(1);

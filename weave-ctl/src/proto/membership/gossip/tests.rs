@@ -7,7 +7,7 @@ use crate::proto::{
     wire::entry::{PeerRecord, Verify, sign, sign_record},
 };
 
-const ANYBODY: IsAlive<'static> = &|_, _| true;
+const ANYBODY: Alive<'static> = &|_, _| true;
 
 fn at(millis: u64) -> Instant {
     Instant::from_start(Duration::from_millis(millis))
@@ -77,7 +77,7 @@ impl Network {
     }
 
     fn agree(&self) -> bool {
-        self.peers.iter().all(|p| p.store().digest() == self.peers[0].store().digest())
+        self.peers.iter().all(|p| p.store.digest() == self.peers[0].store.digest())
     }
 
     fn change(&mut self, n: u8, version: u64) {
@@ -95,7 +95,7 @@ fn every_record_crosses_a_chain() {
     let mut network = Network::new(10, &chain(10));
     network.run(3000);
     assert!(network.agree());
-    assert_eq!(network.peers[9].store().owners(), 10);
+    assert_eq!(network.peers[9].store.owners(), 10);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_new_version_crosses_a_chain_by_rumour() {
     network.lost = |message| !matches!(message, Message::Delta(_));
     network.change(1, 2);
     network.run(6 * 60);
-    assert_eq!(network.peers[5].store().record(name(1)).map(|r| r.sequence), Some(2));
+    assert_eq!(network.peers[5].store.record(name(1)).map(|r| r.sequence), Some(2));
 }
 
 /// A record longer than a rumour carries.
@@ -126,7 +126,7 @@ fn a_long_entry_is_sent_to_peers_that_request_it() {
     let now = at(network.now);
     network.peers[0].publish(long(1, 2), now);
     network.run(1000);
-    assert!(network.peers.iter().all(|peer| peer.store().record(name(1)).is_some_and(|record| record.sequence == 2)));
+    assert!(network.peers.iter().all(|peer| peer.store.record(name(1)).is_some_and(|record| record.sequence == 2)));
     // Its owner sends it to all but one.
     assert!(network.entries <= 8, "sent {} times to seven", network.entries);
 }
@@ -145,7 +145,7 @@ fn an_advertised_entry_that_is_not_sent_is_found_later() {
         network.peers[2].message(liar, Message::Advertise(adverts.clone()), ANYBODY, now);
         network.run(100);
     }
-    assert_eq!(network.peers[2].store().record(name(1)).map(|record| record.sequence), Some(1));
+    assert_eq!(network.peers[2].store.record(name(1)).map(|record| record.sequence), Some(1));
     network.lost = |message| matches!(message, Message::Advertise(_));
     network.run(5000);
     assert!(network.agree());
@@ -206,7 +206,7 @@ fn anti_entropy_finds_what_rumours_missed() {
     network.lost = |_| false;
     network.run(4 * 5000);
     assert!(network.agree());
-    assert_eq!(network.peers[4].store().record(name(1)).map(|r| r.sequence), Some(2));
+    assert_eq!(network.peers[4].store.record(name(1)).map(|r| r.sequence), Some(2));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn an_owner_that_changes_fast_costs_others_one_change() {
         network.change(1, version);
     }
     network.run(200);
-    assert_eq!(network.peers[2].store().record(name(1)).map(|r| r.sequence), Some(499));
+    assert_eq!(network.peers[2].store.record(name(1)).map(|r| r.sequence), Some(499));
     assert!(network.messages - before < 20, "{}", network.messages - before);
 }
 
@@ -245,7 +245,7 @@ fn a_large_network_is_learnt_page_by_page() {
     network.connect(1, 2);
     network.run(100);
     assert!(network.agree());
-    assert_eq!(network.peers[1].store().owners(), 250);
+    assert_eq!(network.peers[1].store.owners(), 250);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn unknown_channels_cross_peers() {
     let later = Verify.open(&sign(&key(1, 0), name(1), "later", (1, 1), b"anything".to_vec())).expect("an entry");
     network.peers[0].publish(Arc::clone(&later), at(network.now));
     network.run(3000);
-    assert_eq!(network.peers[2].store().get(&later.key), Some(&later));
+    assert_eq!(network.peers[2].store.get(&later.key), Some(&later));
     let channels = network.peers[2].channels();
     assert_eq!(
         channels.iter().map(|c| (c.name.as_str(), c.known, c.entries)).collect::<Vec<_>>(),
@@ -268,7 +268,7 @@ fn an_error_in_a_channel_stays_in_its_counter() {
     let mut network = Network::new(2, &chain(2));
     network.run(3000);
     let victim = &mut network.peers[1];
-    let before = victim.store().digest();
+    let before = victim.store.digest();
     let entries = |raw: Vec<u8>| Message::Delta(Delta { entries: vec![ByteBuf::from(raw)], more: true });
     // Garbage, a forged signature, a record of this very peer, an old one replayed.
     let mut forged = raw(&record(1, 9, &[]));
@@ -277,7 +277,7 @@ fn an_error_in_a_channel_stays_in_its_counter() {
     for bytes in [vec![0xff; 40], forged, raw(&record(2, 9, &[])), raw(&record(1, 0, &[]))] {
         victim.message(SessionId(0), entries(bytes), ANYBODY, at(4000));
     }
-    assert_eq!(victim.store().digest(), before);
+    assert_eq!(victim.store.digest(), before);
     assert!(victim.poll_send().is_none(), "nothing of it is passed on");
     // A record that its owner signed, but that cannot be read, is carried along and changes nothing here.
     let broken = sign(&key(1, 0), name(1), PEERS, (1, 2), vec![0xff]);
@@ -298,7 +298,7 @@ fn a_peer_back_with_an_empty_store_becomes_known() {
     network.alive = Some((name(9), fresh.uid));
     network.connect(1, 2);
     network.run(5000);
-    assert_eq!(network.peers[1].store().get(&fresh.key), Some(&fresh));
+    assert_eq!(network.peers[1].store.get(&fresh.key), Some(&fresh));
     assert!(network.agree());
     // Two that live stay apart, and their records are not sent over and over.
     let mut network = Network::new(2, &[]);
@@ -331,12 +331,12 @@ fn retained_entries_are_new_again_when_their_owner_is_back() {
     let mut gossip = Gossip::new(name(1), vec!["board"], Arc::new(Verify), Rng::new([1; 32]), at(0));
     gossip.session_up(SessionId(0), true, at(0));
     let board = Verify.open(&sign(&key(2, 0), name(2), "board", (1, 1), vec![7])).unwrap();
-    gossip.introduce(SessionId(0), entry(&record(2, 1, &[])), ANYBODY, at(0));
-    gossip.introduce(SessionId(0), Arc::clone(&board), ANYBODY, at(0));
+    gossip.hold(entry(&record(2, 1, &[])), Some(SessionId(0)), ANYBODY, at(0));
+    gossip.hold(Arc::clone(&board), Some(SessionId(0)), ANYBODY, at(0));
     while gossip.poll_update().is_some() {}
-    gossip.store_mut().forget(name(2), at(1));
-    gossip.introduce(SessionId(0), entry(&record(2, 2, &[])), ANYBODY, at(2));
+    gossip.store.forget(name(2), at(1));
+    gossip.hold(entry(&record(2, 2, &[])), Some(SessionId(0)), ANYBODY, at(2));
     let updates: Vec<_> =
-        std::iter::from_fn(|| gossip.poll_update()).map(|update| update.entry.key.channel.clone()).collect();
+        std::iter::from_fn(|| gossip.poll_update()).map(|update| update.0.key.channel.clone()).collect();
     assert!(updates.iter().any(|channel| channel == "board") && updates.len() == 2, "{updates:?}");
 }

@@ -15,7 +15,7 @@ fn status(net: &mut Net, n: u8) -> Status {
 
 fn path(net: &mut Net, from: u8, to: u8) -> PathStatus {
     let all = status(net, from).peers;
-    all.into_iter().find(|peer| peer.name == name(to)).expect("a peer").path
+    all.into_iter().find(|peer| peer.record.name == name(to)).expect("a peer").path
 }
 
 #[test]

@@ -6,11 +6,13 @@ use weave_common::addr::Mac;
 
 use crate::{
     proto::{
+        boot::{Init, Launch, LaunchParams},
         command::{
-            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, NarrowPaths,
-            PathStatus, PeerStatus, Status,
+            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, PathStatus,
+            PeerStatus, Status,
         },
         name::{PeerName, PeerUid},
+        wire::entry::PeerRecord,
     },
     shell::control::KernelFacts,
 };
@@ -20,15 +22,21 @@ pub(super) fn name(n: u8) -> PeerName {
 }
 
 fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
-    let uid = PeerUid(n.into());
-    PeerStatus { name: name(n), nickname: nickname.into(), uid, links: Vec::new(), path, standby: None }
+    let record = PeerRecord {
+        name: name(n),
+        uid: PeerUid(n.into()),
+        incarnation: 2,
+        nickname: nickname.into(),
+        ..PeerRecord::default()
+    };
+    PeerStatus { record, path, standby: None }
 }
 
 /// This peer, and one a way of being reached.
 fn peers() -> Vec<PeerStatus> {
     let remote = "192.0.2.2:6784".parse().expect("an address");
     let direct = PathStatus::Direct { remote, fixed: true, rtt: Some(Duration::from_micros(250)), mtu: Some(1450) };
-    let relayed = PathStatus::Relayed { via: (name(2), "two".into()), why: "filtered".into(), mtu: None };
+    let relayed = PathStatus::Relayed { via: name(2), why: "filtered".into(), mtu: None };
     let lost = PathStatus::Unconfirmed { remote: Some(remote), why: "no answer".into() };
     vec![
         peer_status(1, "one", PathStatus::Here),
@@ -41,21 +49,32 @@ fn peers() -> Vec<PeerStatus> {
 
 pub(super) fn core_status() -> Status {
     let net = "10.32.0.0/12".parse().expect("a network");
-    Status {
-        name: name(1),
-        uid: PeerUid(10),
+    let launch = Launch {
+        name: None,
         nickname: "one".into(),
-        incarnation: 2,
+        range: None,
+        default_subnet: None,
+        seeds: Vec::new(),
+        init: Init::Undeclared,
+        targets: Vec::new(),
+        discovery: true,
+        conn_limit: 200,
         port: 6783,
         encrypted: false,
-        discovery: true,
+        test_grace: None,
+    };
+    let (init, seeds, peers_named) = (Init::Undeclared, Vec::new(), Vec::new());
+    Status {
+        launch,
+        params: LaunchParams { range: net, default_subnet: net, seeds, init, peers: peers_named },
+        nicknames: peers().into_iter().map(|peer| (peer.record.name, peer.record.nickname)).collect(),
         container_mtu: 1450,
         targets: vec!["host2:6783".parse().expect("a target")],
         connections: vec![Connection {
             outbound: true,
             address: "192.0.2.2:6783".into(),
             state: ConnectionState::Established,
-            peer: Some((name(2), "two".into())),
+            peer: Some(name(2)),
             data: Some("192.0.2.2:6784".parse().expect("an address")),
             info: String::new(),
             retry_in: Some(Duration::from_millis(1500)),
@@ -63,26 +82,10 @@ pub(super) fn core_status() -> Status {
             rtt: Some(Duration::from_micros(250)),
         }],
         peers: peers(),
-        ipam: IpamStatus {
-            state: "awaiting consensus".into(),
-            ready: false,
-            range: net,
-            default_subnet: net,
-            owners: Vec::new(),
-        },
+        ipam: IpamStatus { state: "awaiting consensus".into(), ready: false, owners: Vec::new() },
         containers: vec![container_status("c1")],
-        narrow_paths: NarrowPaths {
-            shown: vec![NarrowPath {
-                peer: name(2),
-                nickname: "two".into(),
-                mtu: 1350,
-                containers: vec![("c1".into(), 1450)],
-                more: 2,
-            }],
-            more: 3,
-        },
-        conn_limit: 200,
-        protocol: (3, 4),
+        narrow_paths: vec![NarrowPath { peer: name(2), mtu: 1350, containers: vec![("c1".into(), 1450)], more: 2 }],
+        more_narrow_paths: 3,
         broadcast: vec![(name(1), vec![name(2), name(9)]), (name(3), Vec::new())],
         channels: vec![ChannelStatus {
             name: "peers".into(),
