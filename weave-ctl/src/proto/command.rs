@@ -86,13 +86,8 @@ pub enum Answer {
     Detached(Vec<Ipv4Net>),
     /// `Status`.
     Status(Box<Status>),
-    /// `Consense`.
-    Consense {
-        /// There is a ring.
-        ready: bool,
-        /// What is waited for.
-        state: String,
-    },
+    /// `Consense`: whether there is a ring, and what is waited for.
+    Consense(bool, String),
     /// `RemovePeer`.
     Removed {
         /// From whom was taken over.
@@ -142,8 +137,8 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-/// A path that takes less than some running containers may send, by the MTU of their interfaces: a container that sends more
-/// is told by ICMP, and what may be cut is sent in pieces, slower.
+/// A path that takes less than some running containers may send, by the MTU of their interfaces: a container that sends
+/// more is told by ICMP, and what may be cut is sent in pieces, slower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NarrowPath {
     /// The peer that it leads to.

@@ -222,7 +222,8 @@ impl Datapath {
         if self.routes_changed || !std::mem::take(&mut self.owners_changed) {
             return Vec::new();
         }
-        let routed: BTreeSet<PeerName> = self.want.routes.values().filter_map(RouteTo::peer).collect();
+        let owner = |to: &RouteTo| if let RouteTo::Peer(peer) = to { Some(*peer) } else { None };
+        let routed: BTreeSet<PeerName> = self.want.routes.values().filter_map(owner).collect();
         self.want.tunnels.keys().filter(|peer| !routed.contains(peer)).copied().collect()
     }
 

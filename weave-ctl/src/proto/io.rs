@@ -185,14 +185,6 @@ pub enum RouteTo {
     Peer(PeerName),
 }
 
-impl RouteTo {
-    /// The peer, when it is one.
-    #[must_use]
-    pub fn peer(&self) -> Option<PeerName> {
-        if let Self::Peer(peer) = self { Some(*peer) } else { None }
-    }
-}
-
 /// How packets for a peer leave this host: to the peer itself, or to another that relays them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TunnelTo {

@@ -5,9 +5,10 @@
 //! changed, as often as [`Throttle`] allows. Bounds: those of `gossip` and `store`; the pause of a recovery doubles up to
 //! [`DOUBLINGS_MAX`] times.
 //!
-//! Why not a gossip library: foca (SWIM) and chitchat (Scuttlebutt) assume that any member can send a datagram to any other,
-//! and call a member dead that does not answer. Here a peer may be several hops away for good and accept no connection. Neither
-//! signs what a member says. Kept of both: only the owner raises the version of its entries, and rumours go to a few.
+//! Why not a gossip library: foca (SWIM) and chitchat (Scuttlebutt) assume that any member can send a datagram to any
+//! other, and call a member dead that does not answer. Here a peer may be several hops away for good and accept no
+//! connection. Neither signs what a member says. Kept of both: only the owner raises the version of its entries, and
+//! rumours go to a few.
 
 mod gossip;
 mod store;
@@ -224,7 +225,7 @@ impl Membership {
     }
 
     pub(crate) fn session_down(&mut self, session: SessionId) {
-        self.gossip.session_down(session);
+        self.gossip.sessions.remove(&session);
     }
 
     /// A peer is refused for want of room: its record is taken in all the same, because others may have room. Returns
@@ -333,10 +334,10 @@ const DOUBLINGS_MAX: u32 = 7;
 /// Recoveries that are more than a restored store needs.
 const SUSPICIOUS: u32 = 3;
 
-/// Sequence recovery of this peer's own record (RFC 2328, section 13.4): others hold newer entries signed with its key than it
-/// made in this run, because its store was restored from a backup, or another controller runs with a copy of it. They ignore
-/// what this peer says until its version is higher, so it continues from the highest version received. Of two controllers
-/// with one store each does, again and again: less and less often, and both warn.
+/// Sequence recovery of this peer's own record (RFC 2328, section 13.4): others hold newer entries signed with its key than
+/// it made in this run, because its store was restored from a backup, or another controller runs with a copy of it. They
+/// ignore what this peer says until its version is higher, so it continues from the highest version received. Of two
+/// controllers with one store each does, again and again: less and less often, and both warn.
 #[derive(Debug, Default)]
 struct Recovery {
     times: u32,

@@ -25,7 +25,7 @@ mod membership;
 pub mod name;
 pub mod node;
 pub mod params;
-pub mod path;
+mod path;
 mod queue;
 pub mod rng;
 mod session;

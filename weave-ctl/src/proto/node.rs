@@ -3,8 +3,8 @@
 //! The driver's contract is in [`super::io`]. After every input the node carries events from one module to the others until
 //! all are quiet, and then computes the difference of the kernel's maps; the modules do not know each other.
 //!
-//! Files: `events` (sessions, membership, topology, paths), `alive` (whether a peer is alive, and the question to all peers),
-//! `remove` (`rmpeer`), `leave` (`reset`), `addresses` (ring, election, containers), `status`.
+//! Files: `events` (sessions, membership, topology, paths), `alive` (whether a peer is alive, and the question to all
+//! peers), `remove` (`rmpeer`), `leave` (`reset`), `addresses` (ring, election, containers), `status`.
 
 mod addresses;
 mod alive;
@@ -31,10 +31,10 @@ use super::{
     election::{self, Election, Role, Vote},
     endpoints::{self, Endpoints},
     io::{Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
-    ipam::{Allocator, Keeper, Ring, board},
+    ipam::{Allocator, Keeper, board},
     membership::Membership,
     name::{PeerId, PeerName},
-    path::{Paths, PathsConfig},
+    path::Paths,
     queue,
     rng::Rng,
     session::{Sessions, SessionsConfig},
@@ -86,15 +86,6 @@ pub struct Node {
     out: VecDeque<Output>,
 }
 
-/// The maps as an earlier run left them, with the routes of the ring.
-fn datapath(installed: &Installed, ring: Option<&Ring>, me: PeerId) -> Datapath {
-    let mut datapath = Datapath::new(&installed.maps);
-    if let Some(ring) = ring {
-        datapath.set_ring(ring, me.name);
-    }
-    datapath
-}
-
 /// The part of this peer in an election, if it was launched with one; over when there is a ring.
 fn election(
     me: PeerId,
@@ -143,17 +134,14 @@ impl Node {
             targets,
             verifier: Arc::clone(&verifier),
         };
-        let paths = PathsConfig {
-            me: me.name,
-            key: identity.key.clone(),
-            data_port: launch.port.saturating_add(1),
-            inherited: events::inherited(installed),
-            senders: installed.senders(),
-        };
+        let (key, data_port) = (identity.key.clone(), launch.port.saturating_add(1));
         let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
         let kept_for = grace(endpoints::GRACE);
         let present = &installed.endpoints;
-        let datapath = datapath(installed, ring.as_ref(), me);
+        let mut datapath = Datapath::new(&installed.maps);
+        if let Some(ring) = &ring {
+            datapath.set_ring(ring, me.name);
+        }
         let election = election(me, &params, vote, ring.is_some(), &mut rng, now);
         let channels = vec![board::CHANNEL, election::CHANNEL];
         let mut node = Self {
@@ -161,7 +149,7 @@ impl Node {
             keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
             membership: Membership::new(identity, launch.port, channels, verifier, rng.fork(), now),
             topology: Topology::new(grace(topology::GRACE)),
-            paths: Paths::new(paths, rng.fork(), now),
+            paths: Paths::new(me.name, key, data_port, installed, rng.fork(), now),
             sessions: Sessions::new(sessions, rng.fork(), now),
             endpoints: Endpoints::new(allocator, params.range, installed.adopted, present, kept_for, now),
             datapath,
@@ -205,7 +193,7 @@ impl Node {
             Input::SessionClosed(session, reason) => self.sessions.closed(session, &reason, &facts, now),
             Input::DialFailed(dial, reason) => self.sessions.dial_failed(dial, &reason, now),
             Input::ProbeReply(reply) => self.paths.reply(&reply, now),
-            Input::Contact(contact) => self.contact(&contact, now),
+            Input::Contact(contact) => self.paths.contact(&contact, &|peer| self.membership.key_of(peer), now),
             Input::RepliesLost(..) => self.paths.replies_lost(now),
             Input::Activity(seen) => self.paths.activity(&seen, now),
             Input::Egress(addr, egress) => self.paths.set_egress(addr, egress, now),

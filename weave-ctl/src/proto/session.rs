@@ -51,8 +51,6 @@ pub(crate) trait Network {
     fn lost(&self) -> BTreeSet<PeerName>;
     /// In the same order in every run.
     fn names(&self) -> Box<dyn Iterator<Item = PeerName> + '_>;
-    /// How many those are, this one among them.
-    fn known(&self) -> usize;
     fn record(&self, peer: PeerName) -> Option<&PeerRecord>;
     /// Where another store of the name that `them` bears is alive.
     fn duplicate(&self, them: &PeerRecord) -> Option<String>;
@@ -315,7 +313,7 @@ impl Sessions {
         let data = SocketAddrV4::new(ip, record.data_port);
         let peer = record.name;
         let (incarnation, order) = (record.incarnation, handshake::order(nonces));
-        session.up = Some(Established { id: record.id(), data, incarnation, order });
+        session.up = Some(Established { id: PeerId { name: peer, uid: record.uid }, data, incarnation, order });
         let (dialled, due) = (session.outbound(), session.poll_timeout());
         self.dialer.around.connected.insert(peer);
         self.look_at(due);
@@ -342,8 +340,9 @@ impl Sessions {
         self.closed(id, reason, network, now);
     }
 
-    pub(crate) fn dial(&mut self, network: &dyn Network, now: Instant) {
-        self.dialer.around.wanted = sessions_wanted(network.known().saturating_sub(1), self.config.conn_limit);
+    /// Dials what is due, in a network of `known` peers, this one among them.
+    pub(crate) fn dial(&mut self, network: &dyn Network, known: usize, now: Instant) {
+        self.dialer.around.wanted = sessions_wanted(known.saturating_sub(1), self.config.conn_limit);
         let due = self.dialer.due(network, now);
         self.out.extend(due.into_iter().map(|(dial, target)| Output::Dial(dial, target)));
     }

@@ -1,5 +1,5 @@
-//! Bounds how often costly work is done: what each change makes all peers do ([`Throttle`]: signing a new record, computing the
-//! topology), and what others ask for ([`Budget`]).
+//! Bounds how often costly work is done: what each change makes all peers do ([`Throttle`]: signing a new record, computing
+//! the topology), and what others ask for ([`Budget`]).
 //!
 //! A new version of a record goes to all peers, which take changes in once in a [`hold_down`]: more often serves nothing.
 //! While changes go on, the pause doubles up to [`DOUBLINGS_MAX`] times, as routers back off both the origination of a link

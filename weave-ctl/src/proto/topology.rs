@@ -1,8 +1,7 @@
-//! Computes from all records which peers are reached, which identities are alive, and by which peers packets may be relayed.
+//! Computes from all records which peers are reached, which identities are alive, and which peers may relay packets.
 //!
-//! Computed as a whole, a [`hold_down`] after records changed, and less often while they go on changing. States of a peer:
-//! docs/protocol.md, section 4.4.
-//!
+//! Computed as a whole, a [`hold_down`] after records changed, and less often while they go on changing.
+//! States of a peer: docs/protocol.md, section 4.4.
 //! | timer | value | name elsewhere | meaning |
 //! |---|---|---|---|
 //! | [`hold_down`] | 50 ms + 0.5 ms a peer | RFC 8405 INITIAL_SPF_DELAY | from a change to the computation |
@@ -66,17 +65,6 @@ struct Lost {
     counts: bool,
 }
 
-/// What topology is computed from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Records<'a> {
-    pub(crate) me: &'a PeerRecord,
-    /// Peers whose direct paths from here answer.
-    pub(crate) near: &'a BTreeSet<PeerName>,
-    pub(crate) others: &'a [&'a PeerRecord],
-    /// Records of dropped peers.
-    pub(crate) retained: &'a [&'a PeerRecord],
-}
-
 /// What a computation changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
@@ -104,13 +92,20 @@ impl Topology {
         self.due.into_iter().chain(self.lost_due).min()
     }
 
-    pub(crate) fn compute(&mut self, records: Records<'_>, now: Instant) -> Changes {
-        let Records { me, near, others, retained } = records;
+    /// `near`: peers whose direct paths from here answer; `retained`: records of dropped peers.
+    pub(crate) fn compute(
+        &mut self,
+        me: &PeerRecord,
+        near: &BTreeSet<PeerName>,
+        others: &[&PeerRecord],
+        retained: &[&PeerRecord],
+        now: Instant,
+    ) -> Changes {
         self.me = me.name;
         if self.due.take().is_some() {
             self.throttle.step(others.len() + 1, now);
         }
-        let back = find_back(records);
+        let back = find_back(me, others, retained);
         let is_back = |record: &&PeerRecord| back.binary_search(&record.name).is_ok();
         let all = || others.iter().copied().chain(retained.iter().copied().filter(is_back));
         let graph = Graph::new(me, all());
@@ -190,7 +185,7 @@ impl Topology {
 }
 
 /// Dropped peers that are reached again, in order of name.
-fn find_back(Records { me, others, retained, .. }: Records<'_>) -> Vec<PeerName> {
+fn find_back(me: &PeerRecord, others: &[&PeerRecord], retained: &[&PeerRecord]) -> Vec<PeerName> {
     if retained.is_empty() {
         return Vec::new();
     }

@@ -1,7 +1,7 @@
 //! Messages between controllers: CBOR (RFC 8949) inside the frames of a session. `entry` holds the signed entries in them.
 //!
-//! Every kind, byte by byte: docs/protocol.md, section 2. An unknown kind is skipped and unknown fields are ignored, so versions
-//! can differ. Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
+//! Every kind, byte by byte: docs/protocol.md, section 2. An unknown kind is skipped and unknown fields are ignored.
+//! Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
 
 pub mod entry;
 
@@ -59,9 +59,6 @@ pub struct Handshake {
     pub proof: Vec<u8>,
 }
 
-/// A range of the ring: its token, epoch and owner.
-pub type RingShare = (Ipv4Addr, u64, PeerId);
-
 /// The ring, or what changed of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RingMessage {
@@ -69,8 +66,8 @@ pub struct RingMessage {
     pub range: Ipv4Net,
     /// The founders, among which it was divided at the start.
     pub origin: Vec<PeerId>,
-    /// Ranges.
-    pub shares: Vec<RingShare>,
+    /// Ranges: token, epoch and owner of each.
+    pub shares: Vec<(Ipv4Addr, u64, PeerId)>,
     /// Tokens at which ranges end, and of whose own ranges the message says nothing.
     pub limits: Vec<Ipv4Addr>,
     /// Identities whose ranges were taken over.
@@ -176,17 +173,18 @@ pub enum Message {
     Ring(RingMessage),
     /// The digest of the sender's ring, zero for none. Answered by `Ring` when the receiver's differs.
     RingDigest(u64),
-    /// A question to every reachable peer: is this peer alive? Passed on hop by hop, answered by peers that know that it is.
+    /// A question to every reachable peer: is this peer alive? Passed on hop by hop, answered by peers that know that it
+    /// is.
     AliveRequest(AliveRequest),
     /// Goes back by the sessions that the request came by.
     AliveResponse(AliveResponse),
     /// Keepalive.
-    #[serde(with = "nothing")]
+    #[serde(serialize_with = "Serializer::serialize_unit", deserialize_with = "ignore")]
     Ping,
     /// Last before the sender closes the session: its reason.
     Close(String),
     /// Of a later version; skipped.
-    #[serde(other, with = "nothing")]
+    #[serde(other, deserialize_with = "ignore")]
     Unknown,
 }
 
@@ -258,17 +256,9 @@ impl Message {
     }
 }
 
-/// A body that means nothing: null, and read past whatever it is.
-mod nothing {
-    use super::{Deserialize, Deserializer, IgnoredAny, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_unit()
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(body: D) -> Result<(), D::Error> {
-        IgnoredAny::deserialize(body).map(|IgnoredAny| ())
-    }
+/// Reads past a body that means nothing.
+fn ignore<'de, D: Deserializer<'de>>(body: D) -> Result<(), D::Error> {
+    IgnoredAny::deserialize(body).map(|IgnoredAny| ())
 }
 
 /// The value in CBOR `bytes`.

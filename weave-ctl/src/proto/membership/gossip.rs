@@ -1,9 +1,9 @@
 //! Spreads entries: new ones by rumour, everything else by anti-entropy.
 //!
-//! Messages and who answers what: docs/protocol.md, section 2.1. A new entry goes on to [`FANOUT`] sessions, chosen anew each
-//! time, once, after [`GOSSIP_INTERVAL`] in which more may gather: an owner that changes fast costs others no more than its
-//! last change. Most peers that a rumour reaches hold the entry already: of an entry longer than [`WHOLE_MAX`] only the owner
-//! sends the whole, others advertise its version. No answer needs state about the asker, and full state is never flooded.
+//! Messages and who answers what: docs/protocol.md, section 2.1. A new entry goes on to [`FANOUT`] sessions, chosen anew
+//! each time, once, after [`GOSSIP_INTERVAL`] in which more may gather: an owner that changes fast costs others no more
+//! than its last change. Most peers that a rumour reaches hold the entry already: of an entry longer than [`WHOLE_MAX`]
+//! only the owner sends the whole, others advertise its version. No answer needs state about the asker.
 //!
 //! An error in a channel is counted there: it changes nothing else and closes no session. A peer that advertises an entry
 //! and never sends it delays that entry by one round; anti-entropy does not wait for it.
@@ -64,7 +64,7 @@ pub(super) struct Gossip {
     /// Requested because of advertisements, until then.
     requested: BTreeMap<EntryKey, (PeerUid, Version)>,
     requested_until: Instant,
-    sessions: BTreeMap<SessionId, Budget>,
+    pub(super) sessions: BTreeMap<SessionId, Budget>,
     compare_at: Instant,
     busy_until: Instant,
     rng: Rng,
@@ -123,10 +123,6 @@ impl Gossip {
         if dialled {
             self.compare(session);
         }
-    }
-
-    pub(super) fn session_down(&mut self, session: SessionId) {
-        self.sessions.remove(&session);
     }
 
     /// An entry of this peer itself, newly signed.

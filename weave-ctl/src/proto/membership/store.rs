@@ -1,7 +1,7 @@
 //! Holds the entries of all peers, this one's among them, and the digests by which two peers find what differs.
 //!
 //! An entry's version only rises, as long as its owner's store is the same. The entries of a forgotten owner are retained
-//! for [`RETAINED_FOR`], so that neighbours that have not forgotten it yet do not bring it back, and a healed partition does.
+//! for [`RETAINED_FOR`]: neighbours that have not forgotten it yet do not bring it back, and a healed partition does.
 //! Bounds: [`OWNERS_MAX`] owners, as many retained; [`CHANNELS_MAX`] entries an owner; [`BYTES_MAX`] bytes in all.
 
 use std::{collections::BTreeMap, iter, mem, sync::Arc};
@@ -183,18 +183,13 @@ impl Store {
 
     /// True when an entry of this store may be new. Versions of two stores cannot be compared.
     pub(super) fn may_be_new(&self, key: &EntryKey, uid: PeerUid, version: Version) -> bool {
-        let held = self.held(key.owner);
-        let duplicate = held.is_some_and(|held| held.uid != uid);
-        if duplicate { key.channel == PEERS } else { self.newer_than(held, key, version) }
+        let duplicate = self.held(key.owner).is_some_and(|held| held.uid != uid);
+        if duplicate { key.channel == PEERS } else { self.newer(key, version) }
     }
 
     /// True when this version is newer than the one that is held, or retained, under `key`.
     pub(super) fn newer(&self, key: &EntryKey, version: Version) -> bool {
-        self.newer_than(self.held(key.owner), key, version)
-    }
-
-    fn newer_than(&self, held: Option<&Held>, key: &EntryKey, version: Version) -> bool {
-        let held = held.and_then(|held| held.version(&key.channel));
+        let held = self.held(key.owner).and_then(|held| held.version(&key.channel));
         let retained = || self.retained.get(&key.owner).and_then(|(held, _)| held.version(&key.channel));
         held.or_else(retained).is_none_or(|held| version > held)
     }

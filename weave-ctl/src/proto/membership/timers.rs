@@ -1,4 +1,4 @@
-//! Every timer of membership, in one table. Names as in SWIM and in OSPF (RFC 2328), which spread records in the same manner.
+//! Every timer of membership, in one table. Names as in SWIM and in OSPF (RFC 2328), which spread records likewise.
 //!
 //! | timer | value | name there | meaning |
 //! |---|---|---|---|

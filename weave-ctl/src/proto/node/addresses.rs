@@ -229,7 +229,7 @@ impl Node {
         self.ring_wanted = true;
         self.pump_addresses(now);
         let (ready, state) = (self.keeper.ring().is_some(), self.ipam_state(now));
-        self.reply(id, Ok(Answer::Consense { ready, state }));
+        self.reply(id, Ok(Answer::Consense(ready, state)));
     }
 }
 

@@ -4,7 +4,7 @@
 //! The question to all peers goes along sessions: a peer that sees it for the first time answers when it has a session to
 //! the peer in question, or a path to it that answers, and passes it on otherwise. The response comes back the same hops.
 //! Responses are not signed: a false one only refuses a removal.
-//! Bounds: [`QUERIES_MAX`] questions are remembered, each for [`QUERY_FOR`]; [`HOPS_MAX`] hops; [`RATE`] a second are passed on.
+//! Bounds: [`QUERIES_MAX`] questions are remembered for [`QUERY_FOR`]; [`HOPS_MAX`] hops; [`RATE`] a second are passed on.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -63,8 +63,7 @@ impl Witnesses<'_> {
     pub(super) fn alive(&self, id: PeerId) -> Option<Evidence> {
         let held = self.membership.record(id.name).map(|record| record.uid);
         let uid = if id.uid == PeerUid(0) { held.unwrap_or_default() } else { id.uid };
-        let session = self.sessions.to(id.name).filter(|session| session.up.is_some_and(|up| up.id.uid == uid));
-        if let Some(session) = session {
+        if let Some(session) = self.sessions.to(id.name).filter(|to| to.up.is_some_and(|up| up.id.uid == uid)) {
             return Some(Evidence::Session(session.remote.to_string()));
         }
         if self.topology.alive(id.name, uid) {
@@ -86,7 +85,6 @@ pub(super) fn with_peers<T>(witnesses: Witnesses<'_>, then: impl FnOnce(Peers<'_
     then(Peers { reached: &|peer| witnesses.reached(peer), alive: &|id| witnesses.alive(id).is_some() })
 }
 
-/// Questions under way.
 #[derive(Debug)]
 pub(super) struct Queries {
     rng: Rng,
@@ -130,12 +128,10 @@ impl Node {
         if !self.queries.begin(id, from, now) {
             return;
         }
-        let here = || (self.me.uid, "its own controller".to_owned());
-        let session = || {
-            let session = self.sessions.to(peer)?;
-            Some((session.up?.id.uid, session.remote.to_string()))
+        let session = match self.sessions.to(peer) {
+            _ if peer == self.me.name => Some((self.me.uid, "its own controller".to_owned())),
+            session => session.and_then(|session| Some((session.up?.id.uid, session.remote.to_string()))),
         };
-        let session = if peer == self.me.name { Some(here()) } else { session() };
         let kernel = self.paths.answered(peer, now).unwrap_or_default();
         let known = session.is_some();
         if known || !kernel.is_empty() {

@@ -10,15 +10,14 @@ use std::{
 
 use super::Node;
 use crate::proto::{
-    boot::Installed,
     ids::{SessionId, Severity},
-    io::{Contact, Output, PathKind, TunnelTo},
+    io::Output,
     membership::{Membership, MembershipEvent},
     name::{PeerName, PeerUid},
-    path::{ActivePath, Advertised, PathEvent},
+    path::PathEvent,
     session::{Network, SessionEvent, Sessions},
     time::Instant,
-    topology::{self, Records, Topology},
+    topology::{self, Topology},
     wire::{
         Message,
         entry::{Entry, PeerRecord, ReportedSession},
@@ -45,10 +44,6 @@ impl Network for Facts<'_> {
         Box::new(self.membership.names())
     }
 
-    fn known(&self) -> usize {
-        self.membership.known()
-    }
-
     fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
         self.membership.record(peer)
     }
@@ -65,21 +60,6 @@ impl Network for Facts<'_> {
         let others: Vec<&PeerRecord> = self.membership.others().collect();
         topology::first_spare(self.membership.me(), &others, peers)
     }
-}
-
-/// The paths that an earlier run left in the kernel.
-pub(super) fn inherited(installed: &Installed) -> BTreeMap<PeerName, ActivePath> {
-    let path = |to: TunnelTo| {
-        let TunnelTo { remote, via, fixed, egress, path_mtu, .. } = to;
-        ActivePath { remote, via, fixed, egress, size: path_mtu }
-    };
-    installed.tunnels().into_iter().map(|(peer, to)| (peer, path(to))).collect()
-}
-
-fn tunnel(peer: PeerName, path: ActivePath) -> TunnelTo {
-    let kind: PathKind = path.kind(peer);
-    let ActivePath { remote, via, fixed, egress, size } = path;
-    TunnelTo { remote, via, kind, fixed, egress, path_mtu: size }
 }
 
 impl Node {
@@ -108,10 +88,9 @@ impl Node {
         }
     }
 
-    /// Hands on what is to be sent.
     pub(super) fn pump_messages(&mut self, now: Instant) {
         let facts = Facts { membership: &self.membership, topology: &self.topology };
-        self.sessions.dial(&facts, now);
+        self.sessions.dial(&facts, self.membership.known(), now);
         while let Some((session, message)) = self.membership.poll_send() {
             self.sessions.send(session, &message);
         }
@@ -175,8 +154,7 @@ impl Node {
         let near: BTreeSet<PeerName> = self.paths.neighbours().collect();
         let others: Vec<&PeerRecord> = self.membership.others().collect();
         let retained: Vec<&PeerRecord> = self.membership.retained().collect();
-        let records = Records { me: self.membership.me(), near: &near, others: &others, retained: &retained };
-        let changes = self.topology.compute(records, now);
+        let changes = self.topology.compute(self.membership.me(), &near, &others, &retained, now);
         for peer in changes.back {
             self.membership.restore(peer);
         }
@@ -203,18 +181,15 @@ impl Node {
         self.forget_peer(peer);
     }
 
-    /// The record of `peer` is new, or gives other addresses.
     pub(super) fn learn(&mut self, peer: PeerName, now: Instant) {
         let Some(record) = self.membership.record(peer) else { return };
         // Every host may have the same bridge of its container engine.
         let addrs = record.addrs.iter().filter(|addr| !self.own_addrs.contains(addr));
         let addrs = addrs.map(|addr| SocketAddrV4::new(*addr, record.data_port)).collect();
-        let advertised = Advertised { addrs, mtu: record.mtu };
-        self.paths.set_peer(peer, &advertised, now);
+        self.paths.set_peer(peer, addrs, record.mtu, now);
         self.reports_changed(peer, now);
     }
 
-    /// The record of `peer` may report other sessions and paths.
     fn reports_changed(&mut self, peer: PeerName, now: Instant) {
         let me = self.me.name;
         let reported = self.membership.record(peer).is_some_and(|record| record.paths.contains(&me));
@@ -239,8 +214,9 @@ impl Node {
         inbound.address.parse().ok()
     }
 
-    /// Puts sessions, and direct paths that answer, into this peer's record. A path to a peer whose session ended is reported
-    /// until it does not answer any more: the kernel there may go on without its controller, and others relay by it.
+    /// Puts sessions, and direct paths that answer, into this peer's record. A path to a peer whose session ended is
+    /// reported until it does not answer any more: the kernel there may go on without its controller, and others relay by
+    /// it.
     fn report_adjacencies(&mut self, now: Instant) {
         let up = self.sessions.iter().filter_map(|session| Some((session, session.up?)));
         let sessions: BTreeMap<PeerName, ReportedSession> = up
@@ -264,7 +240,7 @@ impl Node {
                     let text = format!("packets for {} go {through}to {}: {why}", self.called(peer), path.remote);
                     self.log(Severity::Info, text);
                 }
-                self.datapath.set_tunnel(peer, tunnel(peer, path));
+                self.datapath.set_tunnel(peer, path);
             }
             PathEvent::Senders(peer, addrs) => self.datapath.set_senders(peer, &addrs),
             PathEvent::Neighbour(_) => {
@@ -277,14 +253,6 @@ impl Node {
                 self.device_mtus = mtus;
                 self.refresh_mtu(now);
             }
-        }
-    }
-
-    /// A probe was passed up that only a controller answers.
-    pub(super) fn contact(&mut self, contact: &Contact, now: Instant) {
-        let Some(claim) = self.paths.contact(contact, now) else { return };
-        if self.membership.key_of(claim.peer).is_some_and(|key| claim.is_signed_by(&key)) {
-            self.paths.proven(&claim, now);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Leaves the network (`reset`). Steps: docs/protocol.md, section 4.12. Containers lose their interfaces before another peer may give their addresses away.
+//! Leaves the network (`reset`). Steps: docs/protocol.md, section 4.12. Containers lose their interfaces before another
+//! peer may give their addresses away.
 
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use crate::proto::{
 /// Time in which a successor may come into reach, where there are other peers: sessions may just be coming up.
 const SUCCESSOR_SEARCH: Duration = Duration::from_secs(3);
 
-/// A `reset` under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaving {
     request: RequestId,

@@ -1,6 +1,7 @@
 //! Takes over from a peer that is gone for good (`rmpeer`), after asking whether it is alive.
 //!
-//! Steps: docs/protocol.md, section 4.12. A removal under way is a caller that waits: when the caller goes away, or this controller ends, nothing happens.
+//! Steps: docs/protocol.md, section 4.12. A removal under way is a caller that waits: when the caller goes away, or this
+//! controller ends, nothing happens.
 //! Bounds: [`REMOVALS_MAX`] at once.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -25,7 +26,6 @@ const ASK_EVERY: Duration = Duration::from_millis(750);
 /// Most removals under way.
 const REMOVALS_MAX: usize = 16;
 
-/// A removal under way.
 #[derive(Debug)]
 pub(super) struct Removal {
     pub(super) request: RequestId,
@@ -78,7 +78,6 @@ impl Node {
         }
     }
 
-    /// A peer answered a question of this one.
     pub(super) fn removal_answered(&mut self, response: AliveResponse) {
         let AliveResponse { id, by, session, kernel } = response;
         let asked = |removal: &&mut Removal| removal.questions.iter().any(|question| question.id == id);

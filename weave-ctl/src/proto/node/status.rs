@@ -21,11 +21,10 @@ use crate::proto::{
 const REMOVED: &str = "this peer was removed from the network by `rmpeer`, and its addresses may belong to others by now: \
                        `reset` it and launch it anew";
 
-/// Most narrow paths that are named, and most containers with each.
-const NARROW_SHOWN: usize = 16;
+/// Most narrow paths that are named, and most peers without a route.
+const SHOWN: usize = 16;
+/// Most containers that are named with each narrow path.
 const CONTAINERS_SHOWN: usize = 8;
-/// Most peers without a route that are named.
-const UNROUTED_SHOWN: usize = 16;
 
 /// MTU in bytes of containers' packets on a path that takes outer IP packets of `size` bytes.
 fn inner_mtu(size: u32) -> u32 {
@@ -33,7 +32,6 @@ fn inner_mtu(size: u32) -> u32 {
 }
 
 impl Node {
-    /// See [`Status`].
     pub(super) fn status(&self, now: Instant) -> Status {
         let me = self.membership.me();
         let others: Vec<&PeerRecord> = self.membership.others().collect();
@@ -174,7 +172,7 @@ impl Node {
     fn mtu_to(&self, peer: PeerName) -> u32 {
         let theirs = self.membership.record(peer).map(|record| record.mtu).filter(|mtu| *mtu > 0);
         let theirs = theirs.map_or(u32::MAX, inner_mtu);
-        let path = self.paths.active(peer).map_or(u32::MAX, |path| inner_mtu(path.size));
+        let path = self.paths.active(peer).map_or(u32::MAX, |path| inner_mtu(path.path_mtu));
         self.container_mtu().min(theirs).min(path)
     }
 
@@ -186,10 +184,10 @@ impl Node {
         match (direct().next(), silent) {
             (None, _) => "no address of its data port is known".to_owned(),
             (Some(_), Some((silent, at))) => format!("no answer from data port {at} for {} s", silent.as_secs()),
-            (Some(line), None) if direct().all(|line| line.state == "no route") => {
+            (Some(line), None) if direct().all(|line| !line.routed) => {
                 format!("no route to {}", line.remote.map_or_else(String::new, |at| at.ip().to_string()))
             }
-            (Some(_), None) if direct().any(|line| line.state == "answers") => String::new(),
+            (Some(_), None) if direct().any(|line| line.answers) => String::new(),
             (Some(_), None) => "its data port was not tried yet".to_owned(),
         }
     }
@@ -251,33 +249,27 @@ impl Node {
             let mtu = direct.size.map(inner_mtu);
             return PathStatus::Direct { remote: direct.remote, fixed: direct.fixed, rtt: direct.rtt, mtu };
         }
-        let status = self.paths.status(peer, now);
-        let answers =
-            status.active.and_then(|at| status.candidates.get(at)).is_some_and(|line| line.state == "answers");
+        let answers = self.paths.status(peer, now).active.is_some_and(|line| line.answers);
         let why = self.silence(peer, now);
         if answers && active.via != peer {
-            return PathStatus::Relayed { via: active.via, why, mtu: Some(inner_mtu(active.size)) };
+            return PathStatus::Relayed { via: active.via, why, mtu: Some(inner_mtu(active.path_mtu)) };
         }
         PathStatus::Unconfirmed { remote: Some(active.remote), why }
     }
 
     fn standby(&self, peer: PeerName, now: Instant) -> Option<StandbyPath> {
-        let mut status = self.paths.status(peer, now);
-        let line = status.candidates.swap_remove(status.standby?);
-        let standby = StandbyPath { remote: line.remote?, fixed: line.fixed, via: line.via };
-        (line.state == "answers").then_some(standby)
+        let line = self.paths.status(peer, now).standby.filter(|line| line.answers)?;
+        Some(StandbyPath { remote: line.remote?, fixed: line.fixed, via: line.via })
     }
 
-    /// Peers to whose active path this host has no route.
     fn without_route(&self, now: Instant) -> Vec<String> {
         let route = |record: &PeerRecord| {
-            let status = self.paths.status(record.name, now);
-            let active = status.candidates.get(status.active?).filter(|line| line.state == "no route")?;
+            let active = self.paths.status(record.name, now).active.filter(|line| !line.routed)?;
             Some((record.name, *active.remote?.ip()))
         };
         let mut all: Vec<_> = self.membership.others().filter_map(route).collect();
         all.sort();
-        let more = all.split_off(all.len().min(UNROUTED_SHOWN)).len();
+        let more = all.split_off(all.len().min(SHOWN)).len();
         let text = |(peer, addr)| {
             let peer = self.called(peer);
             format!("this host has no route to {addr} of peer {peer}: packets for it leave as before, if they ever did")
@@ -286,7 +278,6 @@ impl Node {
         all.into_iter().map(text).chain(more).collect()
     }
 
-    /// Paths that take less than some containers may send.
     fn narrow_paths(&self) -> (Vec<NarrowPath>, usize) {
         let attached = self.endpoints.status().into_iter().filter(|container| container.attached);
         let mut containers: Vec<(String, u32)> = attached.map(|container| (container.id, container.mtu)).collect();
@@ -300,7 +291,7 @@ impl Node {
             let shown = &containers[..above.min(CONTAINERS_SHOWN)];
             NarrowPath { peer: *peer, mtu: *mtu, containers: shown.to_vec(), more: above - shown.len() }
         };
-        let shown: Vec<NarrowPath> = narrow.iter().take(NARROW_SHOWN).map(path).collect();
+        let shown: Vec<NarrowPath> = narrow.iter().take(SHOWN).map(path).collect();
         let more = narrow.len() - shown.len();
         (shown, more)
     }

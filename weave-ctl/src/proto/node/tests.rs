@@ -11,6 +11,7 @@ use crate::proto::{
     fixture::{NOW, id, ip, key, name, uid},
     ids::{DialId, SessionId},
     io::{Direction, Egress, PathKind, ProbeReply},
+    ipam::Ring,
     params::Identity,
     target::Target,
     wire::entry::Verify,

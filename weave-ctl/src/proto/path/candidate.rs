@@ -1,23 +1,28 @@
-//! One candidate path to a peer: where it leads, whether it answers, and how large packets may be.
+//! One candidate path to a peer: where it leads, how packets leave for it, whether it answers, and how large they may be.
+//! States: docs/protocol.md, section 4.5.
 //!
-//! ```text
-//! Untested --answer--> Answering --DETECT_MULT unanswered--> Dead --answer--> Answering
-//!      \--DETECT_MULT unanswered--> Dead
-//! ```
-//! A probe is unanswered when no answer came within [`Candidate::wait`]. Padded probes show size and liveness; that they are
-//! unanswered shows neither.
+//! A probe is unanswered when no answer came within [`Candidate::wait`]. Padded probes show size and liveness; that they
+//! are unanswered shows neither.
 //!
 //! Bounds: [`SENT_MAX`] probes that may still be answered, each for [`SENT_FOR`].
 
-use std::{net::SocketAddrV4, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use thin_vec::ThinVec;
 
 use super::{
     size::{self, SizeSearch},
-    timers::{DETECT_MULT, PROMOTE_AFTER, PROMOTE_APART, RECENT, REPLY_WAIT, SENT_FOR, SENT_MAX},
+    timers::{DETECT_MULT, PROMOTE_AFTER, PROMOTE_APART, REPLY_WAIT, SENT_FOR, SENT_MAX},
 };
-use crate::proto::{io::ProbeReply, name::PeerName, time::Instant};
+use crate::proto::{
+    io::{Egress, ProbeReply},
+    name::PeerName,
+    time::Instant,
+};
 
 /// Where a candidate leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +51,6 @@ pub(super) enum Source {
     Stale,
 }
 
-/// See the head of this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Liveness {
     Untested,
@@ -64,7 +68,6 @@ struct Sent {
     late: bool,
 }
 
-/// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) target: Target,
@@ -140,11 +143,6 @@ impl Candidate {
     /// True when the last answer came within `time`.
     pub(super) fn answered_within(&self, time: Duration, now: Instant) -> bool {
         self.answered_at.is_some_and(|at| now.since(at) <= time)
-    }
-
-    /// It answered a moment ago, and has missed nothing since: packets can be sent by it.
-    pub(super) fn is_recent(&self, now: Instant) -> bool {
-        self.is_answering() && self.missed == 0 && self.answered_within(RECENT, now)
     }
 
     /// A probe of `size` leaves now.
@@ -229,15 +227,52 @@ impl Candidate {
         true
     }
 
-    /// The size that packets may have by it, given what both ends take.
-    pub(super) fn usable_size(&self, bound: u32) -> u32 {
-        self.size.as_ref().map_or(bound, |size| size.size().min(bound))
-    }
-
     /// Candidates are many, and most have nothing under way.
     fn free(&mut self) {
         if self.sent.is_empty() {
             self.sent = ThinVec::new();
+        }
+    }
+}
+
+/// How a packet by some candidate leaves this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leg {
+    pub(super) to: SocketAddrV4,
+    pub(super) fixed: bool,
+    pub(super) egress: Egress,
+}
+
+/// What a peer's turn needs of the rest of this host: the clock, routes to addresses, next hops of relays.
+pub(super) struct Env<'a> {
+    pub(super) now: Instant,
+    /// Answers of the host's routing table, for the addresses that are watched.
+    pub(super) egress: &'a BTreeMap<Ipv4Addr, Watched>,
+    /// Relays to which a direct path answers, of those that are candidates of the peer at hand.
+    pub(super) relays: &'a [(PeerName, Leg)],
+    pub(super) data_port: u16,
+    /// Others see this host at an address that is not its own.
+    pub(super) behind_nat: bool,
+}
+
+/// An address whose route is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Watched {
+    /// Candidates that need it.
+    pub(super) users: u32,
+    /// The answer, once there is one.
+    pub(super) egress: Option<Egress>,
+}
+
+impl Env<'_> {
+    /// How packets to `target` leave; nothing while no route leads there, or no direct path to the relay answers.
+    pub(super) fn leg(&self, target: Target) -> Option<Leg> {
+        match target {
+            Target::Direct { to, fixed } => {
+                let egress = self.egress.get(to.ip())?.egress?;
+                Some(Leg { to, fixed, egress })
+            }
+            Target::Relay(relay) => self.relays.iter().find(|(name, _)| *name == relay).map(|(_, leg)| *leg),
         }
     }
 }

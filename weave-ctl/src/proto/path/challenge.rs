@@ -1,10 +1,7 @@
 //! Proof that an unknown address is a peer's: a challenge, and its answer signed by the peer's controller.
 //!
-//! ```text
-//! first contact or announcement from an unknown address --challenge (nonce)--> that address
-//!     <--proof: signature of (challenger, peer, nonce, the address that the challenge came from)--
-//! ```
-//! The address seen is part of the proof, so a proof cannot be had by passing the challenge on to the peer.
+//! Steps: docs/protocol.md, section 4.9; what is signed: section 3.3. The address seen is part of the proof, so a proof
+//! cannot be had by passing the challenge on to the peer.
 //! Bounds: [`CHALLENGES_MAX`] challenges wait for their proof, each for [`SENT_FOR`], one for each peer.
 
 use std::{
@@ -19,7 +16,7 @@ use super::{
 };
 use crate::proto::{
     io::{Egress, PROOF_LEN, ProbeKind, ProbeRequest},
-    key::{PublicKey, SIGNATURE_LEN, SecretKey},
+    key::{PublicKey, SecretKey},
     name::PeerName,
     time::Instant,
 };
@@ -27,7 +24,6 @@ use crate::proto::{
 /// Set before what is signed, so that a signature of one kind is none of another.
 const CONTEXT: &[u8] = b"weave-ctl proof 2\0";
 
-/// A challenge that waits for its proof.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Challenge {
     /// Address that is to be proven.
@@ -38,6 +34,24 @@ pub(super) struct Challenge {
     pub(super) at: Instant,
     /// It left; before, the route to the address is not known.
     pub(super) sent: bool,
+}
+
+impl Challenge {
+    /// True when `proof` is that of `peer`, the holder of `key`, to this challenge of `me`, which was not passed on.
+    pub(super) fn is_met(
+        &self,
+        me: PeerName,
+        (peer, key): (PeerName, &PublicKey),
+        proof: &[u8; PROOF_LEN],
+        own: &[Ipv4Addr],
+        behind_nat: bool,
+    ) -> bool {
+        let Some((seen, signature)) = proof.split_first_chunk::<4>() else { return false };
+        let seen = Ipv4Addr::from(*seen);
+        // Behind NAT this host does not know the address that others see; the one it challenged is not among them.
+        let ours = own.contains(&seen) || (behind_nat && seen != *self.to.ip());
+        ours && key.verifies(&text(me, peer, self.nonce, seen), signature)
+    }
 }
 
 /// All that wait, by the peer that is to prove itself.
@@ -59,7 +73,6 @@ impl Challenges {
         self.0.extract_if(.., |_, challenge| now.since(challenge.at) >= SENT_FOR).map(|(_, c)| c).collect()
     }
 
-    /// When the next one is given up.
     pub(super) fn expires(&self) -> Option<Instant> {
         self.0.values().map(|challenge| challenge.at + SENT_FOR).min()
     }
@@ -74,43 +87,6 @@ impl Challenges {
     pub(super) fn take(&mut self, peer: PeerName, nonce: u64) -> Option<Challenge> {
         self.0.get(&peer).filter(|challenge| challenge.sent && challenge.nonce == nonce)?;
         self.0.remove(&peer)
-    }
-}
-
-/// A proof that came, not verified yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The peer that says that the address is its own.
-    pub peer: PeerName,
-    pub(super) to: SocketAddrV4,
-    pub(super) fixed: bool,
-    text: Vec<u8>,
-    signature: [u8; SIGNATURE_LEN],
-}
-
-impl Claim {
-    /// The claim in a proof by `peer` that answers `challenge` of `me`; `None` when the challenge was passed on.
-    pub(super) fn new(
-        me: PeerName,
-        peer: PeerName,
-        challenge: &Challenge,
-        proof: &[u8; PROOF_LEN],
-        own: &[Ipv4Addr],
-        behind_nat: bool,
-    ) -> Option<Self> {
-        let (seen, signature) = proof.split_first_chunk::<4>()?;
-        let seen = Ipv4Addr::from(*seen);
-        // Behind NAT this host does not know the address that others see; the one it challenged is not among them.
-        let ours = own.contains(&seen) || (behind_nat && seen != *challenge.to.ip());
-        let text = text(me, peer, challenge.nonce, seen);
-        let Challenge { to, fixed, .. } = *challenge;
-        ours.then(|| Some(Self { peer, to, fixed, text, signature: signature.try_into().ok()? }))?
-    }
-
-    /// True when the holder of `key`, the peer's, signed it.
-    #[must_use]
-    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
-        key.verifies(&self.text, &self.signature)
     }
 }
 

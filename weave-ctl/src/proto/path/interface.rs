@@ -1,97 +1,63 @@
 //! What goes into [`super::Paths`] and comes out of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
 
-use crate::proto::{
-    io::{Egress, PathKind},
-    key::SecretKey,
-    name::PeerName,
-};
-
-/// What the paths of a peer are made from.
-#[derive(Clone, Debug)]
-pub struct PathsConfig {
-    /// This peer.
-    pub me: PeerName,
-    /// Signs the answers to challenges.
-    pub key: SecretKey,
-    /// UDP port of the data plane.
-    pub data_port: u16,
-    /// The paths that a former run of the controller left in the kernel.
-    pub inherited: BTreeMap<PeerName, ActivePath>,
-    /// Addresses that packets of peers were accepted from then.
-    pub senders: Vec<(Ipv4Addr, PeerName)>,
-}
-
-/// What a peer's record says of its data port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Advertised {
-    /// Its addresses, without those that this host has itself.
-    pub addrs: Vec<SocketAddrV4>,
-    /// Largest outer IP packet in bytes that its devices take; zero when unknown.
-    pub mtu: u32,
-}
-
-/// The path that packets for a peer take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ActivePath {
-    /// Outer destination.
-    pub remote: SocketAddrV4,
-    /// The peer that receives there: the peer itself, or a relay.
-    pub via: PeerName,
-    /// All packets leave from this host's data port.
-    pub fixed: bool,
-    /// How the host sends to `remote`.
-    pub egress: Egress,
-    /// Largest outer IP packet in bytes.
-    pub size: u32,
-}
-
-impl ActivePath {
-    /// The kind of path to `peer` that this is.
-    #[must_use]
-    pub fn kind(&self, peer: PeerName) -> PathKind {
-        match self.fixed {
-            _ if self.via != peer => PathKind::Relayed,
-            true => PathKind::Fixed,
-            false => PathKind::Direct,
-        }
-    }
-}
+use crate::proto::{io::TunnelTo, name::PeerName};
 
 /// A direct path that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Direct {
-    /// The address that answers.
-    pub remote: SocketAddrV4,
+pub(crate) struct Direct {
+    pub(crate) remote: SocketAddrV4,
     /// From data port to data port.
-    pub fixed: bool,
+    pub(crate) fixed: bool,
     /// Round-trip time of the last probe without padding.
-    pub rtt: Option<Duration>,
+    pub(crate) rtt: Option<Duration>,
     /// Confirmed size in bytes of the outer IP packet, once there is one.
-    pub size: Option<u32>,
+    pub(crate) size: Option<u32>,
+}
+
+/// All candidate paths to a peer, the active and the standby one among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RouteStatus {
+    pub(crate) active: Option<PathLine>,
+    pub(crate) standby: Option<PathLine>,
+    pub(crate) candidates: Vec<PathLine>,
+}
+
+/// One candidate path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathLine {
+    /// Outer destination; `None` for a relay to which no direct path answers.
+    pub(crate) remote: Option<SocketAddrV4>,
+    /// The relay; `None` for a direct path.
+    pub(crate) via: Option<PeerName>,
+    /// From data port to data port.
+    pub(crate) fixed: bool,
+    /// The host has a route there; to a relay: a direct path to it answers.
+    pub(crate) routed: bool,
+    pub(crate) answers: bool,
+    /// Time since it does not answer any more.
+    pub(crate) silent: Option<Duration>,
 }
 
 /// Something that others must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathEvent {
+pub(crate) enum PathEvent {
     /// Packets for the peer take this path from now on.
     Selected {
-        /// The peer.
         peer: PeerName,
-        /// The path.
-        path: ActivePath,
+        path: TunnelTo,
         /// Why, when it leads elsewhere than before; else empty.
         why: String,
     },
     /// Packets from these addresses are the peer's, from no others.
     Senders(PeerName, BTreeSet<Ipv4Addr>),
-    /// The direct path to a peer, with a session or without, begins to answer or does not any more: it is reported, and other
-    /// peers may be relayed to by it.
+    /// The direct path to a peer, with a session or without, begins to answer or does not any more: it is reported, and
+    /// other peers may be relayed to by it.
     Neighbour(PeerName),
     /// The route to this address is asked for, and every change of it.
     Watch(Ipv4Addr),

@@ -1,27 +1,25 @@
 //! Measures the data paths to every peer and selects the one that packets take.
 //!
-//! A path is (peer, candidate). Candidates are addresses of the peer (each by flow, or fixed: from data port to data port, for
-//! NAT and stateful filters) and peers that relay. Programs in the kernel answer and relay probes (BFD echo, RFC 5880 section
-//! 5), so an answer shows that packets pass, whatever the controllers do. Nothing else is taken for that: a path is measured,
-//! never inferred.
+//! A path is (peer, candidate). Candidates are addresses of the peer (each by flow, or fixed: from data port to data port,
+//! for NAT and stateful filters) and peers that relay. Programs in the kernel answer and relay probes (BFD echo, RFC 5880
+//! section 5), so an answer shows that packets pass, whatever the controllers do. Nothing else is taken for that: a path is
+//! measured, never inferred.
 //!
 //! Files: `candidate` (liveness of one candidate), `route` (all of one peer, and the selection), `probing` (what is probed
-//! when), `size` (path MTU search, RFC 8899), `challenge` (proof that an address is a peer's), `schedule` (deadlines, and the
-//! rate of all probes), `timers` (every timer), `interface` (what goes in and comes out), `env` (what a turn needs of the host), `status`.
+//! when), `size` (path MTU search, RFC 8899), `challenge` (proof that an address is a peer's), `schedule` (deadlines, and
+//! the rate of all probes), `timers` (every timer), `interface` (what goes in and comes out).
 //!
-//! Bounds: [`timers`]; rates of all peers together in `schedule`. A control trouble never removes a path: without an answer the
-//! last known path stays.
+//! Bounds: [`timers`]; rates of all peers together in `schedule`. A control trouble never removes a path: without an answer
+//! the last known path stays.
 
 mod candidate;
 mod challenge;
-mod env;
 mod interface;
 mod probing;
 mod route;
 mod schedule;
 mod size;
-mod status;
-pub mod timers;
+mod timers;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -29,23 +27,18 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::interface::{Direct, PathEvent, PathLine, RouteStatus};
 use self::{
-    candidate::{Target, is_usable},
+    candidate::{Candidate, Env, Leg, Target, Watched, is_usable},
     challenge::{Challenge, Challenges, to_controller},
-    env::{Env, Leg, Watched},
     route::PeerRoute,
     schedule::Schedule,
     timers::{ALIVE_FOR, ASK_FOR, PROBES_MAX, PROOFS_MAX, SPREAD, TICK},
 };
-pub use self::{
-    challenge::Claim,
-    interface::{ActivePath, Advertised, Direct, PathEvent, PathsConfig},
-    size::SMALLEST,
-    status::{PathLine, RouteStatus},
-};
 use super::{
-    io::{Activity, Contact, Egress, ProbeKind, ProbeReply, ProbeRequest},
-    key::SecretKey,
+    boot::Installed,
+    io::{Activity, Contact, Egress, ProbeKind, ProbeReply, ProbeRequest, TunnelTo},
+    key::{PublicKey, SecretKey},
     name::PeerName,
     queue,
     rng::Rng,
@@ -53,9 +46,8 @@ use super::{
     time::Instant,
 };
 
-/// See the head of this file.
 #[derive(Debug)]
-pub struct Paths {
+pub(crate) struct Paths {
     me: PeerName,
     key: SecretKey,
     data_port: u16,
@@ -76,10 +68,15 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The paths that a former run left, and no other.
-    #[must_use]
-    pub fn new(config: PathsConfig, rng: Rng, now: Instant) -> Self {
-        let PathsConfig { me, key, data_port, inherited, senders } = config;
+    /// The paths that a former run left in the kernel, and no other. `key` signs the answers to challenges.
+    pub(crate) fn new(
+        me: PeerName,
+        key: SecretKey,
+        data_port: u16,
+        installed: &Installed,
+        rng: Rng,
+        now: Instant,
+    ) -> Self {
         let mut paths = Self {
             me,
             key,
@@ -97,47 +94,47 @@ impl Paths {
             probes: VecDeque::new(),
             events: VecDeque::new(),
         };
-        for (addr, peer) in senders {
+        for (addr, peer) in installed.senders() {
             paths.change(peer, now, |route| route.see(addr));
         }
-        for (peer, path) in inherited.iter().filter(|(peer, _)| **peer != me) {
-            paths.change(*peer, now, |route| route.inherit(path, now));
+        for (peer, path) in installed.tunnels().into_iter().filter(|(peer, _)| *peer != me) {
+            paths.change(peer, now, |route| route.inherit(path, now));
             paths.count_mtu(None, Some(path.egress.mtu));
         }
         paths
     }
 
-    /// The addresses of this host on its underlay devices.
-    pub fn set_own(&mut self, addrs: &[Ipv4Addr]) {
+    pub(crate) fn set_own(&mut self, addrs: &[Ipv4Addr]) {
         self.own = addrs.to_vec();
     }
 
-    /// A peer's record is new or changed.
-    pub fn set_peer(&mut self, peer: PeerName, advertised: &Advertised, now: Instant) {
-        let addrs: Vec<_> = advertised.addrs.iter().filter(|at| is_usable(**at)).copied().collect();
-        self.change(peer, now, |route| route.advertise(&addrs, advertised.mtu, now));
+    /// A peer's record is new or changed: addresses of its data port, without those that this host has itself, and the
+    /// largest outer IP packet in bytes that its devices take, zero when unknown.
+    pub(crate) fn set_peer(&mut self, peer: PeerName, mut addrs: Vec<SocketAddrV4>, mtu: u32, now: Instant) {
+        addrs.retain(|at| is_usable(*at));
+        self.change(peer, now, |route| route.advertise(&addrs, mtu, now));
     }
 
     /// A session with the peer shows that its data port should be at this address; or there is no session any more.
-    pub fn set_session(&mut self, peer: PeerName, to: Option<SocketAddrV4>, now: Instant) {
+    pub(crate) fn set_session(&mut self, peer: PeerName, to: Option<SocketAddrV4>, now: Instant) {
         self.change(peer, now, |route| route.set_session(to.filter(|at| is_usable(*at)), now));
     }
 
-    /// These peers, the nearest first, lead to `peer` in the graph of reported paths, and a direct path to each answers. The
-    /// `spare` ones are used while no other works: some controller on their way is not reached, and repairs nothing.
-    pub fn set_relays(&mut self, peer: PeerName, (relays, spare): (&[PeerName], &[PeerName]), now: Instant) {
+    /// These peers, the nearest first, lead to `peer` in the graph of reported paths, and a direct path to each answers.
+    /// The `spare` ones are used while no other works: some controller on their way is not reached, and repairs nothing.
+    pub(crate) fn set_relays(&mut self, peer: PeerName, (relays, spare): (&[PeerName], &[PeerName]), now: Instant) {
         self.change(peer, now, |route| route.set_relays(relays, spare));
     }
 
     /// The record of the peer reports a direct path to this host, or none.
-    pub fn set_reported(&mut self, peer: PeerName, reported: bool, now: Instant) {
+    pub(crate) fn set_reported(&mut self, peer: PeerName, reported: bool, now: Instant) {
         if self.peers.get(&peer).is_some_and(|route| route.reported != reported) {
             self.change(peer, now, |route| route.reported = reported);
         }
     }
 
     /// Peers see this host at an address that is not its own, or none does any more.
-    pub fn set_behind_nat(&mut self, behind_nat: bool, now: Instant) {
+    pub(crate) fn set_behind_nat(&mut self, behind_nat: bool, now: Instant) {
         if behind_nat != self.behind_nat {
             self.behind_nat = behind_nat;
             self.settle_all(now);
@@ -145,7 +142,7 @@ impl Paths {
     }
 
     /// How the host sends to an address that is watched; `None` while no usable route leads there.
-    pub fn set_egress(&mut self, addr: Ipv4Addr, egress: Option<Egress>, now: Instant) {
+    pub(crate) fn set_egress(&mut self, addr: Ipv4Addr, egress: Option<Egress>, now: Instant) {
         let Some(watched) = self.egress.get_mut(&addr).filter(|watched| watched.egress != egress) else { return };
         watched.egress = egress;
         self.send_challenges(addr, now);
@@ -158,8 +155,7 @@ impl Paths {
         }
     }
 
-    /// What the programs saw of the traffic to and from peers.
-    pub fn activity(&mut self, seen: &[Activity], now: Instant) {
+    pub(crate) fn activity(&mut self, seen: &[Activity], now: Instant) {
         for activity in seen {
             if let Some(route) = self.peers.get_mut(&activity.peer) {
                 route.activity(*activity, now);
@@ -168,50 +164,47 @@ impl Paths {
         }
     }
 
-    /// A peer's kernel answered a probe.
-    pub fn reply(&mut self, reply: &ProbeReply, now: Instant) {
+    pub(crate) fn reply(&mut self, reply: &ProbeReply, now: Instant) {
         if self.peers.get_mut(&reply.peer).is_some_and(|route| route.reply(reply, now)) {
             self.settle(reply.peer, now);
         }
     }
 
     /// Answers were lost on this host: what is under way counts neither as answered nor as unanswered.
-    pub fn replies_lost(&mut self, now: Instant) {
+    pub(crate) fn replies_lost(&mut self, now: Instant) {
         for route in self.peers.values_mut() {
-            route.candidates.iter_mut().for_each(candidate::Candidate::excuse);
+            route.candidates.iter_mut().for_each(Candidate::excuse);
         }
         self.settle_all(now);
     }
 
-    /// A probe was passed up to the controller. A claim is to be verified, and then given to [`Self::proven`].
-    pub fn contact(&mut self, contact: &Contact, now: Instant) -> Option<Claim> {
+    /// A probe was passed up to the controller. `key_of` has the keys of known peers.
+    pub(crate) fn contact(&mut self, contact: &Contact, key_of: &dyn Fn(PeerName) -> Option<PublicKey>, now: Instant) {
         let Contact { from, origin, kind } = contact;
         if *origin == self.me || !is_usable(*from) {
-            return None;
+            return;
         }
         match kind {
             ProbeKind::Request => self.challenge(*origin, *from, false, now),
             ProbeKind::Announce => self.announced(*origin, *from, now),
             ProbeKind::Challenge(nonce) => self.answer_challenge(*origin, *from, *nonce, now),
             ProbeKind::Proof(nonce, proof) => {
-                let challenge = self.challenges.take(*origin, *nonce)?;
-                self.unwatch(*challenge.to.ip());
-                return Claim::new(self.me, *origin, &challenge, proof, &self.own, self.behind_nat);
+                let Some(challenge) = self.challenges.take(*origin, *nonce) else { return };
+                let Challenge { to, fixed, .. } = challenge;
+                self.unwatch(*to.ip());
+                let met = |key| challenge.is_met(self.me, (*origin, &key), proof, &self.own, self.behind_nat);
+                if key_of(*origin).is_some_and(met) {
+                    let port = self.peers.get(origin).and_then(|route| route.port()).unwrap_or(self.data_port);
+                    // Behind NAT the mapped port is the one; else the data port is where the record says.
+                    let to = if fixed { to } else { SocketAddrV4::new(*to.ip(), port) };
+                    self.change(*origin, now, |route| route.prove(to, fixed, now));
+                }
             }
         }
-        None
-    }
-
-    /// The signature of `claim` is the peer's.
-    pub fn proven(&mut self, claim: &Claim, now: Instant) {
-        let advertised = self.peers.get(&claim.peer).and_then(|route| route.port()).unwrap_or(self.data_port);
-        // Behind NAT the mapped port is the one; else the data port is where the record says.
-        let to = if claim.fixed { claim.to } else { SocketAddrV4::new(*claim.to.ip(), advertised) };
-        self.change(claim.peer, now, |route| route.prove(to, claim.fixed, now));
     }
 
     /// Probes every candidate of the peer for some seconds: an operator asks whether it is alive.
-    pub fn ask(&mut self, peer: PeerName, now: Instant) {
+    pub(crate) fn ask(&mut self, peer: PeerName, now: Instant) {
         self.change(peer, now, |route| {
             route.asked_until = Some(now + ASK_FOR);
             route.not_before = route.not_before.min(now);
@@ -219,7 +212,7 @@ impl Paths {
     }
 
     /// The peer is not in the topology any more. Its last known path stays.
-    pub fn leave(&mut self, peer: PeerName, now: Instant) {
+    pub(crate) fn leave(&mut self, peer: PeerName, now: Instant) {
         if self.peers.contains_key(&peer) {
             self.change(peer, now, |route| {
                 route.set_session(None, now);
@@ -229,8 +222,7 @@ impl Paths {
         }
     }
 
-    /// Nothing is sent to the peer any more.
-    pub fn forget(&mut self, peer: PeerName) {
+    pub(crate) fn forget(&mut self, peer: PeerName) {
         let Some(route) = self.peers.remove(&peer) else { return };
         if let Some(slot) = route.slot {
             self.schedule.remove(slot, peer);
@@ -242,7 +234,7 @@ impl Paths {
     }
 
     /// Does what is due, as far as the rates allow: a bounded number of turns.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         for challenge in self.challenges.expire(now) {
             self.unwatch(*challenge.to.ip());
         }
@@ -250,60 +242,51 @@ impl Paths {
             let relays = self.relays_of(peer);
             let Self { peers, egress, probes, data_port, behind_nat, .. } = self;
             let env = Env { now, egress, relays: &relays, data_port: *data_port, behind_nat: *behind_nat };
-            let mut send = |probe| push(probes, probe);
-            let cost = peers.get_mut(&peer).map_or(0, |route| {
+            let turn = peers.get_mut(&peer).map_or_else(Vec::new, |route| {
                 route.slot = None;
-                probing::turn(route, &env, &mut send)
+                probing::turn(route, &env)
             });
-            self.schedule.charge(class, cost, now);
+            self.schedule.charge(class, turn.len() as u32, now);
+            turn.into_iter().for_each(|probe| push(probes, probe));
             self.settle(peer, now);
         }
     }
 
     /// When [`Self::handle_timeout`] has something to do. Rounded up, so that probes leave in batches.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let at = self.schedule.ready().into_iter().chain(self.challenges.expires()).min()?;
         let nanos = at.since_start().as_nanos().next_multiple_of(TICK.as_nanos());
         Some(Instant::from_start(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))))
     }
 
-    /// The next probe to send.
-    pub fn poll_probe(&mut self) -> Option<ProbeRequest> {
+    pub(crate) fn poll_probe(&mut self) -> Option<ProbeRequest> {
         queue::pop(&mut self.probes)
     }
 
-    /// The next thing that others must know.
-    pub fn poll_event(&mut self) -> Option<PathEvent> {
+    pub(crate) fn poll_event(&mut self) -> Option<PathEvent> {
         queue::pop(&mut self.events)
     }
 
-    /// The path that packets for the peer take.
-    #[must_use]
-    pub fn active(&self, peer: PeerName) -> Option<ActivePath> {
+    pub(crate) fn active(&self, peer: PeerName) -> Option<TunnelTo> {
         self.peers.get(&peer)?.published
     }
 
     /// True while a direct path to the peer answers, and the host has a route to it.
-    #[must_use]
-    pub fn is_neighbour(&self, peer: PeerName) -> bool {
+    pub(crate) fn is_neighbour(&self, peer: PeerName) -> bool {
         self.peers.get(&peer).is_some_and(|route| route.relay_leg.is_some())
     }
 
-    /// The direct path to the peer, while it answers.
-    #[must_use]
-    pub fn direct(&self, peer: PeerName) -> Option<Direct> {
+    pub(crate) fn direct(&self, peer: PeerName) -> Option<Direct> {
         self.peers.get(&peer)?.direct()
     }
 
     /// All for which [`Self::is_neighbour`] is true.
-    pub fn neighbours(&self) -> impl Iterator<Item = PeerName> {
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = PeerName> {
         self.peers.iter().filter(|(_, route)| route.relay_leg.is_some()).map(|(name, _)| *name)
     }
 
     /// What answered last for the peer, while that is not long ago.
-    #[must_use]
-    pub fn answered(&self, peer: PeerName, now: Instant) -> Option<String> {
+    pub(crate) fn answered(&self, peer: PeerName, now: Instant) -> Option<String> {
         let candidates = self.peers.get(&peer)?.candidates.iter();
         let alive = candidates.filter(|c| c.answered_within(ALIVE_FOR, now) && c.missed == 0);
         let last = alive.max_by_key(|c| c.answered_at)?;
@@ -311,6 +294,28 @@ impl Paths {
             Target::Direct { to, .. } => format!("its kernel answers at {to}"),
             Target::Relay(relay) => format!("its kernel answers through {relay}"),
         })
+    }
+
+    pub(crate) fn status(&self, peer: PeerName, now: Instant) -> RouteStatus {
+        let Some(route) = self.peers.get(&peer) else { return RouteStatus::default() };
+        let relays = self.relays_of(peer);
+        let Self { egress, data_port, behind_nat, .. } = self;
+        let env = Env { now, egress, relays: &relays, data_port: *data_port, behind_nat: *behind_nat };
+        let line = |candidate: &Candidate| {
+            let leg = env.leg(candidate.target);
+            let (remote, via, fixed) = match candidate.target {
+                Target::Direct { to, fixed } => (Some(to), None, fixed),
+                Target::Relay(relay) => (leg.map(|leg| leg.to), Some(relay), leg.is_some_and(|leg| leg.fixed)),
+            };
+            let answers = leg.is_some() && candidate.is_answering();
+            let silent = candidate.is_dead().then(|| now.since(candidate.since));
+            PathLine { remote, via, fixed, routed: leg.is_some(), answers, silent }
+        };
+        RouteStatus {
+            active: route.active().map(line),
+            standby: route.standby.and_then(|id| route.candidate(id)).map(line),
+            candidates: route.candidates.iter().map(line).collect(),
+        }
     }
 
     /// Changes what is known of a peer, and tells what follows: addresses that are watched, senders, paths.

@@ -1,14 +1,12 @@
 //! What is probed next of one peer, and when: BFD-like rates for the paths of a busy peer, little for all others.
 //!
-//! The role of a candidate decides: the active path, the standby path, a path that would be better than the active one, or
-//! none of these. All of them are probed while an operator asks whether the peer is alive.
+//! The role of a candidate decides: docs/protocol.md, section 4.7.
 //! Bounds: a turn sends each candidate one probe, and up to two padded ones for the path size.
 
 use std::time::Duration;
 
 use super::{
-    candidate::{Candidate, Liveness, Source, Target},
-    env::{Env, Leg},
+    candidate::{Candidate, Env, Leg, Liveness, Source, Target},
     route::{ANNOUNCEMENT, PeerRoute},
     schedule::Class,
     size::{SMALLEST, SizeSearch},
@@ -58,26 +56,21 @@ fn is_fresh(route: &PeerRoute) -> bool {
     unknown || route.candidates.iter().any(|c| c.is_answering() && role(route, c) == Role::Better)
 }
 
-/// Sends what is due; the number of probes.
-pub(super) fn turn(route: &mut PeerRoute, env: &Env<'_>, send: &mut dyn FnMut(ProbeRequest)) -> u32 {
+pub(super) fn turn(route: &mut PeerRoute, env: &Env<'_>) -> Vec<ProbeRequest> {
     for candidate in &mut route.candidates {
         candidate.expire(env.now);
     }
     route.select(env);
-    let mut count = 0;
-    let probes = route.candidates.iter().filter(|c| probe_due(route, c, env).is_some_and(|at| at <= env.now));
-    let probes: Vec<(u16, Leg)> = probes.filter_map(|c| Some((c.id, env.leg(c.target)?))).collect();
-    for (id, leg) in probes {
-        count += probe(route, id, &leg, SMALLEST, env, send);
-    }
-    count += measure(route, env, send);
+    let due = route.candidates.iter().filter(|c| probe_due(route, c, env).is_some_and(|at| at <= env.now));
+    let due: Vec<(u16, Leg)> = due.filter_map(|c| Some((c.id, env.leg(c.target)?))).collect();
+    let mut probes: Vec<_> = due.into_iter().map(|(id, leg)| probe(route, id, &leg, SMALLEST, env)).collect();
+    measure(route, env, &mut probes);
     if let Some((_, leg)) = announcement(route, env).filter(|(at, _)| *at <= env.now) {
         route.announced_at = Some(env.now);
-        let sent_at = route.stamp(env.now);
-        send(request(route, &Leg { fixed: true, ..leg }, ANNOUNCEMENT, ProbeKind::Announce, SMALLEST, sent_at, env));
-        count += 1;
+        let leg = Leg { fixed: true, ..leg };
+        probes.push(request(route, ANNOUNCEMENT, &leg, ProbeKind::Announce, SMALLEST, env));
     }
-    count
+    probes
 }
 
 fn role(route: &PeerRoute, candidate: &Candidate) -> Role {
@@ -119,9 +112,8 @@ fn interval(route: &PeerRoute, candidate: &Candidate, env: &Env<'_>) -> Option<D
         (_, true) => FAST_EVERY,
         // It is about to be promoted.
         _ if matches!(role, Role::Better | Role::Standby) && candidate.is_answering() => FAST_EVERY,
-        (true, _) if candidate.missed > 0 && candidate.is_answering() => QUIET_RETRY,
+        _ if candidate.missed > 0 && candidate.is_answering() => QUIET_RETRY,
         (true, _) => SESSION_EVERY,
-        (false, _) if candidate.missed > 0 && candidate.is_answering() => QUIET_RETRY,
         (false, _) => IDLE_EVERY,
     })
 }
@@ -134,38 +126,22 @@ fn busy_interval(route: &PeerRoute, candidate: &Candidate, role: Role, now: Inst
         (Liveness::Answering, Role::Active) if route.is_suspect() => SUSPECT_EVERY,
         (Liveness::Answering, Role::Standby) if route.is_failing(now) => SUSPECT_EVERY,
         (Liveness::Answering, Role::Active) => ACTIVE_EVERY,
-        // It is about to be promoted.
-        (Liveness::Answering, Role::Better) => FAST_EVERY,
         (Liveness::Answering, Role::Standby) => STANDBY_EVERY,
-        (Liveness::Answering, Role::Other) => FAST_EVERY,
+        // It is about to be promoted, or no path is known to work.
+        (Liveness::Answering, Role::Better | Role::Other) => FAST_EVERY,
     }
 }
 
-fn probe(
-    route: &mut PeerRoute,
-    id: u16,
-    leg: &Leg,
-    size: u32,
-    env: &Env<'_>,
-    send: &mut dyn FnMut(ProbeRequest),
-) -> u32 {
-    let sent_at = route.stamp(env.now);
-    let Some(candidate) = route.candidate_mut(id) else { return 0 };
-    candidate.sent(size, sent_at);
-    send(request(route, leg, id, ProbeKind::Request, size, sent_at, env));
-    1
+fn probe(route: &mut PeerRoute, id: u16, leg: &Leg, size: u32, env: &Env<'_>) -> ProbeRequest {
+    let probe = request(route, id, leg, ProbeKind::Request, size, env);
+    if let Some(candidate) = route.candidate_mut(id) {
+        candidate.sent(size, probe.sent_at);
+    }
+    probe
 }
 
-fn request(
-    route: &PeerRoute,
-    leg: &Leg,
-    path_id: u16,
-    kind: ProbeKind,
-    size: u32,
-    sent_at: Instant,
-    env: &Env<'_>,
-) -> ProbeRequest {
-    let source_port = leg.fixed.then_some(env.data_port);
+fn request(route: &mut PeerRoute, path_id: u16, leg: &Leg, kind: ProbeKind, size: u32, env: &Env<'_>) -> ProbeRequest {
+    let (source_port, sent_at) = (leg.fixed.then_some(env.data_port), route.stamp(env.now));
     ProbeRequest { to: leg.to, egress: leg.egress, source_port, receiver: route.name, path_id, kind, size, sent_at }
 }
 
@@ -186,12 +162,10 @@ fn verify(route: &PeerRoute, candidate: &Candidate, env: &Env<'_>) -> Option<Dur
     }
 }
 
-/// Takes the next step of the size searches.
-fn measure(route: &mut PeerRoute, env: &Env<'_>, send: &mut dyn FnMut(ProbeRequest)) -> u32 {
+fn measure(route: &mut PeerRoute, env: &Env<'_>, probes: &mut Vec<ProbeRequest>) {
     let wanted: Vec<_> = measured(route, env.now)
         .filter_map(|c| Some((c.id, env.leg(c.target)?, verify(route, c, env), c.rtt().unwrap_or_default())))
         .collect();
-    let mut count = 0;
     for (id, leg, verify, rtt) in wanted {
         let bound = route.bound(&leg);
         let Some(candidate) = route.candidate_mut(id) else { continue };
@@ -199,11 +173,10 @@ fn measure(route: &mut PeerRoute, env: &Env<'_>, send: &mut dyn FnMut(ProbeReque
         search.set_bound(bound, env.now);
         let Some(ask) = search.ask(verify, rtt, env.now) else { continue };
         if ask.control {
-            count += probe(route, id, &leg, SMALLEST, env, send);
+            probes.push(probe(route, id, &leg, SMALLEST, env));
         }
-        count += probe(route, id, &leg, ask.size, env, send);
+        probes.push(probe(route, id, &leg, ask.size, env));
     }
-    count
 }
 
 /// When the peer is shown where this host sends from, and by which leg: a NAT or a stateful filter in front of this host

@@ -1,9 +1,7 @@
 //! All of one peer: its candidate paths, the active and the standby one, and what is probed next.
 //!
-//! Selection, in this order: a direct path that answers, by flow before fixed; else the relayed one with the fewest hops and
-//! the lowest round-trip time, spare relays last; else the last known path stays. A better path takes over once it is steady
-//! ([`Candidate::is_steady`]); a dead one is left at once when another answered recently. A path of which nothing is known
-//! yet is used, and kept until it is dead.
+//! Selection: docs/protocol.md, section 4.6. A better path takes over once it is steady ([`Candidate::is_steady`]); a dead
+//! one is left at once when another answered recently; without an answer the last known path stays.
 //!
 //! Bounds: [`ADVERTISED_MAX`] addresses by flow and as many fixed, [`SEEN_MAX`] proven ones, [`RELAYS_MAX`] relays.
 //! Does not: keep deadlines or queues; `probing` says when it wants a turn, and of which class it is.
@@ -17,20 +15,18 @@ use std::{
 use thin_vec::ThinVec;
 
 use super::{
-    ActivePath, Direct,
-    candidate::{Candidate, Source, Target},
-    env::{Env, Leg},
+    Direct,
+    candidate::{Candidate, Env, Leg, Source, Target},
     size,
-    timers::{ADVERTISED_MAX, BUSY_FOR, HOME_AFTER, RELAYS_MAX, SEEN_MAX, SILENCE, SUSPECT_AGAIN},
+    timers::{ADVERTISED_MAX, BUSY_FOR, HOME_AFTER, RECENT, RELAYS_MAX, SEEN_MAX, SILENCE, SUSPECT_AGAIN},
 };
 use crate::proto::{
-    io::{Activity, ProbeReply},
+    io::{Activity, PathKind, ProbeReply, TunnelTo},
     name::PeerName,
     time::Instant,
 };
 
-/// See the head of this file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PeerRoute {
     pub(super) name: PeerName,
     pub(super) candidates: ThinVec<Candidate>,
@@ -53,12 +49,11 @@ pub(super) struct PeerRoute {
     suspected_at: Option<Instant>,
     pub(super) asked_until: Option<Instant>,
     pub(super) announced_at: Option<Instant>,
-    /// No probe before.
     pub(super) not_before: Instant,
     /// Where it waits for its turn.
     pub(super) slot: Option<(super::schedule::Class, Instant)>,
     /// The path that others use for it.
-    pub(super) published: Option<ActivePath>,
+    pub(super) published: Option<TunnelTo>,
     /// Why the active path was selected last.
     pub(super) why: &'static str,
     /// There is an active path, and nothing can be sent by it now: no route leads there, or the relay is out of reach.
@@ -84,31 +79,7 @@ fn rank(candidate: &Candidate) -> (u8, u8) {
 
 impl PeerRoute {
     pub(super) fn new(name: PeerName, not_before: Instant) -> Self {
-        Self {
-            name,
-            candidates: ThinVec::new(),
-            next_id: 0,
-            active: None,
-            standby: None,
-            mtu: 0,
-            session: false,
-            reported: false,
-            relays: ThinVec::new(),
-            seen: ThinVec::new(),
-            sent_at: None,
-            big_at: None,
-            heard_at: None,
-            suspected_at: None,
-            asked_until: None,
-            announced_at: None,
-            not_before,
-            slot: None,
-            published: None,
-            why: "",
-            stranded: false,
-            relay_leg: None,
-            stamp: Instant::default(),
-        }
+        Self { name, not_before, ..Self::default() }
     }
 
     /// A time stamp at `now` that no other probe of the peer has.
@@ -129,7 +100,6 @@ impl PeerRoute {
         self.active.and_then(|id| self.candidate(id))
     }
 
-    /// The record advertises these addresses, and takes packets of `mtu` bytes.
     pub(super) fn advertise(&mut self, addrs: &[SocketAddrV4], mtu: u32, now: Instant) {
         self.mtu = mtu;
         let addrs = &addrs[..addrs.len().min(ADVERTISED_MAX)];
@@ -187,7 +157,6 @@ impl PeerRoute {
         self.add(Target::Direct { to, fixed }, Source::Proven, now);
     }
 
-    /// Its packets come from there, too.
     pub(super) fn see(&mut self, addr: Ipv4Addr) {
         self.seen.retain(|other| *other != addr);
         self.seen.push(addr);
@@ -196,8 +165,7 @@ impl PeerRoute {
         }
     }
 
-    /// The path of a former run of the controller.
-    pub(super) fn inherit(&mut self, path: &ActivePath, now: Instant) {
+    pub(super) fn inherit(&mut self, path: TunnelTo, now: Instant) {
         let target = if path.via == self.name {
             Target::Direct { to: path.remote, fixed: path.fixed }
         } else {
@@ -205,7 +173,7 @@ impl PeerRoute {
         };
         self.active = Some(self.add(target, Source::Stale, now));
         self.why = "as the former run of the controller left it";
-        self.published = Some(*path);
+        self.published = Some(path);
     }
 
     /// The data port that the peer advertises, or that a session shows.
@@ -278,7 +246,6 @@ impl PeerRoute {
         });
     }
 
-    /// What the programs saw of its traffic.
     pub(super) fn activity(&mut self, activity: Activity, now: Instant) {
         let note = |seen: bool, at: &mut Option<Instant>| {
             if seen {
@@ -300,7 +267,6 @@ impl PeerRoute {
         }
     }
 
-    /// It has traffic.
     pub(super) fn is_busy(&self, now: Instant) -> bool {
         let last = self.sent_at.max(self.heard_at.filter(|_| self.sent_at.is_some()));
         last.is_some_and(|at| now.since(at) < BUSY_FOR)
@@ -330,12 +296,10 @@ impl PeerRoute {
         stopped || self.active().is_some_and(|active| active.missed > 0)
     }
 
-    /// An answer came; true when it was waited for.
     pub(super) fn reply(&mut self, reply: &ProbeReply, now: Instant) -> bool {
         self.candidate_mut(reply.path_id).is_some_and(|candidate| candidate.reply(reply, now))
     }
 
-    /// True when this one is better than the active path.
     pub(super) fn is_better(&self, candidate: &Candidate) -> bool {
         self.active().is_none_or(|active| rank(candidate) < rank(active))
     }
@@ -356,7 +320,8 @@ impl PeerRoute {
                 better.map(|c| (c.id, "it answers"))
             }
             Some(_) => {
-                let recent = |c: &&Candidate| c.is_recent(env.now);
+                // It answered a moment ago, and has missed nothing since.
+                let recent = |c: &&Candidate| c.is_answering() && c.missed == 0 && c.answered_within(RECENT, env.now);
                 let next = others().filter(recent).min_by_key(best);
                 let next = next.map(|c| (c.id, "the path before does not answer any more"));
                 next.or_else(|| self.home(env).map(|c| (c.id, "nothing answers, and no relay leads there any more")))
@@ -399,12 +364,16 @@ impl PeerRoute {
     }
 
     /// The active path as packets take it.
-    pub(super) fn path(&self, env: &Env<'_>) -> Option<ActivePath> {
+    pub(super) fn path(&self, env: &Env<'_>) -> Option<TunnelTo> {
         let active = self.active()?;
-        let leg = env.leg(active.target)?;
-        let via = if let Target::Relay(relay) = active.target { relay } else { self.name };
-        let size = active.usable_size(self.bound(&leg));
-        Some(ActivePath { remote: leg.to, via, fixed: leg.fixed, egress: leg.egress, size })
+        let leg @ Leg { to: remote, fixed, egress } = env.leg(active.target)?;
+        let (via, kind) = match active.target {
+            Target::Relay(relay) => (relay, PathKind::Relayed),
+            Target::Direct { .. } => (self.name, if fixed { PathKind::Fixed } else { PathKind::Direct }),
+        };
+        let bound = self.bound(&leg);
+        let path_mtu = active.size.as_ref().map_or(bound, |size| size.size().min(bound));
+        Some(TunnelTo { remote, via, kind, fixed, egress, path_mtu })
     }
 
     /// The direct path, while it answers: the active one, or one that is about to become active.

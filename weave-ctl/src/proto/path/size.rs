@@ -1,13 +1,9 @@
 //! Path MTU search by padded probes (RFC 8899, DPLPMTUD) of one candidate path.
 //!
-//! ```text
-//! Unknown --bound answered--> Complete (bound)              sizes are bytes of the outer IP packet
-//!     \--bound lost, small ones answered--> Base (1,200) --> Searching --> Complete (below the bound) --raise timer--> Searching
-//! Complete --confirmed size lost, small ones answered--> Base --> Searching
-//! ```
-//! Unknown uses the bound, the smaller MTU of the two ends: senders that were told a smaller size keep it for minutes. A size
-//! counts as too big when all its probes were lost, [`TRIES`] or more, and small ones that went along were answered so often
-//! that loss explains it with a chance below one in [`DOUBT`].
+//! States: docs/protocol.md, section 4.8. Sizes are bytes of the outer IP packet. Unknown uses the bound, the smaller MTU
+//! of the two ends: senders that were told a smaller size keep it for minutes. A size counts as too big when all its probes
+//! were lost, [`TRIES`] or more, and small ones that went along were answered so often that loss explains it with a chance
+//! below one in [`DOUBT`].
 //!
 //! Bounds: sizes from [`SMALLEST`] to [`LARGEST`]; [`PROBES_MAX`] padded probes a search.
 //! Does not: send, or notice that the path is dead.
@@ -20,7 +16,7 @@ use super::timers::RAISE_EVERY;
 use crate::proto::time::Instant;
 
 /// Length in bytes of the outer IP packet of a probe without padding: IPv4, UDP, VXLAN, and 38 bytes of probe.
-pub const SMALLEST: u32 = 20 + 8 + HEADER_LEN as u32 + 38;
+pub(crate) const SMALLEST: u32 = 20 + 8 + HEADER_LEN as u32 + 38;
 /// Largest size that is searched for: the largest MTU of usual hardware.
 pub(super) const LARGEST: u32 = 9600;
 /// BASE_PLPMTU of RFC 8899: taken by practically every path.
@@ -43,7 +39,6 @@ const TRIES_COUNTED: u32 = 16;
 /// Shortest and longest wait for the answer to a padded probe, unless the path is slower.
 const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// What to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
     /// A probe padded to this size.
@@ -52,7 +47,6 @@ pub(super) struct Ask {
     pub(super) control: bool,
 }
 
-/// The size of one path.
 #[derive(Clone, Debug)]
 pub(super) struct SizeSearch {
     bound: u32,
@@ -72,9 +66,7 @@ pub(super) struct SizeSearch {
 
 #[derive(Clone, Debug)]
 struct Run {
-    /// Passes.
     low: u32,
-    /// Does not pass.
     high: u32,
     size: u32,
     /// Size to try after the first.
@@ -89,7 +81,6 @@ struct Run {
 }
 
 /// The smaller of two MTUs, of which either may be unknown (zero).
-#[must_use]
 pub(super) fn bound(own: u32, peer: u32) -> u32 {
     let known = [own, peer].into_iter().filter(|mtu| *mtu > 0).min();
     known.unwrap_or(UNKNOWN_BOUND).clamp(SMALLEST, LARGEST)
@@ -107,7 +98,6 @@ impl SizeSearch {
         if self.good == 0 { self.bound } else { self.good }
     }
 
-    /// The confirmed size, once there is one.
     pub(super) fn confirmed(&self) -> Option<u32> {
         (self.good > 0 && self.checked.is_some()).then_some(self.good)
     }

@@ -12,7 +12,9 @@ use fixture::{Net, PEER, RELAY, addr, name};
 
 use std::collections::BTreeSet;
 
+use super::size::SMALLEST;
 use super::*;
+use crate::proto::io::PathKind;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -91,7 +93,8 @@ fn peer_without_a_route_gets_no_path_until_there_is_one() {
 #[test]
 fn inherited_path_is_kept_until_probes_select_another() {
     let egress = fixture::egress(addr(PEER), 1500);
-    let path = ActivePath { remote: addr(PEER), via: PEER, fixed: false, egress, size: 1500 };
+    let kind = PathKind::Direct;
+    let path = TunnelTo { remote: addr(PEER), via: PEER, kind, fixed: false, egress, path_mtu: 1500 };
     let mut net = Net::inheriting(PEER, path);
     net.join_relay(RELAY);
     assert_eq!(net.paths.active(PEER), Some(path));
@@ -110,7 +113,7 @@ fn senders_and_watched_addresses_follow_the_record() {
     assert_eq!(net.senders[&PEER], BTreeSet::from([*addr(PEER).ip()]));
     assert!(net.watched.contains(addr(PEER).ip()));
     let moved = SocketAddrV4::new(Ipv4Addr::new(10, 9, 9, 9), 6784);
-    net.paths.set_peer(PEER, &Advertised { addrs: vec![moved], mtu: 0 }, net.now);
+    net.paths.set_peer(PEER, vec![moved], 0, net.now);
     net.run(ms(10));
     assert!(net.senders[&PEER].contains(moved.ip()));
     net.paths.forget(PEER);

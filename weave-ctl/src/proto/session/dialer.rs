@@ -1,14 +1,13 @@
 //! Chooses which peers to connect to, and when.
 //!
 //! Targets (named by the operator) and discovered peers are kept apart: the first are remembered, the second are forgotten
-//! with their record. A target is resolved anew at each attempt, so a changed address is followed.
+//! with their record. A target is resolved anew at each attempt, so a changed address is followed. States: docs/protocol.md,
+//! section 4.2.
 //!
-//! States: docs/protocol.md, section 4.2.
 //! An entry whose peer has a session, by whatever attempt, rests; so does a target's while the connection limit is reached
 //! and its peer is reached through others. Of the discovered peers, as many are dialled, at random, as sessions are wanted;
 //! beyond that only those that no session path reaches any more, a few at a time.
 //! Bounds: [`DIALS_MAX`] attempts at once; [`LOST_MAX`] unreachable peers; pauses as in [`super::timers`], with jitter.
-//! Peers that were never tried cost nothing here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

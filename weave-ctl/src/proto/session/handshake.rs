@@ -1,5 +1,5 @@
-//! One session, and the judgement of its handshake: which peer sends it, whether it proves that, and whether it may have a
-//! session. States and order of judgement: docs/protocol.md, sections 4.1 and 2.3. Whether packets flow is measured by `path`.
+//! One session, and the judgement of its handshake: which peer sends it, whether it proves that, and whether it is let in.
+//! States and order of judgement: docs/protocol.md, sections 4.1 and 2.3. Whether packets flow is measured by `path`.
 //!
 //! With `--conn-limit` sessions up, a peer that no other session path reaches takes the place of a session that can be
 //! spared; any other is refused, and told of a few peers that may have room.

@@ -41,10 +41,6 @@ impl Network for Known {
         Box::new(self.records.keys().copied())
     }
 
-    fn known(&self) -> usize {
-        self.records.len()
-    }
-
     fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
         self.records.get(&peer)
     }
@@ -91,7 +87,7 @@ impl Peer {
 
     /// Attempts that are due.
     pub(super) fn dials(&mut self, now: Instant) -> Vec<(DialId, Target)> {
-        self.sessions.dial(&self.known, now);
+        self.sessions.dial(&self.known, self.known.records.len(), now);
         let dials = self.outputs().into_iter().filter_map(|output| match output {
             Output::Dial(dial, target) => Some((dial, target)),
             _ => None,

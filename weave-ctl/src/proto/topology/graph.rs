@@ -134,27 +134,15 @@ impl<'a> Graph<'a> {
     /// The peers whose reports count, in the order in which sessions lead to them: this peer, and all whose very stores are
     /// led to by sessions of peers that count. Reports of another store of such a name do not: it may be gone, with the
     /// peers that it reports.
-    pub(super) fn reporters(&self) -> Vec<usize> {
-        self.reporters_but(|_| false)
-    }
-
-    /// True when sessions lead to `peer` also without those that this host has to it.
-    pub(super) fn is_reached_without_its_session(&self, peer: PeerName) -> bool {
-        let Some(peer) = self.find(peer) else { return false };
-        let reporters = self.reporters_but(|to| to == peer);
-        let elsewhere = reporters.into_iter().filter(|at| *at != Self::ME && *at != peer);
-        elsewhere.flat_map(|at| self.sessions(at)).any(|(to, _)| to == peer)
-    }
-
-    /// As [`Self::reporters`], without the sessions of this peer to those that are `left_out`.
-    fn reporters_but(&self, left_out: impl Fn(usize) -> bool) -> Vec<usize> {
+    /// The sessions of this peer to `left_out` do not count.
+    pub(super) fn reporters(&self, left_out: Option<usize>) -> Vec<usize> {
         let mut found = vec![false; self.nodes.len()];
         found[Self::ME] = true;
         let mut reporters = vec![Self::ME];
         let mut next = 0;
         while let Some(at) = reporters.get(next).copied() {
             next += 1;
-            for end in self.sessions(at).filter(|(to, _)| at != Self::ME || !left_out(*to)) {
+            for end in self.sessions(at).filter(|(to, _)| at != Self::ME || left_out != Some(*to)) {
                 if !found[end.0] && self.is_same_store(end) {
                     found[end.0] = true;
                     reporters.push(end.0);
@@ -162,5 +150,12 @@ impl<'a> Graph<'a> {
             }
         }
         reporters
+    }
+
+    /// True when sessions lead to `peer` also without those that this host has to it.
+    pub(super) fn is_reached_without_its_session(&self, peer: PeerName) -> bool {
+        let Some(peer) = self.find(peer) else { return false };
+        let elsewhere = self.reporters(Some(peer)).into_iter().filter(|at| *at != Self::ME && *at != peer);
+        elsewhere.flat_map(|at| self.sessions(at)).any(|(to, _)| to == peer)
     }
 }

@@ -52,7 +52,7 @@ impl FirstHops {
 
 /// The sessions of this peer, and those that reached peers report.
 fn reported<'g, 'a>(graph: &'g Graph<'a>) -> impl Iterator<Item = (usize, &'a ReportedSession)> + use<'g, 'a> {
-    graph.reporters().into_iter().flat_map(|at| graph.sessions(at))
+    graph.reporters(None).into_iter().flat_map(|at| graph.sessions(at))
 }
 
 /// The store that each reached peer has sessions as, this one too, in order of name; and where several stores use one name:

@@ -32,10 +32,7 @@ impl Rig {
         let Self { me, others, retained, topology } = self;
         let near = me.paths.iter().copied().collect();
         let (others, retained): (Vec<_>, Vec<_>) = (others.iter().collect(), retained.iter().collect());
-        Changes {
-            rerouted: Vec::new(),
-            ..topology.compute(Records { me, near: &near, others: &others, retained: &retained }, now)
-        }
+        Changes { rerouted: Vec::new(), ..topology.compute(me, &near, &others, &retained, now) }
     }
 }
 
@@ -160,7 +157,7 @@ fn only_peers_with_new_first_hops_are_rerouted() {
     let mut compute = |near: &[u8], others: &[PeerRecord]| {
         let near = near.iter().map(|n| name(*n)).collect();
         let others: Vec<_> = others.iter().collect();
-        let changes = topology.compute(Records { me: &me, near: &near, others: &others, retained: &[] }, at(0));
+        let changes = topology.compute(&me, &near, &others, &[], at(0));
         changes.rerouted.into_iter().collect::<BTreeSet<_>>()
     };
     let all = |peers: &[u8]| peers.iter().map(|n| name(*n)).collect::<BTreeSet<_>>();
@@ -181,7 +178,7 @@ fn first_hops_of_a_peer_that_returns_are_new() {
     let (two, four) = (record(2, 1, &[1, 4]), record(4, 1, &[2]));
     let mut topology = Topology::new(GRACE);
     let mut compute = |me: &PeerRecord, others: &[&PeerRecord], retained: &[&PeerRecord], now| {
-        topology.compute(Records { me, near: &near, others, retained }, now)
+        topology.compute(me, &near, others, retained, now)
     };
     compute(&joined, &[&two, &four], &[], at(0));
     compute(&alone, &[&two, &four], &[], at(1));

@@ -1,8 +1,8 @@
 //! Signed entries, the unit of gossip: only the owner of a key can make or change one.
 //!
-//! An entry is `{key, signature, body}`, its body CBOR of channel, owner, incarnation, sequence and data. Entries travel and
-//! are kept as the bytes that arrived, so what this version does not know is carried along unchanged: whole channels, and
-//! fields of known ones. The entry of the peers channel is the owner's [`PeerRecord`].
+//! An entry is `{key, signature, body}`, its body CBOR of channel, owner, incarnation, sequence and data. Entries travel
+//! and are kept as the bytes that arrived, so what this version does not know is carried along unchanged: whole channels,
+//! and fields of known ones. The entry of the peers channel is the owner's [`PeerRecord`].
 //! Bounds: [`ENTRY_MAX`] bytes an entry; [`ADDRS_MAX`] addresses, [`SESSIONS_MAX`] sessions and as many paths a record.
 
 use std::{net::Ipv4Addr, sync::Arc};
@@ -14,7 +14,7 @@ use super::{Advert, ChannelBinding, EntryKey, Version, WireError, bound, clean};
 use crate::proto::{
     cbor,
     key::{PublicKey, SIGNATURE_LEN, SecretKey},
-    name::{PeerId, PeerName, PeerUid},
+    name::{PeerName, PeerUid},
 };
 
 /// The channel of records.
@@ -66,12 +66,6 @@ impl PeerRecord {
     pub fn is_found_like(&self, other: &Self) -> bool {
         let place = |r: &Self| (r.uid, r.control_port, r.data_port, r.mtu);
         place(self) == place(other) && self.addrs == other.addrs
-    }
-
-    /// This identity: name and uid.
-    #[must_use]
-    pub fn id(&self) -> PeerId {
-        PeerId { name: self.name, uid: self.uid }
     }
 }
 

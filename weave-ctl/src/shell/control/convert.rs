@@ -16,7 +16,7 @@ use crate::{
 
 use super::KernelFacts;
 
-/// Nicknames by which peers are told.
+/// Nicknames, by peer.
 type Names = BTreeMap<PeerName, String>;
 
 pub(super) fn strings<T: ToString>(items: &[T]) -> Vec<String> {

@@ -160,7 +160,7 @@ async fn detach(State(app): State<App>, request: Request) -> Reply<types::Detach
 
 async fn consense(State(app): State<App>) -> Reply<types::Consensus> {
     match app.command(Command::Consense).await? {
-        Answer::Consense { ready, state } => Ok(Json(types::Consensus { ready, state })),
+        Answer::Consense(ready, state) => Ok(Json(types::Consensus { ready, state })),
         other => Err(unexpected(&other)),
     }
 }

@@ -96,8 +96,7 @@ impl Driver {
         });
         let slow_path = SlowPath::start(data_port, tunnels, tables.changed);
         let (call_sender, calls) = mpsc::channel(QUEUE);
-        let me = boot.identity.name;
-        let seed = entropy().map_err(RunError::Runtime)?;
+        let (me, seed) = (boot.identity.name, entropy().map_err(RunError::Runtime)?);
         let node = Node::new(boot, &launch, &installed, seed, Arc::new(Verify), Instant::default());
         let clock = Clock::now();
         let prober = prober(&mut datapath, me, data_port, clock)?;

@@ -137,7 +137,7 @@ fn paths_of_an_earlier_run_are_kept() {
         endpoints: BTreeMap::new(),
     };
     let mut node = node(1, &[1, 2], &installed, 200);
-    assert_eq!(node.paths.active(name(2)).map(|path| (path.remote, path.size)), Some((tunnel.remote, 1400)));
+    assert_eq!(node.paths.active(name(2)).map(|path| (path.remote, path.path_mtu)), Some((tunnel.remote, 1400)));
     let changed = std::iter::from_fn(|| node.poll_output()).any(|output| {
         matches!(output, Output::Map(MapOp::DelTunnel(..) | MapOp::DelSender(..) | MapOp::PutTunnel(..)))
     });

@@ -20,7 +20,7 @@ fn key(n: u8) -> SecretKey {
 #[test]
 fn proof_is_valid_for_its_signer_challenge_and_address_alone() {
     let valid = |proof: [u8; PROOF_LEN], challenge: &Challenge| {
-        Claim::new(ME, PEER, challenge, &proof, &[OWN], false).is_some_and(|claim| claim.is_signed_by(&key(2).public()))
+        challenge.is_met(ME, (PEER, &key(2).public()), &proof, &[OWN], false)
     };
     assert!(valid(prove(&key(2), ME, PEER, 99, OWN), &challenge()));
     assert!(!valid(prove(&key(3), ME, PEER, 99, OWN), &challenge()), "another key");
@@ -33,9 +33,9 @@ fn proof_is_valid_for_its_signer_challenge_and_address_alone() {
 #[test]
 fn host_behind_nat_refuses_a_challenge_passed_on_by_its_receiver() {
     let (ours, theirs) = (Ipv4Addr::new(203, 0, 113, 1), *challenge().to.ip());
-    let claim = |seen| Claim::new(ME, PEER, &challenge(), &prove(&key(2), ME, PEER, 99, seen), &[OWN], true);
-    assert!(claim(ours).is_some_and(|claim| claim.is_signed_by(&key(2).public())));
-    assert_eq!(claim(theirs), None);
+    let proof = |seen| prove(&key(2), ME, PEER, 99, seen);
+    let met = |seen| challenge().is_met(ME, (PEER, &key(2).public()), &proof(seen), &[OWN], true);
+    assert!(met(ours) && !met(theirs));
 }
 
 #[test]

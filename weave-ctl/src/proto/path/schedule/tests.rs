@@ -27,11 +27,7 @@ fn the_oldest_deadline_first_and_none_before_its_time() {
 
 #[test]
 fn a_class_grants_a_burst_and_then_its_rate() {
-    for (class, burst, cost) in [
-        (Class::Watched, WATCHED_BURST, WATCHED_COST),
-        (Class::Fresh, FRESH_BURST, FRESH_COST),
-        (Class::Idle, IDLE_BURST, IDLE_COST),
-    ] {
+    for (class, (cost, burst)) in Class::ALL.into_iter().zip(RATES) {
         let mut schedule = Schedule::default();
         (0..2000).for_each(|n| schedule.insert((class, at(0)), name(n)));
         let (mut now, mut turns) = (at(1000), 0);

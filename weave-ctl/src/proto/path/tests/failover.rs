@@ -172,7 +172,7 @@ fn address_of_a_relay_that_moves_is_followed() {
     net.run(ms(5000));
     let moved = SocketAddrV4::new(Ipv4Addr::new(192, 168, 7, 7), 6784);
     net.dead(addr(RELAY));
-    net.paths.set_peer(RELAY, &Advertised { addrs: vec![moved], mtu: 0 }, net.now);
+    net.paths.set_peer(RELAY, vec![moved], 0, net.now);
     net.paths.set_session(RELAY, Some(moved), net.now);
     net.run(ms(30_000));
     assert_eq!(net.paths.active(PEER).expect("a path").remote, moved);
@@ -240,7 +240,8 @@ fn path_without_a_route_is_left_for_a_relay_not_tried_before() {
 #[test]
 fn relayed_path_of_a_former_run_stays_until_another_answers() {
     let to = addr(RELAY);
-    let path = ActivePath { remote: to, via: RELAY, fixed: false, egress: fixture::egress(to, 1500), size: 1500 };
+    let (kind, egress) = (PathKind::Relayed, fixture::egress(to, 1500));
+    let path = TunnelTo { remote: to, via: RELAY, kind, fixed: false, egress, path_mtu: 1500 };
     let mut net = Net::inheriting(PEER, path);
     net.dead(addr(PEER));
     net.busy(PEER);

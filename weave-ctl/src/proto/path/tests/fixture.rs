@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
+use crate::proto::io::MapOp;
 
 pub(super) const ME: PeerName = PeerName::from_bytes([0, 0, 0, 0, 0, 1]);
 pub(super) const PEER: PeerName = PeerName::from_bytes([0, 0, 0, 0, 0, 2]);
@@ -16,6 +17,11 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) fn name(n: u16) -> PeerName {
     let [a, b] = n.to_be_bytes();
     PeerName::from_bytes([0, 0, 0, 0, a, b])
+}
+
+/// The key of peer `n`: this one is number 1, [`PEER`] number 2.
+pub(super) fn key(n: u8) -> SecretKey {
+    SecretKey::new(&mut Rng::new([n; 32]))
 }
 
 pub(super) fn addr(peer: PeerName) -> SocketAddrV4 {
@@ -46,7 +52,7 @@ pub(super) struct Net {
     pub(super) traffic: BTreeMap<PeerName, Traffic>,
     replies: VecDeque<(Instant, ProbeReply)>,
     pub(super) probes: Vec<(Instant, ProbeRequest)>,
-    pub(super) selected: Vec<(Instant, PeerName, ActivePath)>,
+    pub(super) selected: Vec<(Instant, PeerName, TunnelTo)>,
     pub(super) senders: BTreeMap<PeerName, BTreeSet<Ipv4Addr>>,
     pub(super) watched: BTreeSet<Ipv4Addr>,
     pub(super) neighbours: BTreeSet<PeerName>,
@@ -75,18 +81,17 @@ pub(super) struct Traffic {
 
 impl Net {
     pub(super) fn new() -> Self {
-        Self::with(BTreeMap::new())
+        Self::with(Installed::default())
     }
 
-    pub(super) fn inheriting(peer: PeerName, path: ActivePath) -> Self {
-        Self::with(BTreeMap::from([(peer, path)]))
+    pub(super) fn inheriting(peer: PeerName, path: TunnelTo) -> Self {
+        Self::with(Installed { maps: vec![MapOp::PutTunnel(peer, path)], ..Installed::default() })
     }
 
-    fn with(inherited: BTreeMap<PeerName, ActivePath>) -> Self {
+    fn with(installed: Installed) -> Self {
         let now = Instant::from_start(Duration::from_secs(1));
-        let key = SecretKey::new(&mut Rng::new([1; 32]));
-        let config = PathsConfig { me: ME, key: key.clone(), data_port: 6784, inherited, senders: vec![] };
-        let mut paths = Paths::new(config, Rng::new([9; 32]), now);
+        let key = key(1);
+        let mut paths = Paths::new(ME, key.clone(), 6784, &installed, Rng::new([9; 32]), now);
         paths.set_own(&[*addr(ME).ip()]);
         Self {
             paths,
@@ -116,9 +121,13 @@ impl Net {
         }
     }
 
+    /// A probe was passed up; the only peer whose key is known is [`PEER`].
+    pub(super) fn contact(&mut self, contact: &Contact) {
+        self.paths.contact(contact, &|peer| (peer == PEER).then(|| key(2).public()), self.now);
+    }
+
     pub(super) fn advertise(&mut self, peer: PeerName) {
-        let advertised = Advertised { addrs: vec![addr(peer)], mtu: 0 };
-        self.paths.set_peer(peer, &advertised, self.now);
+        self.paths.set_peer(peer, vec![addr(peer)], 0, self.now);
         self.drain();
     }
 

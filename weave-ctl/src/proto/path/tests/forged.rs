@@ -34,9 +34,9 @@ fn flood_of_contacts_costs_a_bounded_number_of_challenges() {
     net.run(ms(5000));
     let before = net.total;
     for n in 0..10_000 {
-        net.paths.contact(&contact(n, ProbeKind::Request), net.now);
-        net.paths.contact(&contact(n, ProbeKind::Announce), net.now);
-        net.paths.contact(&contact(n, ProbeKind::Challenge(1)), net.now);
+        net.contact(&contact(n, ProbeKind::Request));
+        net.contact(&contact(n, ProbeKind::Announce));
+        net.contact(&contact(n, ProbeKind::Challenge(1)));
     }
     net.run(ms(100));
     assert!(net.total - before <= 4, "{} probes", net.total - before);
@@ -46,18 +46,19 @@ fn flood_of_contacts_costs_a_bounded_number_of_challenges() {
 }
 
 #[test]
-fn proof_without_a_challenge_is_no_claim() {
+fn proof_without_a_challenge_proves_nothing() {
     let mut net = Net::new();
     net.advertise(PEER);
     net.run(ms(100));
     let proof = ProbeKind::Proof(1, Box::new([0; 68]));
-    assert_eq!(net.paths.contact(&contact(1, proof), net.now), None);
+    net.contact(&contact(1, proof));
+    assert_eq!(net.senders[&PEER], BTreeSet::from([*addr(PEER).ip()]));
 }
 
 #[test]
 fn peer_that_is_not_known_is_not_challenged() {
     let mut net = Net::new();
-    net.paths.contact(&contact(1, ProbeKind::Announce), net.now);
+    net.contact(&contact(1, ProbeKind::Announce));
     net.run(ms(100));
     assert_eq!(net.total, 0);
 }

@@ -1,12 +1,11 @@
 //! NAT mappings and stateful filters: announcements, challenges, proofs.
 
-use super::{fixture::ME, *};
+use super::{
+    fixture::{ME, key},
+    *,
+};
 
 const MAPPED: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 2), 30_002);
-
-fn key(n: u8) -> SecretKey {
-    SecretKey::new(&mut Rng::new([n; 32]))
-}
 
 /// The last challenge that was sent, if there was one.
 fn challenged(net: &Net) -> Option<(SocketAddrV4, u64)> {
@@ -31,14 +30,12 @@ fn mapping_is_used_once_its_peer_proved_it() {
     net.dead(addr(PEER));
     net.busy(PEER);
     net.run(ms(2000));
-    assert_eq!(net.paths.contact(&contact(PEER, ProbeKind::Announce), net.now), None);
+    net.contact(&contact(PEER, ProbeKind::Announce));
     net.run(ms(10));
     let (to, nonce) = challenged(&net).expect("a challenge");
     assert_eq!(to, MAPPED);
     assert!(!net.senders[&PEER].contains(MAPPED.ip()), "nothing is proven yet");
-    let claim = net.paths.contact(&contact(PEER, proof(2, nonce)), net.now).expect("a claim");
-    assert!(claim.is_signed_by(&key(2).public()) && !claim.is_signed_by(&key(3).public()));
-    net.paths.proven(&claim, net.now);
+    net.contact(&contact(PEER, proof(2, nonce)));
     net.run(ms(1000));
     let path = net.paths.active(PEER).expect("a path");
     assert_eq!((path.remote, path.fixed), (MAPPED, true));
@@ -51,7 +48,7 @@ fn announcement_from_an_advertised_address_needs_no_proof() {
     net.fixed_only.insert(addr(PEER));
     net.advertise(PEER);
     let from = Contact { from: addr(PEER), origin: PEER, kind: ProbeKind::Announce };
-    net.paths.contact(&from, net.now);
+    net.contact(&from);
     net.session(PEER);
     net.run(ms(2000));
     assert_eq!(challenged(&net), None);
@@ -102,7 +99,7 @@ fn challenge_is_answered_with_a_proof() {
     net.advertise(PEER);
     net.run(ms(100));
     let from = Contact { from: addr(PEER), origin: PEER, kind: ProbeKind::Challenge(5) };
-    net.paths.contact(&from, net.now);
+    net.contact(&from);
     net.run(ms(10));
     let sent = net.probes.iter().find_map(|(_, probe)| match &probe.kind {
         ProbeKind::Proof(5, proof) => Some((probe.to, proof.clone())),

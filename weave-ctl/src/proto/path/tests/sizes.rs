@@ -3,7 +3,7 @@
 use super::{fixture::Traffic, *};
 
 fn size(net: &Net) -> u32 {
-    net.paths.active(PEER).expect("a path").size
+    net.paths.active(PEER).expect("a path").path_mtu
 }
 
 #[test]

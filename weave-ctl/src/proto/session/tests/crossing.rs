@@ -91,7 +91,7 @@ impl Pair {
     fn collect(&mut self, peer: usize) {
         let Peer { sessions, known, .. } = &mut self.peers[peer];
         while sessions.poll_event().is_some() {}
-        sessions.dial(known, self.now);
+        sessions.dial(known, known.records.len(), self.now);
         for output in self.peers[peer].outputs() {
             match output {
                 Output::Send(session, bytes) => {
