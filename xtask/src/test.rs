@@ -2,9 +2,8 @@
 //!
 //! One cargo invocation builds all test binaries and the controller. Then each suite runs as a process: all of its tests
 //! that need no root. What needs root is marked `#[ignore = "needs root"]`; each such test runs afterwards as a process of
-//! its own, many at a time, since they mostly wait. The World and the models, which only compute, run beside them with what
-//! processors have left. A test that changes something of the whole machine is named `alone_...` and runs when all others
-//! have ended.
+//! its own, many at a time, since they mostly wait. A test that changes something of the whole machine is named
+//! `alone_...` and runs when all others have ended.
 //!
 //! Does not: retry, or let a skipped test pass for one that ran: the table shows both, and without root the verb fails
 //! unless told so.
@@ -68,12 +67,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(seconds) = args.sim_seconds {
         ordinary.iter_mut().for_each(|job| job.env.push(("WEAVE_SIM_SECONDS", seconds.to_string().into())));
     }
-    let (patient, ordinary): (Vec<_>, Vec<_>) = ordinary.into_iter().partition(Job::is_patient);
-    run.jobs(ordinary, SUITES)?;
-    privileged.extend(patient);
-    run.jobs(privileged, usize::from(args.jobs))?;
+    run.jobs(ordinary, SUITES, "")?;
     if is_privileged {
         run.table.forget_ignored();
+        run.jobs(privileged, usize::from(args.jobs), ", as root")?;
     }
     verdict(&run.table, is_privileged, args.unprivileged)
 }
@@ -93,15 +90,15 @@ impl Run {
         Ok(Self { workers: Workers::new()?, table: Table::default(), durations: Durations::read(&file), file })
     }
 
-    /// Runs jobs, the longest first.
-    fn jobs(&mut self, mut jobs: Vec<Job<'_>>, at_once: usize) -> Result<()> {
+    /// Runs jobs, the longest first; `suffix` ends the names of their rows.
+    fn jobs(&mut self, mut jobs: Vec<Job<'_>>, at_once: usize, suffix: &str) -> Result<()> {
         let (start, count) = (Instant::now(), jobs.len());
         self.durations.sort(&mut jobs, Job::name);
         for (job, ended) in self.workers.run(jobs, at_once) {
             self.durations.note(job.name(), ended.counts.seconds);
-            self.table.add(row(&job), ended.counts);
+            self.table.add(row(&job, suffix), ended.counts);
         }
-        println!("{count} processes, up to {at_once} at once: {:.0} s", start.elapsed().as_secs_f64());
+        println!("{count} processes{suffix}, up to {at_once} at once: {:.0} s", start.elapsed().as_secs_f64());
         self.durations.write(&self.file)
     }
 }
@@ -126,10 +123,9 @@ fn verdict(table: &Table, privileged: bool, unprivileged: bool) -> Result<()> {
     Ok(())
 }
 
-/// The row of a job's suite; its tests that need root have one of their own.
-fn row(job: &Job<'_>) -> Row {
-    let Job { binary, suite, test, .. } = job;
-    let suffix = if test.is_some() { ", as root" } else { "" };
+/// The row of a job's suite.
+fn row(job: &Job<'_>, suffix: &str) -> Row {
+    let Job { binary, suite, .. } = job;
     let found = LAYERS.iter().find(|(_, _, starts)| {
         binary.is_suite && starts.iter().any(|start| suite == start || suite.starts_with(&format!("{start}_")))
     });

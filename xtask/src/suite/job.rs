@@ -3,7 +3,7 @@
 //! A suite is a test binary, or a module of one under `tests/` of its crate: `relay::tcp` of the binary `lab` is the test
 //! `tcp` of the suite `lab_relay`. Several suites in one binary are linked once.
 //!
-//! Bounds: a suite may take [`SUITE_LIMIT`], or [`PATIENT_LIMIT`] where it runs beside others, a single test [`TEST_LIMIT`].
+//! Bounds: a suite may take [`SUITE_LIMIT`], a single test [`TEST_LIMIT`].
 
 use std::{collections::BTreeMap, ffi::OsString, process::Command, time::Duration};
 
@@ -16,12 +16,6 @@ use crate::sh;
 const SUITE_LIMIT: Duration = Duration::from_secs(900);
 /// After this long a single test is ended and counts as failed. The longest takes a third of it on a busy machine.
 const TEST_LIMIT: Duration = Duration::from_secs(300);
-/// After this long a patient suite is ended and counts as failed.
-const PATIENT_LIMIT: Duration = Duration::from_secs(1800);
-/// Binaries of suites that only compute.
-const PATIENT: [&str; 2] = ["models", "world"];
-/// By this much a patient suite is nicer than others: a tenth of the weight of what else wants a processor.
-const NICE: &str = "10";
 /// Start of the names of tests that change something of the whole machine: nothing else may run beside them.
 const ALONE: &str = "alone_";
 
@@ -73,33 +67,17 @@ impl<'a> Job<'a> {
         test.as_ref().map_or_else(|| suite.clone(), |test| format!("{suite} {}", split(binary, test).1))
     }
 
-    /// True for a suite that computes on a virtual clock, or on none: it may run beside anything, with what processors
-    /// have left.
-    pub(crate) fn is_patient(&self) -> bool {
-        self.test.is_none() && self.binary.is_suite && PATIENT.contains(&self.binary.name.as_str())
-    }
-
     /// True for a test that must not run beside another.
     pub(crate) fn is_alone(&self) -> bool {
         self.test.as_ref().is_some_and(|test| test.rsplit("::").next().is_some_and(|name| name.starts_with(ALONE)))
     }
 
     pub(crate) fn limit(&self) -> Duration {
-        match &self.test {
-            Some(_) => TEST_LIMIT,
-            None if self.is_patient() => PATIENT_LIMIT,
-            None => SUITE_LIMIT,
-        }
+        if self.test.is_some() { TEST_LIMIT } else { SUITE_LIMIT }
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = if self.is_patient() {
-            let mut nice = with_environment(sh::command("nice"), self.binary);
-            nice.args(["-n", NICE]).arg(&self.binary.executable);
-            nice
-        } else {
-            base(self.binary)
-        };
+        let mut command = base(self.binary);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(test) = &self.test {
             command.args(["--exact", test, "--ignored", "--nocapture"]);
@@ -112,10 +90,7 @@ impl<'a> Job<'a> {
 
 /// The binary with the environment in which cargo would run it.
 fn base(binary: &Binary) -> Command {
-    with_environment(sh::command(&binary.executable), binary)
-}
-
-fn with_environment(mut command: Command, binary: &Binary) -> Command {
+    let mut command = sh::command(&binary.executable);
     command.current_dir(&binary.folder).env("CARGO_MANIFEST_DIR", &binary.folder).env("INSTA_UPDATE", "no");
     command.env("CARGO_BIN_EXE_weave-ctl", sh::target("debug/weave-ctl"));
     command

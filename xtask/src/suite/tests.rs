@@ -221,22 +221,3 @@ fn the_longest_jobs_exist() {
         assert!(text.contains(&format!("fn {test}()")), "{} has no {test}", file.display());
     }
 }
-
-#[test]
-fn patient_suites_run_beside_others_and_the_alone_ones_after_them() {
-    let folder = Folder::new();
-    // The World ends when the other test has begun, that one when the World has.
-    let script = format!(
-        "case \"$*\" in *alone_c*) [ -f ended-world -a -f ended-a ] || exit 1;; \
-         *a*) touch began-a; while [ ! -f began-world ]; do sleep 0.01; done; touch ended-a;; \
-         *) touch began-world; while [ ! -f began-a ]; do sleep 0.01; done; sleep 0.05; touch ended-world;; esac; {GOOD}"
-    );
-    let lab = folder.binary("lab", &["a", "alone_c"], &script);
-    let world = folder.binary("world", &["x"], &script);
-    let mut jobs = Job::privileged(&lab).unwrap();
-    jobs.extend(Job::ordinary(&world).unwrap());
-    assert_eq!(jobs.iter().map(Job::is_patient).collect::<Vec<_>>(), [false, false, true]);
-    let ended = folder.workers().run(jobs, 1);
-    let failed: Vec<String> = ended.iter().filter(|(_, e)| !e.is_good()).map(|(job, _)| job.name()).collect();
-    assert_eq!((ended.len(), failed), (3, Vec::<String>::new()));
-}

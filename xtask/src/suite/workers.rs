@@ -1,7 +1,7 @@
 //! Runs jobs on a number of workers, and prints a line for each that ended.
 //!
-//! Jobs start in the order given, but no job beside another of its name. Patient ones have workers of their own beside the
-//! others'. Those that must run alone wait until all others have ended, and follow one at a time.
+//! Jobs start in the order given, but no job beside another of its name. Those that must run alone wait until all others
+//! have ended, and follow one at a time.
 //! The output of a job is shown when it failed, whole; of one that passed only lines that begin with [`NOTE`]. It is kept
 //! in a file under `target/test-output` until the next run.
 
@@ -24,8 +24,6 @@ use super::{
 };
 use crate::sh;
 
-/// Patient jobs at a time: each has threads for all processors for most of its time.
-const PATIENT_AT_ONCE: usize = 2;
 /// Start of a line that is shown although its test passed.
 pub(crate) const NOTE: &str = "note: ";
 
@@ -50,27 +48,25 @@ impl Workers {
         Ok(Self { folder, started: AtomicUsize::new(0) })
     }
 
-    /// Runs all of them, at most `at_once` at a time beside the patient ones; how each ended, in the order in which they
-    /// did.
+    /// Runs all of them, at most `at_once` at a time; how each ended, in the order in which they did.
     pub(crate) fn run<'a>(&self, jobs: Vec<Job<'a>>, at_once: usize) -> Vec<(Job<'a>, Ended)> {
         let total = jobs.len();
-        let (alone, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Job::is_alone);
-        let (patient, together) = others.into_iter().partition(Job::is_patient);
+        let (alone, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Job::is_alone);
         let ended = Mutex::new(Vec::with_capacity(total));
-        let work = |queue: &Queue<'a>| {
-            while let Some(job) = queue.next() {
-                let end = self.one(&job);
-                queue.ended(&job);
-                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
-                tell(&job, &end, (ended.len() + 1, total));
-                ended.push((job, end));
-            }
-        };
-        let (together, patient, alone) = (Queue::new(together), Queue::new(patient), Queue::new(alone));
-        for round in [&[(&together, at_once.max(1)), (&patient, PATIENT_AT_ONCE)][..], &[(&alone, 1)]] {
+        for (share, count) in [(together, at_once.max(1)), (alone, 1)] {
+            let queue = Queue::new(share);
+            let work = || {
+                while let Some(job) = queue.next() {
+                    let end = self.one(&job);
+                    queue.ended(&job);
+                    let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                    tell(&job, &end, (ended.len() + 1, total));
+                    ended.push((job, end));
+                }
+            };
             thread::scope(|scope| {
-                for (queue, count) in round {
-                    (0..*count).for_each(|_| drop(scope.spawn(|| work(queue))));
+                for _ in 0..count {
+                    scope.spawn(work);
                 }
             });
         }

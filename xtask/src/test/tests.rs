@@ -30,7 +30,7 @@ fn layers_follow_from_names() {
         ("packets", false, "L0"),
     ] {
         let binary = binary(is_suite);
-        assert_eq!(row(&Job::of(&binary, suite)).layer, layer, "{suite}");
+        assert_eq!(row(&Job::of(&binary, suite), "").layer, layer, "{suite}");
     }
 }
 

@@ -409,7 +409,8 @@ fn json_has_the_names_of_the_contract() {
     let paths = value(status(&with_detours(), Some(StatusPart::Peers), true));
     assert_eq!(paths[0]["path"], json!({ "kind": "here" }));
     let remote = "192.168.48.12:6784";
-    assert_eq!(paths[1]["path"], json!({ "kind": "direct", "remote": remote, "rtt_us": 1250, "mtu": 1450 }));
+    let direct = json!({ "kind": "direct", "remote": remote, "fixed": false, "rtt_us": 1250, "mtu": 1450 });
+    assert_eq!((&paths[1]["path"], &paths[1]["standby"]), (&direct, &Value::Null));
     assert_eq!(paths[2]["path"]["via"]["name"], "7e:21:4a:70:2f:02");
     assert_eq!(paths[4]["path"], json!({ "kind": "unconfirmed", "remote": null, "why": "" }));
     for (part, name) in [

@@ -38,6 +38,13 @@ pub(super) enum Target {
     Relay(PeerName),
 }
 
+impl Target {
+    /// The peer's address of a direct candidate.
+    pub(super) fn address(self) -> Option<Ipv4Addr> {
+        if let Self::Direct { to, .. } = self { Some(*to.ip()) } else { None }
+    }
+}
+
 /// How the address of a direct candidate became known, the most reliable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {

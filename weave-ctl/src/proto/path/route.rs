@@ -338,7 +338,10 @@ impl PeerRoute {
             (self.active, self.why) = (Some(id), why);
         }
         let others = self.candidates.iter().filter(|c| Some(c.id) != self.active && !c.is_dead()).filter(usable);
-        self.standby = others.min_by_key(|c| (!c.is_answering(), best(c))).map(|c| c.id);
+        // What breaks the active path mostly breaks another port at the same address, too.
+        let address = self.active().and_then(|active| active.target.address());
+        let alike = |c: &Candidate| address.is_some() && c.target.address() == address;
+        self.standby = others.min_by_key(|c| (alike(c), !c.is_answering(), best(c))).map(|c| c.id);
     }
 
     /// The path to begin with: where a session shows the peer, else by relay, else where its record says.

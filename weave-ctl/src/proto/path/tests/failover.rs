@@ -40,6 +40,25 @@ fn cut_both_ways_fails_over_within_a_second() {
 }
 
 #[test]
+fn standby_path_leads_to_another_address_than_the_active_one() {
+    let mut net = Net::new();
+    net.join_relay(RELAY);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
+    // Its data port is open a moment late: the fixed path to the same address is a candidate by then, and answers as well.
+    net.dead(addr(PEER));
+    net.busy(PEER);
+    net.session(PEER);
+    net.run(ms(900));
+    net.revive(addr(PEER));
+    net.run(ms(20_000));
+    let status = net.paths.status(PEER, net.now);
+    assert!(status.candidates.iter().filter(|line| line.via.is_none() && line.answers).count() > 1);
+    assert_eq!(status.standby.and_then(|line| line.via), Some(RELAY));
+    net.dead(addr(PEER));
+    assert!(outage(&mut net) <= ms(1100));
+}
+
+#[test]
 fn a_peer_that_turns_to_another_path_makes_ours_suspect() {
     let mut net = scene();
     net.traffic.insert(PEER, Traffic { out: false, back: true, big: false });
