@@ -353,11 +353,11 @@ impl PeerRoute {
     }
 
     /// The address to return to from a dead relayed path of a peer that is out of every controller's reach: its last relays
-    /// may send to one another in a circle.
+    /// may send to one another in a circle. An address that never answered is worth less than they are.
     fn home(&self, env: &Env<'_>) -> Option<&Candidate> {
         let active = self.active().filter(|active| matches!(active.target, Target::Relay(_)))?;
         let left = !self.session && self.relays.is_empty() && env.now.since(active.since) >= HOME_AFTER;
-        let direct = self.candidates.iter().filter(|c| matches!(c.target, Target::Direct { .. }));
+        let direct = self.candidates.iter().filter(|c| c.target.address().is_some() && c.answered_at.is_some());
         direct.filter(|c| left && env.leg(c.target).is_some()).min_by_key(|c| (rank(c), c.source, c.id))
     }
 

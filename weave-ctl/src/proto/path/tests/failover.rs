@@ -281,11 +281,9 @@ fn relayed_path_of_a_former_run_stays_until_another_answers() {
 
 #[test]
 fn dead_relayed_path_of_a_peer_that_left_becomes_direct() {
-    let mut net = Net::new();
-    net.join_relay(RELAY);
+    let mut net = scene();
+    net.paths.set_session(PEER, None, net.now);
     net.dead(addr(PEER));
-    net.busy(PEER);
-    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
     net.run(ms(3000));
     assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
     // While it answers it stays, whatever controllers know.
@@ -297,4 +295,18 @@ fn dead_relayed_path_of_a_peer_that_left_becomes_direct() {
     assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY, "it may answer again");
     net.run(ms(100_000));
     assert_eq!(net.paths.active(PEER).expect("a path").via, PEER);
+}
+
+#[test]
+fn dead_relayed_path_is_not_left_for_an_address_that_never_answered() {
+    let mut net = Net::new();
+    net.join_relay(RELAY);
+    net.dead(addr(PEER));
+    net.busy(PEER);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
+    net.run(ms(3000));
+    net.paths.leave(PEER, net.now);
+    net.break_relay(RELAY, PEER);
+    net.run(ms(200_000));
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY, "its NAT may open again");
 }
