@@ -259,16 +259,22 @@ fn a_narrow_hop_of_a_relay_is_told_to_senders() {
     assert!(small.stop().expect("a count").received > 0);
 }
 
-#[test]
-#[ignore = "needs root"]
-fn a_path_that_narrows_under_a_transfer_stalls_it_shortly() {
-    let lab = Lab::new(Plan::of("scmsoon", 2).containers(1)).expect("a Lab");
+/// Two hosts with a container each, direct to each other, and the names and addresses of the containers.
+fn direct_pair(prefix: &str) -> (Lab, Vec<(String, Ipv4Addr)>) {
+    let lab = Lab::new(Plan::of(prefix, 2).containers(1)).expect("a Lab");
     lab.plain_cards().expect("ethtool");
     lab.launch_all().expect("launch");
     lab.wait_established(SETTLED).expect("sessions");
     lab.attach_all().expect("attach");
     let all = lab.addresses().expect("addresses");
     lab.wait_direct(SETTLED).expect("direct paths");
+    (lab, all)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_path_that_narrows_under_a_transfer_stalls_it_shortly() {
+    let (lab, all) = direct_pair("scmsoon");
     let transfer = Transfer::start(&all[0].0, &all[1].0, all[1].1).expect("a transfer");
     runs(&transfer, SETTLED, "the wide path");
     transfer.forget_pauses();
@@ -339,13 +345,7 @@ fn a_lowered_underlay_leaves_old_containers_running() {
 #[test]
 #[ignore = "needs root"]
 fn a_route_with_a_smaller_size_leaves_containers_running() {
-    let lab = Lab::new(Plan::of("scmroute", 2).containers(1)).expect("a Lab");
-    lab.plain_cards().expect("ethtool");
-    lab.launch_all().expect("launch");
-    lab.wait_established(SETTLED).expect("sessions");
-    lab.attach_all().expect("attach");
-    let all = lab.addresses().expect("addresses");
-    lab.wait_direct(SETTLED).expect("direct paths");
+    let (lab, all) = direct_pair("scmroute");
     for _ in 0..rounds(1) {
         let (route, net) = (format!("{}/32", underlay(2)), lab.host(1).netns());
         lowered(&all, "a route locked at 1400", || {

@@ -5,17 +5,16 @@ use crate::api::types::{Path, Peer, Standby};
 
 /// A line a peer: its names, the active path and the standby path.
 pub(super) fn lines<'a>(peers: impl Iterator<Item = &'a Peer>) -> String {
-    table(
-        peers
-            .map(|p| vec![peer(&p.id), p.path.as_ref().map(|path| line(path, p.standby.as_ref())).unwrap_or_default()]),
-    )
+    table(peers.map(|p| {
+        let active = p.path.as_ref().map(active).unwrap_or_default();
+        vec![peer(&p.id), active + &p.standby.as_ref().map(standby).unwrap_or_default()]
+    }))
 }
 
-fn line(path: &Path, standby: Option<&Standby>) -> String {
-    match standby {
-        Some(Standby { via: Some(via), .. }) => format!("{}; standby via {}", active(path), peer(via)),
-        Some(Standby { remote, fixed, .. }) => format!("{}; standby {} {remote}", active(path), direct(*fixed)),
-        None => active(path),
+fn standby(path: &Standby) -> String {
+    match &path.via {
+        Some(via) => format!("; standby via {}", peer(via)),
+        None => format!("; standby {} {}", direct(path.fixed), path.remote),
     }
 }
 

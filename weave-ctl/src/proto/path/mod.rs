@@ -146,9 +146,7 @@ impl Paths {
         let Some(watched) = self.egress.get_mut(&addr).filter(|watched| watched.egress != egress) else { return };
         watched.egress = egress;
         self.send_challenges(addr, now);
-        let leads_there = |route: &PeerRoute| {
-            route.candidates.iter().any(|c| matches!(c.target, Target::Direct { to, .. } if *to.ip() == addr))
-        };
+        let leads_there = |route: &PeerRoute| route.candidates.iter().any(|c| c.target.address() == Some(addr));
         let users: Vec<_> = self.peers.iter().filter(|(_, route)| leads_there(route)).map(|(name, _)| *name).collect();
         for peer in users {
             self.settle(peer, now);

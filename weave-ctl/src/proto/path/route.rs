@@ -391,10 +391,7 @@ impl PeerRoute {
 
     /// Addresses that its packets may come from.
     pub(super) fn senders(&self) -> BTreeSet<Ipv4Addr> {
-        let direct = self.candidates.iter().filter_map(|c| match c.target {
-            Target::Direct { to, .. } => Some(*to.ip()),
-            Target::Relay(_) => None,
-        });
+        let direct = self.candidates.iter().filter_map(|c| c.target.address());
         direct.chain(self.seen.iter().copied()).collect()
     }
 }

@@ -298,7 +298,7 @@ fn dead_relayed_path_of_a_peer_that_left_becomes_direct() {
 }
 
 #[test]
-fn dead_relayed_path_is_not_left_for_an_address_that_never_answered() {
+fn dead_relayed_path_is_kept_over_an_address_never_answered() {
     let mut net = Net::new();
     net.join_relay(RELAY);
     net.dead(addr(PEER));
