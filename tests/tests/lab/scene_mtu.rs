@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd as _,
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use weave_tests::lab::{
@@ -249,6 +249,7 @@ fn a_narrow_hop_of_a_relay_is_told_to_senders() {
     for (here, there) in [(1, 3), (3, 1)] {
         lab.host(here).wait_path(there, SETTLED, |p| p.is_through(2)).expect("a relay");
     }
+    let since = Instant::now();
     let transfer = Transfer::start(&one.0, &three.0, three.1).expect("small packets pass");
     measured_time("narrow-relay-tcp-runs", runs(&transfer, CONFIRMED, "the relayed path"));
     transfer.stop().expect("it ends");
@@ -257,6 +258,7 @@ fn a_narrow_hop_of_a_relay_is_told_to_senders() {
         let known = |p: &Path| p.is_through(2) && p.mtu == Some(INNER.into());
         lab.host(here).wait_path(there, CONFIRMED, known).expect("the path's size");
     }
+    measured_time("narrow-relay-size-known", since.elapsed());
     let [fresh, other] = [1, 3].map(|n| container(&lab, n, 2));
     cut_ones_arrive(&fresh, &other, &[1400, 8000]);
     is_told(&fresh, &other, 1400);
