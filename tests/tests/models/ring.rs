@@ -233,7 +233,7 @@ impl Sharers {
                 let board = Board { asks: vec![ask].into(), ..Board::default() };
                 // It compared its ring with another's at some time.
                 keeper.heard_sum(SessionId(0), keeper.ring().map_or(0, Ring::sum));
-                keeper.heard_board(id(asker), &board.encode()).expect("a board");
+                keeper.heard_board(id(asker), Some(&board.encode())).expect("a board");
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
             Deed::HandOver(heir) => {
@@ -242,7 +242,7 @@ impl Sharers {
                 let ask = keeper.poll_event().and_then(willing).expect("the heir is asked if it is willing");
                 let answers = vec![Answer { to: id(peer).name, id: ask, no: None }];
                 keeper
-                    .heard_board(id(heir), &Board { answers: answers.into(), ..Board::default() }.encode())
+                    .heard_board(id(heir), Some(&Board { answers: answers.into(), ..Board::default() }.encode()))
                     .expect("a board");
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
@@ -251,7 +251,7 @@ impl Sharers {
             }
             Deed::TakeOver(from) => {
                 for other in (0..3).filter(|other| *other != from && *other != peer) {
-                    keeper.heard_board(id(other), &Board::default().encode()).expect("a board");
+                    keeper.heard_board(id(other), None).expect("a board");
                 }
                 let heir = keeper.successor(peers);
                 keeper.remove(&BTreeSet::from([id(from)]), heir);

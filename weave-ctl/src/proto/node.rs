@@ -28,10 +28,10 @@ use super::{
     boot::{Boot, Init, Installed, Launch, LaunchParams, Stored},
     command::{Answer, Command, Refusal},
     datapath::Datapath,
-    election::{self, Election, Role, Vote},
+    election::{Election, Role, Vote},
     endpoints::{self, Endpoints},
     io::{Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
-    ipam::{Allocator, Keeper, board},
+    ipam::{Allocator, Keeper},
     membership::Membership,
     name::{PeerId, PeerName},
     path::Paths,
@@ -143,11 +143,10 @@ impl Node {
             datapath.set_ring(ring, me.name);
         }
         let election = election(me, &params, vote, ring.is_some(), &mut rng, now);
-        let channels = vec![board::CHANNEL, election::CHANNEL];
         let mut node = Self {
             me,
             keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
-            membership: Membership::new(identity, launch.port, channels, verifier, rng.fork(), now),
+            membership: Membership::new(identity, launch.port, verifier, rng.fork(), now),
             topology: Topology::new(grace(topology::GRACE)),
             paths: Paths::new(me.name, key, data_port, installed, rng.fork(), now),
             sessions: Sessions::new(sessions, rng.fork(), now),
@@ -169,7 +168,7 @@ impl Node {
             launch: launch.clone(),
             out: records.into_iter().map(Output::Persist).collect(),
         };
-        node.keeper.remember(installed.host_routes());
+        node.keeper.claims_mut().remember(installed.host_routes());
         node.refresh_exceptions();
         node.pump(now);
         node

@@ -312,7 +312,7 @@ impl Sessions {
         let (IpAddr::V4(ip), remote) = (session.remote.ip(), session.remote) else { return };
         let data = SocketAddrV4::new(ip, record.data_port);
         let peer = record.name;
-        let (incarnation, order) = (record.incarnation, handshake::order(nonces));
+        let (incarnation, order) = (record.point.0, handshake::order(nonces));
         session.up = Some(Established { id: PeerId { name: peer, uid: record.uid }, data, incarnation, order });
         let (dialled, due) = (session.outbound(), session.poll_timeout());
         self.dialer.around.connected.insert(peer);

@@ -3,7 +3,7 @@
 //! open, so a lost answer is merely late.
 //!
 //! CBOR of serde's derive: unknown fields are ignored, missing ones have defaults. Bounds: [`ASKS_MAX`] questions,
-//! [`ANSWERS_MAX`] answers, [`EXCEPTIONS_MAX`] addresses outside the range.
+//! [`ANSWERS_MAX`] answers.
 
 use std::net::Ipv4Addr;
 
@@ -13,14 +13,10 @@ use thin_vec::ThinVec;
 
 use crate::proto::{cbor, name::PeerName};
 
-/// The gossip channel of boards.
-pub const CHANNEL: &str = "ipam";
 /// Most questions on a board.
 pub const ASKS_MAX: usize = 16;
 /// Most answers on a board.
 pub const ANSWERS_MAX: usize = 256;
-/// Most addresses outside the range on a board.
-pub const EXCEPTIONS_MAX: usize = 1024;
 /// Longest reason in bytes; more is cut by whoever writes it.
 pub const REASON_MAX: usize = 256;
 
@@ -36,9 +32,6 @@ pub struct Board {
     /// Answers to questions that are still open.
     #[serde(rename = "a", default)]
     pub answers: ThinVec<Answer>,
-    /// Addresses outside the range that containers of this peer have.
-    #[serde(rename = "x", default)]
-    pub exceptions: ThinVec<Ipv4Addr>,
 }
 
 /// A question to one peer.
@@ -108,11 +101,7 @@ impl Board {
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let board: Self = cbor::read(bytes).map_err(|e| format!("not a board: {e}"))?;
         let long = board.answers.iter().filter_map(|a| a.no.as_ref()).any(|no| no.len() > REASON_MAX);
-        if board.asks.len() > ASKS_MAX
-            || board.answers.len() > ANSWERS_MAX
-            || board.exceptions.len() > EXCEPTIONS_MAX
-            || long
-        {
+        if board.asks.len() > ASKS_MAX || board.answers.len() > ANSWERS_MAX || long {
             return Err("a board beyond its bounds".to_owned());
         }
         Ok(board)

@@ -9,6 +9,8 @@
 //! A ring is told to neighbours when it changes (the changed tokens), and compared by its sum when a link comes up and
 //! every [`COMPARE`] with one of them; the tokens that differ are then exchanged. An answer that is lost costs a
 //! question more: ownership is in the ring.
+//! Why not as entries: an entry has one owner, which alone makes its next version. A token has an owner that changes, and
+//! after a takeover somebody else makes its next version: what is newer is decided by the ring's own merge.
 //!
 //! A seed's share is claimed by the first store of that name. A store without memory cannot know whether an earlier one
 //! of its name gave some of the share away, so when there are peers to ask it claims nothing before one was heard of.
@@ -17,6 +19,7 @@
 //! [`REMEMBERED_MAX`] addresses outside the range are remembered.
 
 mod asking;
+mod claims;
 mod leaving;
 
 use std::{
@@ -28,7 +31,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use self::{asking::Asked, leaving::Leaving};
+use self::{asking::Asked, claims::Claims, leaving::Leaving};
 use super::{
     allocator::{Access, Allocator, Need},
     board::{Board, Want},
@@ -51,8 +54,6 @@ pub const CONFLICTS_MAX: usize = 64;
 pub const RINGS_MAX: u32 = 64;
 /// See [`RINGS_MAX`].
 pub const RINGS_RATE: u32 = 10;
-/// Most addresses outside the range that are remembered of peers that are gone.
-pub const REMEMBERED_MAX: usize = 65_536;
 
 /// What the mesh knows of peers.
 #[derive(Clone, Copy)]
@@ -78,6 +79,8 @@ pub enum KeeperEvent {
     Compare(u64),
     /// The board changed.
     Board(Vec<u8>),
+    /// A container of this peer has this address outside the range, or has it no more.
+    Claim(Ipv4Addr, bool),
     /// What was needed cannot be had.
     Denied(Need, String),
     /// All ranges are handed over, or why not.
@@ -125,10 +128,9 @@ pub struct Keeper {
     met: bool,
     conflicts: BTreeMap<PeerName, String>,
     boards: BTreeMap<PeerName, Heard>,
+    claims: Claims,
     /// Questions to this peer that are not answered yet, by who asks.
     inbox: BTreeMap<(PeerId, u64), Want>,
-    /// Addresses outside the range that peers had when last heard of, who are gone or were not heard of in this run.
-    remembered: BTreeMap<Ipv4Addr, PeerName>,
     needs: BTreeSet<Need>,
     asked: BTreeMap<Want, Asked>,
     answers: BTreeMap<(PeerName, u64), Option<String>>,
@@ -159,8 +161,8 @@ impl Keeper {
             met: false,
             conflicts: BTreeMap::new(),
             boards: BTreeMap::new(),
+            claims: Claims::new(range),
             inbox: BTreeMap::new(),
-            remembered: BTreeMap::new(),
             needs: BTreeSet::new(),
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -237,28 +239,20 @@ impl Keeper {
         self.conflicts.values()
     }
 
-    /// Addresses outside the range, with the peers that have them.
-    pub fn exceptions(&self) -> impl Iterator<Item = (Ipv4Addr, PeerName)> + '_ {
-        let each = self.boards().flat_map(|(of, board)| board.exceptions.iter().map(move |a| (*a, of.name)));
-        // What is told now is found last, and wins.
-        let remembered = self.remembered.iter().map(|(addr, peer)| (*addr, *peer));
-        remembered.chain(each).filter(|(addr, _)| !self.range.contains(addr))
+    /// Addresses outside the range, and whose they are.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// See [`Self::claims`].
+    pub fn claims_mut(&mut self) -> &mut Claims {
+        &mut self.claims
     }
 
     /// What each peer said last, in order of name.
     fn boards(&self) -> impl Iterator<Item = (PeerId, &Board)> {
         self.boards.iter().map(|(name, heard)| (PeerId { name: *name, uid: heard.uid }, heard.board()))
-    }
-
-    /// The peer that told of container addresses outside the range, among them `addr`.
-    #[must_use]
-    pub fn elsewhere(&self, addr: Ipv4Addr) -> Option<PeerName> {
-        self.exceptions().filter(|(other, _)| *other == addr).last().map(|(_, peer)| peer)
-    }
-
-    /// Addresses outside the range that the kernel's routes of an earlier run lead to peers.
-    pub fn remember(&mut self, exceptions: impl Iterator<Item = (Ipv4Addr, PeerName)>) {
-        self.remembered = exceptions.filter(|(addr, _)| !self.range.contains(addr)).collect();
     }
 
     /// Begins a ring.
@@ -380,32 +374,26 @@ impl Keeper {
         self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
     }
 
-    /// A peer's board is another one by now. True when the addresses outside the range changed.
+    /// A peer's board is another one by now, or gone.
     ///
     /// # Errors
     /// It does not read; nothing changed.
-    pub fn heard_board(&mut self, of: PeerId, bytes: &[u8]) -> Result<bool, String> {
-        let board = Board::decode(bytes)?;
+    pub fn heard_board(&mut self, of: PeerId, bytes: Option<&[u8]>) -> Result<(), String> {
+        let board = bytes.map_or_else(|| Ok(Board::default()), Board::decode)?;
         let open: BTreeSet<u64> = board.asks.iter().map(|ask| ask.id).collect();
         self.answers.retain(|(peer, id), _| *peer != of.name || open.contains(id));
         self.inbox.retain(|(peer, _), _| peer.name != of.name);
         let to_me = board.asks.iter().filter(|ask| ask.to == self.me.name);
         let new = to_me.filter(|ask| !self.answers.contains_key(&(of.name, ask.id)));
         self.inbox.extend(new.map(|ask| ((of, ask.id), ask.what)));
-        let remembered = self.remembered.len();
-        self.remembered.retain(|_, peer| *peer != of.name);
-        let exceptions = board.exceptions.clone();
-        let before = self.boards.insert(of.name, Heard::new(of.uid, board));
-        let same = before.map_or(exceptions.is_empty(), |before| before.board().exceptions == exceptions);
-        Ok(!same || remembered != self.remembered.len())
+        self.boards.insert(of.name, Heard::new(of.uid, board));
+        Ok(())
     }
 
     /// A peer is forgotten; its containers may live, so what they have outside the range is still theirs.
     pub fn peer_gone(&mut self, peer: PeerName) {
-        if let Some(heard) = self.boards.remove(&peer) {
-            let room = REMEMBERED_MAX.saturating_sub(self.remembered.len());
-            self.remembered.extend(heard.board().exceptions.iter().take(room).map(|addr| (*addr, peer)));
-        }
+        self.boards.remove(&peer);
+        self.claims.peer_gone(peer);
         self.conflicts.remove(&peer);
         self.granted.remove(&peer);
         self.inbox.retain(|(asker, _), _| asker.name != peer);
@@ -467,12 +455,12 @@ impl Keeper {
             free: u8::try_from(u64::BITS - free.leading_zeros()).unwrap_or(0),
             asks: self.open_asks(),
             answers: self.open_answers(),
-            exceptions: allocator.exceptions().take(super::board::EXCEPTIONS_MAX).collect(),
         };
         if self.told.as_ref() != Some(&board) {
             self.out.push_back(KeeperEvent::Board(board.encode()));
             self.told = Some(board);
         }
+        self.out.extend(self.claims.publish(allocator.exceptions()));
     }
 }
 

@@ -144,7 +144,13 @@ impl Node {
         match event {
             MembershipEvent::Moved(peer) => self.learn(peer, now),
             MembershipEvent::Reports(peer) => self.reports_changed(peer, now),
-            MembershipEvent::Channel(from, channel, data) => self.channel_received(from, channel, &data),
+            MembershipEvent::Entry(entry) => self.entry_received(&entry, entry.value()),
+            MembershipEvent::Gone(entry) => self.entry_received(&entry, None),
+            MembershipEvent::Whole(peer) => {
+                if self.keeper.claims_mut().received_all(peer) {
+                    self.refresh_exceptions();
+                }
+            }
             MembershipEvent::Published => self.topology.changed(self.membership.known(), now),
             MembershipEvent::Log(severity, text) => self.log(severity, text),
         }

@@ -44,7 +44,7 @@ pub(super) fn status(from: &Status, kernel: KernelFacts) -> types::Status {
         name: me.name.to_string(),
         nickname: me.nickname.clone(),
         uid: me.uid.to_string(),
-        incarnation: me.incarnation,
+        incarnation: me.point.0,
         protocol: types::Protocol { min: VERSIONS.0, max: VERSIONS.1 },
         port: from.launch.port,
         password: from.launch.encrypted,

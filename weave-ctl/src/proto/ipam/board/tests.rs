@@ -18,7 +18,6 @@ fn board() -> Board {
             ask(Want::Heir),
         ],
         answers: thin_vec![Answer { to, id: 8, no: None }, Answer { to, id: 9, no: Some("in use".to_owned()) }],
-        exceptions: thin_vec![Ipv4Addr::new(192, 168, 0, 1)],
     }
 }
 
@@ -40,7 +39,6 @@ fn what_is_too_long_is_refused() {
     };
     assert!(long(|b| b.asks = thin_vec![b.asks[0].clone(); ASKS_MAX + 1]).is_err());
     assert!(long(|b| b.answers = thin_vec![b.answers[0].clone(); ANSWERS_MAX + 1]).is_err());
-    assert!(long(|b| b.exceptions = thin_vec![b.exceptions[0]; EXCEPTIONS_MAX + 1]).is_err());
     assert!(long(|b| b.answers[1].no = Some("x".repeat(REASON_MAX + 1))).is_err());
 }
 

@@ -25,7 +25,7 @@ fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
     let record = PeerRecord {
         name: name(n),
         uid: PeerUid(n.into()),
-        incarnation: 2,
+        point: crate::proto::wire::entry::Point(2, 0),
         nickname: nickname.into(),
         ..PeerRecord::default()
     };

@@ -44,7 +44,7 @@ fn who_was_down_gives_nothing_before_it_heard_what_happened() {
         let mut keeper = Keeper::new(id(1), range(), Some(ring.clone()), true, Rng::new([0; 32]), now);
         let asks = wants.iter().zip(1..).map(|(what, id)| Ask { id, to: keeper.me.name, what: *what }).collect();
         let board = Board { asks, ..Board::default() };
-        keeper.heard_board(id(3), &board.encode()).unwrap();
+        keeper.heard_board(id(3), Some(&board.encode())).unwrap();
         let allocator = Allocator::new(id(1), &params(), BTreeMap::new());
         keeper.turn(&allocator, BTreeSet::new(), ALL, now);
         assert_eq!((keeper.ring(), keeper.open_answers()), (Some(&ring), thin_vec::ThinVec::new()));
