@@ -36,6 +36,7 @@ use super::{
     name::{PeerId, PeerName},
     path::Paths,
     queue,
+    requests::Requests,
     rng::Rng,
     session::{Sessions, SessionsConfig},
     time::Instant,
@@ -83,6 +84,7 @@ pub struct Node {
     leaving: Option<Leaving>,
     removals: Vec<Removal>,
     queries: Queries,
+    requests: Requests,
     out: VecDeque<Output>,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             verifier: Arc::clone(&verifier),
         };
         let (key, data_port) = (identity.key.clone(), launch.port.saturating_add(1));
+        let request_key = identity.key.clone();
         let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
         let kept_for = grace(endpoints::GRACE);
         let present = &installed.endpoints;
@@ -164,6 +167,7 @@ impl Node {
             leaving: None,
             removals: Vec::new(),
             queries: Queries::new(rng.fork(), now),
+            requests: Requests::new(me, request_key, rng.fork()),
             params,
             launch: launch.clone(),
             out: records.into_iter().map(Output::Persist).collect(),
@@ -222,6 +226,7 @@ impl Node {
         self.sessions.handle_timeout(&facts, now);
         self.membership.handle_timeout(now);
         self.paths.handle_timeout(now);
+        self.requests.handle_timeout(now);
         self.endpoints.handle_timeout(now);
         self.pump(now);
     }
@@ -240,6 +245,7 @@ impl Node {
             (self.leaving.and_then(|leaving| leaving.search), "search for a successor"),
             (self.removals.iter().map(Removal::due).min(), "rmpeer"),
             (Some(self.keeper.poll_timeout()), "ring"),
+            (self.requests.poll_timeout(), "request"),
         ];
         all.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
     }

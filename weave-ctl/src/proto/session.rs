@@ -144,6 +144,12 @@ impl Sessions {
         self.sessions.values().find(|session| session.peer() == Some(peer))
     }
 
+    /// The session to a peer, when it is up.
+    pub(crate) fn established(&self, peer: PeerName) -> Option<SessionId> {
+        let of = |session: &Session| session.up.is_some_and(|up| up.id.name == peer);
+        self.sessions.iter().find(|(_, session)| of(session)).map(|(id, _)| *id)
+    }
+
     pub(crate) fn connected(&self) -> &BTreeSet<PeerName> {
         &self.dialer.around.connected
     }

@@ -4,6 +4,7 @@
 //! Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
 
 pub mod entry;
+pub mod letter;
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +15,7 @@ use serde::{
 };
 use serde_bytes::ByteBuf;
 
-use self::entry::Point;
+use self::{entry::Point, letter::Forwarded};
 use super::{
     cbor,
     name::{PeerId, PeerName, PeerUid},
@@ -205,6 +206,8 @@ pub enum Message {
     AliveRequest(AliveRequest),
     /// Goes back by the sessions that the request came by.
     AliveResponse(AliveResponse),
+    /// A request of one peer to another, or the response. Forwarded to the next hop by peers that it is not for.
+    Letter(Forwarded),
     /// Keepalive.
     #[serde(serialize_with = "Serializer::serialize_unit", deserialize_with = "ignore")]
     Ping,
@@ -267,6 +270,7 @@ impl Message {
                 response.kernel = clean(&response.kernel);
                 response.session.iter_mut().for_each(|(_, address)| *address = clean(address));
             }
+            Self::Letter(letter) => bound("a letter", letter.letter.len(), letter::LETTER_MAX)?,
             Self::Close(reason) => *reason = clean_to(reason, REASON_MAX),
             Self::Handshake(_)
             | Self::Digest(_)

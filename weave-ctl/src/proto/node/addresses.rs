@@ -85,6 +85,7 @@ impl Node {
             let (allocator, needs) = (endpoints.allocator(), endpoints.needs());
             with_peers(witnesses, |peers| keeper.turn(allocator, needs, peers, now));
             let mut quiet = !self.ring_changed;
+            self.requests.want(&self.keeper.requests(), self.keeper.owned(), now);
             while let Some(event) = self.keeper.poll_event() {
                 quiet = false;
                 self.keeper_event(event, now);
@@ -115,7 +116,8 @@ impl Node {
                     self.sessions.send(session, &Message::RingDigest(sum));
                 }
             }
-            KeeperEvent::Board(bytes) => self.membership.set_entry(Channel::Space, "", Some(&bytes), now),
+            KeeperEvent::Hint(bytes) => self.membership.set_entry(Channel::Space, "", Some(&bytes), now),
+            KeeperEvent::Respond(to, request, result) => self.requests.respond(to, request, result),
             KeeperEvent::Claim(addr, held) => {
                 let value: Option<&[u8]> = if held { Some(&[]) } else { None };
                 self.membership.set_entry(Channel::Claims, &addr.to_string(), value, now);
@@ -147,7 +149,7 @@ impl Node {
             }),
             (Channel::Space, value) => {
                 self.remember_nickname(*owner);
-                self.keeper.heard_board(from, value)
+                self.keeper.heard_hint(from, value)
             }
             (Channel::Claims, value) => key.parse().map_err(|e| format!("{key}: {e}")).map(|addr| {
                 if self.keeper.claims_mut().received(*owner, addr, value.is_some()) {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::proto::{
-    ipam::{Allocation, board::Ask},
+    ipam::Allocation,
     params::{Init, LaunchParams},
 };
 
@@ -48,11 +48,14 @@ struct Network {
     peers: BTreeMap<PeerName, Peer>,
     cut: BTreeSet<PeerName>,
     now: Instant,
+    /// Requests sent: when, while they are not answered, by which peer, what, of which. Their number is their id.
+    requests: Vec<(Option<Instant>, PeerName, Want, PeerName)>,
 }
 
 impl Network {
     fn new(rings: &[(PeerId, Option<Ring>)]) -> Self {
-        let mut network = Self { peers: BTreeMap::new(), cut: BTreeSet::new(), now: Instant::default() };
+        let mut network =
+            Self { peers: BTreeMap::new(), cut: BTreeSet::new(), now: Instant::default(), requests: vec![] };
         rings.iter().for_each(|(id, ring)| network.add(*id, ring.clone(), true));
         network
     }
@@ -91,6 +94,7 @@ impl Network {
         peer.keeper.turn(&peer.allocator, BTreeSet::new(), ALL, now);
         let events: Vec<KeeperEvent> = std::iter::from_fn(|| self.peer(n).keeper.poll_event()).collect();
         events.into_iter().for_each(|event| self.carry(id(n).name, event));
+        self.request(id(n).name);
     }
 
     /// Turns everybody, and carries what they say, until all are quiet.
@@ -108,7 +112,9 @@ impl Network {
                     said.push_back((*name, event));
                 }
             }
-            if said.is_empty() {
+            let peers: Vec<PeerName> = self.peers.keys().copied().collect();
+            let asked = peers.into_iter().fold(false, |asked, peer| self.request(peer) || asked);
+            if said.is_empty() && !asked {
                 break;
             }
             for (from, event) in said {
@@ -141,13 +147,40 @@ impl Network {
                     keeper.claims_mut().received(from, addr, held);
                 });
             }
-            KeeperEvent::Board(bytes) => {
+            KeeperEvent::Hint(bytes) => {
                 let of = peer.keeper.me;
                 self.each(&others, |keeper| {
-                    keeper.heard_board(of, Some(&bytes)).unwrap();
+                    keeper.heard_hint(of, Some(&bytes)).unwrap();
                 });
             }
+            KeeperEvent::Respond(to, request, result) => {
+                let (open, asker, want, asked) = &mut self.requests[request as usize];
+                assert_eq!((*asker, *asked), (to, from), "a response to another request");
+                *open = None;
+                let want = *want;
+                let to: Vec<PeerName> = others.into_iter().filter(|peer| *peer == to).collect();
+                self.each(&to, |keeper| keeper.responded(from, want, result.clone()));
+            }
         }
+    }
+
+    /// Sends each open request of a peer once a second; false when there was nothing new to send.
+    fn request(&mut self, from: PeerName) -> bool {
+        let (me, owned) = (self.peers[&from].keeper.me, self.peers[&from].keeper.owned());
+        let before = self.requests.len();
+        for (want, to) in self.peers[&from].keeper.requests() {
+            let request = (Some(self.now), from, want, to);
+            if self.requests.contains(&request) {
+                continue;
+            }
+            let id = self.requests.len() as u64;
+            self.requests.push(request);
+            let linked = !self.cut.contains(&to) && !self.cut.contains(&from);
+            if let Some(peer) = self.peers.get_mut(&to).filter(|_| linked) {
+                peer.keeper.requested(me, id, Request { want, owned });
+            }
+        }
+        self.requests.len() > before
     }
 
     fn each(&mut self, peers: &[PeerName], then: impl Fn(&mut Keeper)) {
@@ -194,8 +227,6 @@ fn who_has_no_ring_adopts_one_and_who_has_no_space_is_given_some() {
     network.settle();
     let open = network.peer(3).keeper.asking().count();
     assert_eq!(open, 0, "what is not needed is not asked for");
-    let answers = network.peers.values().map(|p| p.keeper.answers.len()).sum::<usize>();
-    assert_eq!(answers, 0, "answers stand for as long as the question does");
 }
 
 #[test]
@@ -373,12 +404,12 @@ fn an_heir_that_is_leaving_itself_is_none() {
     let now = network.now;
     network.peer(2).keeper.hand_over(id(3), now);
     network.peer(2).keeper.turn(&Allocator::new(id(2), &params(), BTreeMap::new()), BTreeSet::new(), ALL, now);
-    let board = std::iter::from_fn(|| network.peer(2).keeper.poll_event()).find_map(|event| match event {
-        KeeperEvent::Board(bytes) => Some(bytes),
+    let hint = std::iter::from_fn(|| network.peer(2).keeper.poll_event()).find_map(|event| match event {
+        KeeperEvent::Hint(bytes) => Some(bytes),
         _ => None,
     });
     assert_eq!(network.peer(1).keeper.heir(ALL), Some(id(2)));
-    network.peer(1).keeper.heard_board(id(2), board.as_deref()).unwrap();
+    network.peer(1).keeper.heard_hint(id(2), hint.as_deref()).unwrap();
     assert_eq!(network.peer(1).keeper.heir(ALL), Some(id(3)));
 }
 
@@ -434,7 +465,7 @@ fn an_heir_that_is_gone_or_silent_is_not_waited_for() {
 
     let mut network = two_and_a_guest();
     network.peer(2).keeper.ring = None;
-    network.peer(2).keeper.boards.clear();
+    network.peer(2).keeper.hints.clear();
     network.peer(2).keeper.inbox.clear();
     let now = network.now;
     network.peer(1).keeper.hand_over(id(2), now);
@@ -468,9 +499,9 @@ fn a_neighbour_that_tells_many_rings_is_heard_at_a_bounded_rate() {
 }
 
 #[test]
-fn a_board_that_does_not_read_changes_nothing() {
+fn a_hint_that_does_not_read_changes_nothing() {
     let mut network = two_and_a_guest();
-    let before = network.peer(1).keeper.boards.clone();
-    assert!(network.peer(1).keeper.heard_board(id(2), Some(b"garbage")).is_err());
-    assert_eq!(network.peer(1).keeper.boards, before);
+    let before = network.peer(1).keeper.hints.clone();
+    assert!(network.peer(1).keeper.heard_hint(id(2), Some(b"garbage")).is_err());
+    assert_eq!(network.peer(1).keeper.hints, before);
 }
