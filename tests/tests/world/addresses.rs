@@ -155,6 +155,25 @@ fn fixed_addresses_are_fetched_and_those_outside_the_range_reach_everybody() {
     assert_eq!(world.unsettled(), Vec::<String>::new(), "all containers reach each other");
 }
 
+#[test]
+fn a_request_four_hops_away_touches_those_on_the_way_alone() {
+    let mut world = World::new(1, Faults::NONE);
+    // 1 - 2 - 3 - 4 - 5, and 6 beside 3; all is the first one's.
+    for (id, target) in [(1, None), (2, Some(1)), (3, Some(2)), (4, Some(3)), (5, Some(4)), (6, Some(3))] {
+        let (seeds, targets) = (vec![weave_tests::world::name(1)], target.into_iter().collect());
+        world.launch_as(id, Spec { seeds, targets, discovery: false, ..Spec::default() });
+    }
+    world.run(SECOND * 20);
+    address(attach(&mut world, 1, "first", vec![]));
+    world.run(SECOND * 5);
+    world.count_anew();
+    address(attach(&mut world, 5, "last", vec![]));
+    world.run(SECOND * 20);
+    let letters: Vec<(HostId, u64)> = world.meter().sent().map(|(id, sent)| (id, sent.letters.messages)).collect();
+    assert_eq!(letters, [(1, 1), (2, 2), (3, 2), (4, 2), (5, 1), (6, 0)]);
+    assert_eq!(world.unsettled(), Vec::<String>::new());
+}
+
 /// A controller stands still for a day (its machine was suspended), with an address in mind that was given up meanwhile.
 #[test]
 fn what_was_deleted_does_not_come_back_with_a_peer_that_was_away() {

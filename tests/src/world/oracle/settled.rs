@@ -61,8 +61,8 @@ impl World {
         wrong
     }
 
-    /// Addresses outside the range that a host still sends to another, where no container has them any more: an entry that
-    /// was deleted, and came back or never went.
+    /// Addresses outside the range that a host still sends to another, which gives them to no container any more: an entry
+    /// that was deleted, and came back or never went.
     fn stale_claims(&self, id: HostId) -> Vec<String> {
         let host = &self.hosts[&id];
         let outside = host.kernel.maps.routes.iter().filter(|(net, _)| !host.spec.range.contains(*net));
@@ -72,10 +72,12 @@ impl World {
         });
         let has = |addr: &Ipv4Addr, peer: &PeerName| {
             let them = self.hosts.values().find(|them| them.name == *peer);
-            them.is_some_and(|them| them.kernel.maps.endpoints.contains_key(addr))
+            // A container that is gone since a reboot keeps its addresses.
+            let mut given = them.into_iter().flat_map(|them| them.disk.allocations.values()).flat_map(|a| &a.addrs);
+            given.any(|given| given.addr() == *addr)
         };
         let stale = claimed.filter(|(addr, peer)| !has(addr, peer));
-        stale.map(|(addr, peer)| format!("h{id} sends {addr} to {peer}, where no container has it")).collect()
+        stale.map(|(addr, peer)| format!("h{id} sends {addr} to {peer}, which it gave to no container")).collect()
     }
 
     /// Pairs of hosts among these of which one does not reach the other: by a small packet; or, once the largest that devices
