@@ -20,6 +20,7 @@
 mod asking;
 mod claims;
 mod leaving;
+mod timers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -3,10 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
-    time::Duration,
 };
 
-use super::{INBOX_MAX, Keeper, KeeperEvent, Peers, WANTS_MAX, leaving::PROMISED_FOR};
+use super::{
+    INBOX_MAX, Keeper, KeeperEvent, Peers, WANTS_MAX,
+    timers::{ASK_PAUSE, ASK_WAIT, PROMISED_FOR},
+};
 use crate::proto::{
     ids::Severity,
     ipam::{
@@ -17,11 +19,6 @@ use crate::proto::{
     time::Instant,
     wire::letter::{Request, Want},
 };
-
-/// Time for which one peer is asked before another is.
-pub(super) const ASK_WAIT: Duration = Duration::from_secs(3);
-/// Pause when nobody could be asked.
-pub(super) const ASK_PAUSE: Duration = Duration::from_secs(2);
 
 /// Something that is wanted of another peer.
 #[derive(Debug)]

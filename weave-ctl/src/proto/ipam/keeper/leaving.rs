@@ -8,21 +8,18 @@
 //! ```
 //! An heir that said yes and is then told to leave waits for those who count on it, and hands on what it got.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use super::{Asked, Keeper, KeeperEvent, Peers, asking::ASK_WAIT};
+use super::{
+    Asked, Keeper, KeeperEvent, Peers,
+    timers::{ASK_WAIT, HEIR_WAIT},
+};
 use crate::proto::{
     ipam::{hint::Hint, ring::Ring},
     name::{PeerId, PeerName},
     time::Instant,
     wire::letter::Want,
 };
-
-/// Time that an heir is given to say that it has everything.
-pub(super) const HEIR_WAIT: Duration = Duration::from_secs(10);
-
-/// Time for which a peer stays that said it takes over, unless it is told earlier that it has everything.
-pub(super) const PROMISED_FOR: Duration = Duration::from_secs(HEIR_WAIT.as_secs() + ASK_WAIT.as_secs());
 
 /// A peer that leaves.
 #[derive(Clone, Debug)]

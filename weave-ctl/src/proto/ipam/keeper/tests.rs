@@ -497,11 +497,3 @@ fn a_neighbour_that_tells_many_rings_is_heard_at_a_bounded_rate() {
     assert_eq!(heard(keeper, at(2)), RINGS_RATE as usize);
     assert!(keeper.grants(id(3).name, at(2)), "others are heard");
 }
-
-#[test]
-fn a_hint_that_does_not_read_changes_nothing() {
-    let mut network = two_and_a_guest();
-    let before = network.peer(1).keeper.hints.clone();
-    assert!(network.peer(1).keeper.heard_hint(id(2), Some(b"garbage")).is_err());
-    assert_eq!(network.peer(1).keeper.hints, before);
-}

@@ -111,3 +111,11 @@ fn conflicts_that_are_remembered_are_bounded() {
     }
     assert_eq!(keeper.conflicts().count(), CONFLICTS_MAX);
 }
+
+#[test]
+fn a_hint_that_does_not_read_changes_nothing() {
+    let mut network = two_and_a_guest();
+    let before = network.peer(1).keeper.hints.clone();
+    assert!(network.peer(1).keeper.heard_hint(id(2), Some(b"garbage")).is_err());
+    assert_eq!(network.peer(1).keeper.hints, before);
+}
