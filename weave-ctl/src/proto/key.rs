@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use blake2::{Blake2b, Digest as _, digest::consts::U8};
+use blake2::{Blake2b, Digest as _, digest::consts::U16};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
@@ -51,10 +51,10 @@ impl SecretKey {
 }
 
 impl PublicKey {
-    /// The uid that belongs to this key.
+    /// The uid that belongs to this key: BLAKE2b (RFC 7693) with a digest of 16 bytes.
     #[must_use]
     pub fn uid(&self) -> PeerUid {
-        PeerUid(u64::from_be_bytes(Blake2b::<U8>::digest(self.0).into()))
+        PeerUid(u128::from_be_bytes(Blake2b::<U16>::digest(self.0).into()))
     }
 
     /// True when `signature` is this key's for `message`. Total: arbitrary bytes are merely not a signature.

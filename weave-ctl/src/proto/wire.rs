@@ -20,8 +20,9 @@ use super::{
     name::{PeerId, PeerName, PeerUid},
 };
 
-/// Oldest and newest version of the protocol that this build speaks. Version 1 had short ids in its data packets.
-pub const VERSIONS: (u16, u16) = (2, 2);
+/// Oldest and newest version of the protocol that this build speaks. Version 1 had short ids in its data packets,
+/// version 2 uids of 64 bits.
+pub const VERSIONS: (u16, u16) = (3, 3);
 /// Largest frame in bytes, after decryption.
 pub const FRAME_MAX: usize = 1 << 20;
 /// Longest nickname in bytes.

@@ -107,7 +107,7 @@ pub(super) fn example() -> Status {
         version: text("1.2.3"),
         name: id(1, "").name,
         nickname: text("host1"),
-        uid: text("00000000000000aa"),
+        uid: text("000000000000000000000000000000aa"),
         incarnation: 3,
         protocol: Protocol { min: 1, max: 2 },
         port: 6783,
@@ -119,7 +119,7 @@ pub(super) fn example() -> Status {
         peers: vec![
             Peer {
                 id: id(1, "host1"),
-                uid: text("00000000000000aa"),
+                uid: text("000000000000000000000000000000aa"),
                 links: vec![
                     link(2, "host2", "192.168.48.12:33866", false, true),
                     link(3, "h3", "192.168.48.13:6783", true, false),
@@ -129,12 +129,18 @@ pub(super) fn example() -> Status {
             },
             Peer {
                 id: id(2, "host2"),
-                uid: text("00000000000000bb"),
+                uid: text("000000000000000000000000000000bb"),
                 links: vec![link(1, "host1", "192.168.48.11:6783", true, true)],
                 path: Some(direct("192.168.48.12:6784")),
                 standby: None,
             },
-            Peer { id: id(9, ""), uid: text("00000000000000cc"), links: Vec::new(), path: None, standby: None },
+            Peer {
+                id: id(9, ""),
+                uid: text("000000000000000000000000000000cc"),
+                links: Vec::new(),
+                path: None,
+                standby: None,
+            },
         ],
         ipam: Ipam {
             state: text("ready"),
