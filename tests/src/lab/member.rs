@@ -16,7 +16,6 @@ use weave_ctl::proto::{
     io::{Input, SessionId},
     key::SecretKey,
     name::PeerName,
-    rng::Rng,
     wire::{
         Delta, EntryKey, Handshake, Message, VERSIONS,
         entry::{PeerRecord, Verifier as _, Verify, identity_proof, sign, sign_record},
@@ -47,7 +46,7 @@ pub struct Member {
 pub fn key(number: u64) -> SecretKey {
     let mut seed = [0x5a; 32];
     seed[..8].copy_from_slice(&number.to_be_bytes());
-    SecretKey::new(&mut Rng::new(seed))
+    SecretKey::from_bytes(seed)
 }
 
 /// The record of a peer of this key and name at this address, in its first version.

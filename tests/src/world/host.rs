@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     boot::{self, Init, Launch, Stored},
     io::{Input, LinkOp, OpId, Output, Record, Target, Underlay},
+    key::SecretKey,
     name::{PeerId, PeerName},
     node::Node,
     rng::Rng,
@@ -181,7 +182,8 @@ impl Host {
         let mut rng = Rng::new(seed);
         self.kernel.begin_run([rng.bits(), rng.bits()]);
         self.lost_told = self.kernel.lost;
-        let boot = boot::resume(self.disk.clone(), &self.launch, None, &mut rng).expect("a store resumes");
+        let boot = boot::resume(self.disk.clone(), &self.launch, None, SecretKey::from_bytes(rng.bytes()))
+            .expect("a store resumes");
         self.node = Some(Node::new(boot, &self.launch, &self.kernel.installed(), seed, verifier, now));
     }
 

@@ -21,12 +21,11 @@ use crate::proto::{
     ipam::{Allocation, Ring, Share},
     key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
-    rng::Rng,
 };
 
 fn identity(incarnation: u64) -> Identity {
     let name = PeerName::derived([1, 2, 3, 4, 5, 6]);
-    let key = SecretKey::new(&mut Rng::new([9; 32]));
+    let key = SecretKey::from_bytes([9; 32]);
     Identity { name, uid: key.public().uid(), key, nickname: "h\u{f6}st".to_owned(), incarnation }
 }
 
@@ -202,7 +201,7 @@ fn an_identity_without_its_key_is_refused_with_the_way_out() {
     store.commit(&everything().0).unwrap();
     drop(store);
     assert_eq!(altered("key", |_| ()), encode(&identity(1)).unwrap());
-    let other = SecretKey::new(&mut Rng::new([8; 32]));
+    let other = SecretKey::from_bytes([8; 32]);
     let cases: [(Vec<u8>, &str); 7] = [
         (altered("key", |key| *key = Value::Null), "missing field `key`"),
         (altered("key", |key| key.as_bytes_mut().unwrap().truncate(31)), "invalid length 31"),
