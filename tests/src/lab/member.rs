@@ -75,7 +75,7 @@ impl Member {
     pub fn on(host: &Host, name: PeerName) -> Result<Self> {
         let key = key(0);
         let record = record(&key, name, underlay(host.number()));
-        Ok(Self { peer: HandPeer::on(host, None)?, key, record })
+        Ok(Self { peer: HandPeer::on(host)?, key, record })
     }
 
     /// Its hello on a link, as it should be.

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
-    boot::{self, Init, Launch, Stored},
+    boot::{self, Init, Launch, SecretKind, Stored},
     io::{Input, LinkOp, OpId, Output, Record, Target, Underlay},
     key::SecretKey,
     name::{PeerId, PeerName},
@@ -120,7 +120,7 @@ impl Host {
             discovery: spec.discovery,
             conn_limit: spec.conn_limit,
             port: CONTROL_PORT,
-            encrypted: false,
+            secret: SecretKind::None,
             test_grace: None,
         };
         Self {

@@ -15,7 +15,7 @@ use super::{
     name::PeerName,
 };
 
-pub use super::params::{DEFAULT_RANGE, Identity, Init, Launch, LaunchParams};
+pub use super::params::{DEFAULT_RANGE, Identity, Init, Launch, LaunchParams, SecretKind};
 
 /// Content of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ fn launch() -> Launch {
         discovery: true,
         conn_limit: 200,
         port: 6783,
-        encrypted: false,
+        secret: SecretKind::None,
         test_grace: None,
     }
 }

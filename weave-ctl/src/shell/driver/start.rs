@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -69,7 +68,7 @@ impl Driver {
     }
 
     async fn build(config: LaunchConfig, locks: [Lock; 2]) -> Result<Self, RunError> {
-        let LaunchConfig { launch, listen, password, xdp, dirs } = config;
+        let LaunchConfig { launch, listen, secret, xdp, dirs, warnings: _ } = config;
         let (store, stored) = Store::open(&dirs.state)?;
         let new_key = SecretKey::from_bytes(entropy().map_err(RunError::Runtime)?);
         // A network that exists is not kept from starting again by a route that came since.
@@ -79,8 +78,8 @@ impl Driver {
 
         let (to_driver, inputs) = mpsc::channel(QUEUE);
         let port = launch.port;
-        let listen = SocketAddr::new(listen, port);
-        let links = Links::start(LinksConfig { listen, password, control_port: port }, to_driver).await?;
+        let links = LinksConfig { listen: (listen, port).into(), secret, range: boot.params.range, control_port: port };
+        let links = Links::start(links, to_driver).await?;
         let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, boot.identity.name).await?;
         let installed =
             Installed { adopted: existing.adopted, maps: existing.maps, endpoints: endpoints::list().await? };
