@@ -16,7 +16,6 @@ use weave_ctl::proto::{
     io::{Input, SessionId},
     key::SecretKey,
     name::PeerName,
-    rng::Rng,
     wire::{
         BUCKETS, Delta, Handshake, Message, VERSIONS, Want,
         entry::{
@@ -46,7 +45,7 @@ pub struct Member {
 pub fn key(number: u64) -> SecretKey {
     let mut seed = [0x5a; 32];
     seed[..8].copy_from_slice(&number.to_be_bytes());
-    SecretKey::new(&mut Rng::new(seed))
+    SecretKey::from_bytes(seed)
 }
 
 /// The record of a peer of this key and name at this address, in its first version.
@@ -75,7 +74,7 @@ impl Member {
     pub fn on(host: &Host, name: PeerName) -> Result<Self> {
         let key = key(0);
         let record = record(&key, name, underlay(host.number()));
-        Ok(Self { peer: HandPeer::on(host, None)?, key, record })
+        Ok(Self { peer: HandPeer::on(host)?, key, record })
     }
 
     /// Its hello on a link, as it should be.

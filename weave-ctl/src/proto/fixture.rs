@@ -5,7 +5,6 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use super::{
     key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
-    rng::Rng,
     time::Instant,
     wire::entry::{
         Channel, Entry, EntryKey, PeerRecord, Point, ReportedSession, Verifier as _, Verify, sign, sign_record,
@@ -23,7 +22,7 @@ pub(super) fn name(n: u8) -> PeerName {
 pub(super) fn key(n: u8, store: u8) -> SecretKey {
     let mut seed = [n; 32];
     seed[0] = store;
-    SecretKey::new(&mut Rng::new(seed))
+    SecretKey::from_bytes(seed)
 }
 
 pub(super) fn uid(n: u8) -> PeerUid {

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Oldest and newest version of the protocol that this build speaks. Version 1 had short ids in its data packets, version 2
-/// one entry a channel.
+/// uids of 64 bits and one entry a channel.
 pub const VERSIONS: (u16, u16) = (3, 3);
 /// Largest frame in bytes, after decryption.
 pub const FRAME_MAX: usize = 1 << 20;

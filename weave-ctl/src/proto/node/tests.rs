@@ -12,7 +12,7 @@ use crate::proto::{
     ids::{DialId, SessionId},
     io::{Direction, Egress, PathKind, ProbeReply},
     ipam::Ring,
-    params::Identity,
+    params::{Identity, SecretKind},
     target::Target,
     wire::entry::Verify,
 };
@@ -57,7 +57,7 @@ fn node(n: u8, owners: &[u8], installed: &Installed, conn_limit: u32) -> Node {
         discovery: false,
         conn_limit,
         port: 6783,
-        encrypted: false,
+        secret: SecretKind::None,
         test_grace: None,
     };
     let identity =

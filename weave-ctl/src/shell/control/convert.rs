@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     api::{self, types},
     proto::{
+        boot::SecretKind,
         command::{
             ChannelStatus, Connection, ConnectionState, ContainerStatus, NarrowPath, OwnerStatus, PathStatus,
             PeerStatus, Status,
@@ -47,7 +48,8 @@ pub(super) fn status(from: &Status, kernel: KernelFacts) -> types::Status {
         incarnation: me.point.0,
         protocol: types::Protocol { min: VERSIONS.0, max: VERSIONS.1 },
         port: from.launch.port,
-        password: from.launch.encrypted,
+        password: from.launch.secret == SecretKind::Password,
+        key: from.launch.secret == SecretKind::Key,
         discovery: from.launch.discovery,
         container_mtu: from.container_mtu,
         targets: strings(&from.targets),

@@ -99,7 +99,8 @@ impl Driver {
         let facts = match self.datapath.facts() {
             Ok(facts) => facts,
             Err(error) => {
-                let warnings = self.overlap.iter().cloned().chain([error.to_string()]).collect();
+                let warnings =
+                    self.overlap.iter().cloned().chain(self.links.warning()).chain([error.to_string()]).collect();
                 return KernelFacts { bpf_dir, warnings, ..KernelFacts::default() };
             }
         };
@@ -115,7 +116,13 @@ impl Driver {
             drops: drops.into_iter().map(|d| (d.reason.to_owned(), d.packets)).collect(),
             maps: maps.into_iter().map(|m| (m.name.to_owned(), m.entries, m.capacity)).collect(),
             programs: programs.into_iter().map(|p| (p.name.to_owned(), p.id, on(p.name))).collect(),
-            warnings: self.overlap.iter().cloned().chain(self.neighbours.warning()).collect(),
+            warnings: self
+                .overlap
+                .iter()
+                .cloned()
+                .chain(self.links.warning())
+                .chain(self.neighbours.warning())
+                .collect(),
         }
     }
 }
