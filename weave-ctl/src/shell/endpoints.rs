@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use weave_common::addr::Mac;
 
 use super::{
-    netlink::{Device, Netlink, NetlinkError, ask, collect},
+    netlink::{Device, Netlink, NetlinkError, ask},
     netns::NetnsError,
 };
 use crate::proto::{
@@ -307,9 +307,9 @@ impl<'a> Job<'a> {
             }
         }
         for _ in 0..2 * ADDRS_MAX {
-            let request = self.container.handle.address().get().set_link_index_filter(index);
-            let messages = collect(request.execute()).await.map_err(failed())?;
-            let present: Vec<_> = messages.iter().filter_map(|m| Some((address(m)?, m))).collect();
+            let messages = self.container.addresses().await.map_err(failed())?;
+            let own = messages.iter().filter(|message| message.header.index == index);
+            let present: Vec<_> = own.filter_map(|m| Some((address(m)?, m))).collect();
             match step(&present.iter().map(|(addr, _)| *addr).collect::<Vec<_>>(), &wanted) {
                 Step::Done => return Ok(()),
                 Step::Add(addr) => {

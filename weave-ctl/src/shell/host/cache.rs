@@ -4,7 +4,7 @@
 //! left out: the device is as it was. Bounds: what the kernel has.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -89,6 +89,8 @@ pub(super) enum Affected {
 /// What a message changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
+    /// The device that the message told all of, also that it is gone.
+    pub(super) device: Option<u32>,
     pub(super) gone: Option<Gone>,
     /// Devices or addresses of the underlay may differ.
     pub(super) underlay: bool,
@@ -100,7 +102,8 @@ pub(super) struct Change {
 }
 
 impl Change {
-    const NONE: Self = Self { gone: None, underlay: false, routes: Affected::None, table: None, lost: false };
+    const NONE: Self =
+        Self { device: None, gone: None, underlay: false, routes: Affected::None, table: None, lost: false };
     const UNDERLAY: Self = Self { underlay: true, routes: Affected::All, ..Self::NONE };
 
     fn routes(routes: Affected, table: u32) -> Self {
@@ -116,9 +119,13 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Takes the place of all that was known. Returns the devices that were known and are not there.
-    pub(super) fn replace(&mut self, dump: Dump) -> Vec<Gone> {
-        let devices: BTreeMap<_, _> = dump.devices.into_iter().map(|device| (device.index, device)).collect();
+    /// Takes the place of all that was known, except for devices in `told`: messages told of them since the dump was asked
+    /// for, and those are whole, and not older. Returns the devices that were known and are not there.
+    pub(super) fn replace(&mut self, dump: Dump, told: &BTreeSet<u32>) -> Vec<Gone> {
+        let mut devices: BTreeMap<_, _> = dump.devices.into_iter().map(|device| (device.index, device)).collect();
+        devices.retain(|index, _| !told.contains(index));
+        let newer = told.iter().filter_map(|index| self.devices.get_key_value(index));
+        devices.extend(newer.map(|(index, device)| (*index, device.clone())));
         let before = std::mem::replace(&mut self.devices, devices);
         self.addrs.clear();
         for (index, addr) in dump.addrs {
@@ -185,14 +192,15 @@ impl Cache {
         let device = netlink::Device::from(link);
         let own = is_host_end(&device);
         let before = self.devices.insert(device.index, device.clone());
+        let told = Some(device.index);
         if before.as_ref() == Some(&device) {
-            return Change::NONE;
+            return Change { device: told, ..Change::NONE };
         }
         let renamed = before.filter(|before| before.name != device.name);
         let gone = renamed.map(|before| Gone { name: before.name, ifindex: device.index });
         // Containers come and go without changing the underlay.
         let change = if own { Change::NONE } else { Change::UNDERLAY };
-        Change { gone, ..change }
+        Change { device: told, gone, ..change }
     }
 
     fn del_link(&mut self, link: &LinkMessage) -> Change {
@@ -204,7 +212,7 @@ impl Cache {
         self.devices.remove(&device.index);
         self.addrs.remove(&device.index);
         let change = if is_host_end(&device) { Change::NONE } else { Change::UNDERLAY };
-        Change { gone: Some(Gone { name: device.name, ifindex: device.index }), ..change }
+        Change { device: Some(device.index), gone: Some(Gone { name: device.name, ifindex: device.index }), ..change }
     }
 
     fn new_addr(&mut self, message: &AddressMessage) -> Change {

@@ -83,7 +83,7 @@ impl Kernel for Rtnetlink {
     async fn dump(&self) -> Result<Dump, NetlinkError> {
         let netlink = self.requests()?;
         let devices = self.checked(netlink.devices().await)?;
-        let messages = self.checked(collect(netlink.handle.address().get().execute()).await)?;
+        let messages = self.checked(netlink.addresses().await)?;
         Ok(Dump { devices, addrs: messages.iter().filter_map(global_addr).collect() })
     }
 

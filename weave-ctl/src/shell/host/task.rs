@@ -19,7 +19,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     DEFAULT_MTU, GONE_MAX, HostError, HostEvent, NOBODY, RETRY, Scan, Shared,
@@ -67,6 +67,8 @@ pub(super) struct Task<K> {
     dump: Dumping,
     /// The last lookup failed, and that was said.
     failing: bool,
+    /// The same of the last dump.
+    dump_failing: bool,
 }
 
 /// How the next dump stands.
@@ -74,8 +76,9 @@ pub(super) struct Task<K> {
 enum Dumping {
     #[default]
     No,
-    /// The host ends that were known when it began. `again`: something changed while it was taken.
-    Running { host_ends: Vec<Gone>, again: bool },
+    /// The host ends that were known when it began, and the devices that messages told of since. `again`: it may show
+    /// what was before.
+    Running { host_ends: Vec<Gone>, told: BTreeSet<u32>, again: bool },
     /// It failed, or has to be taken again.
     Due(Instant),
 }
@@ -92,7 +95,7 @@ impl<K: Kernel> Task<K> {
         let dump = kernel.dump().await.map_err(HostError::Dump)?;
         let default = kernel.route(NOBODY).await.map_err(HostError::Dump)?;
         let mut cache = Cache::default();
-        cache.replace(dump);
+        cache.replace(dump, &BTreeSet::new());
         let mut task = Self {
             kernel,
             shared,
@@ -107,6 +110,7 @@ impl<K: Kernel> Task<K> {
             untold: Untold::default(),
             dump: Dumping::No,
             failing: false,
+            dump_failing: false,
         };
         task.default = task.egress(default);
         task.lookups.watch(NOBODY);
@@ -186,7 +190,7 @@ impl<K: Kernel> Task<K> {
     fn begin_dump(&mut self) {
         let asked = self.shared.asked();
         let host_ends = asked.host_ends.iter().map(|(name, ifindex)| Gone { name: name.clone(), ifindex: *ifindex });
-        self.dump = Dumping::Running { host_ends: host_ends.collect(), again: false };
+        self.dump = Dumping::Running { host_ends: host_ends.collect(), told: BTreeSet::new(), again: false };
         drop(asked);
         let kernel = self.kernel.clone();
         self.running.push(Box::pin(async move { Done::Dump(kernel.dump().await) }));
@@ -212,13 +216,14 @@ impl<K: Kernel> Task<K> {
             }));
             return;
         };
-        let Change { gone, underlay, routes, table, lost } = self.cache.note(&payload);
+        let Change { device, gone, underlay, routes, table, lost } = self.cache.note(&payload);
         if underlay || lost || table.is_some_and(|table| table == 0 || table == self.shared.tables.table) {
             self.shared.tables.changed.notify_one();
         }
-        if let (Dumping::Running { again, .. }, true) = (&mut self.dump, gone.is_some() || underlay) {
-            // The dump may show what was before.
-            *again = true;
+        if let Dumping::Running { told, again, .. } = &mut self.dump {
+            // A message tells all of a device, but one address of several.
+            told.extend(device);
+            *again |= underlay && device.is_none();
         }
         gone.into_iter().for_each(|gone| self.gone(gone, now));
         if underlay {
@@ -255,7 +260,12 @@ impl<K: Kernel> Task<K> {
             }
             Done::Dump(Ok(dump)) => self.dumped(dump, now),
             Done::Dump(Err(error)) => {
-                warn!("cannot list the host's devices: {error}; trying again");
+                if !std::mem::replace(&mut self.dump_failing, true) {
+                    warn!(
+                        "cannot list the host's devices: {error}; no device counts as gone without a message that says so, \
+                         asking again"
+                    );
+                }
                 self.dump = Dumping::Due(now + RETRY);
             }
             Done::Reopen => match self.kernel.subscribe() {
@@ -288,8 +298,11 @@ impl<K: Kernel> Task<K> {
     }
 
     fn dumped(&mut self, dump: Dump, now: Instant) {
-        let Dumping::Running { host_ends, again } = std::mem::take(&mut self.dump) else { return };
-        let mut gone = self.cache.replace(dump);
+        let Dumping::Running { host_ends, told, again } = std::mem::take(&mut self.dump) else { return };
+        if std::mem::take(&mut self.dump_failing) {
+            info!("the host's devices are listed again");
+        }
+        let mut gone = self.cache.replace(dump, &told);
         gone.extend(self.cache.missing(host_ends));
         gone.into_iter().for_each(|gone| self.gone(gone, now));
         self.scan_due.get_or_insert(now);

@@ -43,6 +43,8 @@ struct Fake(Arc<State>);
 #[derive(Default)]
 struct State {
     answers: AtomicBool,
+    /// No dump is whole.
+    interrupted: AtomicBool,
     changed: Notify,
     dump: Mutex<Dump>,
     routes: Mutex<BTreeMap<Ipv4Addr, Route>>,
@@ -111,8 +113,10 @@ impl Kernel for Fake {
     }
 
     async fn dump(&self) -> Result<Dump, NetlinkError> {
+        // As it is when it is asked for, however late the answer comes.
+        let dump = self.0.dump.lock().unwrap().clone();
         self.answer().await;
-        Ok(self.0.dump.lock().unwrap().clone())
+        if self.0.interrupted.load(Ordering::SeqCst) { Err(NetlinkError::Interrupted) } else { Ok(dump) }
     }
 
     async fn route(&self, to: Ipv4Addr) -> Result<Option<Route>, NetlinkError> {
@@ -332,6 +336,44 @@ async fn lost_messages_are_made_up_for() {
     let events = [watched.next().await, watched.next().await];
     assert!(events.iter().any(|event| matches!(event, HostEvent::Underlay(_))), "{events:?}");
     watched.is_quiet().await;
+}
+
+/// A dump shows what was so when it was asked for; what messages told since is newer.
+#[tokio::test]
+async fn device_made_during_a_dump_is_not_told_gone() {
+    let mut watched = started().await;
+    let (name, ifindex) = ("wv0a200001".to_owned(), 7);
+    watched.fake.set_answers(false);
+    watched.fake.send(NetlinkPayload::Overrun(Vec::new()));
+    watched.is_quiet().await;
+    watched.fake.tell(RouteNetlinkMessage::NewLink(link(ifindex, &name, 1450)));
+    watched.host.keep_watch_of(name.clone(), ifindex);
+    watched.fake.tell(RouteNetlinkMessage::NewLink(link(8, "tun0", 1450)));
+    watched.fake.tell(RouteNetlinkMessage::DelLink(link(8, "tun0", 1450)));
+    assert_eq!(watched.next().await, HostEvent::LinkGone { name: "tun0".to_owned(), ifindex: 8 });
+    watched.fake.set_answers(true);
+    watched.is_quiet().await;
+    // That it goes is told as ever.
+    watched.fake.tell(RouteNetlinkMessage::DelLink(link(ifindex, &name, 1450)));
+    assert_eq!(watched.next().await, HostEvent::LinkGone { name, ifindex });
+    watched.is_quiet().await;
+}
+
+#[tokio::test]
+async fn interrupted_dump_makes_nothing_gone() {
+    let mut watched = started().await;
+    watched.fake.tell(RouteNetlinkMessage::NewLink(link(7, "wv0a200001", 1450)));
+    watched.host.keep_watch_of("wv0a200001".to_owned(), 7);
+    watched.fake.0.interrupted.store(true, Ordering::SeqCst);
+    watched.fake.send(NetlinkPayload::Overrun(Vec::new()));
+    watched.is_quiet().await;
+    watched.fake.tell(RouteNetlinkMessage::NewAddress(addr(ETH0, peer(250))));
+    let HostEvent::Underlay(scan) = watched.next().await else { panic!("no scan") };
+    assert_eq!(scan.underlay.addrs, [OWN, peer(250)], "messages are taken meanwhile");
+    // The next whole one tells.
+    watched.fake.0.interrupted.store(false, Ordering::SeqCst);
+    let gone = HostEvent::LinkGone { name: "wv0a200001".to_owned(), ifindex: 7 };
+    assert_eq!(watched.next().await, gone);
 }
 
 #[tokio::test]
