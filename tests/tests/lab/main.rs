@@ -27,3 +27,4 @@ mod scene_rmpeer;
 mod scene_stateful;
 mod scene_udp;
 mod traffic;
+mod upkeep;

@@ -17,8 +17,8 @@ use rtnetlink::{
         AddressFamily, RouteNetlinkMessage,
         address::AddressMessage,
         link::{
-            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-            LinkMessage,
+            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags,
+            LinkInfo, LinkMessage, Prop,
         },
         route::RouteMessage,
         rule::RuleMessage,
@@ -108,13 +108,31 @@ impl Netlink {
         })?
     }
 
-    /// The device called `name`.
+    /// The device called `name`, or that has it as a second name.
     pub(crate) async fn device(&self, name: &str) -> Result<Option<Device>, NetlinkError> {
         let found = collect(self.handle.link().get().match_name(name).execute()).await;
         match found {
             Ok(messages) => Ok(messages.first().map(Device::from)),
             Err(error) if error.is(Errno::NODEV) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The device of that index.
+    pub(crate) async fn device_at(&self, index: u32) -> Result<Option<Device>, NetlinkError> {
+        let found = collect(self.handle.link().get().match_index(index).execute()).await;
+        match found {
+            Ok(messages) => Ok(messages.first().map(Device::from)),
+            Err(error) if error.is(Errno::NODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a device a second name, by which it is found whatever else it is called; one that it has already is fine.
+    pub(crate) async fn also_call(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        match ask(self.handle.link().property_add(index).alt_ifname(&[name]).execute()).await {
+            Err(error) if error.is(Errno::EXIST) => Ok(()),
+            result => result,
         }
     }
 
@@ -260,6 +278,8 @@ pub(crate) async fn collect<T>(items: impl Stream<Item = Result<T, rtnetlink::Er
 pub(crate) struct Device {
     pub(crate) index: u32,
     pub(crate) name: String,
+    /// Its second names.
+    pub(crate) other_names: Vec<String>,
     pub(crate) kind: Option<InfoKind>,
     pub(crate) mtu: u32,
     pub(crate) mac: Vec<u8>,
@@ -294,6 +314,10 @@ impl From<&LinkMessage> for Device {
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name.clone_from(name),
+                LinkAttribute::PropList(names) => {
+                    let name = |prop: &Prop| if let Prop::AltIfName(name) = prop { Some(name.clone()) } else { None };
+                    device.other_names.extend(names.iter().filter_map(name));
+                }
                 LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
                 LinkAttribute::Address(mac) => device.mac.clone_from(mac),
                 LinkAttribute::Link(peer) => device.peer = Some(*peer),

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use super::{
     DEFAULT_MTU, GONE_MAX, HostError, HostEvent, NOBODY, RETRY, Scan, Shared,
-    cache::{Affected, Cache, Change, Dump, Gone},
+    cache::{Affected, Cache, Change, Dump},
     kernel::{Kernel, Messages, Route},
     lookups::{COALESCE, Lookups},
 };
@@ -43,9 +43,17 @@ enum Done {
 /// What the driver has not been told yet.
 #[derive(Debug, Default)]
 struct Untold {
-    gone: BTreeSet<Gone>,
+    gone: BTreeSet<u32>,
+    set_down: BTreeSet<u32>,
     underlay: bool,
     egresses: BTreeMap<Ipv4Addr, Option<Egress>>,
+}
+
+impl Untold {
+    fn is_empty(&self) -> bool {
+        let Self { gone, set_down, underlay, egresses } = self;
+        gone.is_empty() && set_down.is_empty() && !underlay && egresses.is_empty()
+    }
 }
 
 /// See the module.
@@ -78,7 +86,7 @@ enum Dumping {
     No,
     /// The host ends that were known when it began, and the devices that messages told of since. `again`: it may show
     /// what was before.
-    Running { host_ends: Vec<Gone>, told: BTreeSet<u32>, again: bool },
+    Running { host_ends: BTreeSet<u32>, told: BTreeSet<u32>, again: bool },
     /// It failed, or has to be taken again.
     Due(Instant),
 }
@@ -133,7 +141,7 @@ impl<K: Kernel> Task<K> {
                 self.untold.underlay = self.scan() != self.told;
             }
             let due = self.due();
-            let untold = !self.untold.gone.is_empty() || self.untold.underlay || !self.untold.egresses.is_empty();
+            let untold = !self.untold.is_empty();
             tokio::select! {
                 message = self.messages.next() => self.message(message),
                 () = self.shared.changed.notified() => self.take_asked(),
@@ -156,8 +164,11 @@ impl<K: Kernel> Task<K> {
 
     /// The next thing to tell.
     fn next_event(&mut self) -> Option<HostEvent> {
-        if let Some(Gone { name, ifindex }) = self.untold.gone.pop_first() {
-            return Some(HostEvent::LinkGone { name, ifindex });
+        if let Some(ifindex) = self.untold.gone.pop_first() {
+            return Some(HostEvent::LinkGone(ifindex));
+        }
+        if let Some(ifindex) = self.untold.set_down.pop_first() {
+            return Some(HostEvent::SetDown(ifindex));
         }
         if std::mem::take(&mut self.untold.underlay) {
             self.told = self.scan();
@@ -188,10 +199,8 @@ impl<K: Kernel> Task<K> {
     }
 
     fn begin_dump(&mut self) {
-        let asked = self.shared.asked();
-        let host_ends = asked.host_ends.iter().map(|(name, ifindex)| Gone { name: name.clone(), ifindex: *ifindex });
-        self.dump = Dumping::Running { host_ends: host_ends.collect(), told: BTreeSet::new(), again: false };
-        drop(asked);
+        let host_ends = self.shared.asked().host_ends.clone();
+        self.dump = Dumping::Running { host_ends, told: BTreeSet::new(), again: false };
         let kernel = self.kernel.clone();
         self.running.push(Box::pin(async move { Done::Dump(kernel.dump().await) }));
     }
@@ -216,7 +225,7 @@ impl<K: Kernel> Task<K> {
             }));
             return;
         };
-        let Change { device, gone, underlay, routes, table, lost } = self.cache.note(&payload);
+        let Change { device, gone, set_down, underlay, routes, table, lost } = self.cache.note(&payload);
         if underlay || lost || table.is_some_and(|table| table == 0 || table == self.shared.tables.table) {
             self.shared.tables.changed.notify_one();
         }
@@ -226,6 +235,8 @@ impl<K: Kernel> Task<K> {
             *again |= underlay && device.is_none();
         }
         gone.into_iter().for_each(|gone| self.gone(gone, now));
+        // No more of them than there are devices.
+        self.untold.set_down.extend(set_down);
         if underlay {
             self.scan_due.get_or_insert(now + COALESCE);
         }
@@ -235,7 +246,7 @@ impl<K: Kernel> Task<K> {
         }
     }
 
-    fn gone(&mut self, gone: Gone, now: Instant) {
+    fn gone(&mut self, gone: u32, now: Instant) {
         if self.untold.gone.len() < GONE_MAX {
             self.untold.gone.insert(gone);
         } else {

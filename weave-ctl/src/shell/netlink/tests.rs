@@ -7,8 +7,7 @@ use rtnetlink::packet_core::{DoneMessage, NLM_F_MULTIPART, NetlinkHeader};
 use rustix::io::Errno;
 
 use super::{
-    LinkMessage, NLM_F_DUMP_INTR, Netlink, NetlinkError, NetlinkMessage,
-    NetlinkPayload, RouteNetlinkMessage, list,
+    LinkMessage, NLM_F_DUMP_INTR, Netlink, NetlinkError, NetlinkMessage, NetlinkPayload, RouteNetlinkMessage, list,
 };
 use crate::shell::netns::tests::TestNetns;
 

@@ -150,7 +150,8 @@ impl Table {
         Ok(Found { rules, routes })
     }
 
-    /// Packets that this host itself sends (`iif lo`) to the data port: what it forwards for others is not cut.
+    /// Packets that this host itself sends (`iif lo`) from data port to data port, as the VXLAN socket device does: what it
+    /// forwards for others is not cut, and the host task's question for a route is not answered by this table.
     fn rule(self) -> RuleMessage {
         let mut rule = RuleMessage::default();
         rule.header.family = AddressFamily::Inet;
@@ -161,6 +162,7 @@ impl Table {
             RuleAttribute::Table(self.id()),
             RuleAttribute::Iifname("lo".to_owned()),
             RuleAttribute::IpProtocol(IpProtocol::Udp),
+            RuleAttribute::SourcePortRange(ports),
             RuleAttribute::DestinationPortRange(ports),
             RuleAttribute::Protocol(RouteProtocol::Static),
         ];
