@@ -152,6 +152,8 @@ fn words_that_do_not_go_together() {
             &["report", "--graph", "--json"],
             &["--json", "report", "--graph"],
             &["launch", "--password", "x", "--password-file", "y"],
+            &["launch", "--password", "x", "--key-file", "y"],
+            &["launch", "--password-file", "x", "--key-file", "y"],
         ],
     );
 }
@@ -215,6 +217,9 @@ fn malformed_settings() {
             &["launch", "--initial-peer-count", "3", "--observer"],
             &["launch", "--password-file", "/nonexistent"],
             &["launch", "--password", ""],
+            &["launch", "--key-file", "/nonexistent"],
+            &["launch", "--key-file", "/dev/null"],
+            &["launch", "--key-file", "/dev/zero", "--json"],
         ],
     );
     let host = Host::new();

@@ -8,10 +8,10 @@
 pub mod addr;
 pub mod env;
 pub mod flags;
+pub mod secret;
 
 use std::{
-    fmt, fs,
-    io::{self, Read},
+    fmt, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     time::Duration,
@@ -22,6 +22,7 @@ use ipnet::Ipv4Net;
 use self::{
     env::Env,
     flags::{DirFlags, LaunchFlags, Xdp},
+    secret::{Secret, SecretError},
 };
 pub use crate::proto::boot::Init;
 use crate::proto::{
@@ -42,8 +43,6 @@ const NICKNAME_MAX: usize = 64;
 const CONN_LIMIT: u32 = 200;
 /// Largest `--conn-limit`: more links are not kept.
 pub const CONN_LIMIT_MAX: u32 = 1024;
-/// Longest password, in bytes.
-const PASSWORD_MAX: usize = 1024;
 /// Longest `--test-grace`, in seconds: the longest grace period that there is.
 const TEST_GRACE_MAX: u64 = GRACE.as_secs();
 /// Most peers named in one command.
@@ -56,22 +55,25 @@ pub struct LaunchConfig {
     pub launch: Launch,
     /// Address on which the control port listens.
     pub listen: IpAddr,
-    /// Shared by all peers; `None` when links need none.
-    pub password: Option<String>,
+    /// Shared by all peers; `None` when sessions need none.
+    pub secret: Option<Secret>,
     /// Where XDP is used.
     pub xdp: Xdp,
     /// Where things are kept.
     pub dirs: Dirs,
+    /// What the operator should know of these settings, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Debug for LaunchConfig {
-    /// All but the password.
+    /// All but the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LaunchConfig")
             .field("launch", &self.launch)
             .field("listen", &self.listen)
             .field("xdp", &self.xdp)
             .field("dirs", &self.dirs)
+            .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
 }
@@ -173,17 +175,9 @@ pub enum ConfigError {
     /// `--host`.
     #[error("--host {0:?} is not an IPv4 address")]
     Host(String),
-    /// `--password` or the file.
-    #[error("the password cannot be used: it must have 1 to {PASSWORD_MAX} bytes")]
-    Password,
-    /// `--password-file`.
-    #[error("cannot read the password from {path}: {source}")]
-    PasswordFile {
-        /// The file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
+    /// `--password`, `--password-file`, `--key-file` or their variables.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// A directory that cannot be made absolute.
     #[error("directory {path:?} cannot be used: {source}")]
     Dir {
@@ -226,7 +220,7 @@ pub fn targets(texts: &[String]) -> Result<Vec<Target>, ConfigError> {
 /// # Errors
 /// Names the first setting that cannot be used.
 pub fn launch(flags: &LaunchFlags, dirs: Dirs, env: &Env) -> Result<LaunchConfig, ConfigError> {
-    let password = password(flags, env)?;
+    let secret::Given { secret, warnings } = secret::given(flags, env)?;
     let range = flags.ipalloc_range.as_deref().map(|t| network("--ipalloc-range", t)).transpose()?;
     let default_subnet =
         flags.ipalloc_default_subnet.as_deref().map(|t| network("--ipalloc-default-subnet", t)).transpose()?;
@@ -254,11 +248,11 @@ pub fn launch(flags: &LaunchFlags, dirs: Dirs, env: &Env) -> Result<LaunchConfig
         discovery: !flags.no_discovery,
         conn_limit: conn_limit(flags.conn_limit.as_deref())?,
         port: port(flags.port.as_deref().or(env.port.as_deref()))?,
-        encrypted: password.is_some(),
+        secret: secret.as_ref().map(Secret::kind).unwrap_or_default(),
         test_grace: flags.test_grace.as_deref().map(test_grace).transpose()?,
     };
     let listen = IpAddr::V4(host.unwrap_or(Ipv4Addr::UNSPECIFIED));
-    Ok(LaunchConfig { launch, listen, password, xdp: flags.xdp, dirs })
+    Ok(LaunchConfig { launch, listen, secret, xdp: flags.xdp, dirs, warnings })
 }
 
 fn network(what: &'static str, text: &str) -> Result<Ipv4Net, ConfigError> {
@@ -348,26 +342,6 @@ fn conn_limit(text: Option<&str>) -> Result<u32, ConfigError> {
 fn test_grace(text: &str) -> Result<Duration, ConfigError> {
     let seconds = text.parse::<u64>().ok().filter(|n| (1..=TEST_GRACE_MAX).contains(n));
     seconds.map(Duration::from_secs).ok_or_else(|| ConfigError::TestGrace(text.to_owned()))
-}
-
-fn password(flags: &LaunchFlags, env: &Env) -> Result<Option<String>, ConfigError> {
-    let given = match (&flags.password, &flags.password_file) {
-        (Some(text), _) => Some(text.clone()),
-        (None, Some(path)) => {
-            let mut text = String::new();
-            // Two bytes more than a password and a newline: enough to see that it is too long.
-            let bound = PASSWORD_MAX as u64 + 2;
-            fs::File::open(path)
-                .and_then(|file| file.take(bound).read_to_string(&mut text))
-                .map_err(|source| ConfigError::PasswordFile { path: path.display().to_string(), source })?;
-            Some(text.lines().next().unwrap_or_default().to_owned())
-        }
-        (None, None) => env.password.clone(),
-    };
-    match given {
-        Some(text) if text.is_empty() || text.len() > PASSWORD_MAX => Err(ConfigError::Password),
-        other => Ok(other),
-    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ const COMMITTED: u32 = 100;
 
 fn peer(n: u16) -> PeerId {
     let [high, low] = n.to_be_bytes();
-    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, high, low]), uid: PeerUid(u64::from(n)) }
+    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, high, low]), uid: PeerUid(u128::from(n)) }
 }
 
 /// Measures, `rounds` times each.

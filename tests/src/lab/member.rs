@@ -16,10 +16,11 @@ use weave_ctl::proto::{
     io::{Input, SessionId},
     key::SecretKey,
     name::PeerName,
-    rng::Rng,
     wire::{
-        Delta, EntryKey, Handshake, Message, VERSIONS,
-        entry::{PeerRecord, Verifier as _, Verify, identity_proof, sign, sign_record},
+        BUCKETS, Delta, Handshake, Message, VERSIONS, Want,
+        entry::{
+            Channel, EntryKey, PeerRecord, Point, Verifier as _, Verify, identity_proof, record_key, sign, sign_record,
+        },
     },
 };
 
@@ -28,9 +29,6 @@ use super::{
     peer::{HandPeer, Opened},
     underlay,
 };
-
-/// The channel of records.
-pub const PEERS: &str = "peers";
 
 /// See the head of this file.
 pub struct Member {
@@ -47,7 +45,7 @@ pub struct Member {
 pub fn key(number: u64) -> SecretKey {
     let mut seed = [0x5a; 32];
     seed[..8].copy_from_slice(&number.to_be_bytes());
-    SecretKey::new(&mut Rng::new(seed))
+    SecretKey::from_bytes(seed)
 }
 
 /// The record of a peer of this key and name at this address, in its first version.
@@ -56,13 +54,13 @@ pub fn record(key: &SecretKey, name: PeerName, address: Ipv4Addr) -> PeerRecord 
     PeerRecord {
         name,
         uid: key.public().uid(),
-        incarnation: 1,
-        sequence: 1,
+        point: Point(1, 1),
         nickname: "by-hand".to_owned(),
         addrs: vec![address],
         control_port: 6783,
         data_port: 6784,
         mtu: 1500,
+        floor: Point(1, 0),
         sessions: Vec::new(),
         paths: Vec::new(),
     }
@@ -76,7 +74,7 @@ impl Member {
     pub fn on(host: &Host, name: PeerName) -> Result<Self> {
         let key = key(0);
         let record = record(&key, name, underlay(host.number()));
-        Ok(Self { peer: HandPeer::on(host, None)?, key, record })
+        Ok(Self { peer: HandPeer::on(host)?, key, record })
     }
 
     /// Its hello on a link, as it should be.
@@ -122,12 +120,12 @@ impl Member {
     /// Sends entries, whatever they are, as news.
     pub fn tell(&self, link: SessionId, entries: Vec<Vec<u8>>) {
         let entries = entries.into_iter().map(ByteBuf::from).collect();
-        self.say(link, &Message::Delta(Delta { entries, more: false }));
+        self.say(link, &Message::Delta(Delta { entries, ..Delta::default() }));
     }
 
     /// The next version of its record, signed.
     pub fn next_record(&mut self) -> Vec<u8> {
-        self.record.sequence += 1;
+        self.record.point.1 += 1;
         sign_record(&self.key, &self.record)
     }
 
@@ -136,20 +134,21 @@ impl Member {
     /// # Panics
     /// When the record has so many fields that its first byte does not count them.
     pub fn next_record_with(&mut self, field: &str, value: &Value) -> Vec<u8> {
-        self.record.sequence += 1;
+        self.record.point.1 += 1;
         let mut data = cbor::write(&self.record);
         // A map of fewer than 24 fields begins with one byte that counts them (RFC 8949, section 3.1).
         assert!((0xa0..0xb7).contains(&data[0]), "a record is no small map: it begins with {:#x}", data[0]);
         data[0] += 1;
         data.extend(cbor::write(&field));
         data.extend(cbor::write(value));
-        self.own_entry(PEERS, self.record.sequence, data)
+        self.own_entry(Channel::Peers, self.record.point.1, &data)
     }
 
     /// An entry of its own in some channel, signed.
     #[must_use]
-    pub fn own_entry(&self, channel: &str, version: u64, data: Vec<u8>) -> Vec<u8> {
-        sign(&self.key, self.record.name, channel, (self.record.incarnation, version), data)
+    pub fn own_entry(&self, channel: Channel, sequence: u64, value: &[u8]) -> Vec<u8> {
+        let key = EntryKey { owner: self.record.name, channel, key: "".into() };
+        sign(&self.key, key, Point(self.record.point.0, sequence), Some(value))
     }
 
     /// What the other side holds of a peer's record, as it came from its owner.
@@ -157,13 +156,21 @@ impl Member {
     /// # Errors
     /// When it does not tell.
     pub fn ask(&self, link: SessionId, owner: PeerName) -> Result<Vec<u8>> {
-        self.say(link, &Message::Request(vec![EntryKey { owner, channel: PEERS.into() }]));
+        let mut uid = None;
+        self.say(link, &Message::Buckets(vec![0; BUCKETS]));
+        self.hear(link, SETTLED, |message| {
+            if let Message::Page(page) = message {
+                uid = page.owners.iter().find(|held| held.owner == owner).map(|held| held.uid);
+            }
+            uid.is_some()
+        })?;
+        let uid = uid.context("nothing of it is held")?;
+        self.say(link, &Message::Request(vec![Want { owner, uid, since: None }]));
         let mut found = None;
         // News of others may come in between.
         self.hear(link, SETTLED, |message| {
             if let Message::Delta(entries) = message {
-                let of_owner =
-                    |e: &&ByteBuf| Verify.peek(e).is_ok_and(|(key, _, _)| key.owner == owner && key.channel == PEERS);
+                let of_owner = |e: &&ByteBuf| Verify.peek(e).is_ok_and(|(key, ..)| key == record_key(owner));
                 found = entries.entries.iter().find(of_owner).map(|e| e.to_vec());
             }
             found.is_some()

@@ -16,7 +16,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::mpsc;
 use weave_ctl::{
-    proto::io::{ChannelBinding, DialId, Direction, Input, SessionId, Target},
+    proto::{
+        boot::DEFAULT_RANGE,
+        io::{ChannelBinding, DialId, Direction, Input, SessionId, Target},
+    },
     shell::links::{Links, LinksConfig},
 };
 
@@ -60,16 +63,16 @@ impl HandPeer {
     ///
     /// # Errors
     /// When the port is taken.
-    pub fn on(host: &Host, password: Option<&str>) -> Result<Self> {
+    pub fn on(host: &Host) -> Result<Self> {
         let (orders, order_queue) = mpsc::unbounded_channel();
         let (to_test, inputs) = channel();
         let (ready, started) = channel();
-        let (netns, password) = (host.netns().to_owned(), password.map(str::to_owned));
+        let netns = host.netns().to_owned();
         let thread = thread::spawn(move || {
             within(&netns, move || {
                 // The thread is in the namespace, and so is every socket that is made on it.
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(run(password, order_queue, &to_test, &ready));
+                runtime.block_on(run(order_queue, &to_test, &ready));
                 Ok(())
             })
         });
@@ -133,15 +136,10 @@ impl Drop for HandPeer {
     }
 }
 
-async fn run(
-    password: Option<String>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    to_test: &Sender<Input>,
-    ready: &Sender<Result<(), String>>,
-) {
+async fn run(mut orders: mpsc::UnboundedReceiver<Order>, to_test: &Sender<Input>, ready: &Sender<Result<(), String>>) {
     let (inputs, mut arriving) = mpsc::channel(QUEUE);
     let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
-    let config = LinksConfig { listen, password, control_port: PORT };
+    let config = LinksConfig { listen, secret: None, range: DEFAULT_RANGE, control_port: PORT };
     let links = match Links::start(config, inputs).await {
         Ok(links) => links,
         // Nobody waits only when the test is over.

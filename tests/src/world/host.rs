@@ -8,8 +8,9 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
-    boot::{self, Init, Launch, Stored},
+    boot::{self, Init, Launch, SecretKind, Stored},
     io::{Input, LinkOp, OpId, Output, Record, Target, Underlay},
+    key::SecretKey,
     name::{PeerId, PeerName},
     node::Node,
     rng::Rng,
@@ -119,7 +120,7 @@ impl Host {
             discovery: spec.discovery,
             conn_limit: spec.conn_limit,
             port: CONTROL_PORT,
-            encrypted: false,
+            secret: SecretKind::None,
             test_grace: None,
         };
         Self {
@@ -181,7 +182,8 @@ impl Host {
         let mut rng = Rng::new(seed);
         self.kernel.begin_run([rng.bits(), rng.bits()]);
         self.lost_told = self.kernel.lost;
-        let boot = boot::resume(self.disk.clone(), &self.launch, None, &mut rng).expect("a store resumes");
+        let boot = boot::resume(self.disk.clone(), &self.launch, None, SecretKey::from_bytes(rng.bytes()))
+            .expect("a store resumes");
         self.node = Some(Node::new(boot, &self.launch, &self.kernel.installed(), seed, verifier, now));
     }
 

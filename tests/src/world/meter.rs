@@ -40,6 +40,8 @@ impl Count {
 pub struct Sent {
     /// On links.
     pub frames: Count,
+    /// Those of them that are letters, also of others.
+    pub letters: Count,
     /// To data ports.
     pub probes: Count,
 }
@@ -105,8 +107,14 @@ impl Meter {
         self.highest
     }
 
-    pub(super) fn frame(&mut self, from: HostId, bytes: usize) {
-        self.sent.entry(from).or_default().frames.add(bytes as u64 + FRAME_OVERHEAD);
+    pub(super) fn frame(&mut self, from: HostId, frame: &[u8]) {
+        let sent = self.sent.entry(from).or_default();
+        let bytes = frame.len() as u64 + FRAME_OVERHEAD;
+        sent.frames.add(bytes);
+        // A message is a map of two whose first pair is its kind.
+        if frame.starts_with(b"\xa2\x64kind\x66letter") {
+            sent.letters.add(bytes);
+        }
     }
 
     pub(super) fn probe(&mut self, from: HostId, len: u32) {

@@ -196,6 +196,11 @@ impl World {
         &self.meter
     }
 
+    /// Counts messages and bytes from now on.
+    pub fn count_anew(&mut self) {
+        self.meter.reset();
+    }
+
     /// All events and log lines so far, as one number.
     #[must_use]
     pub fn trace(&self) -> u64 {

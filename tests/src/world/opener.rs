@@ -11,8 +11,8 @@ use std::{
 
 use foldhash::fast::FixedState;
 use weave_ctl::proto::wire::{
-    Advert, WireError,
-    entry::{Entry, Verifier, Verify},
+    WireError,
+    entry::{Entry, Head, Verifier, Verify},
 };
 
 /// Fewest entries at which it is looked for what nobody holds.
@@ -59,7 +59,7 @@ impl Shared {
 }
 
 impl Verifier for Shared {
-    fn peek(&self, raw: &[u8]) -> Result<Advert, WireError> {
+    fn peek(&self, raw: &[u8]) -> Result<Head, WireError> {
         match self.known(raw) {
             Some(entry) => Ok((entry.key.clone(), entry.uid, entry.version)),
             None => Verify.peek(raw),

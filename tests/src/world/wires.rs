@@ -80,7 +80,7 @@ impl World {
             self.note(|| format!("h{id} link {number} is full"));
             return self.break_off(number, side, "the peer does not take what it is sent: too much waits for it");
         };
-        self.meter.frame(id, bytes.len());
+        self.meter.frame(id, &bytes);
         self.bound_link(id, number, rate);
         self.journal.note(Detail::Frames, self.now, || format!("h{id} link {number} sends {} bytes", bytes.len()));
         self.dispatch(number, side.other(), Parcel::Frame(bytes));

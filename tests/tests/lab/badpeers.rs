@@ -80,8 +80,12 @@ fn stays_outside(lab: &Lab, args: &[&str], words: &[&str]) {
 #[ignore = "needs root"]
 fn a_peer_with_another_password_or_none_stays_outside() {
     let (lab, load) = under_load("lppass", &["--password", "right"]);
-    stays_outside(&lab, &["--password", "wrong"], &["password differs", "same --password"]);
-    stays_outside(&lab, &[], &["the peer has a password, this one has none", "same --password"]);
+    stays_outside(&lab, &["--password", "wrong"], &["password differs", "same password", "--ipalloc-range"]);
+    stays_outside(
+        &lab,
+        &[],
+        &["the peer has a password, this one has neither password nor key", "same --password-file"],
+    );
     // With the right one it is let in.
     lab.launch(3, &[&underlay(1).to_string()]).expect("launch");
     lab.wait_established(SETTLED).expect("links");
@@ -92,7 +96,11 @@ fn a_peer_with_another_password_or_none_stays_outside() {
 #[ignore = "needs root"]
 fn a_peer_with_a_password_among_peers_without_stays_outside() {
     let (lab, load) = under_load("lpnone", &[]);
-    stays_outside(&lab, &["--password", "any"], &["this peer has a password, the other has none", "same --password"]);
+    stays_outside(
+        &lab,
+        &["--password", "any"],
+        &["the peer has neither password nor key, this one has a password", "same --password-file"],
+    );
     load.stop_whole().expect("traffic is not disturbed");
 }
 
@@ -171,7 +179,7 @@ fn garbage_on_the_control_port_disturbs_nobody() {
 #[ignore = "needs root"]
 fn a_link_that_does_not_begin_with_hello_is_closed_and_nobody_else_notices() {
     let (lab, load) = under_load("lphello", &[]);
-    let mut peer = HandPeer::on(lab.host(3), None).expect("a peer");
+    let mut peer = HandPeer::on(lab.host(3)).expect("a peer");
     // Its CBOR is in order, but it is of a kind that nobody knows.
     let unknown = b"\xa2\x64kind\x66future\x64body\xf6".to_vec();
     for first in [garbage(100), garbage(FRAME_MAX), unknown, Vec::new()] {

@@ -26,5 +26,6 @@ mod scene_mtu;
 mod scene_rmpeer;
 mod scene_stateful;
 mod scene_udp;
+mod secret;
 mod traffic;
 mod upkeep;

@@ -10,20 +10,19 @@ use std::{
 use serde_json::{Value, json};
 use weave_ctl::proto::{
     cbor,
-    election::{self, VOTERS_MAX, Vote},
+    election::{VOTERS_MAX, Vote},
     io::SessionId,
-    ipam::board::{self, Board, EXCEPTIONS_MAX},
     name::{PeerId, PeerName},
     wire::{
-        BUCKETS, EntryKey, Handshake, Message, PAGE_MAX, VERSIONS,
-        entry::{ADDRS_MAX, PeerRecord, ReportedSession, identity_proof, sign, sign_record},
+        BUCKETS, Handshake, Message, PAGE_MAX, VERSIONS, Want,
+        entry::{ADDRS_MAX, Channel, PeerRecord, Point, ReportedSession, identity_proof, sign_record},
     },
 };
 use weave_tests::lab::{
     Host, Lab, Plan, SETTLED, eventually,
     host::ping,
     load::Load,
-    member::{Member, PEERS, key, record},
+    member::{Member, key, record},
     underlay,
     view::{Path, peer_name},
 };
@@ -131,7 +130,7 @@ fn nobody_speaks_for_another() {
 
     // Of host 2, but signed by another; of host 2, but changed on the way; of host 1 itself.
     let mut forged = record(&scene.member.key, name(2), Ipv4Addr::new(192, 168, 77, 3));
-    (forged.incarnation, forged.sequence, forged.nickname) = (1000, 1000, "forged".to_owned());
+    (forged.point, forged.nickname) = (Point(1000, 1000), "forged".to_owned());
     let mut changed = genuine.clone();
     *changed.last_mut().expect("bytes") ^= 1;
     let mut of_one = forged.clone();
@@ -154,8 +153,8 @@ fn nobody_speaks_for_another() {
     let mut unsigned = scene.member.next_record();
     *unsigned.last_mut().expect("bytes") ^= 1;
     scene.member.tell(link, vec![unsigned]);
-    let counted = || channel(lab.host(1), PEERS).is_some_and(|c| c["errors"].as_u64() > Some(0));
-    assert!(eventually(SETTLED, counted), "{:?}", channel(lab.host(1), PEERS));
+    let counted = || channel(lab.host(1), "peers").is_some_and(|c| c["errors"].as_u64() > Some(0));
+    assert!(eventually(SETTLED, counted), "{:?}", channel(lab.host(1), "peers"));
     scene.all_is_well();
 }
 
@@ -229,27 +228,30 @@ fn nonsense_in_messages_and_channels_is_kept_apart() {
     let words: Vec<u8> = (0..200_u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
     let mut frames = vec![Vec::new(), words.clone(), vec![0x9f; 40_000], b"\xa2\x64kind".to_vec()];
     // Kinds that nobody knows, and each known one with a body of another shape.
-    for kind in ["future", "", "entries", "sum", "buckets", "list", "want", "ring", "ping", "hello"] {
+    for kind in
+        ["future", "", "delta", "digest", "buckets", "page", "request", "advertise", "ring", "ping", "handshake"]
+    {
         for body in [&b"\xf6"[..], b"\x05", b"\x65words", b"\x80", b"\x81\x81\x81\x80", b"\xa1\x61a\x05", b"\x5b\xff"] {
             frames.push(frame(kind, body));
         }
     }
-    let long = Message::Request(vec![EntryKey { owner: name(2), channel: "c".repeat(999).into() }]);
+    let long = Message::Request(vec![want(member); PAGE_MAX + 1]);
     frames.extend([long.encode(), Message::Buckets(vec![0; BUCKETS + 1]).encode()]);
     for frame in frames.into_iter().filter(|f| !f.is_empty()) {
         member.peer.send(link, frame);
     }
     // Entries: not even an entry; a record of another shape; a channel that nobody knows.
     member.tell(link, vec![words.clone()]);
-    let version = member.record.sequence + 1;
-    let broken = sign(&member.key, name(9), PEERS, (1, version), words.clone());
+    let version = member.record.point.1 + 1;
+    let broken = member.own_entry(Channel::Peers, version, &words);
     member.tell(link, vec![broken]);
-    let counted = || channel(lab.host(1), PEERS).is_some_and(|c| c["errors"].as_u64() > Some(0));
-    assert!(eventually(SETTLED, counted), "{:?}", channel(lab.host(1), PEERS));
-    let said = channel(lab.host(1), PEERS).expect("the channel")["last_error"].clone();
+    let counted = || channel(lab.host(1), "peers").is_some_and(|c| c["errors"].as_u64() > Some(0));
+    assert!(eventually(SETTLED, counted), "{:?}", channel(lab.host(1), "peers"));
+    let said = channel(lab.host(1), "peers").expect("the channel")["last_error"].clone();
     assert!(said.as_str().is_some_and(|said| !said.is_empty()), "{said}");
-    member.record.sequence = version;
-    let (own, future) = (member.next_record(), member.own_entry("future", 1, words));
+    member.record.point.1 = version;
+    let own = member.next_record();
+    let future = member.own_entry(Channel::Unknown("future".into()), member.record.point.1 + 1, &words);
     member.tell(link, vec![own, future]);
     for n in [1, 2] {
         let carried = || channel(lab.host(n), "future").is_some_and(|c| c["known"] == false && c["entries"] == 1);
@@ -260,15 +262,19 @@ fn nonsense_in_messages_and_channels_is_kept_apart() {
     scene.all_is_well();
 }
 
+/// All that a peer has said of itself.
+fn want(member: &Member) -> Want {
+    Want { owner: member.record.name, uid: member.record.uid, since: Some(Point::ZERO) }
+}
+
 /// Of a channel that every controller reads: what cannot be used of it, and how each is called.
-fn unusable(member: &Member, channel: &str) -> Vec<(Vec<u8>, &'static str)> {
+fn unusable(member: &Member, channel: &Channel) -> Vec<(Vec<u8>, &'static str)> {
     let (shape, (long, bound)) = match channel {
-        board::CHANNEL => {
-            let exceptions = (0..=EXCEPTIONS_MAX).map(|_| Ipv4Addr::LOCALHOST).collect();
-            let board = Board { exceptions, ..Board::default() };
-            ("not a board: ", (board.encode(), "a board beyond its bounds"))
+        Channel::Space => {
+            let shape = "not a hint of free space: ";
+            (shape, (b"\x65words".to_vec(), shape))
         }
-        election::CHANNEL => {
+        Channel::Election => {
             let known = vec![PeerId::of_any_store(name(9)); VOTERS_MAX + 1];
             let vote = Vote { known, ..Vote::new("10.32.0.0/12".parse().expect("a range"), Some(3)) };
             ("not a vote: ", (vote.encode(), "a vote beyond its bounds"))
@@ -291,15 +297,16 @@ fn what_cannot_be_used_of_a_channel_is_counted_there_on_every_host_and_nowhere_e
     let link = scene.member.join(underlay(1)).expect("a link");
     // What is said by somebody of whom nothing is known is held by nobody.
     assert!(eventually(SETTLED, || scene.tells(2, "by-hand")), "host 2 does not hear of the peer by hand");
-    let channels = [board::CHANNEL, election::CHANNEL, PEERS];
-    for channel in channels {
+    let channels = [Channel::Space, Channel::Election, Channel::Peers];
+    let mut version = scene.member.record.point.1;
+    for channel in &channels {
         for (count, (data, words)) in (1_u64..).zip(unusable(&scene.member, channel)) {
-            let version = scene.member.record.sequence + count;
-            scene.member.tell(link, vec![scene.member.own_entry(channel, version, data)]);
+            version += 1;
+            scene.member.tell(link, vec![scene.member.own_entry(channel.clone(), version, &data)]);
             let said = format!("of {}: {words}", peer_name(9));
             // Each has come everywhere before the next takes its place.
             for host in [1, 2].map(|n| scene.lab.host(n)) {
-                let shown = || self::channel(host, channel).unwrap_or_default();
+                let shown = || self::channel(host, channel.name()).unwrap_or_default();
                 let counted = |c: &Value| {
                     c["errors"] == count && c["last_error"].as_str().is_some_and(|last| last.starts_with(&said))
                 };
@@ -309,19 +316,19 @@ fn what_cannot_be_used_of_a_channel_is_counted_there_on_every_host_and_nowhere_e
     }
     for host in [1, 2].map(|n| scene.lab.host(n)) {
         let summary = host.weave(&["status"]).expect("status");
-        for name in channels {
-            let all = unusable(&scene.member, name);
+        for channel in &channels {
+            let (all, name) = (unusable(&scene.member, channel), channel.name());
             let (_, last) = all.last().expect("some");
             let row = format!("Channel: {name}: {} entries could not be used, the last: of ", all.len());
             assert!(summary.contains(&format!("{row}{}: {last}", peer_name(9))), "{summary}");
-            let shown = channel(host, name).expect("the channel");
+            let shown = self::channel(host, name).expect("the channel");
             assert_eq!([&shown["known"], &shown["errors"]], [&json!(true), &json!(all.len())], "{shown}");
         }
         assert_eq!(summary.matches("entries could not be used").count(), channels.len(), "{summary}");
     }
     // Nothing is closed or held against the peer: what it says next that can be read is taken.
     scene.is_linked(link);
-    scene.member.record.sequence += 100;
+    scene.member.record.point.1 += 100;
     "mended".clone_into(&mut scene.member.record.nickname);
     let record = scene.member.next_record();
     scene.member.tell(link, vec![record]);
@@ -349,7 +356,7 @@ fn a_field_that_no_version_knows_is_carried_along_and_the_others_are_used() {
         let same = || scene.member.ask(link, name(9)).is_ok_and(|held| held == record);
         assert!(eventually(SETTLED, same), "host {n} holds something else than what was signed");
     }
-    assert_eq!(channel(scene.lab.host(1), PEERS).expect("the channel")["errors"], 0);
+    assert_eq!(channel(scene.lab.host(1), "peers").expect("the channel")["errors"], 0);
     scene.all_is_well();
 }
 
@@ -369,7 +376,7 @@ fn ranges_of_versions_that_overlap_are_welcome_and_others_are_named_in_the_refus
     }
     for (oldest, newest) in [(0, max), (min, 7)] {
         let nickname = format!("speaks-{oldest}-{newest}");
-        scene.member.record.sequence += 1;
+        scene.member.record.point.1 += 1;
         scene.member.record.nickname.clone_from(&nickname);
         let link = scene.member.offer(underlay(1), (oldest, newest)).expect("a link");
         scene.member.hear(link, SETTLED, |m| matches!(m, Message::Handshake(_))).expect("a hello");
@@ -417,8 +424,7 @@ fn a_flood_is_endured() {
             member.say(link, &Message::Digest(round));
             member.say(link, &Message::Buckets(vec![round; BUCKETS]));
         }
-        let keys = (0..PAGE_MAX).map(|_| EntryKey { owner: name(2), channel: PEERS.into() });
-        member.say(link, &Message::Request(keys.collect()));
+        member.say(link, &Message::Request(vec![want(member); PAGE_MAX]));
         // What comes back is read, or the link would end for that.
         while member.peer.next(Duration::ZERO).is_some() {}
         round += 1;

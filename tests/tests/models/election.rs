@@ -119,7 +119,7 @@ pub(crate) enum Step {
 
 fn id(n: usize) -> PeerId {
     let n = u8::try_from(n + 1).expect("three voters");
-    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(u64::from(n)) }
+    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(u128::from(n)) }
 }
 
 fn bit(id: PeerId) -> u8 {

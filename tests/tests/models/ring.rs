@@ -22,13 +22,13 @@ use weave_ctl::proto::{
     io::SessionId,
     ipam::{
         Allocation, Allocator, Keeper, Ring,
-        board::{Answer, Ask, Board, Want},
         keeper::{KeeperEvent, Peers},
         ring::Part,
     },
     name::{PeerId, PeerName, PeerUid},
     rng::Rng,
     time::Instant,
+    wire::letter::{Request, Want},
 };
 
 use crate::interner::{Interner, Number};
@@ -127,14 +127,7 @@ pub(crate) enum Step {
 
 fn id(n: usize) -> PeerId {
     let n = u8::try_from(n + 1).expect("three peers");
-    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(u64::from(n)) }
-}
-
-/// The question to an heir on a board that is told.
-fn willing(event: KeeperEvent) -> Option<u64> {
-    let KeeperEvent::Board(bytes) = event else { return None };
-    let asks = Board::decode(&bytes).expect("a board").asks;
-    asks.iter().find(|ask| ask.what == Want::Willing).map(|ask| ask.id)
+    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(u128::from(n)) }
 }
 
 impl Sharers {
@@ -229,21 +222,19 @@ impl Sharers {
             Peers { reached: &|other| Deed::TakeOver(usize::from(other.bytes()[5]) - 1) != deed, alive: &|_| true };
         match deed {
             Deed::Answer(asker, what) => {
-                let ask = Ask { id: 1, to: id(peer).name, what };
-                let board = Board { asks: vec![ask].into(), ..Board::default() };
                 // It compared its ring with another's at some time.
                 keeper.heard_sum(SessionId(0), keeper.ring().map_or(0, Ring::sum));
-                keeper.heard_board(id(asker), &board.encode()).expect("a board");
+                // Of a peer that was given nothing by this one since: else it is not given anything.
+                let owned = keeper.ring().map_or(0, |ring| ring.owned(id(asker)));
+                keeper.requested(id(asker), 1, Request { want: what, owned });
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
             Deed::HandOver(heir) => {
                 keeper.hand_over(id(heir), Instant::default());
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
-                let ask = keeper.poll_event().and_then(willing).expect("the heir is asked if it is willing");
-                let answers = vec![Answer { to: id(peer).name, id: ask, no: None }];
-                keeper
-                    .heard_board(id(heir), &Board { answers: answers.into(), ..Board::default() }.encode())
-                    .expect("a board");
+                let asked = keeper.requests().get(&Want::Willing).copied();
+                assert_eq!(asked, Some(id(heir).name), "the heir is asked if it is willing");
+                keeper.responded(id(heir).name, Want::Willing, Ok(()));
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
             Deed::Hear(from, part, whole) => {
@@ -251,7 +242,7 @@ impl Sharers {
             }
             Deed::TakeOver(from) => {
                 for other in (0..3).filter(|other| *other != from && *other != peer) {
-                    keeper.heard_board(id(other), &Board::default().encode()).expect("a board");
+                    keeper.heard_hint(id(other), None).expect("a hint");
                 }
                 let heir = keeper.successor(peers);
                 keeper.remove(&BTreeSet::from([id(from)]), heir);

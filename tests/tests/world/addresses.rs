@@ -15,7 +15,7 @@ use weave_ctl::proto::{
     boot::Init,
     command::{AddrRequest, Answer, Command, Container, Refusal, Status},
 };
-use weave_tests::world::{Faults, HostId, Spec, World};
+use weave_tests::world::{Faults, HostId, Spec, World, schedule::SETTLE};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -153,6 +153,51 @@ fn fixed_addresses_are_fetched_and_those_outside_the_range_reach_everybody() {
     assert!(twice.contains("in use by a container of peer 00:00:00:00:00:01"), "{twice}");
     address(attach(&mut world, 2, "f", with_length(Ipv4Addr::new(192, 168, 0, 2))));
     assert_eq!(world.unsettled(), Vec::<String>::new(), "all containers reach each other");
+}
+
+#[test]
+fn a_request_four_hops_away_touches_those_on_the_way_alone() {
+    let mut world = World::new(1, Faults::NONE);
+    // 1 - 2 - 3 - 4 - 5, and 6 beside 3; all is the first one's.
+    for (id, target) in [(1, None), (2, Some(1)), (3, Some(2)), (4, Some(3)), (5, Some(4)), (6, Some(3))] {
+        let (seeds, targets) = (vec![weave_tests::world::name(1)], target.into_iter().collect());
+        world.launch_as(id, Spec { seeds, targets, discovery: false, ..Spec::default() });
+    }
+    world.run(SECOND * 20);
+    address(attach(&mut world, 1, "first", vec![]));
+    world.run(SECOND * 5);
+    world.count_anew();
+    address(attach(&mut world, 5, "last", vec![]));
+    world.run(SECOND * 20);
+    let letters: Vec<(HostId, u64)> = world.meter().sent().map(|(id, sent)| (id, sent.letters.messages)).collect();
+    assert_eq!(letters, [(1, 1), (2, 2), (3, 2), (4, 2), (5, 1), (6, 0)]);
+    assert_eq!(world.unsettled(), Vec::<String>::new());
+}
+
+/// A controller stands still for a day (its machine was suspended), with an address in mind that was given up meanwhile.
+#[test]
+fn what_was_deleted_does_not_come_back_with_a_peer_that_was_away() {
+    let mut world = electors(3, 0);
+    let outside = |last| Ipv4Addr::new(192, 168, 0, last);
+    for (id, last) in [(1, 1), (1, 2), (2, 3)] {
+        let fixed = vec![AddrRequest::Fixed(outside(last), Some(24))];
+        assert_eq!(address(attach(&mut world, id, &format!("c{last}"), fixed)), outside(last));
+    }
+    world.run(SECOND * 10);
+    world.pause(3, SECOND * 86_400);
+    world.run(SECOND);
+    for id in [1, 2] {
+        let name = if id == 1 { "c1" } else { "c3" };
+        let detached = ask(&mut world, id, Command::Detach(name.to_owned(), vec![]), SECOND);
+        assert!(matches!(detached, Some(Ok(_))), "{detached:?}");
+    }
+    // Longer than tombstones are kept; then one that hears of this from peer 3 as well as from the others.
+    (0..24).for_each(|_| world.run(SECOND * 3600));
+    world.launch_as(4, Spec { init: Init::Observer, targets: vec![3], ..Spec::default() });
+    world.run(SETTLE);
+    assert_eq!(world.unsettled(), Vec::<String>::new(), "nobody sends to what is gone");
+    let fixed = vec![AddrRequest::Fixed(outside(1), Some(24))];
+    assert_eq!(address(attach(&mut world, 3, "again", fixed)), outside(1), "it can be had again");
 }
 
 #[test]

@@ -128,8 +128,11 @@ pub struct Status {
     pub protocol: Protocol,
     /// Control port; packets travel on the next one.
     pub port: u16,
-    /// Peers must know a password. Control links are encrypted in any case, containers' packets never.
+    /// Peers must know a password. Sessions are encrypted in any case, containers' packets never.
     pub password: bool,
+    /// Peers must have a key, in place of a password.
+    #[serde(default)]
+    pub key: bool,
     /// Peers learnt from others are dialled.
     pub discovery: bool,
     /// MTU in bytes that containers get now.

@@ -43,6 +43,7 @@ fn check(context: &Context<'_>) -> Result<(), Failure> {
 
 fn foreground(context: &Context<'_>, config: LaunchConfig, flags: &LaunchFlags) -> Result<String, Failure> {
     log::to_stderr(flags.log_level);
+    warn_of(&config);
     run_notifying(context.engine, config, &Notifier::new(context.env.notify_socket.as_deref()))
 }
 
@@ -70,7 +71,14 @@ fn start(context: &Context<'_>, config: &LaunchConfig, flags: &LaunchFlags) -> R
         let log = log::path(&config.dirs.run);
         Failure::Refused(format!("the controller became ready, but then: {failure} (its log is {})", log.display()))
     })?;
-    Ok(render::launched(&status, pid, context.json))
+    Ok(render::launched(&status, pid, &config.warnings, context.json))
+}
+
+/// Logs what the operator should know of the settings.
+fn warn_of(config: &LaunchConfig) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub struct Env {
     pub port: Option<String>,
     /// `WEAVE_PASSWORD`.
     pub password: Option<String>,
+    /// `WEAVE_KEY_FILE`.
+    pub key_file: Option<PathBuf>,
     /// `NOTIFY_SOCKET`: where the service manager that started this process waits for word; no flag stands for it.
     pub notify_socket: Option<PathBuf>,
 }
@@ -34,10 +36,13 @@ impl Env {
             bpf_dir: path("WEAVE_BPF_DIR"),
             port: text("WEAVE_PORT"),
             password: text(PASSWORD),
+            key_file: path(KEY_FILE),
             notify_socket: path("NOTIFY_SOCKET"),
         }
     }
 }
 
-/// The variable in which `launch` hands the password to the controller it starts, so that no process list shows it.
+/// The variable that stands for `--password`.
 pub const PASSWORD: &str = "WEAVE_PASSWORD";
+/// The variable that stands for `--key-file`.
+pub const KEY_FILE: &str = "WEAVE_KEY_FILE";

@@ -37,12 +37,17 @@ pub struct LaunchFlags {
     /// TCP port of the control plane; packets travel on the next UDP port [env: WEAVE_PORT] [default: 6783]
     #[arg(long)]
     pub port: Option<String>,
-    /// Password that all peers share [env: WEAVE_PASSWORD]
-    #[arg(long, conflicts_with = "password_file")]
+    /// Password that all peers share; all users of this host can read it in the list of processes, so rather use a
+    /// file [env: WEAVE_PASSWORD]
+    #[arg(long, conflicts_with_all = ["password_file", "key_file"])]
     pub password: Option<String>,
-    /// File whose first line is the password, which then shows in no process list
-    #[arg(long, value_name = "FILE")]
+    /// File whose first line is the password that all peers share
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
     pub password_file: Option<PathBuf>,
+    /// File with the key that all peers share, in place of a password: 32 random bytes, raw or as 64 hexadecimal digits
+    /// (openssl rand -hex 32) [env: WEAVE_KEY_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Range from which containers get addresses, the same on all peers [default: 10.32.0.0/12]
     #[arg(long, value_name = "CIDR")]
     pub ipalloc_range: Option<String>,

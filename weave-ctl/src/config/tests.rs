@@ -1,6 +1,6 @@
 //! Every setting that cannot be used is refused with one sentence.
 
-use std::{io::Write, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use super::{
     Dirs, LaunchConfig, addr, dirs,
@@ -8,7 +8,10 @@ use super::{
     flags::{DirFlags, LaunchFlags},
     launch, targets,
 };
-use crate::proto::{boot::Init, command::AddrRequest};
+use crate::proto::{
+    boot::{Init, SecretKind},
+    command::AddrRequest,
+};
 
 fn some_dirs() -> Dirs {
     dirs(&DirFlags::default(), &Env::default()).expect("the defaults")
@@ -29,7 +32,7 @@ fn nothing_given_means_resume() {
     let config = from(|_| {}).expect("the defaults");
     assert_eq!((config.launch.port, config.launch.conn_limit, config.launch.test_grace), (6783, 200, None));
     assert_eq!((config.launch.name, config.launch.range, config.launch.default_subnet), (None, None, None));
-    assert!(config.launch.discovery && !config.launch.encrypted && !config.launch.nickname.is_empty());
+    assert!(config.launch.discovery && config.launch.secret == SecretKind::None && !config.launch.nickname.is_empty());
     assert!(config.listen.is_unspecified());
     assert_eq!(config.dirs.bpf, PathBuf::from("/sys/fs/bpf/weave"));
 }
@@ -41,13 +44,11 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
     let picked = dirs(&flags, &env).expect("directories");
     assert_eq!((picked.run, picked.state), ("/f/run".into(), "/e/state".into()));
 
-    let env = Env { port: Some("7000".into()), password: Some("from-env".into()), ..Env::default() };
+    let env = Env { port: Some("7000".into()), ..Env::default() };
     let config = launch(&LaunchFlags::default(), some_dirs(), &env).expect("settings");
-    assert_eq!((config.launch.port, config.password.as_deref()), (7000, Some("from-env")));
-    let flags = LaunchFlags { port: Some("8000".into()), password: Some("flag".into()), ..LaunchFlags::default() };
-    let config = launch(&flags, some_dirs(), &env).expect("settings");
-    assert_eq!((config.launch.port, config.password.as_deref()), (8000, Some("flag")));
-    assert!(config.launch.encrypted);
+    assert_eq!(config.launch.port, 7000);
+    let flags = LaunchFlags { port: Some("8000".into()), ..LaunchFlags::default() };
+    assert_eq!(launch(&flags, some_dirs(), &env).expect("settings").launch.port, 8000);
 }
 
 #[test]
@@ -162,17 +163,10 @@ fn names_ports_and_addresses() {
 }
 
 #[test]
-fn passwords() {
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    file.write_all(b"from file\nand no more\n").expect("the file");
-    let path = file.path().to_owned();
-    let config = from(|f| f.password_file = Some(path)).expect("settings");
-    assert_eq!(config.password.as_deref(), Some("from file"));
-    assert!(!format!("{config:?}").contains("from file"));
-    assert!(refusal(|f| f.password_file = Some("/nonexistent".into())).contains("cannot read the password"));
-    // Endless: reading is bounded, and what was read has too many bytes.
-    assert!(refusal(|f| f.password_file = Some("/dev/zero".into())).contains("1 to 1024 bytes"));
-    assert!(refusal(|f| f.password = Some(String::new())).contains("1 to 1024 bytes"));
+fn secret_stays_out_of_what_is_printed() {
+    let config = from(|f| f.password = Some("s3cret".into())).expect("settings");
+    assert!(config.secret.is_some() && config.launch.secret == SecretKind::Password && config.warnings.len() == 1);
+    assert!(!format!("{config:?}").contains("s3cret"));
 }
 
 #[test]

@@ -13,10 +13,9 @@ use super::{
     },
     key::SecretKey,
     name::PeerName,
-    rng::Rng,
 };
 
-pub use super::params::{DEFAULT_RANGE, Identity, Init, Launch, LaunchParams};
+pub use super::params::{DEFAULT_RANGE, Identity, Init, Launch, LaunchParams, SecretKind};
 
 /// Content of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,7 +110,9 @@ pub enum BootError {
 
 /// Settles what this run starts from: the store wins where the operator is silent, and is never silently discarded.
 ///
-/// `derived` is the name made from the host's hardware, used when neither the operator nor the store has one.
+/// `derived` is the name made from the host's hardware, used when neither the operator nor the store has one; without it
+/// the name follows from the key. `new_key` is the key of a new store: 32 bytes that nobody else has. A store that has a
+/// key keeps it.
 ///
 /// # Errors
 /// When the launch contradicts the store, or itself.
@@ -119,9 +120,9 @@ pub fn resume(
     mut stored: Stored,
     launch: &Launch,
     derived: Option<PeerName>,
-    rng: &mut Rng,
+    new_key: SecretKey,
 ) -> Result<Boot, BootError> {
-    let identity = settle_identity(stored.identity.as_ref(), launch, derived, rng)?;
+    let identity = settle_identity(stored.identity.as_ref(), launch, derived, new_key)?;
     let mut params = settle_params(stored.params.as_ref(), launch, stored.ring.is_some())?;
     if let Some(ring) = stored.ring.as_ref().filter(|_| !launch.seeds.is_empty()) {
         let names = |ring: &Ring| format!("{:?}", ring.origin.iter().map(|id| id.name).collect::<Vec<_>>());
@@ -150,7 +151,7 @@ fn settle_identity(
     stored: Option<&Identity>,
     launch: &Launch,
     derived: Option<PeerName>,
-    rng: &mut Rng,
+    new_key: SecretKey,
 ) -> Result<Identity, BootError> {
     let nickname = launch.nickname.clone();
     if let Some(old) = stored {
@@ -160,11 +161,10 @@ fn settle_identity(
         let incarnation = old.incarnation.saturating_add(1);
         return Ok(Identity { nickname, incarnation, ..old.clone() });
     }
-    let random = rng.bits().to_be_bytes();
-    let random = PeerName::derived([random[0], random[1], random[2], random[3], random[4], random[5]]);
-    let name = launch.name.or(derived).unwrap_or(random);
-    let key = SecretKey::new(rng);
-    Ok(Identity { name, uid: key.public().uid(), nickname, incarnation: 1, key })
+    let uid = new_key.public().uid();
+    let [.., a, b, c, d, e, f] = { uid.0 }.to_be_bytes();
+    let name = launch.name.or(derived).unwrap_or(PeerName::derived([a, b, c, d, e, f]));
+    Ok(Identity { name, uid, nickname, incarnation: 1, key: new_key })
 }
 
 /// `settled` when there is a ring: how it was divided cannot be changed any more.

@@ -141,6 +141,23 @@ impl Datapath {
         (self.routes_changed, self.owners_changed) = (true, true);
     }
 
+    /// Packets to `addr`, which is outside the range, go to `peer` from now on, or nowhere.
+    pub fn set_exception(&mut self, addr: Ipv4Addr, peer: Option<PeerName>) {
+        let before = match peer {
+            Some(peer) => self.exceptions.insert(addr, peer),
+            None => self.exceptions.remove(&addr),
+        };
+        if before == peer {
+            return;
+        }
+        let net = Ipv4Net::from(addr);
+        match peer {
+            Some(peer) => self.want.routes.insert(net, RouteTo::Peer(peer)),
+            None => self.want.routes.remove(&net),
+        };
+        (self.routes_changed, self.owners_changed) = (true, true);
+    }
+
     /// Sends to `peer` this way from now on.
     pub fn set_tunnel(&mut self, peer: PeerName, tunnel: TunnelTo) {
         let before = self.want.tunnels.insert(peer, tunnel);

@@ -5,9 +5,10 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use super::{
     key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
-    rng::Rng,
     time::Instant,
-    wire::entry::{Entry, PeerRecord, ReportedSession, Verifier as _, Verify, sign_record},
+    wire::entry::{
+        Channel, Entry, EntryKey, PeerRecord, Point, ReportedSession, Verifier as _, Verify, sign, sign_record,
+    },
 };
 
 /// When everything in a test that needs no time happens.
@@ -21,7 +22,7 @@ pub(super) fn name(n: u8) -> PeerName {
 pub(super) fn key(n: u8, store: u8) -> SecretKey {
     let mut seed = [n; 32];
     seed[0] = store;
-    SecretKey::new(&mut Rng::new(seed))
+    SecretKey::from_bytes(seed)
 }
 
 pub(super) fn uid(n: u8) -> PeerUid {
@@ -48,13 +49,13 @@ pub(super) fn record(n: u8, sequence: u64, peers: &[u8]) -> PeerRecord {
     PeerRecord {
         name: name(n),
         uid: uid(n),
-        incarnation: 1,
-        sequence,
+        point: Point(1, sequence),
         nickname: format!("host-{n}"),
         addrs: vec![ip(n)],
         control_port: 6783,
         data_port: 6784,
         mtu: 1500,
+        floor: Point(1, 0),
         sessions: peers.iter().map(session).collect(),
         paths: peers.iter().map(|peer| name(*peer)).collect(),
     }
@@ -64,6 +65,12 @@ pub(super) fn record(n: u8, sequence: u64, peers: &[u8]) -> PeerRecord {
 pub(super) fn raw(record: &PeerRecord) -> Vec<u8> {
     let [.., n] = record.name.bytes();
     sign_record(&key(n, 0), record)
+}
+
+/// An entry of peer `n` that is no record; without a value its tombstone.
+pub(super) fn other(n: u8, channel: Channel, key_: &str, sequence: u64, value: Option<&[u8]>) -> Arc<Entry> {
+    let under = EntryKey { owner: name(n), channel, key: key_.into() };
+    Verify.open(&sign(&key(n, 0), under, Point(1, sequence), value)).expect("an entry")
 }
 
 pub(super) fn entry(record: &PeerRecord) -> Arc<Entry> {

@@ -1,20 +1,22 @@
 //! What a peer proves itself with: an Ed25519 key (RFC 8032) made with its store. The uid that tells stores of one name
 //! apart is a digest of the public key, so nobody can speak for a uid without its key.
 //!
-//! Does not: keep a key secret in memory from whoever may read this process.
+//! Does not: make keys (the shell takes them from the kernel, the World from its seed), or keep a key secret in memory
+//! from a process that may read this one.
 
 use std::fmt;
 
-use blake2::{Blake2b, Digest as _, digest::consts::U8};
+use blake2::{Blake2b, Digest as _, digest::consts::U16};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
-use super::{name::PeerUid, rng::Rng};
+use super::name::PeerUid;
 
 /// Length in bytes of a signature.
 pub const SIGNATURE_LEN: usize = 64;
 
-/// The secret half. Its bytes are stored and never told; it prints as nothing.
+/// The secret half. Its bytes are stored and never told; it prints as nothing, and is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretKey(#[serde(with = "serde_bytes")] [u8; 32]);
@@ -24,6 +26,12 @@ pub struct SecretKey(#[serde(with = "serde_bytes")] [u8; 32]);
 #[serde(transparent)]
 pub struct PublicKey(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
+impl Drop for SecretKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretKey")
@@ -31,10 +39,10 @@ impl fmt::Debug for SecretKey {
 }
 
 impl SecretKey {
-    /// A new key.
+    /// The key of 32 bytes, which must be random and secret.
     #[must_use]
-    pub fn new(rng: &mut Rng) -> Self {
-        Self(rng.bytes())
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// The public half.
@@ -51,10 +59,10 @@ impl SecretKey {
 }
 
 impl PublicKey {
-    /// The uid that belongs to this key.
+    /// The uid that belongs to this key: BLAKE2b (RFC 7693) with a digest of 16 bytes.
     #[must_use]
     pub fn uid(&self) -> PeerUid {
-        PeerUid(u64::from_be_bytes(Blake2b::<U8>::digest(self.0).into()))
+        PeerUid(u128::from_be_bytes(Blake2b::<U16>::digest(self.0).into()))
     }
 
     /// True when `signature` is this key's for `message`. Total: arbitrary bytes are merely not a signature.

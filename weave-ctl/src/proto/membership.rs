@@ -1,9 +1,11 @@
 //! Membership: knows all peers by signed records, signs this peer's own, and spreads both by gossip.
 //!
-//! A record gives a peer's addresses, sessions and paths; other modules put entries of their own into channels. `gossip`
-//! spreads entries, `store` holds them. The own record is signed anew [`timers::PUBLISH_AFTER`] after something in it
-//! changed, as often as [`Throttle`] allows. Bounds: those of `gossip` and `store`; the pause of a recovery doubles up to
-//! [`DOUBLINGS_MAX`] times.
+//! A record gives a peer's addresses, sessions and paths; other modules put entries of their own into channels, one a key,
+//! and delete them. `gossip` spreads entries, `store` holds them. All entries of a peer, its record among them, are numbered
+//! in one row ([`Point`]). The own record is signed anew [`timers::PUBLISH_AFTER`] after something in it changed, as often
+//! as [`Throttle`] allows. Tombstones are kept for [`TOMBSTONES_FOR`]; then the record's floor rises above them.
+//! [`FLOOR_AFTER`] a launch it rises above all that earlier launches said. Bounds: those of `gossip` and `store`; the pause
+//! of a recovery doubles up to [`DOUBLINGS_MAX`] times.
 //!
 //! Why not a gossip library: foca (SWIM) and chitchat (Scuttlebutt) assume that any member can send a datagram to any
 //! other, and call a member dead that does not answer. Here a peer may be several hops away for good and accept no
@@ -17,24 +19,25 @@ mod timers;
 use std::{collections::VecDeque, fmt, mem, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use self::{
-    gossip::Gossip,
+    gossip::{Gossip, Update},
     store::Alive,
-    timers::{COPY_SHOWN, RECOVERY_PAUSE},
+    timers::{COPY_SHOWN, FLOOR_AFTER, RECOVERY_PAUSE, TOMBSTONES_FOR},
 };
 use super::{
     command::ChannelStatus,
     ids::{SessionId, Severity},
     key::SecretKey,
-    name::{PeerId, PeerName},
+    name::PeerName,
     params::Identity,
     queue,
     rng::Rng,
     throttle::Throttle,
     time::Instant,
     wire::{
-        Delta, EntryKey, Message, Version, clean,
+        Delta, Message, clean,
         entry::{
-            ADDRS_MAX, Entry, PEERS, PeerRecord, ReportedSession, SESSIONS_MAX, Verifier, sign, sign_record, signer,
+            ADDRS_MAX, Channel, Entry, EntryKey, PeerRecord, Point, ReportedSession, SESSIONS_MAX, Verifier,
+            record_key, sign, sign_record, signer,
         },
     },
 };
@@ -49,8 +52,12 @@ pub(crate) enum MembershipEvent {
     Moved(PeerName),
     /// The record of a peer may report other sessions and paths.
     Reports(PeerName),
-    /// A peer has a new entry in a channel that a module of this peer reads.
-    Channel(PeerId, &'static str, Vec<u8>),
+    /// A peer has a new entry in a channel other than that of records; a tombstone when it deleted one.
+    Entry(Arc<Entry>),
+    /// An entry of a peer is gone.
+    Gone(Arc<Entry>),
+    /// Everything that a peer has said is held.
+    Whole(PeerName),
     /// This peer's own record has a new version.
     Published,
     Log(Severity, String),
@@ -67,39 +74,37 @@ pub(crate) struct Membership {
     throttle: Throttle,
     gossip: Gossip,
     recovery: Recovery,
-    /// Sequence of this peer's last entry in a channel.
-    channel_sequence: u64,
+    /// That of this peer's last entry, whatever its channel.
+    last: Point,
+    /// Tombstones of this peer that are kept, oldest first.
+    tombstones: VecDeque<(Instant, Point)>,
+    floor_at: Instant,
     events: VecDeque<MembershipEvent>,
 }
 
 impl Membership {
-    /// Only this peer. `port` is its control port, `channels` are those that other modules read.
-    pub(crate) fn new(
-        identity: Identity,
-        port: u16,
-        channels: Vec<&'static str>,
-        verifier: Arc<dyn Verifier>,
-        rng: Rng,
-        now: Instant,
-    ) -> Self {
+    /// Only this peer. `port` is its control port.
+    pub(crate) fn new(identity: Identity, port: u16, verifier: Arc<dyn Verifier>, rng: Rng, now: Instant) -> Self {
         let me = PeerRecord {
             name: identity.name,
             uid: identity.uid,
-            incarnation: identity.incarnation,
+            point: Point(identity.incarnation, 0),
             nickname: clean(&identity.nickname),
             control_port: port,
             data_port: port.saturating_add(1),
             ..PeerRecord::default()
         };
         let mut membership = Self {
-            gossip: Gossip::new(me.name, channels, verifier, rng, now),
+            gossip: Gossip::new(me.name, verifier, rng, now),
+            last: me.point,
             me,
             key: identity.key,
             raw: Arc::from([]),
             publish_at: None,
             throttle: Throttle::new(now),
             recovery: Recovery::default(),
-            channel_sequence: 0,
+            tombstones: VecDeque::new(),
+            floor_at: now + FLOOR_AFTER,
             events: VecDeque::new(),
         };
         membership.publish(now);
@@ -107,14 +112,8 @@ impl Membership {
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<MembershipEvent> {
-        while let Some((entry, before)) = self.gossip.poll_update() {
-            if let Some(record) = entry.record() {
-                let before = before.as_ref().and_then(|before| before.record());
-                let moved = before.is_none_or(|before| !before.is_found_like(record));
-                let event = if moved { MembershipEvent::Moved } else { MembershipEvent::Reports };
-                self.events.push_back(event(record.name));
-            }
-            self.announce(&entry);
+        while let Some(update) = self.gossip.poll_update() {
+            self.events.extend(event(update));
         }
         queue::pop(&mut self.events)
     }
@@ -158,8 +157,7 @@ impl Membership {
     }
 
     pub(crate) fn key_of(&self, peer: PeerName) -> Option<super::key::PublicKey> {
-        let key = EntryKey { owner: peer, channel: PEERS.into() };
-        self.gossip.store.get(&key).and_then(|held| signer(&held.raw))
+        self.gossip.store.get(&record_key(peer)).and_then(|held| signer(&held.raw))
     }
 
     pub(crate) fn channels(&self) -> Vec<ChannelStatus> {
@@ -204,23 +202,39 @@ impl Membership {
         Arc::clone(&self.raw)
     }
 
-    /// Puts `data` into `channel`, in place of this peer's former entry there.
-    pub(crate) fn set_channel(&mut self, channel: &'static str, data: Vec<u8>, now: Instant) {
-        self.channel_sequence += 1;
-        let version = (self.me.incarnation, self.channel_sequence);
-        let raw = sign(&self.key, self.me.name, channel, version, data);
-        self.spread(&raw, format_args!("an entry of channel {channel}"), now);
+    /// Says `value` under `key`, in place of this peer's former entry there; `None` deletes that.
+    pub(crate) fn set_entry(&mut self, channel: Channel, key: &str, value: Option<&[u8]>, now: Instant) {
+        let key = EntryKey { owner: self.me.name, channel, key: key.into() };
+        let held = self.gossip.store.get(&key);
+        let same = match (held, value) {
+            (Some(held), Some(value)) => held.value() == Some(value),
+            (Some(held), None) => held.is_tombstone(),
+            (None, value) => value.is_none(),
+        };
+        if !same {
+            self.sign(key, value, now);
+        }
+    }
+
+    fn sign(&mut self, key: EntryKey, value: Option<&[u8]>, now: Instant) {
+        self.last.1 += 1;
+        if value.is_none() {
+            self.tombstones.push_back((now, self.last));
+        }
+        let what = format!("the entry {} of channel {}", key.key, key.channel.name());
+        let raw = sign(&self.key, key, self.last, value);
+        self.spread(&raw, format_args!("{what}"), now);
     }
 
     /// An entry of `channel` could not be used: it is counted there, and changes nothing else.
-    pub(crate) fn channel_error(&mut self, channel: &str, what: &str) {
-        self.gossip.error(channel, what);
+    pub(crate) fn channel_error(&mut self, channel: &Channel, what: &str) {
+        self.gossip.error(channel.name(), what);
     }
 
     /// A session is up, to the peer whose record is `entry`.
     pub(crate) fn session_up(&mut self, session: SessionId, entry: Arc<Entry>, dialled: bool, now: Instant) {
         // The peer at the other end is alive: another store of its name does not keep it out.
-        self.gossip.hold(entry, Some(session), &|_, _| false, now);
+        self.gossip.hold(entry, Some(session), false, &|_, _| false, now);
         self.gossip.session_up(session, dialled, now);
     }
 
@@ -231,14 +245,14 @@ impl Membership {
     /// A peer is refused for want of room: its record is taken in all the same, because others may have room. Returns
     /// records of others for it.
     pub(crate) fn introduce(&mut self, session: SessionId, entry: Arc<Entry>, alive: Alive<'_>, now: Instant) -> Delta {
-        self.gossip.hold(entry, Some(session), alive, now);
+        self.gossip.hold(entry, Some(session), false, alive, now);
         self.gossip.sample(SAMPLE)
     }
 
     pub(crate) fn message(&mut self, session: SessionId, message: Message, alive: Alive<'_>, now: Instant) {
         self.gossip.message(session, message, alive, now);
-        if let Some(version) = self.gossip.foreign.take() {
-            self.recover(version, now);
+        if let Some(point) = self.gossip.foreign.take() {
+            self.recover(point, now);
         }
     }
 
@@ -253,12 +267,14 @@ impl Membership {
             return;
         }
         self.events.push_back(MembershipEvent::Moved(peer));
-        for entry in self.gossip.store.of(peer).cloned().collect::<Vec<_>>() {
-            self.announce(&entry);
-        }
+        let entries = self.gossip.store.of(peer).filter(|entry| entry.key.channel != Channel::Peers);
+        self.events.extend(entries.cloned().map(MembershipEvent::Entry));
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.floor_due().is_some_and(|at| at <= now) {
+            self.raise_floor(now);
+        }
         if self.publish_at.is_some_and(|at| at <= now) {
             self.publish(now);
         }
@@ -266,7 +282,24 @@ impl Membership {
     }
 
     pub(crate) fn poll_timeout(&self) -> Instant {
-        self.gossip.poll_timeout().min(self.publish_at.unwrap_or_else(|| self.gossip.poll_timeout()))
+        self.publish_at.into_iter().chain(self.floor_due()).fold(self.gossip.poll_timeout(), Instant::min)
+    }
+
+    fn floor_due(&self) -> Option<Instant> {
+        let oldest = self.tombstones.front().map(|(since, _)| *since + TOMBSTONES_FOR);
+        if self.me.floor.0 < self.last.0 { Some(self.floor_at) } else { oldest }
+    }
+
+    /// What earlier launches said was said anew by now, or not; and of tombstones the older half goes, because each new
+    /// floor is a new record.
+    fn raise_floor(&mut self, now: Instant) {
+        let mut floor = Point(self.last.0, 0).max(self.me.floor);
+        while let Some((_, point)) = self.tombstones.pop_front_if(|(since, _)| now.since(*since) >= TOMBSTONES_FOR / 2)
+        {
+            floor = floor.max(point);
+        }
+        self.me.floor = floor;
+        self.touch(now);
     }
 
     /// This peer's record changed: sign and send it soon.
@@ -283,15 +316,14 @@ impl Membership {
             return;
         }
         self.throttle.step(self.known(), now);
-        self.me.sequence += 1;
+        self.last.1 += 1;
+        self.me.point = self.last;
         self.raw = sign_record(&self.key, &self.me).into();
         self.spread(&Arc::clone(&self.raw), format_args!("this peer's own record"), now);
         self.events.push_back(MembershipEvent::Published);
         if recovers {
-            for entry in self.gossip.store.of(self.me.name).cloned().collect::<Vec<_>>() {
-                if let (Some(channel), Some(data)) = (self.gossip.reader(&entry.key.channel), entry.data()) {
-                    self.set_channel(channel, data, now);
-                }
+            for entry in self.gossip.store.of(self.me.name).skip(1).cloned().collect::<Vec<_>>() {
+                self.sign(entry.key.clone(), entry.value(), now);
             }
         }
     }
@@ -304,11 +336,11 @@ impl Membership {
         }
     }
 
-    /// Others hold `version` under this peer's key, which it did not make in this run.
-    fn recover(&mut self, version: Version, now: Instant) {
-        let newer = (version.incarnation, version.sequence);
-        (self.me.incarnation, self.me.sequence) = newer.max((self.me.incarnation, self.me.sequence));
-        self.channel_sequence = self.channel_sequence.max(version.sequence);
+    /// Others hold an entry of `point` under this peer's key, which it did not make in this run.
+    fn recover(&mut self, point: Point, now: Instant) {
+        self.last = self.last.max(point);
+        // All own entries are signed anew: what is older is not this peer's word any more.
+        self.me.floor = self.me.floor.max(self.last);
         let Some(pause) = self.recovery.begin(now) else { return };
         self.publish_at = Some(now + pause);
         let text = "others hold a newer record of this peer than it sent in this run: its store is older, or a copy; \
@@ -316,17 +348,25 @@ impl Membership {
         self.log(Severity::Warn, text.to_owned());
     }
 
-    /// Passes an entry on to the module that reads its channel.
-    fn announce(&mut self, entry: &Entry) {
-        let Some(channel) = self.gossip.reader(&entry.key.channel) else { return };
-        let Some(data) = entry.data() else { return };
-        let from = PeerId { name: entry.key.owner, uid: entry.uid };
-        self.events.push_back(MembershipEvent::Channel(from, channel, data));
-    }
-
     fn log(&mut self, severity: Severity, text: String) {
         self.events.push_back(MembershipEvent::Log(severity, text));
     }
+}
+
+fn event(update: Update) -> Option<MembershipEvent> {
+    let (entry, before) = match update {
+        Update::New(entry, before) => (entry, before),
+        Update::Dropped(entry) if entry.is_tombstone() => return None,
+        Update::Dropped(entry) => return Some(MembershipEvent::Gone(entry)),
+        Update::Whole(owner) => return Some(MembershipEvent::Whole(owner)),
+    };
+    if entry.key.channel != Channel::Peers {
+        return Some(MembershipEvent::Entry(entry));
+    }
+    let record = entry.record()?;
+    let before = before.as_ref().and_then(|before| before.record());
+    let moved = before.is_none_or(|before| !before.is_found_like(record));
+    Some(if moved { MembershipEvent::Moved(record.name) } else { MembershipEvent::Reports(record.name) })
 }
 
 /// Most doublings of the pause.

@@ -27,6 +27,7 @@ pub mod node;
 pub mod params;
 mod path;
 mod queue;
+mod requests;
 pub mod rng;
 mod session;
 pub mod target;

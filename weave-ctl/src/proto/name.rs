@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_bytes::ByteArray;
 use weave_common::addr::{Mac, PeerKey};
 
@@ -98,14 +98,60 @@ fn parse(text: &str) -> Option<[u8; 6]> {
     bytes.try_into().ok()
 }
 
-/// Tells two stores that claim one name apart: the digest of the store's key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PeerUid(pub u64);
+/// Tells two stores that claim one name apart: the first 128 bits of a digest of the store's key, most significant byte
+/// first. Printed, and in JSON, 32 hexadecimal digits, as no number of JSON is so large; in CBOR a byte string of 16.
+///
+/// Aligned like the name beside it, so that a [`PeerId`] has no padding.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(Rust, packed(8))]
+pub struct PeerUid(pub u128);
 
 impl fmt::Display for PeerUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{:032x}", { self.0 })
+    }
+}
+
+impl fmt::Debug for PeerUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Text that is not a uid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a uid: that has 32 hexadecimal digits")]
+pub struct PeerUidError {
+    text: String,
+}
+
+impl FromStr for PeerUid {
+    type Err = PeerUidError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = Some(text).filter(|text| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()));
+        let number = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        number.map(Self).ok_or_else(|| PeerUidError { text: text.to_owned() })
+    }
+}
+
+impl Serialize for PeerUid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&{ self.0 }.to_be_bytes())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerUid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        } else {
+            ByteArray::<16>::deserialize(deserializer).map(|bytes| Self(u128::from_be_bytes(bytes.into_array())))
+        }
     }
 }
 

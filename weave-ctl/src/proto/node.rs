@@ -28,14 +28,15 @@ use super::{
     boot::{Boot, Init, Installed, Launch, LaunchParams, Stored},
     command::{Answer, Command, Refusal},
     datapath::Datapath,
-    election::{self, Election, Role, Vote},
+    election::{Election, Role, Vote},
     endpoints::{self, Endpoints},
     io::{Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
-    ipam::{Allocator, Keeper, board},
+    ipam::{Allocator, Keeper},
     membership::Membership,
     name::{PeerId, PeerName},
     path::Paths,
     queue,
+    requests::Requests,
     rng::Rng,
     session::{Sessions, SessionsConfig},
     time::Instant,
@@ -83,6 +84,7 @@ pub struct Node {
     leaving: Option<Leaving>,
     removals: Vec<Removal>,
     queries: Queries,
+    requests: Requests,
     out: VecDeque<Output>,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             verifier: Arc::clone(&verifier),
         };
         let (key, data_port) = (identity.key.clone(), launch.port.saturating_add(1));
+        let request_key = identity.key.clone();
         let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
         let kept_for = grace(endpoints::GRACE);
         let present = &installed.endpoints;
@@ -143,11 +146,10 @@ impl Node {
             datapath.set_ring(ring, me.name);
         }
         let election = election(me, &params, vote, ring.is_some(), &mut rng, now);
-        let channels = vec![board::CHANNEL, election::CHANNEL];
         let mut node = Self {
             me,
             keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
-            membership: Membership::new(identity, launch.port, channels, verifier, rng.fork(), now),
+            membership: Membership::new(identity, launch.port, verifier, rng.fork(), now),
             topology: Topology::new(grace(topology::GRACE)),
             paths: Paths::new(me.name, key, data_port, installed, rng.fork(), now),
             sessions: Sessions::new(sessions, rng.fork(), now),
@@ -165,11 +167,12 @@ impl Node {
             leaving: None,
             removals: Vec::new(),
             queries: Queries::new(rng.fork(), now),
+            requests: Requests::new(me, request_key, rng.fork()),
             params,
             launch: launch.clone(),
             out: records.into_iter().map(Output::Persist).collect(),
         };
-        node.keeper.remember(installed.host_routes());
+        node.keeper.claims_mut().remember(installed.host_routes());
         node.refresh_exceptions();
         node.pump(now);
         node
@@ -223,6 +226,7 @@ impl Node {
         self.sessions.handle_timeout(&facts, now);
         self.membership.handle_timeout(now);
         self.paths.handle_timeout(now);
+        self.requests.handle_timeout(now);
         self.endpoints.handle_timeout(now);
         self.pump(now);
     }
@@ -241,6 +245,7 @@ impl Node {
             (self.leaving.and_then(|leaving| leaving.due()), "reset"),
             (self.removals.iter().map(Removal::due).min(), "rmpeer"),
             (Some(self.keeper.poll_timeout()), "ring"),
+            (self.requests.poll_timeout(), "request"),
         ];
         all.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
     }

@@ -68,10 +68,22 @@ pub struct Launch {
     pub conn_limit: u32,
     /// TCP port of the control plane; the data port is the next one.
     pub port: u16,
-    /// True when sessions need a password.
-    pub encrypted: bool,
+    /// What sessions need.
+    pub secret: SecretKind,
     /// `--test-grace`: grace periods last no longer than this. `None` outside tests.
     pub test_grace: Option<Duration>,
+}
+
+/// What all peers share, as far as the core knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecretKind {
+    /// Nothing: any host may open a session.
+    #[default]
+    None,
+    /// A password.
+    Password,
+    /// A key.
+    Key,
 }
 
 /// How this peer takes part in dividing the range.

@@ -144,6 +144,12 @@ impl Sessions {
         self.sessions.values().find(|session| session.peer() == Some(peer))
     }
 
+    /// The session to a peer, when it is up.
+    pub(crate) fn established(&self, peer: PeerName) -> Option<SessionId> {
+        let of = |session: &Session| session.up.is_some_and(|up| up.id.name == peer);
+        self.sessions.iter().find(|(_, session)| of(session)).map(|(id, _)| *id)
+    }
+
     pub(crate) fn connected(&self) -> &BTreeSet<PeerName> {
         &self.dialer.around.connected
     }
@@ -312,7 +318,7 @@ impl Sessions {
         let (IpAddr::V4(ip), remote) = (session.remote.ip(), session.remote) else { return };
         let data = SocketAddrV4::new(ip, record.data_port);
         let peer = record.name;
-        let (incarnation, order) = (record.incarnation, handshake::order(nonces));
+        let (incarnation, order) = (record.point.0, handshake::order(nonces));
         session.up = Some(Established { id: PeerId { name: peer, uid: record.uid }, data, incarnation, order });
         let (dialled, due) = (session.outbound(), session.poll_timeout());
         self.dialer.around.connected.insert(peer);

@@ -201,6 +201,16 @@ pub(crate) fn first_spare(me: &PeerRecord, others: &[&PeerRecord], peers: &[Peer
     peers.iter().copied().find(|peer| graph.is_reached_without_its_session(*peer))
 }
 
+/// The peer to which a message for `peer` goes next: the first on a shortest path of sessions, not by way of `from`.
+pub(crate) fn next_hop(
+    me: &PeerRecord,
+    others: &[&PeerRecord],
+    peer: PeerName,
+    from: Option<PeerName>,
+) -> Option<PeerName> {
+    Graph::new(me, others.iter().copied()).next_hop(peer, from)
+}
+
 /// The peers to which this one passes on broadcasts of each source.
 pub(crate) fn broadcasts(me: &PeerRecord, others: &[&PeerRecord]) -> Vec<(PeerName, Vec<PeerName>)> {
     let sources = others.iter().map(|record| record.name).take(SOURCES_SHOWN).chain([me.name]);

@@ -4,6 +4,7 @@
 //! Decoding is total: arbitrary bytes give an error, never a panic, and every list and text has a bound.
 
 pub mod entry;
+pub mod letter;
 
 use std::net::Ipv4Addr;
 
@@ -13,15 +14,16 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_bytes::ByteBuf;
-use smol_str::SmolStr;
 
+use self::{entry::Point, letter::Forwarded};
 use super::{
     cbor,
     name::{PeerId, PeerName, PeerUid},
 };
 
-/// Oldest and newest version of the protocol that this build speaks. Version 1 had short ids in its data packets.
-pub const VERSIONS: (u16, u16) = (2, 2);
+/// Oldest and newest version of the protocol that this build speaks. Version 1 had short ids in its data packets, version 2
+/// uids of 64 bits and one entry a channel.
+pub const VERSIONS: (u16, u16) = (3, 3);
 /// Largest frame in bytes, after decryption.
 pub const FRAME_MAX: usize = 1 << 20;
 /// Longest nickname in bytes.
@@ -30,12 +32,10 @@ pub const NICKNAME_MAX: usize = 64;
 pub const REASON_MAX: usize = 512;
 /// Most entries in one delta.
 pub const ENTRIES_MAX: usize = 512;
-/// Most items in one page or advertisement, and most keys in one request.
+/// Most owners in one page, advertisement or request.
 pub const PAGE_MAX: usize = 1024;
 /// Buckets that the owners of entries are divided into for anti-entropy.
 pub const BUCKETS: usize = 256;
-/// Longest name of a channel in bytes.
-pub const CHANNEL_MAX: usize = 32;
 /// Most pieces of a ring in one message.
 pub const RING_MAX: usize = 8192;
 
@@ -76,50 +76,78 @@ pub struct RingMessage {
     pub whole: bool,
 }
 
-/// What an entry is filed under.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EntryKey {
-    /// The peer that signs it.
-    #[serde(rename = "o")]
-    pub owner: PeerName,
-    /// The channel it is in.
-    #[serde(rename = "c")]
-    pub channel: SmolStr,
-}
-
-/// Version of an entry; the highest wins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Version {
-    /// Launches of the owner's store.
-    #[serde(rename = "i")]
-    pub incarnation: u64,
-    /// Changes in this incarnation.
-    #[serde(rename = "s")]
-    pub sequence: u64,
-    /// The first bytes of the signature: tells two entries of one sequence apart, and digests add it up.
-    #[serde(rename = "d")]
-    pub digest: u64,
-}
-
 /// Entries that the receiver may lack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// Signed entries.
     pub entries: Vec<ByteBuf>,
+    /// What the entries are all of.
+    pub spans: Vec<Span>,
     /// There are more than fit: compare again.
     pub more: bool,
 }
 
-/// What the sender holds of one entry: its key, the uid of the store that signed it, its version.
-pub type Advert = (EntryKey, PeerUid, Version);
+/// The entries of a delta are all that the sender holds of an owner from one point on to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The owner.
+    #[serde(rename = "o")]
+    pub owner: PeerName,
+    /// Its store.
+    #[serde(rename = "u")]
+    pub uid: PeerUid,
+    /// Everything above this point...
+    #[serde(rename = "f")]
+    pub from: Point,
+    /// ...up to this one.
+    #[serde(rename = "t")]
+    pub to: Point,
+    /// The sender keeps no tombstone up to this point: see [`entry::PeerRecord::floor`].
+    #[serde(rename = "l")]
+    pub floor: Point,
+}
+
+/// What the sender holds of one owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The owner.
+    #[serde(rename = "o")]
+    pub owner: PeerName,
+    /// Its store.
+    #[serde(rename = "u")]
+    pub uid: PeerUid,
+    /// Everything up to this point is held.
+    #[serde(rename = "c")]
+    pub complete: Point,
+    /// The newest entry held.
+    #[serde(rename = "n")]
+    pub newest: Point,
+    /// Wrapping sum of [`Version::digest`] over all that is held.
+    #[serde(rename = "d")]
+    pub digest: u64,
+}
+
+/// What the sender wants of one owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The owner.
+    #[serde(rename = "o")]
+    pub owner: PeerName,
+    /// Its store.
+    #[serde(rename = "u")]
+    pub uid: PeerUid,
+    /// Its record, and everything above this point; nothing for the record alone.
+    #[serde(rename = "s")]
+    pub since: Option<Point>,
+}
 
 /// What the sender holds in some buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// The buckets that are listed whole.
     pub buckets: Vec<u8>,
-    /// All that is in them.
-    pub items: Vec<(EntryKey, Version)>,
+    /// All owners in them.
+    pub owners: Vec<Summary>,
     /// Other buckets differ too: compare again.
     pub more: bool,
 }
@@ -159,8 +187,8 @@ pub enum Message {
     Handshake(Box<Handshake>),
     /// New entries, or the answer to `Page` or `Request`.
     Delta(Delta),
-    /// New entries that are too long to be sent to peers that may hold them. Answered by `Request` of those that are new.
-    Advertise(Vec<Advert>),
+    /// Owners of which the sender has new entries. Answered by `Request` of those that are new.
+    Advertise(Vec<Summary>),
     /// The digest of all entries. Answered by `Buckets` when the receiver's differs.
     Digest(u64),
     /// The digest of each bucket. Answered by `Page` of those that differ.
@@ -168,7 +196,7 @@ pub enum Message {
     /// Answered by `Delta` of what is newer here, and by `Request` of what is newer there.
     Page(Page),
     /// Answered by `Delta`.
-    Request(Vec<EntryKey>),
+    Request(Vec<Want>),
     /// The sender's ring, or what changed of it.
     Ring(RingMessage),
     /// The digest of the sender's ring, zero for none. Answered by `Ring` when the receiver's differs.
@@ -178,6 +206,8 @@ pub enum Message {
     AliveRequest(AliveRequest),
     /// Goes back by the sessions that the request came by.
     AliveResponse(AliveResponse),
+    /// A request of one peer to another, or the response. Forwarded to the next hop by peers that it is not for.
+    Letter(Forwarded),
     /// Keepalive.
     #[serde(serialize_with = "Serializer::serialize_unit", deserialize_with = "ignore")]
     Ping,
@@ -220,21 +250,17 @@ impl Message {
     /// The message, if it keeps all bounds.
     fn checked(mut self) -> Result<Self, WireError> {
         match &mut self {
-            Self::Delta(delta) => bound("entries", delta.entries.len(), ENTRIES_MAX)?,
-            Self::Advertise(adverts) => {
-                bound("advertised entries", adverts.len(), PAGE_MAX)?;
-                adverts.iter().try_for_each(|(key, ..)| checked_key(key))?;
+            Self::Delta(delta) => {
+                bound("entries", delta.entries.len(), ENTRIES_MAX)?;
+                bound("spans", delta.spans.len(), PAGE_MAX)?;
             }
+            Self::Advertise(owners) => bound("advertised owners", owners.len(), PAGE_MAX)?,
             Self::Buckets(buckets) => bound("buckets", buckets.len(), BUCKETS)?,
             Self::Page(page) => {
                 bound("buckets", page.buckets.len(), BUCKETS)?;
-                bound("items", page.items.len(), PAGE_MAX)?;
-                page.items.iter().try_for_each(|(key, _)| checked_key(key))?;
+                bound("owners", page.owners.len(), PAGE_MAX)?;
             }
-            Self::Request(keys) => {
-                bound("keys", keys.len(), PAGE_MAX)?;
-                keys.iter().try_for_each(checked_key)?;
-            }
+            Self::Request(wants) => bound("wants", wants.len(), PAGE_MAX)?,
             Self::Ring(ring) => {
                 bound("the ring's founders", ring.origin.len(), RING_MAX)?;
                 bound("the ring's ranges", ring.shares.len(), RING_MAX)?;
@@ -244,6 +270,7 @@ impl Message {
                 response.kernel = clean(&response.kernel);
                 response.session.iter_mut().for_each(|(_, address)| *address = clean(address));
             }
+            Self::Letter(letter) => bound("a letter", letter.letter.len(), letter::LETTER_MAX)?,
             Self::Close(reason) => *reason = clean_to(reason, REASON_MAX),
             Self::Handshake(_)
             | Self::Digest(_)
@@ -269,10 +296,6 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
 /// Refuses a list or text that is longer than it may be.
 fn bound(what: &'static str, len: usize, max: usize) -> Result<(), WireError> {
     if len > max { Err(WireError::TooLong(what)) } else { Ok(()) }
-}
-
-fn checked_key(key: &EntryKey) -> Result<(), WireError> {
-    bound("the name of a channel", key.channel.len(), CHANNEL_MAX)
 }
 
 /// Text from outside, fit for an operator's terminal: printable and bounded.

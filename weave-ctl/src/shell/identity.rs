@@ -3,7 +3,7 @@
 //! The BIOS product UUID names the machine; `/etc/machine-id` is asked only where there is none, because images of
 //! machines are often copied with it. Both may be secret or private, so only a hash leaves this room.
 //!
-//! Does not: remember the name (the store does) or make a random one (the driver does when this gives none).
+//! Does not: remember the name (the store does) or make one when there is no id (the core does).
 
 use std::{fs, io::Read};
 

@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::Ipv4Net;
 use snow::StatelessTransportState;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -39,7 +40,7 @@ use tokio::{
 
 use self::handshake::{HandshakeError, Key, Role, Session};
 use crate::{
-    config::CONN_LIMIT_MAX,
+    config::{CONN_LIMIT_MAX, secret::Secret},
     proto::io::{DialId, Direction, FRAME_MAX, Input, SessionId, Target},
 };
 
@@ -65,13 +66,15 @@ const BACKLOG: u32 = 128;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(5));
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Settings of the links. Not `Debug`: the password stays out of logs.
+/// Settings of the links. Not `Debug`: the secret stays out of logs.
 #[derive(Clone)]
 pub struct LinksConfig {
     /// Where to accept connections; port 0 for any that is free.
     pub listen: SocketAddr,
     /// What both ends of every link must know.
-    pub password: Option<String>,
+    pub secret: Option<Secret>,
+    /// The range that all peers share. It has a part in the key that is derived from a password.
+    pub range: Ipv4Net,
     /// Port of a target that names none.
     pub control_port: u16,
 }
@@ -115,6 +118,8 @@ struct Shared {
     control_port: u16,
     inputs: mpsc::Sender<Input>,
     next: AtomicU64,
+    failures: dial::Failures,
+    refused: accept::Refused,
     /// `None` once [`Links`] is dropped.
     links: Mutex<Option<BTreeMap<SessionId, Entry>>>,
 }
@@ -155,7 +160,8 @@ impl Links {
         };
         let listener = listen_on(listen).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        let derived = spawn_blocking(move || Key::derive(config.password.as_deref())).await;
+        // Long, and with much memory: on a thread of its own. The password is overwritten when this is done.
+        let derived = spawn_blocking(move || Key::derive(config.secret.as_ref(), config.range)).await;
         let key = derived.map_err(|e| LinksError::Key(e.to_string()))?.map_err(|e| LinksError::Key(e.to_string()))?;
         let shared = Arc::new(Shared {
             key,
@@ -163,6 +169,8 @@ impl Links {
             control_port: config.control_port,
             inputs,
             next: AtomicU64::new(1),
+            failures: dial::Failures::default(),
+            refused: accept::Refused::default(),
             links: Mutex::new(Some(BTreeMap::new())),
         });
         let accepting = tokio::spawn(accept::run(listener, Arc::clone(&shared))).abort_handle();
@@ -198,6 +206,12 @@ impl Links {
         if let Some(entry) = self.shared.forget(link) {
             entry.stop(reason.to_owned(), true);
         }
+    }
+
+    /// A sentence for `status` about a peer that was refused for what both sides must share.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        self.shared.refused.warning()
     }
 
     /// The port on which links are accepted.

@@ -10,8 +10,8 @@
 //!
 //! CBOR is that of serde's derive: structs are maps with the fields' names, so a field may be added when its type has a
 //! default; anything else is a new [`SCHEMA`]. An absent key of `node` stands for "none yet". Keys that this version does
-//! not know are left alone. Retired keys: none. Schema 2 is migrated when it is opened: see [`migrate`]. Retired schemas:
-//! 1, whose identity had a random uid and no key; it cannot be carried on, because another uid is another peer.
+//! not know are left alone. Retired keys: none. Retired schemas, refused and left as they are: 1 (a random uid and no key),
+//! 2 (a ring of names without uids), 3 (uids of 64 bits).
 //!
 //! A batch is one transaction and durable when [`Store::commit`] returns. A new store is made under another name and
 //! renamed when it is whole, so a file called `weave.redb` is never half made: one that does not read is damaged, and
@@ -22,7 +22,6 @@
 //! Does not: keep two controllers apart before the file exists (the lock on the directory does), or interpret what it
 //! keeps, beyond that the uid is the key's.
 
-mod migrate;
 mod room;
 
 use std::{
@@ -47,7 +46,7 @@ use crate::proto::{
 };
 
 /// Version of what this room's head describes.
-pub const SCHEMA: u64 = 3;
+pub const SCHEMA: u64 = 4;
 
 const FILE: &str = "weave.redb";
 /// A store that is being made.
@@ -86,9 +85,8 @@ pub enum StoreError {
     },
     /// An earlier version made it.
     #[error(
-        "the store {} has schema {found}, of an earlier weave-ctl whose peers had no keys; this weave-ctl knows {SCHEMA}: \
-         move the file away to begin anew, with a new uid and no addresses, or run the earlier one; the store was left as \
-         it is",
+        "the store {} has schema {found}, of an earlier weave-ctl; this weave-ctl knows {SCHEMA}: move the file away to \
+         begin anew, with a new uid and no addresses, or run the earlier one; the store was left as it is",
         .path.display()
     )]
     Older {
@@ -260,11 +258,6 @@ impl Store {
         let transaction = self.database.begin_read().map_err(|e| damaged(text(e)))?;
         match schema(&transaction).map_err(damaged)? {
             SCHEMA => {}
-            migrate::FROM => {
-                drop(transaction);
-                migrate::migrate(&self.database).map_err(damaged)?;
-                return self.load();
-            }
             found if found > SCHEMA => return Err(StoreError::Newer { path: self.path.clone(), found }),
             0 => return Err(damaged("there never was a schema 0".to_owned())),
             found => return Err(StoreError::Older { path: self.path.clone(), found }),

@@ -3,15 +3,15 @@
 use weave_ctl::proto::{
     key::SecretKey,
     name::PeerName,
-    rng::Rng,
-    wire::entry::{PEERS, sign},
+    wire::entry::{Channel, EntryKey, Point, sign},
 };
 
 use super::*;
 
 fn raw(version: u64) -> Vec<u8> {
-    let key = SecretKey::new(&mut Rng::new([1; 32]));
-    sign(&key, PeerName::from_bytes([0, 0, 0, 0, 0, 1]), PEERS, (1, version), vec![])
+    let key = SecretKey::from_bytes([1; 32]);
+    let under = EntryKey { owner: PeerName::from_bytes([0, 0, 0, 0, 0, 1]), channel: Channel::Space, key: "".into() };
+    sign(&key, under, Point(1, version), Some(&[]))
 }
 
 #[test]

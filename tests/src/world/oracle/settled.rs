@@ -8,6 +8,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
+use weave_ctl::proto::{io::RouteTo, name::PeerName};
 
 use crate::world::{
     HostId, World,
@@ -49,6 +50,7 @@ impl World {
             if covered != whole && divided {
                 wrong.push(format!("h{id} routes {covered} of {whole} addresses"));
             }
+            wrong.extend(self.stale_claims(*id));
             let specs = host.kernel.interfaces.values().map(|(_, spec)| spec);
             let interfaces: BTreeSet<Ipv4Addr> = specs.flat_map(|s| s.addrs.iter().map(Ipv4Net::addr)).collect();
             let endpoints: BTreeSet<Ipv4Addr> = maps.endpoints.keys().copied().collect();
@@ -57,6 +59,25 @@ impl World {
             }
         }
         wrong
+    }
+
+    /// Addresses outside the range that a host still sends to another, which gives them to no container any more: an entry
+    /// that was deleted, and came back or never went.
+    fn stale_claims(&self, id: HostId) -> Vec<String> {
+        let host = &self.hosts[&id];
+        let outside = host.kernel.maps.routes.iter().filter(|(net, _)| !host.spec.range.contains(*net));
+        let claimed = outside.filter_map(|(net, to)| match to {
+            RouteTo::Peer(peer) => Some((net.addr(), *peer)),
+            _ => None,
+        });
+        let has = |addr: &Ipv4Addr, peer: &PeerName| {
+            let them = self.hosts.values().find(|them| them.name == *peer);
+            // A container that is gone since a reboot keeps its addresses.
+            let mut given = them.into_iter().flat_map(|them| them.disk.allocations.values()).flat_map(|a| &a.addrs);
+            given.any(|given| given.addr() == *addr)
+        };
+        let stale = claimed.filter(|(addr, peer)| !has(addr, peer));
+        stale.map(|(addr, peer)| format!("h{id} sends {addr} to {peer}, which it gave to no container")).collect()
     }
 
     /// Pairs of hosts among these of which one does not reach the other: by a small packet; or, once the largest that devices

@@ -3,6 +3,8 @@
 //! The parent starts this program again with `--foreground --ready-fd N`, N being the writing end of a pipe. The child
 //! leaves the session, logs to a file and writes one line to the pipe: [`READY`], or the reason why it cannot. A child
 //! that ends without a word closes the pipe, so the parent always learns something within [`READY_WAIT`].
+//!
+//! The secret goes to the child by its standard input, so neither arguments nor environment of the controller show it.
 
 use std::{
     ffi::OsString,
@@ -26,10 +28,16 @@ use rustix::{
 
 use super::{
     super::{Context, failure::Failure},
-    Moments, log,
+    Moments, log, warn_of,
 };
-use crate::config::{Init, LaunchConfig, env::PASSWORD, flags::LogLevel};
+use crate::config::{
+    Init, LaunchConfig,
+    env::{KEY_FILE, PASSWORD},
+    flags::LogLevel,
+};
 
+/// Where the child finds the secret: its standard input.
+const SECRET: &str = "/proc/self/fd/0";
 /// What the child writes when its API answers.
 const READY: &str = "ready";
 /// Longest wait for the child's line.
@@ -76,17 +84,19 @@ pub(super) fn start(config: &LaunchConfig, level: LogLevel) -> Result<u32, Start
     let program = std::env::current_exe().map_err(prepare("find this program"))?;
     let mut command = Command::new(program);
     command
-        .args(arguments(config, level, writer.as_raw_fd()))
+        .args(arguments(config, level, writer.as_raw_fd(), SECRET))
+        .env_remove(PASSWORD)
+        .env_remove(KEY_FILE)
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(if config.secret.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::null())
         // What a panic says goes to the log as well.
         .stderr(log);
-    match &config.password {
-        Some(password) => command.env(PASSWORD, password),
-        None => command.env_remove(PASSWORD),
-    };
     let mut child = command.spawn().map_err(prepare("start this program again"))?;
+    if let (Some(secret), Some(mut stdin)) = (&config.secret, child.stdin.take()) {
+        // A pipe takes it at once, however long. A child that does not read has ended, and that is told below.
+        secret.write(&mut stdin).ok();
+    }
     // With this end closed here, the pipe ends when the child does.
     drop(writer);
     match first_line(reader) {
@@ -154,8 +164,8 @@ fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     child.wait()
 }
 
-/// The arguments with which a child gets the same settings. Not the password: every user may read arguments.
-fn arguments(config: &LaunchConfig, level: LogLevel, ready_fd: RawFd) -> Vec<OsString> {
+/// The arguments with which a child gets the same settings; its secret is in the file `secret`.
+fn arguments(config: &LaunchConfig, level: LogLevel, ready_fd: RawFd, secret: &str) -> Vec<OsString> {
     let launch = &config.launch;
     let mut list: Vec<OsString> = Vec::new();
     for (flag, dir) in
@@ -182,6 +192,9 @@ fn arguments(config: &LaunchConfig, level: LogLevel, ready_fd: RawFd) -> Vec<OsS
     flag("conn-limit", Some(launch.conn_limit.to_string()));
     flag("test-grace", launch.test_grace.map(|grace| grace.as_secs().to_string()));
     flag("xdp", Some(config.xdp.to_string()));
+    if let Some(given) = &config.secret {
+        flag(given.file_flag(), Some(secret.to_owned()));
+    }
     if !launch.discovery {
         list.push("--no-discovery".into());
     }
@@ -212,7 +225,10 @@ pub(super) fn become_controller(
     });
     // Nothing to systemd, whatever the environment says: it waits for those that it started, not for their children.
     let moments = Moments { ready, stopping: Box::new(|| ()) };
-    let ended = said.and_then(|()| context.engine.run(config, moments));
+    let ended = said.and_then(|()| {
+        warn_of(&config);
+        context.engine.run(config, moments)
+    });
     ended.map(|()| String::new()).map_err(|reason| {
         tracing::error!("{reason}");
         // One line, whatever the reason holds.

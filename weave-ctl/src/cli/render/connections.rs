@@ -23,7 +23,7 @@ pub(super) fn connections(status: &Status) -> String {
     let heads = table(all.iter().map(|c| vec![arrow(c.outbound), c.address.clone(), c.state.clone()]));
     // What follows the state has columns only where there is a peer; a reason may be of any length.
     let with_peer = all.iter().filter(|c| c.peer.is_some());
-    let peers = table(with_peer.map(|c| columns(c, path_of(c), status.password)));
+    let peers = table(with_peer.map(|c| columns(c, path_of(c), secret(status))));
     let width = heads.lines().map(|line| line.chars().count()).max().unwrap_or(0) + 2;
     let mut peers = peers.lines();
     let mut text = String::new();
@@ -46,8 +46,17 @@ fn place(c: &Connection) -> (usize, bool, Option<SocketAddr>, String) {
     (state, address.is_none(), address, c.address.clone())
 }
 
-/// Whether the link knows a password; how packets travel; the peer; what was measured; why.
-fn columns(c: &Connection, path: Option<&Path>, password: bool) -> Vec<String> {
+/// What sessions need.
+fn secret(status: &Status) -> &'static str {
+    match (status.key, status.password) {
+        (true, _) => "key",
+        (false, true) => "password",
+        (false, false) => "no-password",
+    }
+}
+
+/// What the session needed; how packets travel; the peer; what was measured; why.
+fn columns(c: &Connection, path: Option<&Path>, secret: &str) -> Vec<String> {
     let way = match path {
         Some(Path::Direct { fixed, .. }) => paths::direct(*fixed),
         Some(Path::Relayed { .. }) => "relayed",
@@ -56,7 +65,7 @@ fn columns(c: &Connection, path: Option<&Path>, password: bool) -> Vec<String> {
         Some(Path::Here) | None => "no-data",
     };
     vec![
-        if password { "password" } else { "no-password" }.to_owned(),
+        secret.to_owned(),
         way.to_owned(),
         c.peer.as_ref().map(peer).unwrap_or_default(),
         measured(c.mtu, c.rtt_us),

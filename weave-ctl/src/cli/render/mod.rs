@@ -85,11 +85,14 @@ pub(super) fn version(version: &str, as_json: bool) -> String {
 }
 
 /// A controller that became ready in the background.
-pub(super) fn launched(status: &Status, pid: u32, as_json: bool) -> String {
+pub(super) fn launched(status: &Status, pid: u32, settings: &[String], as_json: bool) -> String {
+    let warnings = || settings.iter().chain(&status.warnings);
     if as_json {
-        return json(&serde_json::json!({ "name": status.name, "nickname": status.nickname, "pid": pid }));
+        let warnings: Vec<&String> = warnings().collect();
+        let names = (&status.name, &status.nickname);
+        return json(&serde_json::json!({ "name": names.0, "nickname": names.1, "pid": pid, "warnings": warnings }));
     }
-    let warnings = status.warnings.iter().map(|w| format!("Warning: {}\n", table::clean(w)));
+    let warnings = warnings().map(|w| format!("Warning: {}\n", table::clean(w)));
     std::iter::once(format!("{}({})\n", status.name, status.nickname)).chain(warnings).collect()
 }
 

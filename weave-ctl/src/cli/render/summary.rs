@@ -35,7 +35,7 @@ fn router(status: &Status) -> String {
         row("Service", "router"),
         row("Protocol", if min == max { format!("weave-ctl {max}") } else { format!("weave-ctl {min}..{max}") }),
         row("Name", format_args!("{}({})", status.name, status.nickname)),
-        row("Encryption", encryption(status.password)),
+        row("Encryption", encryption(status)),
         row("PeerDiscovery", if status.discovery { "enabled" } else { "disabled" }),
         row("Targets", status.targets.len()),
         row("Connections", connections(&status.connections)),
@@ -95,11 +95,13 @@ fn trouble(channel: &Channel) -> Option<String> {
     (errors > 0).then(|| row("Channel", format_args!("{name}: {errors} entries could not be used, the last: {last}")))
 }
 
-fn encryption(password: bool) -> &'static str {
-    if password {
-        "control links only, with password (containers' packets are not encrypted)"
+fn encryption(status: &Status) -> &'static str {
+    if status.key {
+        "sessions only, with key (containers' packets are not encrypted)"
+    } else if status.password {
+        "sessions only, with password (containers' packets are not encrypted)"
     } else {
-        "control links only, without password (containers' packets are not encrypted)"
+        "sessions only, without password or key (containers' packets are not encrypted)"
     }
 }
 

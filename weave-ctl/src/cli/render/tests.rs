@@ -107,11 +107,12 @@ pub(super) fn example() -> Status {
         version: text("1.2.3"),
         name: id(1, "").name,
         nickname: text("host1"),
-        uid: text("00000000000000aa"),
+        uid: "aa".repeat(16),
         incarnation: 3,
         protocol: Protocol { min: 1, max: 2 },
         port: 6783,
         password: false,
+        key: false,
         discovery: true,
         container_mtu: 1450,
         targets: vec![text("192.168.48.12"), text("host5.example")],
@@ -119,7 +120,7 @@ pub(super) fn example() -> Status {
         peers: vec![
             Peer {
                 id: id(1, "host1"),
-                uid: text("00000000000000aa"),
+                uid: "aa".repeat(16),
                 links: vec![
                     link(2, "host2", "192.168.48.12:33866", false, true),
                     link(3, "h3", "192.168.48.13:6783", true, false),
@@ -129,12 +130,12 @@ pub(super) fn example() -> Status {
             },
             Peer {
                 id: id(2, "host2"),
-                uid: text("00000000000000bb"),
+                uid: "bb".repeat(16),
                 links: vec![link(1, "host1", "192.168.48.11:6783", true, true)],
                 path: Some(direct("192.168.48.12:6784")),
                 standby: None,
             },
-            Peer { id: id(9, ""), uid: text("00000000000000cc"), links: Vec::new(), path: None, standby: None },
+            Peer { id: id(9, ""), uid: "cc".repeat(16), links: Vec::new(), path: None, standby: None },
         ],
         ipam: Ipam {
             state: text("ready"),
@@ -176,7 +177,7 @@ fn summary() {
         Service: router
        Protocol: weave-ctl 1..2
            Name: 7e:21:4a:70:2f:01(host1)
-     Encryption: control links only, without password (containers' packets are not encrypted)
+     Encryption: sessions only, without password or key (containers' packets are not encrypted)
   PeerDiscovery: enabled
         Targets: 2
     Connections: 5 (1 established, 1 pending, 1 retrying, 1 failed, 1 connecting)
@@ -240,7 +241,7 @@ fn summary_of_a_lone_peer_with_troubles() {
     let shown = status(&lone, None, false);
     for line in [
         "       Protocol: weave-ctl 1\n",
-        "     Encryption: control links only, with password",
+        "     Encryption: sessions only, with password",
         "    Connections: 0\n      ConnLimit: 200\n          Peers: 1\n",
         "       Programs: none\n     Containers: 0\n",
         "           Sent: 0\n          Drops: 0\n",
@@ -427,7 +428,12 @@ fn json_has_the_names_of_the_contract() {
     assert_eq!(value(version("1.2.3", true))["version"], "1.2.3");
     assert_eq!(value(done(&Done { done: true }, true))["done"], true);
     assert_eq!(value(removed(&[text("a")], true))["removed"][0], "a");
-    assert_eq!(value(launched(&example(), 42, true))["pid"], 42);
+    assert_eq!(
+        value(launched(&example(), 42, &[text("w")], true)),
+        json!({
+            "name": "7e:21:4a:70:2f:01", "nickname": "host1", "pid": 42, "warnings": ["w"],
+        })
+    );
 }
 
 /// Fields are only added within a version of the contract, so what a former controller says is read.
@@ -469,6 +475,7 @@ fn short_answers_for_people() {
     assert_eq!(done(&Done { done: true }, false), "");
     assert_eq!(removed(&[text("a"), text("b")], false), "a\nb\n");
     assert_eq!(version("1.2.3", false), "weave-ctl 1.2.3\n");
-    assert_eq!(launched(&example(), 42, false), "7e:21:4a:70:2f:01(host1)\n");
+    assert_eq!(launched(&example(), 42, &[], false), "7e:21:4a:70:2f:01(host1)\n");
+    assert_eq!(launched(&example(), 42, &[text("so")], false), "7e:21:4a:70:2f:01(host1)\nWarning: so\n");
     assert_eq!(failure("it is so", false), "it is so\n");
 }

@@ -14,7 +14,7 @@ fn launch() -> Launch {
         discovery: true,
         conn_limit: 200,
         port: 6783,
-        encrypted: false,
+        secret: SecretKind::None,
         test_grace: None,
     }
 }
@@ -23,12 +23,16 @@ fn name(n: u8) -> PeerName {
     PeerName::from_bytes([0, 0, 0, 0, 0, n])
 }
 
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_bytes([n; 32])
+}
+
 fn target(text: &str) -> Target {
     text.parse().unwrap()
 }
 
 fn boot(stored: Stored, launch: &Launch) -> Result<Boot, BootError> {
-    resume(stored, launch, Some(name(9)), &mut Rng::new([1; 32]))
+    resume(stored, launch, Some(name(9)), key(1))
 }
 
 /// What a store holds after `boot` was persisted.
@@ -43,8 +47,19 @@ fn name_sources_in_order() {
     assert_eq!(boot(Stored::default(), &launch()).unwrap().identity.name, name(9));
     let stored = store_of(&boot(Stored::default(), &asked).unwrap());
     assert_eq!(boot(stored, &launch()).unwrap().identity.name, name(1));
-    let random = resume(Stored::default(), &launch(), None, &mut Rng::new([1; 32])).unwrap().identity.name;
+    let random = resume(Stored::default(), &launch(), None, key(1)).unwrap().identity.name;
     assert_eq!(random.bytes()[0] & 3, 2, "locally administered unicast");
+}
+
+#[test]
+fn new_store_takes_the_key_it_is_handed_and_a_relaunch_keeps_it() {
+    let first = resume(Stored::default(), &launch(), None, key(1)).unwrap();
+    assert_eq!((first.identity.uid, first.identity.key.clone()), (key(1).public().uid(), key(1)));
+    let again = resume(store_of(&first), &launch(), None, key(2)).unwrap();
+    assert_eq!((again.identity.uid, again.identity.name), (first.identity.uid, first.identity.name));
+    assert_eq!(again.identity.key, key(1));
+    // Another key, another host: hosts without hardware id do not share a name.
+    assert_ne!(resume(Stored::default(), &launch(), None, key(2)).unwrap().identity.name, first.identity.name);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Bootstrap by election: single-decree Paxos (Lamport, "Paxos Made Simple") over gossip. The value is the origin of the
 //! ring: who owns what at the start.
 //!
-//! Each voter's whole state stands on its own signed entry of the channel [`CHANNEL`]: what it promised and what it
+//! Each voter's whole state stands on its own signed entry of the channel of votes: what it promised and what it
 //! accepted. A voter that sees a higher ballot promises it; the proposer that sees its ballot promised by a quorum
 //! accepts a value for it, that of the highest ballot accepted among these, or else everybody it knows; voters that see
 //! a value accepted for the ballot they promised accept it too; whoever sees one ballot accepted by a quorum knows the
@@ -34,8 +34,6 @@ use super::{
     time::Instant,
 };
 
-/// The gossip channel of votes.
-pub const CHANNEL: &str = "election";
 /// Most voters, and so the largest number that can be declared.
 pub const VOTERS_MAX: usize = 1024;
 /// Time after which a ballot that came to nothing is followed by a higher one, on average.

@@ -6,10 +6,10 @@ use super::*;
 use crate::proto::{name::PeerUid, rng::Rng};
 
 fn id(n: u8) -> PeerId {
-    store(n, u64::from(n))
+    store(n, u128::from(n))
 }
 
-fn store(n: u8, uid: u64) -> PeerId {
+fn store(n: u8, uid: u128) -> PeerId {
     PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(uid) }
 }
 

@@ -14,7 +14,7 @@ const REQUEST: RequestId = RequestId(7);
 const NOW: Instant = Instant::from_start(Duration::ZERO);
 
 fn id(n: u8) -> PeerId {
-    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(u64::from(n)) }
+    PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(u128::from(n)) }
 }
 
 fn me() -> PeerId {

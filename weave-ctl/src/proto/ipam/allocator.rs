@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use weave_common::map::ENDPOINTS_MAX;
 
 use super::{
-    board::EXCEPTIONS_MAX,
     ring::Ring,
     space::{Space, withheld},
 };
@@ -18,6 +17,9 @@ use crate::proto::{
     name::{PeerId, PeerName},
     params::LaunchParams,
 };
+
+/// Most addresses outside the range on one host.
+pub const CLAIMS_MAX: usize = 4096;
 
 /// A container's addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +75,7 @@ pub enum AllocError {
         range: Ipv4Net,
     },
     /// Too many addresses outside the range.
-    #[error("this host has {EXCEPTIONS_MAX} addresses outside the network's range already, the most it can")]
+    #[error("this host has {CLAIMS_MAX} addresses outside the network's range already, the most it can")]
     Exceptions,
     /// A subnet that is not within the range.
     #[error("range {0} out of bounds: {1}")]
@@ -219,7 +221,7 @@ impl Allocator {
         }
         match access {
             Access::Removed | Access::Leaving => access.ring().map(drop),
-            _ if self.outside.len() >= EXCEPTIONS_MAX => Err(AllocError::Exceptions),
+            _ if self.outside.len() >= CLAIMS_MAX => Err(AllocError::Exceptions),
             _ => Ok(()),
         }
     }

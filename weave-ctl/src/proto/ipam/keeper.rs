@@ -2,36 +2,38 @@
 //!
 //! ```text
 //! need (an address is asked for, and none is free here)
-//!   -> ask on this peer's board, to one peer at a time that has space (or to the owner of a fixed address)
-//!      -> that peer gives: its ring changes, durable, then told to all; then answers on its board
+//!   -> a request to one peer at a time that has space (or to the owner of a fixed address)
+//!      -> that peer gives: its ring changes, durable, then told to all; then it responds
 //!         -> the ring here changes, the address is given
 //! ```
 //! A ring is told to neighbours when it changes (the changed tokens), and compared by its sum when a link comes up and
-//! every [`COMPARE`] with one of them; the tokens that differ are then exchanged. An answer that is lost costs a
-//! question more: ownership is in the ring.
+//! every [`COMPARE`] with one of them; the tokens that differ are then exchanged. A response that is lost costs a
+//! request more: ownership is in the ring.
+//! Why not as entries: an entry has one owner, which alone makes its next version. A token has an owner that changes, and
+//! after a takeover somebody else makes its next version: what is newer is decided by the ring's own merge.
 //!
 //! A seed's share is claimed by the first store of that name. A store without memory cannot know whether an earlier one
 //! of its name gave some of the share away, so when there are peers to ask it claims nothing before one was heard of.
 //! What a former store of this peer's name owns in the ring of others is taken over, unless that store is alive.
-//! Bounds: questions and answers as in [`super::board`]; [`CONFLICTS_MAX`] conflicts and
-//! [`REMEMBERED_MAX`] addresses outside the range are remembered.
+//! Bounds: [`WANTS_MAX`] requests of this peer, [`INBOX_MAX`] of others wait; [`CONFLICTS_MAX`] conflicts are remembered.
 
 mod asking;
+mod claims;
 mod leaving;
+mod timers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
-    sync::LazyLock,
     time::Duration,
 };
 
 use ipnet::Ipv4Net;
 
-use self::{asking::Asked, leaving::Leaving};
+use self::{asking::Asked, claims::Claims, leaving::Leaving};
 use super::{
     allocator::{Access, Allocator, Need},
-    board::{Board, Want},
+    hint::Hint,
     ring::{Part, Ring},
 };
 use crate::proto::{
@@ -40,10 +42,15 @@ use crate::proto::{
     rng::Rng,
     throttle::Budget,
     time::Instant,
+    wire::letter::{Request, Want},
 };
 
 /// Time between two comparisons with a neighbour, on average.
 pub const COMPARE: Duration = Duration::from_secs(10);
+/// Most things that are wanted of other peers at once.
+pub const WANTS_MAX: usize = 16;
+/// Most requests of other peers that wait for their answer.
+pub const INBOX_MAX: usize = 256;
 /// Most peers whose conflicting rings are remembered.
 pub const CONFLICTS_MAX: usize = 64;
 
@@ -51,8 +58,6 @@ pub const CONFLICTS_MAX: usize = 64;
 pub const RINGS_MAX: u32 = 64;
 /// See [`RINGS_MAX`].
 pub const RINGS_RATE: u32 = 10;
-/// Most addresses outside the range that are remembered of peers that are gone.
-pub const REMEMBERED_MAX: usize = 65_536;
 
 /// What the mesh knows of peers.
 #[derive(Clone, Copy)]
@@ -76,33 +81,18 @@ pub enum KeeperEvent {
     SendSum(SessionId, u64),
     /// Send any neighbour the sum of the ring.
     Compare(u64),
-    /// The board changed.
-    Board(Vec<u8>),
+    /// What this peer publishes of its space changed.
+    Hint(Vec<u8>),
+    /// What the request of a peer with this id came to.
+    Respond(PeerName, u64, Result<(), String>),
+    /// A container of this peer has this address outside the range, or has it no more.
+    Claim(Ipv4Addr, bool),
     /// What was needed cannot be had.
     Denied(Need, String),
     /// All ranges are handed over, or why not.
     Left(Result<(), String>),
     /// For the operator's log.
     Log(Severity, String),
-}
-
-/// What a peer said last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Heard {
-    uid: PeerUid,
-    /// Nothing where it has nothing to say, as most of thousands have.
-    board: Option<Box<Board>>,
-}
-
-impl Heard {
-    fn new(uid: PeerUid, board: Board) -> Self {
-        Self { uid, board: (board != Board::default()).then(|| Box::new(board)) }
-    }
-
-    fn board(&self) -> &Board {
-        static EMPTY: LazyLock<Board> = LazyLock::new(Board::default);
-        self.board.as_deref().unwrap_or(&EMPTY)
-    }
 }
 
 /// See the head of this file.
@@ -124,20 +114,21 @@ pub struct Keeper {
     /// takeover, was heard of, as far as it could be.
     met: bool,
     conflicts: BTreeMap<PeerName, String>,
-    boards: BTreeMap<PeerName, Heard>,
-    /// Questions to this peer that are not answered yet, by who asks.
-    inbox: BTreeMap<(PeerId, u64), Want>,
-    /// Addresses outside the range that peers had when last heard of, who are gone or were not heard of in this run.
-    remembered: BTreeMap<Ipv4Addr, PeerName>,
+    /// What each peer published last, and its store.
+    hints: BTreeMap<PeerName, (PeerUid, Hint)>,
+    claims: Claims,
+    /// Requests to this peer that are not answered yet.
+    inbox: VecDeque<(PeerId, u64, Request)>,
+    /// Peers that leave and were told that this one takes over, and until when it stays for them.
+    promised: BTreeMap<PeerId, Instant>,
     needs: BTreeSet<Need>,
     asked: BTreeMap<Want, Asked>,
-    answers: BTreeMap<(PeerName, u64), Option<String>>,
     /// Rings that each neighbour may still tell.
     granted: BTreeMap<PeerName, Budget>,
     leaving: Option<Leaving>,
     /// Everything was handed over, and no heir has said yet that it has it.
     unconfirmed: bool,
-    told: Option<Board>,
+    told: Option<Hint>,
     compare_at: Instant,
     rng: Rng,
     out: VecDeque<KeeperEvent>,
@@ -158,12 +149,12 @@ impl Keeper {
             alone,
             met: false,
             conflicts: BTreeMap::new(),
-            boards: BTreeMap::new(),
-            inbox: BTreeMap::new(),
-            remembered: BTreeMap::new(),
+            hints: BTreeMap::new(),
+            claims: Claims::new(range),
+            inbox: VecDeque::new(),
+            promised: BTreeMap::new(),
             needs: BTreeSet::new(),
             asked: BTreeMap::new(),
-            answers: BTreeMap::new(),
             granted: BTreeMap::new(),
             leaving: None,
             unconfirmed: false,
@@ -237,28 +228,20 @@ impl Keeper {
         self.conflicts.values()
     }
 
-    /// Addresses outside the range, with the peers that have them.
-    pub fn exceptions(&self) -> impl Iterator<Item = (Ipv4Addr, PeerName)> + '_ {
-        let each = self.boards().flat_map(|(of, board)| board.exceptions.iter().map(move |a| (*a, of.name)));
-        // What is told now is found last, and wins.
-        let remembered = self.remembered.iter().map(|(addr, peer)| (*addr, *peer));
-        remembered.chain(each).filter(|(addr, _)| !self.range.contains(addr))
-    }
-
-    /// What each peer said last, in order of name.
-    fn boards(&self) -> impl Iterator<Item = (PeerId, &Board)> {
-        self.boards.iter().map(|(name, heard)| (PeerId { name: *name, uid: heard.uid }, heard.board()))
-    }
-
-    /// The peer that told of container addresses outside the range, among them `addr`.
+    /// Addresses outside the range, and whose they are.
     #[must_use]
-    pub fn elsewhere(&self, addr: Ipv4Addr) -> Option<PeerName> {
-        self.exceptions().filter(|(other, _)| *other == addr).last().map(|(_, peer)| peer)
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
-    /// Addresses outside the range that the kernel's routes of an earlier run lead to peers.
-    pub fn remember(&mut self, exceptions: impl Iterator<Item = (Ipv4Addr, PeerName)>) {
-        self.remembered = exceptions.filter(|(addr, _)| !self.range.contains(addr)).collect();
+    /// See [`Self::claims`].
+    pub fn claims_mut(&mut self) -> &mut Claims {
+        &mut self.claims
+    }
+
+    /// What each peer published last, in order of name.
+    fn hints(&self) -> impl Iterator<Item = (PeerId, Hint)> {
+        self.hints.iter().map(|(name, (uid, hint))| (PeerId { name: *name, uid: *uid }, *hint))
     }
 
     /// Begins a ring.
@@ -380,36 +363,24 @@ impl Keeper {
         self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
     }
 
-    /// A peer's board is another one by now. True when the addresses outside the range changed.
+    /// What a peer publishes of its space is another by now, or gone.
     ///
     /// # Errors
     /// It does not read; nothing changed.
-    pub fn heard_board(&mut self, of: PeerId, bytes: &[u8]) -> Result<bool, String> {
-        let board = Board::decode(bytes)?;
-        let open: BTreeSet<u64> = board.asks.iter().map(|ask| ask.id).collect();
-        self.answers.retain(|(peer, id), _| *peer != of.name || open.contains(id));
-        self.inbox.retain(|(peer, _), _| peer.name != of.name);
-        let to_me = board.asks.iter().filter(|ask| ask.to == self.me.name);
-        let new = to_me.filter(|ask| !self.answers.contains_key(&(of.name, ask.id)));
-        self.inbox.extend(new.map(|ask| ((of, ask.id), ask.what)));
-        let remembered = self.remembered.len();
-        self.remembered.retain(|_, peer| *peer != of.name);
-        let exceptions = board.exceptions.clone();
-        let before = self.boards.insert(of.name, Heard::new(of.uid, board));
-        let same = before.map_or(exceptions.is_empty(), |before| before.board().exceptions == exceptions);
-        Ok(!same || remembered != self.remembered.len())
+    pub fn heard_hint(&mut self, of: PeerId, bytes: Option<&[u8]>) -> Result<(), String> {
+        let hint = bytes.map_or_else(|| Ok(Hint::default()), Hint::decode)?;
+        self.hints.insert(of.name, (of.uid, hint));
+        Ok(())
     }
 
     /// A peer is forgotten; its containers may live, so what they have outside the range is still theirs.
     pub fn peer_gone(&mut self, peer: PeerName) {
-        if let Some(heard) = self.boards.remove(&peer) {
-            let room = REMEMBERED_MAX.saturating_sub(self.remembered.len());
-            self.remembered.extend(heard.board().exceptions.iter().take(room).map(|addr| (*addr, peer)));
-        }
+        self.hints.remove(&peer);
+        self.claims.peer_gone(peer);
         self.conflicts.remove(&peer);
         self.granted.remove(&peer);
-        self.inbox.retain(|(asker, _), _| asker.name != peer);
-        self.answers.retain(|(asker, _), _| *asker != peer);
+        self.inbox.retain(|(from, ..)| from.name != peer);
+        self.promised.retain(|from, _| from.name != peer);
     }
 
     /// Lets `heir` take over from stores that are gone for good: how many addresses.
@@ -425,14 +396,14 @@ impl Keeper {
     pub fn turn(&mut self, allocator: &Allocator, needs: BTreeSet<Need>, peers: Peers<'_>, now: Instant) {
         self.needs = needs;
         self.claim(peers);
-        self.answer_others(allocator);
+        self.answer_others(allocator, now);
         self.ask(peers, now);
         self.leave(peers, now);
         if self.compare_at <= now {
             self.compare_at = now + self.rng.jitter(COMPARE);
             self.out.push_back(KeeperEvent::Compare(self.sum));
         }
-        self.tell_board(allocator);
+        self.publish(allocator);
     }
 
     /// When [`Self::turn`] has something to do by itself.
@@ -460,19 +431,15 @@ impl Keeper {
         }
     }
 
-    fn tell_board(&mut self, allocator: &Allocator) {
-        let gives = !self.removed() && self.leaving.is_none();
-        let free = if gives { self.own.saturating_sub(allocator.active()) } else { 0 };
-        let board = Board {
-            free: u8::try_from(u64::BITS - free.leading_zeros()).unwrap_or(0),
-            asks: self.open_asks(),
-            answers: self.open_answers(),
-            exceptions: allocator.exceptions().take(super::board::EXCEPTIONS_MAX).collect(),
-        };
-        if self.told.as_ref() != Some(&board) {
-            self.out.push_back(KeeperEvent::Board(board.encode()));
-            self.told = Some(board);
+    fn publish(&mut self, allocator: &Allocator) {
+        let leaving = self.removed() || self.leaving.is_some();
+        let free = if leaving { 0 } else { self.own.saturating_sub(allocator.active()) };
+        let hint = Hint { free: u8::try_from(u64::BITS - free.leading_zeros()).unwrap_or(0), leaving };
+        if self.told != Some(hint) {
+            self.out.push_back(KeeperEvent::Hint(hint.encode()));
+            self.told = Some(hint);
         }
+        self.out.extend(self.claims.publish(allocator.exceptions()));
     }
 }
 

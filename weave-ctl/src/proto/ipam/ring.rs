@@ -390,7 +390,7 @@ impl Ring {
                 hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
             }
         };
-        let id = |id: PeerId| [u64::from_be_bytes(pad(id.name)), id.uid.0];
+        let id = |id: PeerId| [u64::from_be_bytes(pad(id.name)), (id.uid.0 >> 64) as u64, id.uid.0 as u64];
         eat(u64::from(u32::from(self.range.network())) << 8 | u64::from(self.range.prefix_len()));
         self.origin.iter().flat_map(|peer| id(*peer)).for_each(&mut eat);
         for (token, share) in &self.shares {

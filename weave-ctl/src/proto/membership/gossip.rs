@@ -1,18 +1,19 @@
 //! Spreads entries: new ones by rumour, everything else by anti-entropy.
 //!
-//! Messages and who answers what: docs/protocol.md, section 2.1. A new entry goes on to [`FANOUT`] sessions, chosen anew
-//! each time, once, after [`GOSSIP_INTERVAL`] in which more may gather: an owner that changes fast costs others no more
-//! than its last change. Most peers that a rumour reaches hold the entry already: of an entry longer than [`WHOLE_MAX`]
-//! only the owner sends the whole, others advertise its version. No answer needs state about the asker.
+//! Messages and what answers them: docs/protocol.md, section 2.1. An owner sends its new entries to [`FANOUT`] sessions,
+//! chosen anew each time, once, after [`GOSSIP_INTERVAL`] in which more may gather; peers that hold them then advertise to
+//! as many how far they are with that owner, because most hold the entries already. A peer that is less far requests what
+//! is above the point up to which it holds everything. So a change costs its own size once a peer, whatever else its owner
+//! has said. No answer needs state about the peer that asks.
 //!
 //! An error in a channel is counted there: it changes nothing else and closes no session. A peer that advertises an entry
-//! and never sends it delays that entry by one round; anti-entropy does not wait for it.
-//! Bounds: [`PAGE_BYTES`] a message; [`REQUESTED_MAX`] entries requested; [`ANSWERS_MAX`] answers at once a session,
-//! [`ANSWERS_RATE`] a second; an entry that was not verified is not passed on.
+//! and never sends it delays that entry by one round; anti-entropy does not wait for it. Where two peers that hold
+//! everything of an owner differ all the same, one of them asks for everything again, once in [`DOUBT_PAUSE`].
+//! Bounds: [`PUSH_MAX`] bytes are sent unasked; [`PAGE_BYTES`] a message; [`REQUESTED_MAX`] owners requested;
+//! [`ANSWERS_MAX`] answers at once a session, [`ANSWERS_RATE`] a second; an entry that was not verified is not passed on.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    iter,
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +24,7 @@ use serde_bytes::ByteBuf;
 
 use super::{
     store::{Alive, Offer, Store},
-    timers::{ANTI_ENTROPY, ANTI_ENTROPY_BUSY, BUSY_FOR, GOSSIP_INTERVAL, REQUEST_RETRY},
+    timers::{ANTI_ENTROPY, ANTI_ENTROPY_BUSY, BUSY_FOR, DOUBT_PAUSE, GOSSIP_INTERVAL, REQUEST_RETRY},
 };
 use crate::proto::{
     command::ChannelStatus,
@@ -34,16 +35,16 @@ use crate::proto::{
     throttle::{Budget, hold_down},
     time::Instant,
     wire::{
-        Advert, BUCKETS, Delta, ENTRIES_MAX, EntryKey, Message, PAGE_MAX, Page, Version, clean,
-        entry::{Entry, PEERS, Verifier},
+        BUCKETS, Delta, ENTRIES_MAX, Message, PAGE_MAX, Page, Span, Summary, Want, clean,
+        entry::{Channel, Content, Entry, EntryKey, Point, Verifier, Version, record_key},
     },
 };
 
-/// Sessions that a new entry goes on to.
+/// Sessions that new entries go on to.
 pub(super) const FANOUT: usize = 6;
-/// Longest entry in bytes that is sent to peers that may hold it: about ten times its advertisement.
-pub(super) const WHOLE_MAX: usize = 512;
-/// Most entries of which a request is remembered; of more, several peers may be asked.
+/// Most bytes of its own entries that a peer sends to others unasked.
+pub(super) const PUSH_MAX: usize = 16 * 1024;
+/// Most owners of which a request is remembered; of more, several peers may be asked.
 pub(super) const REQUESTED_MAX: usize = 8192;
 /// Most bytes of entries in a message.
 pub(super) const PAGE_BYTES: usize = 256 * 1024;
@@ -59,49 +60,55 @@ pub(super) struct Gossip {
     me: PeerName,
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) store: Store,
-    fresh: BTreeMap<EntryKey, Option<SessionId>>,
+    /// Owners with new entries, and the session that the last of them came by.
+    fresh: BTreeMap<PeerName, Option<SessionId>>,
+    /// Up to which point this peer's own entries were sent.
+    flushed: Point,
     flush_at: Option<Instant>,
-    /// Requested because of advertisements, until then.
-    requested: BTreeMap<EntryKey, (PeerUid, Version)>,
+    /// Requested of some session until then: from which point on, and what that session has.
+    requested: BTreeMap<PeerName, (PeerUid, Option<Point>, Point)>,
     requested_until: Instant,
     pub(super) sessions: BTreeMap<SessionId, Budget>,
     compare_at: Instant,
     busy_until: Instant,
+    /// Owners of which everything was asked for again, and when.
+    doubted: BTreeMap<PeerName, Instant>,
     rng: Rng,
-    /// Channels that other modules of this peer read.
-    known: Vec<&'static str>,
     errors: BTreeMap<String, (u64, String)>,
-    /// The highest version under this peer's own name and key that it did not make in this run: its store was restored from
+    /// The highest point under this peer's own name and key that it did not make in this run: its store was restored from
     /// a backup, or another controller runs with a copy of it.
-    pub(super) foreign: Option<Version>,
+    pub(super) foreign: Option<Point>,
     out: VecDeque<(SessionId, Message)>,
     updates: VecDeque<Update>,
 }
 
-/// An entry that is new to this peer, and the one that it replaced.
-pub(super) type Update = (Arc<Entry>, Option<Arc<Entry>>);
+/// What changed for the modules that read entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Update {
+    /// An entry is new to this peer; the one that it replaced.
+    New(Arc<Entry>, Option<Arc<Entry>>),
+    /// An entry is gone without a newer one.
+    Dropped(Arc<Entry>),
+    /// Everything that an owner has said is held.
+    Whole(PeerName),
+}
 
 impl Gossip {
-    pub(super) fn new(
-        me: PeerName,
-        known: Vec<&'static str>,
-        verifier: Arc<dyn Verifier>,
-        rng: Rng,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(me: PeerName, verifier: Arc<dyn Verifier>, rng: Rng, now: Instant) -> Self {
         Self {
             me,
             verifier,
             store: Store::default(),
             fresh: BTreeMap::new(),
+            flushed: Point::ZERO,
             flush_at: None,
             requested: BTreeMap::new(),
             requested_until: now,
             sessions: BTreeMap::new(),
             compare_at: now + ANTI_ENTROPY,
             busy_until: now,
+            doubted: BTreeMap::new(),
             rng,
-            known,
             errors: BTreeMap::new(),
             foreign: None,
             out: VecDeque::new(),
@@ -127,31 +134,46 @@ impl Gossip {
 
     /// An entry of this peer itself, newly signed.
     pub(super) fn publish(&mut self, entry: Arc<Entry>, now: Instant) {
-        self.hold(entry, None, &|_, _| false, now);
+        let owner = entry.key.owner;
+        self.hold(entry, None, true, &|_, _| false, now);
+        self.store.complete_own(owner);
     }
 
-    /// A verified entry: of this peer itself, or that arrived on a session.
-    pub(super) fn hold(&mut self, entry: Arc<Entry>, from: Option<SessionId>, alive: Alive<'_>, now: Instant) -> Offer {
-        let (stranger, before) = (self.store.version(entry.key.owner).is_none(), self.store.get(&entry.key).cloned());
-        let offer = self.store.offer(Arc::clone(&entry), alive);
+    /// A verified entry: of this peer itself, or that arrived on a session. `vouched` as in [`Store::offer`].
+    pub(super) fn hold(
+        &mut self,
+        entry: Arc<Entry>,
+        from: Option<SessionId>,
+        vouched: bool,
+        alive: Alive<'_>,
+        now: Instant,
+    ) -> Offer {
+        let owner = entry.key.owner;
+        let (stranger, before) = (self.store.summary(owner).is_none(), self.store.get(&entry.key).cloned());
+        let offer = self.store.offer(Arc::clone(&entry), vouched, alive);
         if offer == Offer::New && stranger && from.is_some() {
             // The retained entries of a forgotten peer are held again: new to the modules that read them.
-            let others = self.store.of(entry.key.owner).filter(|other| other.key != entry.key);
-            self.updates.extend(others.map(|entry| (Arc::clone(entry), None)));
+            let others = self.store.of(owner).filter(|other| other.key != entry.key);
+            self.updates.extend(others.map(|entry| Update::New(Arc::clone(entry), None)));
         }
+        self.tell_dropped();
         if offer == Offer::New {
-            if let Err(why) = &entry.content {
-                self.error(&entry.key.channel, &format!("of {}: {why}", entry.key.owner));
+            if let Content::Unreadable(why) = &entry.content {
+                self.error(entry.key.channel.name(), &format!("of {owner}: {why}"));
             }
-            self.fresh.insert(entry.key.clone(), from);
+            self.fresh.insert(owner, from);
             self.flush_at.get_or_insert(now + GOSSIP_INTERVAL);
             self.busy_until = now + BUSY_FOR;
             self.compare_at = self.compare_at.min(now + self.pause(ANTI_ENTROPY_BUSY));
             if from.is_some() {
-                self.updates.push_back((entry, before));
+                self.updates.push_back(Update::New(entry, before));
             }
         }
         offer
+    }
+
+    fn tell_dropped(&mut self) {
+        self.updates.extend(self.store.dropped.drain(..).map(Update::Dropped));
     }
 
     pub(super) fn message(&mut self, session: SessionId, message: Message, alive: Alive<'_>, now: Instant) {
@@ -165,13 +187,10 @@ impl Gossip {
             Message::Digest(theirs) if theirs != self.store.digest() => {
                 self.out.push_back((session, Message::Buckets(self.store.digests().to_vec())));
             }
-            Message::Advertise(adverts) => self.advertised(session, adverts, now),
+            Message::Advertise(owners) => self.request(session, owners.iter(), now),
             Message::Buckets(theirs) => self.buckets(session, &theirs),
-            Message::Page(page) => self.page(session, &page),
-            Message::Request(keys) => {
-                let delta = delta(keys.iter().filter_map(|key| self.store.get(key)));
-                self.send(session, delta);
-            }
+            Message::Page(page) => self.page(session, &page, now),
+            Message::Request(wants) => self.answer(session, &wants),
             _ => {}
         }
     }
@@ -190,74 +209,137 @@ impl Gossip {
                 Err(error) => return self.error("?", &error.to_string()),
             }
         }
+        let mut named: BTreeMap<PeerName, BTreeSet<EntryKey>> = BTreeMap::new();
+        for (key, _) in newest.keys() {
+            named.entry(key.owner).or_default().insert(key.clone());
+        }
+        let spans: BTreeMap<PeerName, &Span> = delta.spans.iter().map(|span| (span.owner, span)).collect();
         // An owner's record comes before its other entries.
         let mut all: Vec<_> = newest.into_iter().collect();
-        all.sort_by_key(|((key, _), _)| (key.channel != PEERS, key.owner));
+        all.sort_by_key(|((key, _), _)| (key.channel != Channel::Peers, key.owner));
         let mut gained = false;
         for ((key, uid), (version, raw)) in all {
             if !self.may_be_new(&key, uid, version) {
                 continue;
             }
+            let inside = |span: &&Span| span.uid == uid && span.from < version.point && version.point <= span.to;
+            let span = spans.get(&key.owner).copied().filter(inside);
+            let vouched = span.is_some_and(|span| span.floor >= self.store.floor(key.owner));
             match self.verifier.open(raw) {
-                Ok(entry) if key.owner == self.me => self.foreign = self.foreign.max(Some(entry.version)),
-                Ok(entry) => match self.hold(entry, Some(session), alive, now) {
-                    Offer::New => gained = true,
-                    Offer::Duplicate => self.answer_duplicate(session, &key, version, now),
-                    Offer::Old | Offer::Orphan | Offer::Full => {}
-                },
+                Ok(entry) if key.owner == self.me => self.foreign = self.foreign.max(Some(entry.version.point)),
+                Ok(entry) => gained |= self.hold(entry, Some(session), vouched, alive, now) == Offer::New,
                 // An honest peer passes on only what it verified: the rest of this message is not worth the effort.
-                Err(error) => return self.error(&key.channel, &error.to_string()),
+                Err(error) => return self.error(key.channel.name(), &error.to_string()),
             }
         }
+        for (owner, span) in spans {
+            if owner != self.me && self.store.span(span, &named.remove(&owner).unwrap_or_default()) {
+                self.updates.push_back(Update::Whole(owner));
+            }
+        }
+        self.tell_dropped();
         if delta.more && gained {
             self.compare(session);
         }
     }
 
     fn may_be_new(&self, key: &EntryKey, uid: PeerUid, version: Version) -> bool {
-        // Another store of this peer's name is for others to find: they see a duplicate identity.
-        let foreign = key.owner == self.me && self.store.version(self.me).is_none_or(|(own, _)| own != uid);
-        !foreign && !self.is_former(key, version) && self.store.may_be_new(key, uid, version)
+        if key.owner != self.me {
+            return self.store.may_be_new(key, uid, version);
+        }
+        // Another store of this peer's name is for others to find: they see a duplicate identity. What this peer said in
+        // an earlier launch, it may not say in this one. A copy of its store may make another entry of the same point.
+        let twin = |held: &Arc<Entry>| held.version.point == version.point && held.version < version;
+        self.store.summary(self.me).is_some_and(|own| own.uid == uid && version.point > own.newest)
+            || self.store.get(key).is_some_and(|held| held.uid == uid && twin(held))
     }
 
-    /// An entry that this peer made in an earlier launch, and may not have made in this one.
-    fn is_former(&self, key: &EntryKey, version: Version) -> bool {
-        key.owner == self.me && self.store.version(self.me).is_none_or(|(_, own)| version.incarnation < own.incarnation)
+    /// What is wanted of an owner of which another peer holds this.
+    fn want(&self, theirs: &Summary) -> Option<Want> {
+        let Summary { owner, uid, complete, newest, .. } = *theirs;
+        let since = match self.store.summary(owner) {
+            Some(own) if owner == self.me => {
+                let twin = newest == own.newest && theirs.digest != own.digest;
+                let since = (newest > own.newest).then_some(own.newest);
+                return (own.uid == uid && (twin || since.is_some())).then_some(Want { owner, uid, since });
+            }
+            // The record shows whose store of that name lives.
+            Some(held) if held.uid != uid => None,
+            Some(held) if complete > held.complete || newest > held.newest => Some(held.complete),
+            Some(_) => return None,
+            None => match self.store.retained_summary(owner).filter(|held| held.uid == uid) {
+                Some(held) if newest <= held.newest => return None,
+                Some(held) => Some(held.complete),
+                None => Some(Point::ZERO),
+            },
+        };
+        Some(Want { owner, uid, since })
     }
 
     /// The other side holds these: requests what is new, unless another peer was asked for just that.
-    fn advertised(&mut self, session: SessionId, adverts: Vec<Advert>, now: Instant) {
+    fn request<'a>(&mut self, session: SessionId, owners: impl Iterator<Item = &'a Summary>, now: Instant) {
         if self.requested_until <= now {
             self.requested.clear();
             self.requested_until = now + REQUEST_RETRY;
         }
-        let mut want = Vec::new();
-        for (key, uid, version) in adverts {
-            if !self.may_be_new(&key, uid, version) || self.requested.get(&key) == Some(&(uid, version)) {
+        let mut wants = Vec::new();
+        for theirs in owners {
+            let Some(want) = self.want(theirs) else { continue };
+            let this = (want.uid, want.since, theirs.newest.max(theirs.complete));
+            let asked = self.requested.get(&want.owner);
+            if asked.is_some_and(|asked| (asked.0, asked.1) == (this.0, this.1) && asked.2 >= this.2) {
                 continue;
             }
-            if self.requested.len() < REQUESTED_MAX {
-                self.requested.insert(key.clone(), (uid, version));
+            if self.requested.len() < REQUESTED_MAX || asked.is_some() {
+                self.requested.insert(want.owner, this);
             }
-            want.push(key);
+            wants.push(want);
         }
-        if !want.is_empty() {
-            self.out.push_back((session, Message::Request(want)));
-        }
-    }
-
-    /// The other side holds an entry of a former store of a name. Versions of two stores do not show which is newer, but
-    /// comparisons go by them: where the former's are higher, no other peer would send that side the new entry.
-    fn answer_duplicate(&mut self, session: SessionId, key: &EntryKey, version: Version, now: Instant) {
-        let Some(held) = self.store.get(key).filter(|held| version > held.version).cloned() else { return };
-        if self.sessions.get_mut(&session).is_some_and(|budget| budget.take(now)) {
-            self.send(session, delta(iter::once(&held)));
+        if !wants.is_empty() {
+            self.out.push_back((session, Message::Request(wants)));
         }
     }
 
-    /// The channel of that name, if a module other than membership reads it.
-    pub(super) fn reader(&self, channel: &str) -> Option<&'static str> {
-        self.known.iter().copied().find(|known| *known == channel)
+    fn answer(&mut self, session: SessionId, wants: &[Want]) {
+        let delta = self.delta_of(wants);
+        if !delta.entries.is_empty() || !delta.spans.is_empty() {
+            self.out.push_back((session, Message::Delta(delta)));
+        }
+    }
+
+    /// What is held of this, as much as fits a message.
+    fn delta_of(&self, wants: &[Want]) -> Delta {
+        let mut delta = Delta::default();
+        let mut bytes = 0;
+        for want in wants {
+            let Some(held) = self.store.summary(want.owner).filter(|held| held.uid == want.uid) else { continue };
+            let record = || self.store.get(&record_key(want.owner)).into_iter().collect();
+            let entries: Vec<&Arc<Entry>> = want.since.map_or_else(record, |since| self.store.since(want.owner, since));
+            let mut to = None;
+            let all = entries.len();
+            let mut taken = 0;
+            for entry in entries {
+                bytes += entry.raw.len();
+                if delta.entries.len() >= ENTRIES_MAX || (bytes > PAGE_BYTES && !delta.entries.is_empty()) {
+                    delta.more = true;
+                    break;
+                }
+                taken += 1;
+                if entry.key.channel != Channel::Peers {
+                    to = Some(entry.version.point);
+                }
+                delta.entries.push(ByteBuf::from(entry.raw.to_vec()));
+            }
+            let to = if taken == all { Some(held.complete) } else { to.map(|to| to.min(held.complete)) };
+            if let (Some(from), Some(to)) = (want.since, to) {
+                let (owner, uid, floor) = (want.owner, want.uid, self.store.floor(want.owner));
+                delta.spans.push(Span { owner, uid, from, to, floor });
+            }
+            if delta.more {
+                break;
+            }
+        }
+        delta
     }
 
     pub(super) fn error(&mut self, channel: &str, what: &str) {
@@ -280,58 +362,67 @@ impl Gossip {
         }
         // Begin anywhere, so that a difference that stays does not hide those after it.
         let start = self.rng.below(differ.len() as u64) as usize;
-        let mut page = Page { buckets: Vec::new(), items: Vec::new(), more: false };
+        let mut page = Page { buckets: Vec::new(), owners: Vec::new(), more: false };
         for number in differ[start..].iter().chain(&differ[..start]) {
-            let key = |owner, channel: &str| EntryKey { owner, channel: channel.into() };
-            let items = self.store.bucket(*number).map(|(owner, channel, version, _)| (key(owner, channel), version));
-            let items: Vec<_> = items.collect();
-            if page.items.len() + items.len() > PAGE_MAX {
+            let owners: Vec<Summary> = self.store.bucket(*number).collect();
+            if page.owners.len() + owners.len() > PAGE_MAX {
                 page.more = true;
                 break;
             }
             page.buckets.push(*number);
-            page.items.extend(items);
+            page.owners.extend(owners);
         }
         self.out.push_back((session, Message::Page(page)));
     }
 
-    fn page(&mut self, session: SessionId, page: &Page) {
-        let theirs = page.items.iter().map(|item| ((item.0.owner, item.0.channel.as_str()), item));
-        let theirs: IndexMap<_, _, FixedState> = theirs.collect();
+    fn page(&mut self, session: SessionId, page: &Page, now: Instant) {
+        let theirs: IndexMap<PeerName, &Summary, FixedState> = page.owners.iter().map(|s| (s.owner, s)).collect();
         let listed: BTreeSet<u8> = page.buckets.iter().copied().collect();
-        let of_listed = |key: &EntryKey| listed.contains(&Store::bucket_of(key.owner));
-        let want =
-            theirs.values().filter(|(key, version)| self.store.newer(key, *version) && !self.is_former(key, *version));
-        let want: Vec<EntryKey> = want.filter(|(key, _)| of_listed(key)).map(|(key, _)| key.clone()).collect();
-        let held = listed.iter().flat_map(|number| self.store.bucket(*number));
-        let newer =
-            held.filter(|(owner, channel, version, _)| theirs.get(&(*owner, *channel)).is_none_or(|t| *version > t.1));
-        let newer = delta(newer.map(|(.., entry)| entry));
-        if !want.is_empty() {
-            self.out.push_back((session, Message::Request(want)));
-            if newer.entries.is_empty() && page.more {
-                self.compare(session);
+        let held: Vec<Summary> = listed.iter().flat_map(|number| self.store.bucket(*number)).collect();
+        let mut newer = Vec::new();
+        for own in held {
+            let Summary { owner, uid, .. } = own;
+            match theirs.get(&owner) {
+                None => newer.push(Want { owner, uid, since: Some(Point::ZERO) }),
+                Some(theirs) if theirs.uid != uid => newer.push(Want { owner, uid, since: None }),
+                Some(theirs) if own.complete > theirs.complete || own.newest > theirs.newest => {
+                    newer.push(Want { owner, uid, since: Some(theirs.complete) });
+                }
+                Some(theirs) => self.compare_owner(&own, theirs, now),
             }
         }
-        self.send(session, newer);
+        let before = self.out.len();
+        let of_listed = theirs.into_values().filter(|s| listed.contains(&Store::bucket_of(s.owner)));
+        self.request(session, of_listed, now);
+        if self.out.len() > before && newer.is_empty() && page.more {
+            self.compare(session);
+        }
+        self.answer(session, &newer);
+    }
+
+    /// Both sides are equally far with an owner: then they hold the same, or something went wrong.
+    fn compare_owner(&mut self, own: &Summary, theirs: &Summary, now: Instant) {
+        let record = self.store.record(own.owner);
+        // While it says anew what it said before its relaunch, peers hold more or less of what it said then.
+        let settled = record.is_none_or(|record| record.floor.0 == record.point.0);
+        let equal = (own.complete, own.newest) == (theirs.complete, theirs.newest);
+        let doubted = self.doubted.get(&own.owner).is_some_and(|since| now.since(*since) < DOUBT_PAUSE);
+        if equal && settled && own.digest != theirs.digest && own.owner != self.me && !doubted {
+            self.doubted.insert(own.owner, now);
+            self.store.doubt(own.owner);
+        }
     }
 
     fn compare(&mut self, session: SessionId) {
         self.out.push_back((session, Message::Digest(self.store.digest())));
     }
 
-    fn send(&mut self, session: SessionId, delta: Delta) {
-        if !delta.entries.is_empty() {
-            self.out.push_back((session, Message::Delta(delta)));
-        }
-    }
-
     /// A few records for a peer that is refused, so that it learns of others.
     pub(super) fn sample(&mut self, count: usize) -> Delta {
-        let all: Vec<&Arc<Entry>> = self.store.iter().filter(|e| e.key.channel == PEERS).collect();
+        let all: Vec<&Arc<Entry>> = self.store.iter().filter(|entry| entry.key.channel == Channel::Peers).collect();
         let start = self.rng.below(all.len() as u64) as usize;
         let some = all[start..].iter().chain(&all[..start]).take(count);
-        Delta { entries: some.map(|e| ByteBuf::from(e.raw.to_vec())).collect(), more: false }
+        Delta { entries: some.map(|e| ByteBuf::from(e.raw.to_vec())).collect(), ..Delta::default() }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -344,6 +435,7 @@ impl Gossip {
             self.compare_at = now + self.rng.jitter(self.pause(mean));
             self.pick(1).into_iter().for_each(|session| self.compare(session));
             self.store.expire(now);
+            self.doubted.retain(|_, since| now.since(*since) < DOUBT_PAUSE);
         }
     }
 
@@ -357,27 +449,23 @@ impl Gossip {
     }
 
     fn flush(&mut self) {
-        let fresh: Vec<(Arc<Entry>, Option<SessionId>)> = std::mem::take(&mut self.fresh)
-            .into_iter()
-            .filter_map(|(key, from)| self.store.get(&key).map(|entry| (Arc::clone(entry), from)))
-            .collect();
+        let fresh = std::mem::take(&mut self.fresh);
+        let own = self.store.summary(self.me).filter(|_| fresh.contains_key(&self.me));
+        let push = own.map(|own| {
+            let delta = self.delta_of(&[Want { owner: self.me, uid: own.uid, since: Some(self.flushed) }]);
+            self.flushed = own.newest;
+            delta
+        });
+        let short = |delta: &Delta| !delta.more && delta.entries.iter().map(|e| e.len()).sum::<usize>() <= PUSH_MAX;
+        let push = push.filter(short);
         for session in self.pick(FANOUT) {
-            let mut whole = Vec::new();
-            let mut adverts: Vec<Advert> = Vec::new();
-            for (entry, from) in fresh.iter().filter(|(_, from)| *from != Some(session)) {
-                if from.is_none() || entry.raw.len() <= WHOLE_MAX {
-                    whole.push(Arc::clone(entry));
-                } else {
-                    adverts.push((entry.key.clone(), entry.uid, entry.version));
-                }
+            if let Some(push) = &push {
+                self.out.push_back((session, Message::Delta(push.clone())));
             }
-            let mut rest = whole.as_slice();
-            while !rest.is_empty() {
-                let delta = delta(rest.iter());
-                rest = &rest[delta.entries.len()..];
-                self.out.push_back((session, Message::Delta(Delta { more: false, ..delta })));
-            }
-            self.out.extend(adverts.chunks(PAGE_MAX).map(|adverts| (session, Message::Advertise(adverts.to_vec()))));
+            let others =
+                fresh.iter().filter(|(owner, from)| **from != Some(session) && (push.is_none() || **owner != self.me));
+            let owners: Vec<Summary> = others.filter_map(|(owner, _)| self.store.summary(*owner)).collect();
+            self.out.extend(owners.chunks(PAGE_MAX).map(|owners| (session, Message::Advertise(owners.to_vec()))));
         }
     }
 
@@ -388,32 +476,18 @@ impl Gossip {
     }
 
     pub(super) fn channels(&self) -> Vec<ChannelStatus> {
-        let mut counts: BTreeMap<&str, usize> = self.errors.keys().map(|channel| (channel.as_str(), 0)).collect();
-        for entry in self.store.iter() {
-            *counts.entry(&entry.key.channel).or_default() += 1;
+        let none = |channel: &str| (Channel::from(smol_str::SmolStr::from(channel)), 0);
+        let mut counts: BTreeMap<Channel, usize> = self.errors.keys().map(|channel| none(channel)).collect();
+        for entry in self.store.iter().filter(|entry| !entry.is_tombstone()) {
+            *counts.entry(entry.key.channel.clone()).or_default() += 1;
         }
-        let status = |(name, entries): (&str, usize)| {
-            let (errors, last_error) = self.errors.get(name).cloned().unwrap_or_default();
-            let known = name == PEERS || self.reader(name).is_some();
-            ChannelStatus { name: name.to_owned(), known, entries, errors, last_error }
+        let status = |(channel, entries): (Channel, usize)| {
+            let name = channel.name().to_owned();
+            let (errors, last_error) = self.errors.get(&name).cloned().unwrap_or_default();
+            ChannelStatus { known: !matches!(channel, Channel::Unknown(_)), name, entries, errors, last_error }
         };
         counts.into_iter().map(status).collect()
     }
-}
-
-/// As many of `entries` as fit a message, at least one.
-fn delta<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Delta {
-    let mut delta = Delta::default();
-    let mut bytes = 0;
-    for entry in entries {
-        bytes += entry.raw.len();
-        if delta.entries.len() >= ENTRIES_MAX || (bytes > PAGE_BYTES && !delta.entries.is_empty()) {
-            delta.more = true;
-            break;
-        }
-        delta.entries.push(ByteBuf::from(entry.raw.to_vec()));
-    }
-    delta
 }
 
 #[cfg(test)]

@@ -1,10 +1,19 @@
 //! Holds the entries of all peers, this one's among them, and the digests by which two peers find what differs.
 //!
-//! An entry's version only rises, as long as its owner's store is the same. The entries of a forgotten owner are retained
-//! for [`RETAINED_FOR`]: neighbours that have not forgotten it yet do not bring it back, and a healed partition does.
-//! Bounds: [`OWNERS_MAX`] owners, as many retained; [`CHANNELS_MAX`] entries an owner; [`BYTES_MAX`] bytes in all.
+//! An entry's version only rises, as long as its owner's store is the same. Of each owner is known up to which point
+//! everything is held ([`Summary::complete`]): a peer that lacks something asks for what is above that point. Tombstones up
+//! to the owner's floor are dropped. A peer that does not hold everything up to there may hold entries that were deleted
+//! meanwhile: it asks for everything of that owner again, and drops what is not named ([`Store::span`]); and it takes no
+//! older entry from peers that do not know of the floor. So nothing deleted comes back.
+//! The entries of a forgotten owner are retained for [`RETAINED_FOR`]: neighbours that have not forgotten it yet do not
+//! bring it back, and a healed partition does.
+//! Bounds: [`OWNERS_MAX`] owners, as many retained; [`ENTRIES_MAX`] entries an owner; [`BYTES_MAX`] bytes in all.
 
-use std::{collections::BTreeMap, iter, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter, mem,
+    sync::Arc,
+};
 
 use thin_vec::ThinVec;
 
@@ -13,15 +22,15 @@ use crate::proto::{
     name::{PeerName, PeerUid},
     time::Instant,
     wire::{
-        BUCKETS, EntryKey, Version,
-        entry::{Entry, PEERS, PeerRecord},
+        BUCKETS, Span, Summary,
+        entry::{Channel, Entry, EntryKey, PeerRecord, Point, Version},
     },
 };
 
 /// Most peers, as many as the kernel's map of tunnels holds.
 pub(super) const OWNERS_MAX: usize = weave_common::map::TUNNELS_MAX as usize;
-/// Most entries of one owner.
-pub(super) const CHANNELS_MAX: usize = 16;
+/// Most entries of one owner, tombstones among them.
+pub(super) const ENTRIES_MAX: usize = 16_384;
 /// Most bytes of all entries held.
 pub(super) const BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -30,7 +39,7 @@ pub(crate) type Alive<'a> = &'a dyn Fn(PeerName, PeerUid) -> bool;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
-    /// Not newer than what is held.
+    /// Not newer than what is held, or deleted since.
     Old,
     /// Newer: it is held now.
     New,
@@ -44,17 +53,28 @@ pub(super) enum Offer {
 #[derive(Debug)]
 struct Held {
     uid: PeerUid,
-    /// Of the record. Most of what is advertised of thousands of owners is held already: this shows it without a look at
-    /// entries that lie all over the memory.
-    version: Version,
+    complete: Point,
+    newest: Point,
+    /// Wrapping sum over all entries.
+    digest: u64,
     record: Arc<Entry>,
-    /// Of other channels, in order of channel.
+    /// Of other channels, in order of channel and key.
     others: ThinVec<Arc<Entry>>,
+    /// What may have been deleted: to be dropped when everything up to the floor is held and none of it was named.
+    doubtful: Option<Box<BTreeSet<EntryKey>>>,
 }
 
 impl Held {
     fn new(record: Arc<Entry>) -> Self {
-        Self { uid: record.uid, version: record.version, record, others: ThinVec::new() }
+        Self {
+            uid: record.uid,
+            complete: Point::ZERO,
+            newest: record.version.point,
+            digest: record.version.digest,
+            record,
+            others: ThinVec::new(),
+            doubtful: None,
+        }
     }
 
     /// The record, and then the entries of other channels.
@@ -62,50 +82,89 @@ impl Held {
         iter::once(&self.record).chain(&self.others)
     }
 
-    fn version(&self, channel: &str) -> Option<Version> {
-        if channel == PEERS { Some(self.version) } else { self.get(channel).map(|entry| entry.version) }
+    fn len(&self) -> usize {
+        1 + self.others.len()
     }
 
-    fn get(&self, channel: &str) -> Option<&Arc<Entry>> {
-        if channel == PEERS { Some(&self.record) } else { self.find(channel).ok().map(|at| &self.others[at]) }
+    fn floor(&self) -> Point {
+        self.record.record().map_or(Point::ZERO, |record| record.floor)
     }
 
-    fn find(&self, channel: &str) -> Result<usize, usize> {
-        self.others.binary_search_by(|e| e.key.channel.as_str().cmp(channel))
+    fn get(&self, key: &EntryKey) -> Option<&Arc<Entry>> {
+        if key.channel == Channel::Peers { Some(&self.record) } else { self.find(key).ok().map(|at| &self.others[at]) }
+    }
+
+    fn find(&self, key: &EntryKey) -> Result<usize, usize> {
+        self.others.binary_search_by(|entry| entry.key.cmp(key))
+    }
+
+    fn version(&self, key: &EntryKey) -> Option<Version> {
+        self.get(key).map(|entry| entry.version)
     }
 
     /// Puts `entry` in the place of the entry that it replaces, and returns that.
     fn put(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        if entry.key.channel == PEERS {
-            (self.uid, self.version) = (entry.uid, entry.version);
-            return Some(mem::replace(&mut self.record, entry));
-        }
-        match self.find(&entry.key.channel) {
-            Ok(at) => Some(mem::replace(&mut self.others[at], entry)),
-            Err(at) => {
-                // Most have one, and thousands of owners are held.
-                self.others.reserve_exact(1);
-                self.others.insert(at, entry);
-                None
+        self.newest = self.newest.max(entry.version.point);
+        self.digest = self.digest.wrapping_add(entry.version.digest);
+        let old = if entry.key.channel == Channel::Peers {
+            Some(mem::replace(&mut self.record, entry))
+        } else {
+            match self.find(&entry.key) {
+                Ok(at) => Some(mem::replace(&mut self.others[at], entry)),
+                Err(at) => {
+                    if self.others.len() < 4 {
+                        // Most have one or two, and thousands of owners are held.
+                        self.others.reserve_exact(1);
+                    }
+                    self.others.insert(at, entry);
+                    None
+                }
             }
-        }
+        };
+        let digest = old.as_ref().map_or(0, |old| old.version.digest);
+        self.digest = self.digest.wrapping_sub(digest);
+        old
+    }
+
+    /// Removes the entries of other channels that are `gone`.
+    fn remove(&mut self, gone: impl Fn(&Entry) -> bool) -> Vec<Arc<Entry>> {
+        let (gone, kept): (Vec<_>, Vec<_>) = mem::take(&mut self.others).into_iter().partition(|entry| gone(entry));
+        self.others = ThinVec::from(kept);
+        let digest = gone.iter().fold(0_u64, |sum, entry| sum.wrapping_add(entry.version.digest));
+        self.digest = self.digest.wrapping_sub(digest);
+        gone
+    }
+
+    fn summary(&self) -> Summary {
+        let owner = self.record.key.owner;
+        Summary { owner, uid: self.uid, complete: self.complete, newest: self.newest, digest: self.digest }
+    }
+
+    /// What is held may be deleted by now, or something is missing: begin anew.
+    fn doubt(&mut self) {
+        let floor = self.floor();
+        let doubtful = self.others.iter().filter(|entry| entry.version.point <= floor).map(|entry| entry.key.clone());
+        self.doubtful = Some(doubtful.collect::<BTreeSet<_>>()).filter(|keys| !keys.is_empty()).map(Box::new);
+        self.complete = Point::ZERO;
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Store {
-    /// Owners in order of name, and the entries of each.
+    /// In order of name in each bucket.
     buckets: Vec<Vec<(PeerName, Held)>>,
     digests: Vec<u64>,
     owners: usize,
     bytes: usize,
     retained: BTreeMap<PeerName, (Held, Instant)>,
+    /// Entries that went without a newer version: readers of their channels are to be told.
+    pub(super) dropped: Vec<Arc<Entry>>,
 }
 
 impl Default for Store {
     fn default() -> Self {
         let buckets = iter::repeat_with(Vec::new).take(BUCKETS).collect();
-        Self { buckets, digests: vec![0; BUCKETS], owners: 0, bytes: 0, retained: BTreeMap::new() }
+        Self { buckets, digests: vec![0; BUCKETS], owners: 0, bytes: 0, retained: BTreeMap::new(), dropped: Vec::new() }
     }
 }
 
@@ -125,18 +184,25 @@ impl Store {
         find(bucket, owner).ok().map(|at| &bucket[at].1)
     }
 
-    /// Everything of `owner`: its record, and then the rest in order of channel.
+    /// Changes what is held of an owner, and keeps digests and bytes true.
+    fn update<T>(&mut self, owner: PeerName, change: impl FnOnce(&mut Held) -> (T, Vec<Arc<Entry>>)) -> Option<T> {
+        let number = bucket(owner);
+        let at = find(&self.buckets[number], owner).ok()?;
+        let held = &mut self.buckets[number][at].1;
+        let before = held.digest;
+        let (result, gone) = change(held);
+        self.digests[number] = self.digests[number].wrapping_sub(before).wrapping_add(held.digest);
+        self.bytes -= gone.iter().map(|entry| entry.raw.len()).sum::<usize>();
+        Some(result)
+    }
+
+    /// Everything of `owner`: its record, and then the rest in order of channel and key.
     pub(super) fn of(&self, owner: PeerName) -> impl Iterator<Item = &Arc<Entry>> {
         self.held(owner).into_iter().flat_map(Held::iter)
     }
 
-    /// The uid of the store that bears the name, and the version of its record.
-    pub(super) fn version(&self, owner: PeerName) -> Option<(PeerUid, Version)> {
-        self.held(owner).map(|held| (held.uid, held.version))
-    }
-
     pub(super) fn get(&self, key: &EntryKey) -> Option<&Arc<Entry>> {
-        self.held(key.owner)?.get(&key.channel)
+        self.held(key.owner)?.get(key)
     }
 
     pub(super) fn record(&self, peer: PeerName) -> Option<&PeerRecord> {
@@ -170,33 +236,52 @@ impl Store {
         self.digests.iter().fold(0, |all: u64, one| all.rotate_left(1) ^ one)
     }
 
-    pub(super) fn bucket(&self, number: u8) -> impl Iterator<Item = (PeerName, &str, Version, &Arc<Entry>)> {
-        self.buckets[usize::from(number)].iter().flat_map(|(name, held)| {
-            let others = held.others.iter().map(|entry| (*name, entry.key.channel.as_str(), entry.version, entry));
-            iter::once((*name, PEERS, held.version, &held.record)).chain(others)
-        })
+    pub(super) fn bucket(&self, number: u8) -> impl Iterator<Item = Summary> {
+        self.buckets[usize::from(number)].iter().map(|(_, held)| held.summary())
     }
 
     pub(super) fn bucket_of(owner: PeerName) -> u8 {
         bucket(owner) as u8
     }
 
+    pub(super) fn summary(&self, owner: PeerName) -> Option<Summary> {
+        self.held(owner).map(Held::summary)
+    }
+
+    /// What is retained of a forgotten owner.
+    pub(super) fn retained_summary(&self, owner: PeerName) -> Option<Summary> {
+        self.retained.get(&owner).map(|(held, _)| held.summary())
+    }
+
+    /// What the owner deleted up to this point is gone for good.
+    pub(super) fn floor(&self, owner: PeerName) -> Point {
+        self.held(owner).map_or(Point::ZERO, Held::floor)
+    }
+
+    /// Everything of `owner` above `since` in the order in which it was made, its record before all.
+    pub(super) fn since(&self, owner: PeerName, since: Point) -> Vec<&Arc<Entry>> {
+        let mut all: Vec<&Arc<Entry>> = self.of(owner).filter(|entry| entry.version.point > since).collect();
+        all.sort_by_key(|entry| (entry.key.channel != Channel::Peers, entry.version.point));
+        all
+    }
+
     /// True when an entry of this store may be new. Versions of two stores cannot be compared.
     pub(super) fn may_be_new(&self, key: &EntryKey, uid: PeerUid, version: Version) -> bool {
-        let duplicate = self.held(key.owner).is_some_and(|held| held.uid != uid);
-        if duplicate { key.channel == PEERS } else { self.newer(key, version) }
+        let Some(held) = self.held(key.owner) else {
+            let retained = self.retained.get(&key.owner).filter(|(held, _)| held.uid == uid);
+            return retained.and_then(|(held, _)| held.version(key)).is_none_or(|held| version > held);
+        };
+        if held.uid == uid {
+            held.version(key).is_none_or(|held| version > held)
+        } else {
+            key.channel == Channel::Peers
+        }
     }
 
-    /// True when this version is newer than the one that is held, or retained, under `key`.
-    pub(super) fn newer(&self, key: &EntryKey, version: Version) -> bool {
-        let held = self.held(key.owner).and_then(|held| held.version(&key.channel));
-        let retained = || self.retained.get(&key.owner).and_then(|(held, _)| held.version(&key.channel));
-        held.or_else(retained).is_none_or(|held| version > held)
-    }
-
-    pub(super) fn offer(&mut self, entry: Arc<Entry>, alive: Alive<'_>) -> Offer {
+    /// `vouched`: it came with a span that names all there is of its owner around it.
+    pub(super) fn offer(&mut self, entry: Arc<Entry>, vouched: bool, alive: Alive<'_>) -> Offer {
         let owner = entry.key.owner;
-        let peers = entry.key.channel == PEERS;
+        let peers = entry.key.channel == Channel::Peers;
         let Some(held) = self.held(owner) else {
             return if peers { self.offer_stranger(entry) } else { Offer::Orphan };
         };
@@ -204,12 +289,17 @@ impl Store {
             if !peers || alive(owner, held.uid) {
                 return Offer::Duplicate;
             }
-            self.take(owner);
+            if let Some(former) = self.take(owner) {
+                self.dropped.extend(former.others);
+            }
             return self.insert(entry);
         }
-        match held.version(&entry.key.channel) {
+        let below = entry.version.point <= held.floor();
+        match held.version(&entry.key) {
             Some(version) if entry.version <= version => Offer::Old,
-            None if held.iter().count() >= CHANNELS_MAX => Offer::Full,
+            _ if below && entry.is_tombstone() => Offer::Old,
+            None if below && !vouched => Offer::Old,
+            None if held.len() >= ENTRIES_MAX => Offer::Full,
             _ => self.insert(entry),
         }
     }
@@ -218,7 +308,7 @@ impl Store {
         let owner = entry.key.owner;
         if let Some((retained, _)) = self.retained.get(&owner) {
             let same = retained.uid == entry.uid;
-            if same && entry.version <= retained.version {
+            if same && entry.version <= retained.record.version {
                 return Offer::Old;
             }
             if same {
@@ -235,25 +325,67 @@ impl Store {
         if self.bytes + entry.raw.len() > BYTES_MAX {
             return Offer::Full;
         }
-        let (owner, number) = (entry.key.owner, bucket(entry.key.owner));
+        let (owner, is_record) = (entry.key.owner, entry.key.channel == Channel::Peers);
         self.bytes += entry.raw.len();
-        self.digests[number] = self.digests[number].wrapping_add(entry.version.digest);
-        let bucket = &mut self.buckets[number];
-        let old = match find(bucket, owner) {
-            Ok(at) => bucket[at].1.put(entry),
-            Err(at) => {
-                self.owners += 1;
-                // Room for twice as many would be much of what thousands of owners take.
-                bucket.reserve_exact(1);
-                bucket.insert(at, (owner, Held::new(entry)));
-                None
-            }
-        };
-        if let Some(old) = old {
-            self.bytes -= old.raw.len();
-            self.digests[number] = self.digests[number].wrapping_sub(old.version.digest);
+        let number = bucket(owner);
+        if let Err(at) = find(&self.buckets[number], owner) {
+            self.owners += 1;
+            self.digests[number] = self.digests[number].wrapping_add(entry.version.digest);
+            let bucket = &mut self.buckets[number];
+            // Room for twice as many would be much of what thousands of owners take.
+            bucket.reserve_exact(1);
+            bucket.insert(at, (owner, Held::new(entry)));
+            return Offer::New;
         }
+        self.update(owner, |held| {
+            let mut gone = Vec::from_iter(held.put(entry));
+            let floor = held.floor();
+            if is_record && gone.iter().any(|old| old.record().is_none_or(|old| old.floor < floor)) {
+                gone.extend(held.remove(|entry| entry.is_tombstone() && entry.version.point <= floor));
+                if held.complete < floor {
+                    held.doubt();
+                }
+            }
+            ((), gone)
+        });
         Offer::New
+    }
+
+    /// Everything of this store's owner is held: it makes the entries.
+    pub(super) fn complete_own(&mut self, owner: PeerName) {
+        self.update(owner, |held| {
+            held.complete = held.newest;
+            ((), Vec::new())
+        });
+    }
+
+    /// Entries `named` are all that there is of an owner in a span. True when everything of it is held now.
+    pub(super) fn span(&mut self, span: &Span, named: &BTreeSet<EntryKey>) -> bool {
+        let mut dropped = Vec::new();
+        let whole = self.update(span.owner, |held| {
+            let floor = held.floor();
+            // A sender that does not know of the floor may name what was deleted, and not name what deleted it.
+            if held.uid != span.uid || span.floor < floor || span.from > held.complete {
+                return (false, Vec::new());
+            }
+            held.complete = held.complete.max(span.to.min(held.newest));
+            if let Some(doubtful) = &mut held.doubtful {
+                doubtful.retain(|key| !named.contains(key));
+                if held.complete >= floor
+                    && let Some(gone) = held.doubtful.take()
+                {
+                    dropped = held.remove(|entry| entry.version.point <= floor && gone.contains(&entry.key));
+                }
+            }
+            (held.complete == held.newest, dropped.clone())
+        });
+        self.dropped.extend(dropped);
+        whole.unwrap_or_default()
+    }
+
+    /// What is held of `owner` differs from what others hold though it should not: everything is to be asked for again.
+    pub(super) fn doubt(&mut self, owner: PeerName) {
+        self.update(owner, |held| (held.doubt(), Vec::new()));
     }
 
     fn take(&mut self, owner: PeerName) -> Option<Held> {
@@ -261,10 +393,8 @@ impl Store {
         let bucket = &mut self.buckets[number];
         let (_, held) = bucket.remove(find(bucket, owner).ok()?);
         self.owners -= 1;
-        for entry in held.iter() {
-            self.bytes -= entry.raw.len();
-            self.digests[number] = self.digests[number].wrapping_sub(entry.version.digest);
-        }
+        self.digests[number] = self.digests[number].wrapping_sub(held.digest);
+        self.bytes -= held.iter().map(|entry| entry.raw.len()).sum::<usize>();
         Some(held)
     }
 
@@ -279,7 +409,18 @@ impl Store {
     /// Holds again what is retained of `owner`; false when there is nothing.
     pub(super) fn restore(&mut self, owner: PeerName) -> bool {
         let Some((held, _)) = self.retained.remove(&owner) else { return false };
-        iter::once(held.record).chain(held.others).all(|entry| self.insert(entry) == Offer::New)
+        let bytes: usize = held.iter().map(|entry| entry.raw.len()).sum();
+        let number = bucket(owner);
+        match find(&self.buckets[number], owner) {
+            Err(at) if self.bytes + bytes <= BYTES_MAX => {
+                self.owners += 1;
+                self.bytes += bytes;
+                self.digests[number] = self.digests[number].wrapping_add(held.digest);
+                self.buckets[number].insert(at, (owner, held));
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn retained(&self) -> impl Iterator<Item = &PeerRecord> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::proto::{
-    fixture::{NOW, entry, id, ip, key, name, record, uid},
+    fixture::{NOW, entry, ip, key, name, record, uid},
     throttle::hold_down,
     wire::entry::Verify,
 };
@@ -12,8 +12,7 @@ use crate::proto::{
 fn membership(n: u8, incarnation: u64) -> Membership {
     let key = key(n, 0);
     let identity = Identity { name: name(n), uid: uid(n), incarnation, nickname: format!("host-{n}"), key };
-    let channels = vec!["board"];
-    let mut membership = Membership::new(identity, 6783, channels, Arc::new(Verify), Rng::new([n; 32]), NOW);
+    let mut membership = Membership::new(identity, 6783, Arc::new(Verify), Rng::new([n; 32]), NOW);
     membership.set_place(&[ip(n)], 1500, NOW);
     membership
 }
@@ -61,14 +60,14 @@ fn many_changes_within_the_hold_down_are_published_once() {
     let mut one = membership(1, 1);
     one.own_entry(NOW);
     for n in 2..=20 {
-        one.gossip.hold(entry(&record(n, 1, &[])), Some(SessionId(1)), &|_, _| false, NOW);
+        one.gossip.hold(entry(&record(n, 1, &[])), Some(SessionId(1)), false, &|_, _| false, NOW);
         connect(&mut one, &(2..=n).collect::<Vec<u8>>(), NOW);
         one.handle_timeout(NOW + timers::PUBLISH_AFTER);
     }
-    let before = published(&one).sequence;
+    let before = published(&one).point.1;
     assert!(before <= 3, "{before} versions, the first with all addresses");
     one.handle_timeout(NOW + hold_down(20) * 4);
-    assert_eq!((published(&one).sequence, published(&one).sessions.len()), (before + 1, 19));
+    assert_eq!((published(&one).point.1, published(&one).sessions.len()), (before + 1, 19));
 }
 
 #[test]
@@ -77,11 +76,11 @@ fn a_change_after_a_while_is_published_at_once() {
     connect(&mut one, &[2], NOW);
     let later = NOW + Duration::from_secs(10);
     one.handle_timeout(later);
-    let before = published(&one).sequence;
+    let before = published(&one).point.1;
     let later = later + Duration::from_secs(10);
     connect(&mut one, &[], later);
     one.handle_timeout(later + timers::PUBLISH_AFTER);
-    assert_eq!((published(&one).sequence, published(&one).sessions.len()), (before + 1, 0));
+    assert_eq!((published(&one).point.1, published(&one).sessions.len()), (before + 1, 0));
 }
 
 #[test]
@@ -112,18 +111,18 @@ fn a_session_that_came_and_went_is_not_published() {
     connect(&mut one, &[2], NOW);
     let now = NOW + Duration::from_secs(10);
     one.handle_timeout(now);
-    let before = published(&one).sequence;
+    let before = published(&one).point.1;
     connect(&mut one, &[2, 3], now);
     connect(&mut one, &[2], now);
     one.handle_timeout(now + Duration::from_secs(10));
-    assert_eq!(published(&one).sequence, before);
+    assert_eq!(published(&one).point.1, before);
 }
 
 #[test]
 fn a_record_that_moved_is_told_from_one_that_did_not() {
     let mut one = membership(1, 1);
     let mut receive = |record: &PeerRecord| {
-        one.gossip.hold(entry(record), Some(SessionId(1)), &|_, _| true, NOW);
+        one.gossip.hold(entry(record), Some(SessionId(1)), false, &|_, _| true, NOW);
         std::iter::from_fn(|| one.poll_event()).find_map(|event| match event {
             MembershipEvent::Moved(_) => Some(true),
             MembershipEvent::Reports(_) => Some(false),
@@ -140,7 +139,7 @@ fn a_record_that_moved_is_told_from_one_that_did_not() {
 #[test]
 fn a_restored_peer_brings_its_channels_back() {
     let (mut one, mut two) = (membership(1, 1), membership(2, 1));
-    two.set_channel("board", vec![7], NOW);
+    two.set_entry(Channel::Space, "", Some(&[7]), NOW);
     meet(&mut two, &mut one, 1, NOW);
     run(&mut two, &mut one, NOW, Duration::from_secs(1));
     one.forget(name(2), NOW);
@@ -148,8 +147,8 @@ fn a_restored_peer_brings_its_channels_back() {
     while one.poll_event().is_some() {}
     one.restore(name(2));
     let events: Vec<_> = std::iter::from_fn(|| one.poll_event()).collect();
-    let back = MembershipEvent::Moved(name(2));
-    assert_eq!(events, [back, MembershipEvent::Channel(id(2), "board", vec![7])]);
+    let entry = one.gossip.store.of(name(2)).nth(1).cloned().expect("its entry");
+    assert_eq!(events, [MembershipEvent::Moved(name(2)), MembershipEvent::Entry(entry)]);
 }
 
 /// Peer 1, which holds what peer 2 said in its launch number 5.
@@ -158,7 +157,7 @@ fn former() -> Membership {
     meet(&mut two, &mut one, 1, NOW);
     run(&mut two, &mut one, NOW, Duration::from_secs(1));
     one.session_down(SessionId(1));
-    assert_eq!(one.record(name(2)).map(|record| record.incarnation), Some(5));
+    assert_eq!(one.record(name(2)).map(|record| record.point.0), Some(5));
     one
 }
 
@@ -167,12 +166,12 @@ fn a_restored_store_continues_from_the_newest_version() {
     let mut one = former();
     let mut two = membership(2, 1);
     two.me.nickname = "restored".to_owned();
-    two.set_channel("board", vec![1], NOW);
+    two.set_entry(Channel::Space, "", Some(&[1]), NOW);
     meet(&mut two, &mut one, 2, NOW);
     run(&mut two, &mut one, NOW, Duration::from_secs(10));
     let held = one.record(name(2)).expect("a record");
-    assert_eq!((held, held.incarnation), (two.me(), 5));
-    assert!(one.gossip.store.of(name(2)).any(|entry| entry.key.channel == "board"), "its channels, too");
+    assert_eq!((held, held.point.0), (two.me(), 5));
+    assert!(one.gossip.store.of(name(2)).any(|entry| entry.key.channel == Channel::Space), "its channels, too");
     assert_eq!((two.warning(NOW), two.recovery.times), (None, 1));
 }
 
@@ -184,8 +183,8 @@ fn a_copy_with_the_same_version_is_outdone() {
     for copy in &mut copies {
         copy.own_entry(NOW);
     }
-    assert_eq!(copies[0].me.sequence, copies[1].me.sequence);
-    copies.sort_by_key(|copy| copy.gossip.store.version(name(2)).map(|(_, version)| version));
+    assert_eq!(copies[0].me.point.1, copies[1].me.point.1);
+    copies.sort_by_key(|copy| copy.gossip.store.get(&record_key(name(2))).map(|entry| entry.version));
     let [lower, higher] = &mut copies;
     meet(higher, &mut one, 1, NOW);
     one.session_down(SessionId(1));
@@ -219,7 +218,7 @@ fn copies_of_a_store_warn_and_publish_ever_more_rarely() {
 #[test]
 fn entries_of_an_earlier_launch_show_no_copy() {
     let (mut one, mut former) = (membership(1, 1), membership(2, 1));
-    former.set_channel("board", vec![1], NOW);
+    former.set_entry(Channel::Space, "", Some(&[1]), NOW);
     meet(&mut former, &mut one, 1, NOW);
     run(&mut former, &mut one, NOW, Duration::from_secs(1));
     assert_eq!(one.gossip.store.of(name(2)).count(), 2);
@@ -227,5 +226,5 @@ fn entries_of_an_earlier_launch_show_no_copy() {
     let mut two = membership(2, 2);
     meet(&mut two, &mut one, 2, NOW);
     run(&mut two, &mut one, NOW, Duration::from_secs(10));
-    assert_eq!((two.recovery.times, two.me().incarnation), (0, 2));
+    assert_eq!((two.recovery.times, two.me().point.0), (0, 2));
 }

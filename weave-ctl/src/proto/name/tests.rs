@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::proto::cbor;
 
 #[test]
 fn shorthand() {
@@ -45,6 +46,42 @@ fn refused() {
 fn derived_is_locally_administered_unicast() {
     assert_eq!(PeerName::derived([0xff; 6]).bytes()[0] & 3, 2);
     assert_eq!(PeerName::derived([0x01; 6]).bytes()[0] & 3, 2);
+}
+
+#[test]
+fn uid_is_bytes_in_cbor_and_hexadecimal_text_in_json() {
+    let (uid, text) = (PeerUid(0x0123_4567_89ab_cdef_0011_2233_4455_6677), "0123456789abcdef0011223344556677");
+    let bytes = cbor::write(&uid);
+    // A byte string of 16 (RFC 8949, section 3.1).
+    assert_eq!((bytes[0], &bytes[1..]), (0x50, uid_bytes(uid).as_slice()));
+    assert_eq!(cbor::read(&bytes), Ok(uid));
+    assert_eq!(serde_json::to_string(&uid).ok(), Some(format!("\"{text}\"")));
+    assert_eq!(serde_json::from_str(&format!("\"{text}\"")).ok(), Some(uid));
+    assert_eq!((uid.to_string().as_str(), format!("{uid:?}").as_str()), (text, text));
+    for small in [0x41, 0x4f, 0x51] {
+        let mut other = vec![small];
+        other.extend_from_slice(&[7; 17][..usize::from(small & 0x1f)]);
+        assert!(cbor::read::<PeerUid>(&other).is_err(), "{other:?}");
+    }
+    assert!(cbor::read::<PeerUid>(&cbor::write(&7_u64)).is_err(), "a uid of an earlier version");
+}
+
+fn uid_bytes(uid: PeerUid) -> [u8; 16] {
+    uid.0.to_be_bytes()
+}
+
+#[test]
+fn uid_has_exactly_32_hexadecimal_digits() {
+    for text in ["", "1", "+123456789abcdef0011223344556677", "0123456789abcdef001122334455667", "0x"] {
+        assert!(text.parse::<PeerUid>().is_err(), "{text:?}");
+    }
+    assert!("g123456789abcdef0011223344556677".parse::<PeerUid>().is_err());
+    assert_eq!("FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF".parse(), Ok(PeerUid(u128::MAX)));
+}
+
+#[test]
+fn identity_has_no_padding() {
+    assert_eq!(size_of::<PeerId>(), 8 + 16);
 }
 
 proptest! {

@@ -1,6 +1,9 @@
 //! Addresses: from what containers need to the ring, the election and the other peers, and back.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{
     Node,
@@ -8,20 +11,22 @@ use super::{
 };
 use crate::proto::{
     command::{AddrRequest, Answer, Container, Refusal},
-    election::{self, Vote},
+    election::Vote,
     ids::{RequestId, SessionId, Severity},
     io::{Output, Record},
     ipam::{
         Keeper, Ring, Share,
         allocator::{Access, Need},
-        board,
         keeper::KeeperEvent,
         ring::Part,
     },
     name::{PeerId, PeerName},
     params::Init,
     time::Instant,
-    wire::{Message, RingMessage},
+    wire::{
+        Message, RingMessage,
+        entry::{Channel, Entry, EntryKey},
+    },
 };
 
 /// Most rounds in which one module's events make others of another.
@@ -36,7 +41,7 @@ impl Node {
     pub(super) fn attach(&mut self, id: RequestId, container: Container, addrs: Vec<AddrRequest>) {
         for addr in &addrs {
             let AddrRequest::Fixed(addr, _) = addr else { continue };
-            if let Some(peer) = self.keeper.elsewhere(*addr) {
+            if let Some(peer) = self.keeper.claims().of(*addr) {
                 let peer = self.called(peer);
                 let text = format!("address {addr} is in use by a container of peer {peer}; nothing was changed");
                 return self.reply(id, Err(Refusal(text)));
@@ -80,6 +85,7 @@ impl Node {
             let (allocator, needs) = (endpoints.allocator(), endpoints.needs());
             with_peers(witnesses, |peers| keeper.turn(allocator, needs, peers, now));
             let mut quiet = !self.ring_changed;
+            self.requests.want(&self.keeper.requests(), self.keeper.owned(), now);
             while let Some(event) = self.keeper.poll_event() {
                 quiet = false;
                 self.keeper_event(event, now);
@@ -110,7 +116,12 @@ impl Node {
                     self.sessions.send(session, &Message::RingDigest(sum));
                 }
             }
-            KeeperEvent::Board(bytes) => self.membership.set_channel(board::CHANNEL, bytes, now),
+            KeeperEvent::Hint(bytes) => self.membership.set_entry(Channel::Space, "", Some(&bytes), now),
+            KeeperEvent::Respond(to, request, result) => self.requests.respond(to, request, result),
+            KeeperEvent::Claim(addr, held) => {
+                let value: Option<&[u8]> = if held { Some(&[]) } else { None };
+                self.membership.set_entry(Channel::Claims, &addr.to_string(), value, now);
+            }
             KeeperEvent::Denied(need, why) => self.endpoints.deny(need, &why),
             KeeperEvent::Left(result) => self.left(result),
             KeeperEvent::Log(severity, text) => self.log(severity, text),
@@ -127,19 +138,27 @@ impl Node {
         self.ring_changed = true;
     }
 
-    pub(super) fn channel_received(&mut self, from: PeerId, channel: &'static str, data: &[u8]) {
-        let read = if channel == election::CHANNEL {
-            let vote = Vote::decode(data);
-            let heard = |vote: Vote| self.election.iter_mut().for_each(|election| election.heard(from, vote.clone()));
-            vote.map(heard).map(|()| false)
-        } else {
-            self.remember_nickname(from.name);
-            self.keeper.heard_board(from, data)
+    /// Passes an entry of another peer on to the module that reads its channel; without a value it is gone.
+    pub(super) fn entry_received(&mut self, entry: &Entry, value: Option<&[u8]>) {
+        let EntryKey { owner, channel, key } = &entry.key;
+        let from = PeerId { name: *owner, uid: entry.uid };
+        let read = match (channel, value) {
+            (Channel::Peers | Channel::Unknown(_), _) | (Channel::Election, None) => Ok(()),
+            (Channel::Election, Some(value)) => Vote::decode(value).map(|vote| {
+                self.election.iter_mut().for_each(|election| election.heard(from, vote.clone()));
+            }),
+            (Channel::Space, value) => {
+                self.remember_nickname(*owner);
+                self.keeper.heard_hint(from, value)
+            }
+            (Channel::Claims, value) => key.parse().map_err(|e| format!("{key}: {e}")).map(|addr| {
+                if self.keeper.claims_mut().received(*owner, addr, value.is_some()) {
+                    self.refresh_exception(addr);
+                }
+            }),
         };
-        match read {
-            Ok(true) => self.refresh_exceptions(),
-            Ok(false) => {}
-            Err(error) => self.membership.channel_error(channel, &format!("of {}: {error}", from.name)),
+        if let Err(error) = read {
+            self.membership.channel_error(channel, &format!("of {owner}: {error}"));
         }
     }
 
@@ -152,9 +171,14 @@ impl Node {
         }
     }
 
+    fn refresh_exception(&mut self, addr: Ipv4Addr) {
+        let elsewhere = self.keeper.claims().of(addr).filter(|_| self.endpoints.allocator().holder(addr).is_none());
+        self.datapath.set_exception(addr, elsewhere);
+    }
+
     pub(super) fn refresh_exceptions(&mut self) {
-        let own: Vec<_> = self.endpoints.allocator().exceptions().collect();
-        let others = self.keeper.exceptions().filter(|(addr, _)| !own.contains(addr));
+        let own: BTreeSet<_> = self.endpoints.allocator().exceptions().collect();
+        let others = self.keeper.claims().iter().filter(|(addr, _)| !own.contains(addr));
         let others = others.collect();
         self.datapath.set_exceptions(others);
     }
@@ -177,7 +201,7 @@ impl Node {
             if let Some(vote) = turn.vote {
                 let bytes = vote.encode();
                 self.out.push_back(Output::Persist(Record::Vote(vote)));
-                self.membership.set_channel(election::CHANNEL, bytes, now);
+                self.membership.set_entry(Channel::Election, "", Some(&bytes), now);
             }
             if let Some(origin) = turn.decided {
                 self.begin_ring(&origin);

@@ -15,12 +15,14 @@ use crate::proto::{
     membership::{Membership, MembershipEvent},
     name::{PeerName, PeerUid},
     path::PathEvent,
+    requests::RequestEvent,
     session::{Network, SessionEvent, Sessions},
     time::Instant,
     topology::{self, Topology},
     wire::{
         Message,
-        entry::{Entry, PeerRecord, ReportedSession},
+        entry::{Channel, Entry, PeerRecord, ReportedSession},
+        letter::{Forwarded, HOPS_MAX},
     },
 };
 
@@ -74,6 +76,13 @@ impl Node {
                 quiet = false;
                 self.membership_event(event, now);
             }
+            while let Some(event) = self.requests.poll_event() {
+                quiet = false;
+                match event {
+                    RequestEvent::Received(from, id, request) => self.keeper.requested(from, id, request),
+                    RequestEvent::Answered(from, want, result) => self.keeper.responded(from, want, result),
+                }
+            }
             while let Some(event) = self.paths.poll_event() {
                 quiet = false;
                 self.path_event(event, now);
@@ -93,6 +102,9 @@ impl Node {
         self.sessions.dial(&facts, self.membership.known(), now);
         while let Some((session, message)) = self.membership.poll_send() {
             self.sessions.send(session, &message);
+        }
+        while let Some(letter) = self.requests.poll_send() {
+            self.send_letter(letter, None);
         }
         self.out.extend(iter::from_fn(|| self.sessions.poll_output()));
         let probes: Vec<_> = iter::from_fn(|| self.paths.poll_probe()).collect();
@@ -123,12 +135,38 @@ impl Node {
                 Message::RingDigest(digest) => self.keeper.heard_sum(session, digest),
                 Message::AliveRequest(request) => self.alive_request(session, request, now),
                 Message::AliveResponse(response) => self.alive_response(response, now),
+                Message::Letter(letter) => self.letter_received(session, from, letter, now),
                 gossip => {
                     let (sessions, topology) = (&self.sessions, &self.topology);
                     let alive = |peer, uid| is_controller_alive(sessions, topology, peer, uid);
                     self.membership.message(session, gossip, &alive, now);
                 }
             },
+        }
+    }
+
+    fn letter_received(&mut self, session: SessionId, from: PeerName, letter: Forwarded, now: Instant) {
+        if letter.to == self.me.name {
+            let holder = |peer| self.membership.record(peer).map(|record| record.uid);
+            if let Err(error) = self.requests.received(&letter, holder, now) {
+                self.membership.channel_error(&Channel::Space, &error);
+            }
+        } else if let Some(hops) =
+            letter.hops.min(HOPS_MAX).checked_sub(1).filter(|_| self.requests.forwards(session, now))
+        {
+            self.send_letter(Forwarded { hops, ..letter }, Some(from));
+        }
+    }
+
+    /// Sends a letter to its receiver, or to the next hop; with none, its sender sends it again.
+    fn send_letter(&mut self, letter: Forwarded, from: Option<PeerName>) {
+        let session = self.sessions.established(letter.to).or_else(|| {
+            let others: Vec<&PeerRecord> = self.membership.others().collect();
+            let hop = topology::next_hop(self.membership.me(), &others, letter.to, from)?;
+            self.sessions.established(hop)
+        });
+        if let Some(session) = session {
+            self.sessions.send(session, &Message::Letter(letter));
         }
     }
 
@@ -144,7 +182,13 @@ impl Node {
         match event {
             MembershipEvent::Moved(peer) => self.learn(peer, now),
             MembershipEvent::Reports(peer) => self.reports_changed(peer, now),
-            MembershipEvent::Channel(from, channel, data) => self.channel_received(from, channel, &data),
+            MembershipEvent::Entry(entry) => self.entry_received(&entry, entry.value()),
+            MembershipEvent::Gone(entry) => self.entry_received(&entry, None),
+            MembershipEvent::Whole(peer) => {
+                if self.keeper.claims_mut().received_all(peer) {
+                    self.refresh_exceptions();
+                }
+            }
             MembershipEvent::Published => self.topology.changed(self.membership.known(), now),
             MembershipEvent::Log(severity, text) => self.log(severity, text),
         }

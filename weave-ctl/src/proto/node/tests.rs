@@ -13,7 +13,7 @@ use crate::proto::{
     ids::{DialId, OpId, SessionId},
     io::{Direction, Egress, LinkOp, PathKind, ProbeReply},
     ipam::Ring,
-    params::Identity,
+    params::{Identity, SecretKind},
     target::Target,
     wire::entry::Verify,
 };
@@ -61,7 +61,7 @@ fn node(n: u8, owners: &[u8], installed: &Installed, conn_limit: u32) -> Node {
         discovery: false,
         conn_limit,
         port: 6783,
-        encrypted: false,
+        secret: SecretKind::None,
         test_grace: None,
     };
     let identity =

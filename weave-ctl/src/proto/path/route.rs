@@ -58,6 +58,8 @@ pub(super) struct PeerRoute {
     pub(super) why: &'static str,
     /// There is an active path, and nothing can be sent by it now: no route leads there, or the relay is out of reach.
     stranded: bool,
+    /// The active path was only guessed: it was selected because nothing was known.
+    guessed: bool,
     /// How packets that the peer relays leave, while a direct path to it answers.
     pub(super) relay_leg: Option<Leg>,
     /// Time stamp of the last probe: each has its own.
@@ -66,6 +68,9 @@ pub(super) struct PeerRoute {
 
 /// Shortest time between probes that announcements cause.
 const HURRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Why a path is selected of which nothing is known, or that answers alone.
+const GUESS: &str = "no other path is known to work";
 
 /// How good a path is, the best first.
 fn rank(candidate: &Candidate) -> (u8, u8) {
@@ -317,7 +322,10 @@ impl PeerRoute {
             }
             Some(active) if !active.is_dead() => {
                 let better = others().filter(|c| c.is_answering() && rank(c).0 <= rank(active).0).min_by_key(best);
-                better.map(|c| (c.id, "it answers"))
+                // Nothing measures an idle pair soon: a relay that is known only now is a better guess.
+                let unknown = self.guessed && active.answered_at.is_none() && active.target.address().is_some();
+                let relay = |c: &&Candidate| unknown && matches!(c.target, Target::Relay(_));
+                better.map(|c| (c.id, "it answers")).or_else(|| self.first(env).filter(relay).map(|c| (c.id, GUESS)))
             }
             Some(_) => {
                 // It answered a moment ago, and has missed nothing since.
@@ -330,12 +338,12 @@ impl PeerRoute {
                 let answering = others().filter(|c| c.is_answering()).min_by_key(best);
                 // A guess is not worth the last path: its route or its relay is out of reach, or not known yet.
                 let next = answering.or_else(|| self.first(env).filter(|_| self.active.is_none()));
-                next.map(|c| (c.id, "no other path is known to work"))
+                next.map(|c| (c.id, GUESS))
             }
         };
         self.stranded = self.active.is_some() && active.is_none() && selected.is_none();
         if let Some((id, why)) = selected {
-            (self.active, self.why) = (Some(id), why);
+            (self.active, self.why, self.guessed) = (Some(id), why, why == GUESS);
         }
         let others = self.candidates.iter().filter(|c| Some(c.id) != self.active && !c.is_dead()).filter(usable);
         // What breaks the active path mostly breaks another port at the same address, too.

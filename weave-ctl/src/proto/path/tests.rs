@@ -43,6 +43,17 @@ fn idle_peer_without_session_starts_by_relay() {
 }
 
 #[test]
+fn idle_peer_whose_relay_is_known_later_goes_by_relay() {
+    let mut net = Net::new();
+    net.dead(addr(PEER));
+    net.advertise(PEER);
+    assert_eq!(net.paths.active(PEER).expect("a path").via, PEER, "nothing else is known");
+    net.join_relay(RELAY);
+    net.paths.set_relays(PEER, (&[RELAY], &[]), net.now);
+    assert_eq!(net.paths.active(PEER).expect("a path").via, RELAY);
+}
+
+#[test]
 fn idle_peer_with_an_open_data_port_becomes_direct() {
     let mut net = Net::new();
     net.join_relay(RELAY);

@@ -136,9 +136,8 @@ pub(super) fn judge(
         return Verdict::Refuse(format!("{remote} is not an IPv4 address; the data plane needs one"));
     }
     let order = order(nonces);
-    let better = |up: &Established| {
-        up.incarnation > them.incarnation || (up.incarnation == them.incarnation && up.order < order)
-    };
+    let better =
+        |up: &Established| up.incarnation > them.point.0 || (up.incarnation == them.point.0 && up.order < order);
     if same.iter().any(|(_, _, up)| better(up)) {
         return Verdict::Refuse(format!("another session to {} is kept", them.name));
     }

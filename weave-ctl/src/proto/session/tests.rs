@@ -193,13 +193,13 @@ fn negotiated((min_version, max_version): (u16, u16)) -> Option<String> {
 
 #[test]
 fn a_common_version_is_found_or_both_ranges_are_named() {
-    assert_eq!(VERSIONS, (2, 2), "what is expected below");
-    for theirs in [(0, 2), (2, 2), (1, 7), (0, u16::MAX)] {
+    assert_eq!(VERSIONS, (3, 3), "what is expected below");
+    for theirs in [(0, 3), (3, 3), (1, 7), (0, u16::MAX)] {
         assert_eq!(negotiated(theirs), None, "{theirs:?}");
     }
     // The last one is upside down.
-    for (min, max) in [(0, 1), (3, 9), (4, 1)] {
-        let text = format!("remote version range [{min},{max}] is incompatible with ours [2,2]: upgrade the older one");
+    for (min, max) in [(0, 2), (4, 9), (5, 1)] {
+        let text = format!("remote version range [{min},{max}] is incompatible with ours [3,3]: upgrade the older one");
         assert_eq!(negotiated((min, max)), Some(text));
     }
 }
@@ -218,7 +218,7 @@ fn of_two_sessions_the_later_launch_and_then_nonces_decide() {
     for (incarnation, nonce, replaced) in [(1, 0, true), (1, u64::MAX, false), (2, u64::MAX, true), (0, 0, false)] {
         let mut peer = Peer::new(1, 200, false, &[]);
         meet(&mut peer, 2, Direction::Inbound);
-        let them = PeerRecord { incarnation, ..record(2, 1, &[]) };
+        let them = PeerRecord { point: crate::proto::wire::entry::Point(incarnation, 1), ..record(2, 1, &[]) };
         peer.open(SessionId(9), (ip(2), 40001).into(), Direction::Inbound, NOW);
         let session = peer.sessions.sessions.get_mut(&SessionId(9)).expect("a session");
         session.nonce = nonce;

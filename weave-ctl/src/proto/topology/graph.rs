@@ -152,6 +152,27 @@ impl<'a> Graph<'a> {
         reporters
     }
 
+    /// The first peer on a shortest path of sessions to `peer`, the lowest by name of several; none goes by way of `from`.
+    pub(super) fn next_hop(&self, peer: PeerName, from: Option<PeerName>) -> Option<PeerName> {
+        let target = self.find(peer)?;
+        let mut first: Vec<Option<usize>> = vec![None; self.nodes.len()];
+        let mut near: Vec<usize> = self.sessions(Self::ME).map(|(to, _)| to).collect();
+        near.retain(|at| *at != Self::ME && from != Some(self.name(*at)));
+        near.sort_by_key(|at| self.name(*at));
+        near.iter().for_each(|at| first[*at] = Some(*at));
+        let mut next = 0;
+        while let (None, Some(at)) = (first[target], near.get(next).copied()) {
+            next += 1;
+            for (to, _) in self.sessions(at) {
+                if to != Self::ME && from != Some(self.name(to)) && first[to].is_none() {
+                    first[to] = first[at];
+                    near.push(to);
+                }
+            }
+        }
+        first[target].map(|at| self.name(at))
+    }
+
     /// True when sessions lead to `peer` also without those that this host has to it.
     pub(super) fn is_reached_without_its_session(&self, peer: PeerName) -> bool {
         let Some(peer) = self.find(peer) else { return false };

@@ -187,3 +187,21 @@ fn first_hops_of_a_peer_that_returns_are_new() {
     assert_eq!(changes.back, [name(4)]);
     assert!(changes.rerouted.contains(&name(4)), "{changes:?}");
 }
+
+#[test]
+fn messages_take_the_shortest_path_of_sessions() {
+    // 1 - 2 - 3 - 4 - 5, and 1 - 6 - 4.
+    let others = [
+        record(2, 1, &[1, 3]),
+        record(3, 1, &[2, 4]),
+        record(4, 1, &[3, 5, 6]),
+        record(5, 1, &[4]),
+        record(6, 1, &[1, 4]),
+        record(7, 1, &[]),
+    ];
+    let (me, others) = (record(1, 1, &[2, 6]), others.iter().collect::<Vec<_>>());
+    let hop = |peer, from: Option<u8>| next_hop(&me, &others, name(peer), from.map(name));
+    assert_eq!([hop(5, None), hop(3, None), hop(6, None)], [Some(name(6)), Some(name(2)), Some(name(6))]);
+    assert_eq!(hop(5, Some(6)), Some(name(2)), "not back to where it came from");
+    assert_eq!([hop(7, None), hop(9, None), hop(1, None)], [None; 3], "nothing leads there");
+}

@@ -8,11 +8,11 @@ fn handshake() -> Handshake {
     Handshake { min_version: 1, max_version: 1, nonce: 5, entry: vec![1, 2, 3], proof: vec![4; 64] }
 }
 
-fn key(n: u8) -> EntryKey {
-    EntryKey { owner: PeerName::from_bytes([n; 6]), channel: "peers".into() }
-}
-
-const VERSION: Version = Version { incarnation: 1, sequence: 2, digest: 3 };
+const OWNER: PeerName = PeerName::from_bytes([1; 6]);
+const SUMMARY: Summary =
+    Summary { owner: OWNER, uid: PeerUid(7), complete: Point(1, 2), newest: Point(1, 3), digest: u64::MAX };
+const WANT: Want = Want { owner: OWNER, uid: PeerUid(7), since: Some(Point(1, 2)) };
+const SPAN: Span = Span { owner: OWNER, uid: PeerUid(7), from: Point::ZERO, to: Point(1, 2), floor: Point(1, 0) };
 
 fn frame<B: Serialize>(kind: &str, body: B) -> Vec<u8> {
     #[derive(Serialize)]
@@ -28,7 +28,7 @@ fn a_frame_is_a_kind_and_then_a_body() {
     assert_eq!(Message::Digest(7).encode(), frame("digest", 7_u64));
     assert_eq!(Message::RingDigest(7).encode(), frame("ringdigest", 7_u64));
     assert_eq!(Message::Ping.encode(), frame("ping", ()));
-    let delta = Delta { entries: vec![ByteBuf::from([1, 2])], more: true };
+    let delta = Delta { entries: vec![ByteBuf::from([1, 2])], spans: vec![SPAN], more: true };
     assert_eq!(Message::Delta(delta.clone()).encode(), frame("delta", delta));
     assert_eq!(Message::Close("why".to_owned()).encode(), frame("close", "why"));
 }
@@ -46,12 +46,12 @@ fn messages_survive_the_trip() {
     };
     let messages = [
         Message::Handshake(Box::new(handshake())),
-        Message::Delta(Delta { entries: vec![ByteBuf::from([1, 2]), ByteBuf::new()], more: true }),
+        Message::Delta(Delta { entries: vec![ByteBuf::from([1, 2]), ByteBuf::new()], spans: vec![SPAN], more: true }),
         Message::Digest(u64::MAX),
         Message::Buckets((0..BUCKETS as u64).collect()),
-        Message::Page(Page { buckets: vec![1, 255], items: vec![(key(1), VERSION)], more: false }),
-        Message::Request(vec![key(1), key(2)]),
-        Message::Advertise(vec![(key(1), PeerUid(7), VERSION)]),
+        Message::Page(Page { buckets: vec![1, 255], owners: vec![SUMMARY], more: false }),
+        Message::Request(vec![WANT, Want { since: None, ..WANT }]),
+        Message::Advertise(vec![SUMMARY]),
         Message::Ring(ring),
         Message::RingDigest(0),
         Message::AliveRequest(AliveRequest { id: 9, peer: id.name, hops: 3 }),
@@ -77,7 +77,7 @@ fn the_body_may_come_before_the_kind() {
         kind: &'static str,
     }
     assert_eq!(Message::decode(&cbor::write(&Turned { body: 7_u64, kind: "digest" })), Ok(Message::Digest(7)));
-    let unknown = Message::decode(&cbor::write(&Turned { body: vec![key(1)], kind: "colour" }));
+    let unknown = Message::decode(&cbor::write(&Turned { body: vec![WANT], kind: "colour" }));
     assert_eq!(unknown, Ok(Message::Unknown));
 }
 
@@ -111,19 +111,16 @@ fn unknown_kinds_and_fields_are_skipped() {
 
 #[test]
 fn bounds_hold() {
-    let many = Message::Delta(Delta { entries: vec![ByteBuf::new(); ENTRIES_MAX + 1], more: false });
-    assert_eq!(Message::decode(&many.encode()), Err(WireError::TooLong("entries")));
-    let keys = Message::Request(vec![key(1); PAGE_MAX + 1]);
-    assert_eq!(Message::decode(&keys.encode()), Err(WireError::TooLong("keys")));
-    let adverts = Message::Advertise(vec![(key(1), PeerUid(7), VERSION); PAGE_MAX + 1]);
-    assert_eq!(Message::decode(&adverts.encode()), Err(WireError::TooLong("advertised entries")));
-    let page = Page { buckets: vec![], items: vec![(key(1), VERSION); PAGE_MAX + 1], more: false };
-    assert_eq!(Message::decode(&Message::Page(page).encode()), Err(WireError::TooLong("items")));
-    let long = Message::Request(vec![EntryKey { channel: "x".repeat(CHANNEL_MAX + 1).into(), ..key(1) }]);
-    assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
-    let long = EntryKey { channel: "x".repeat(CHANNEL_MAX + 1).into(), ..key(1) };
-    let long = Message::Advertise(vec![(long, PeerUid(7), VERSION)]);
-    assert_eq!(Message::decode(&long.encode()), Err(WireError::TooLong("the name of a channel")));
+    let refused = |message: Message, what| {
+        assert_eq!(Message::decode(&message.encode()), Err(WireError::TooLong(what)));
+    };
+    let many = Delta { entries: vec![ByteBuf::new(); ENTRIES_MAX + 1], ..Delta::default() };
+    refused(Message::Delta(many), "entries");
+    refused(Message::Delta(Delta { spans: vec![SPAN; PAGE_MAX + 1], ..Delta::default() }), "spans");
+    refused(Message::Request(vec![WANT; PAGE_MAX + 1]), "wants");
+    refused(Message::Advertise(vec![SUMMARY; PAGE_MAX + 1]), "advertised owners");
+    let page = Page { buckets: vec![], owners: vec![SUMMARY; PAGE_MAX + 1], more: false };
+    refused(Message::Page(page), "owners");
     let deep = [vec![0x81; 100_000], vec![0x00]].concat();
     assert!(matches!(Message::decode(&deep), Err(WireError::Malformed(_))));
 }

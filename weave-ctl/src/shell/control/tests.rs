@@ -201,7 +201,7 @@ async fn a_status_tells_how_packets_travel() {
 async fn a_status_holds_what_core_and_kernel_say() {
     let bench = bench().await;
     let status = bench.client.status().await.expect("a status");
-    assert_eq!((status.name.as_str(), status.uid.as_str()), ("00:00:00:00:00:01", "0000000000000001"));
+    assert_eq!((status.name.as_str(), status.uid.as_str()), ("00:00:00:00:00:01", "00000000000000000000000000000001"));
     assert_eq!((status.version.as_str(), status.targets[0].as_str()), (VERSION, "host2:6783"));
     let connection = &status.connections[0];
     assert_eq!(

@@ -139,7 +139,7 @@ impl Driver {
 
     pub(super) fn kernel_facts(&self) -> KernelFacts {
         let bpf_dir = self.dirs.bpf.display().to_string();
-        let known = [self.overlap.clone(), self.disk_warning(), self.neighbours.warning()];
+        let known = [self.overlap.clone(), self.links.warning(), self.disk_warning(), self.neighbours.warning()];
         let mut warnings: Vec<String> = known.into_iter().flatten().collect();
         warnings.extend(self.without_program());
         warnings.extend(self.reconcile.warnings());

@@ -2,9 +2,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::File,
-    io::Read,
-    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -27,6 +24,7 @@ use crate::{
     proto::{
         boot::{self, Installed},
         io::{Input, MapOp},
+        key::SecretKey,
         name::PeerName,
         node::Node,
         rng::Rng,
@@ -70,18 +68,18 @@ impl Driver {
     }
 
     async fn build(config: LaunchConfig, locks: [Lock; 2]) -> Result<Self, RunError> {
-        let LaunchConfig { launch, listen, password, xdp, dirs } = config;
+        let LaunchConfig { launch, listen, secret, xdp, dirs, warnings: _ } = config;
         let (store, stored) = Store::open(&dirs.state)?;
-        let seed = entropy().map_err(RunError::Runtime)?;
+        let new_key = SecretKey::from_bytes(entropy().map_err(RunError::Runtime)?);
         // A network that exists is not kept from starting again by a route that came since.
         let chosen = launch.range.is_some() || stored.params.is_some();
-        let boot = boot::resume(stored, &launch, identity::derive(), &mut Rng::new(seed))?;
+        let boot = boot::resume(stored, &launch, identity::derive(), new_key)?;
         let overlap = look_for_overlap(boot.params.range, chosen).await?;
 
         let (to_driver, inputs) = mpsc::channel(QUEUE);
         let port = launch.port;
-        let listen = SocketAddr::new(listen, port);
-        let links = Links::start(LinksConfig { listen, password, control_port: port }, to_driver).await?;
+        let links = LinksConfig { listen: (listen, port).into(), secret, range: boot.params.range, control_port: port };
+        let links = Links::start(links, to_driver).await?;
         let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, boot.identity.name).await?;
         let installed =
             Installed { adopted: existing.adopted, maps: existing.maps, endpoints: endpoints::list().await? };
@@ -248,9 +246,9 @@ fn key(rng: &mut Rng) -> [u64; 2] {
     [rng.bits() | 1, rng.bits()]
 }
 
-/// A seed from the kernel.
+/// Random bytes from the kernel, for a key or a seed. Waits, early after a boot, until the kernel's generator is seeded.
 fn entropy() -> std::io::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut seed)?;
-    Ok(seed)
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
 }

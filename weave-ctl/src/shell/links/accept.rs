@@ -2,7 +2,7 @@
 //!
 //! Until its handshake is done a connection is anybody's: such connections are counted, by host too, and accepted no
 //! faster than one in [`PACE`]. A refused connection is told to the log, at most [`COMPLAINTS_MAX`] in
-//! [`COMPLAINTS_TIME`].
+//! [`COMPLAINTS_TIME`]; `status` shows the last one of a peer whose secret, range or version is another.
 //!
 //! Does not: tell the core of a connection that never became a link.
 
@@ -19,7 +19,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{HANDSHAKES_MAX, HANDSHAKES_PER_HOST, LINKS_MAX, Shared, handshake::Role, prepare};
+use super::{
+    HANDSHAKES_MAX, HANDSHAKES_PER_HOST, LINKS_MAX, Shared,
+    handshake::{HandshakeError, Role},
+    prepare,
+};
 use crate::proto::io::Direction;
 
 /// Time between two connections accepted.
@@ -29,6 +33,35 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Refused connections told to the log within [`COMPLAINTS_TIME`].
 const COMPLAINTS_MAX: u32 = 10;
 const COMPLAINTS_TIME: Duration = Duration::from_secs(10);
+/// `status` shows a refused peer for so long.
+const REFUSAL_SHOWN: Duration = Duration::from_secs(300);
+
+/// The last peer that was refused for what both sides must share, and why.
+#[derive(Default)]
+pub(super) struct Refused(Mutex<Option<(Instant, IpAddr, String)>>);
+
+impl Refused {
+    fn last(&self) -> MutexGuard<'_, Option<(Instant, IpAddr, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A sentence for `status`, for [`REFUSAL_SHOWN`] or until a handshake with that host succeeds.
+    pub(super) fn warning(&self) -> Option<String> {
+        let last = self.last();
+        let (_, host, reason) = last.as_ref().filter(|(at, ..)| at.elapsed() < REFUSAL_SHOWN)?;
+        Some(format!("refused a connection from {host}: {reason}"))
+    }
+
+    fn set(&self, host: IpAddr, error: &HandshakeError) {
+        if error.is_disagreement() {
+            *self.last() = Some((Instant::now(), host, error.to_string()));
+        }
+    }
+
+    fn clear(&self, host: IpAddr) {
+        self.last().take_if(|(_, refused, _)| *refused == host);
+    }
+}
 
 /// Accepts until the task is aborted.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
@@ -121,8 +154,12 @@ impl Guest {
         }
         let session = match shared.shake(&mut stream, Role::Responder).await {
             Ok(session) => session,
-            Err(error) => return self.gate.complain(self.remote, error),
+            Err(error) => {
+                shared.refused.set(self.remote.ip(), &error);
+                return self.gate.complain(self.remote, error);
+            }
         };
+        shared.refused.clear(self.remote.ip());
         let (remote, gate) = (self.remote, Arc::clone(&self.gate));
         drop(self);
         if let Err(error) = shared.serve(stream, session, Direction::Inbound).await {

@@ -1,15 +1,18 @@
 //! Opening a link.
 //!
+//! A handshake that fails is logged, once until its reason changes: attempts go on, each with the same end.
+//!
 //! Bounds: a name is given [`RESOLVE_TIME`], at most [`ADDRS_MAX`] of its addresses are tried, from a random one on, each
-//! with [`CONNECT_TIME`] and the time of a handshake.
+//! with [`CONNECT_TIME`] and the time of a handshake. Reasons of [`FAILURES_MAX`] addresses are remembered.
 //!
 //! Does not: try again; the core does.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,6 +30,31 @@ const RESOLVE_TIME: Duration = Duration::from_secs(5);
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.
 const ADDRS_MAX: usize = 8;
+/// Addresses whose last failed handshake is remembered; a further one takes the place of the lowest.
+const FAILURES_MAX: usize = 64;
+
+/// Why the last handshake with each address failed, as the log says.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<BTreeMap<SocketAddrV4, String>>);
+
+impl Failures {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<SocketAddrV4, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True when this was not the reason of the attempt before.
+    fn is_new(&self, addr: SocketAddrV4, reason: &str) -> bool {
+        let mut all = self.all();
+        if all.get(&addr).is_some_and(|before| before == reason) {
+            return false;
+        }
+        if all.len() >= FAILURES_MAX && !all.contains_key(&addr) {
+            all.pop_first();
+        }
+        all.insert(addr, reason.to_owned());
+        true
+    }
+}
 
 /// Dials, and serves the link that comes of it.
 pub(super) async fn run(dial: DialId, target: Target, shared: Arc<Shared>) {
@@ -55,10 +83,16 @@ async fn try_all(dial: DialId, target: &Target, shared: &Shared) -> Result<(), S
         };
         match shared.shake(&mut stream, Role::Initiator).await {
             Ok(session) => {
+                shared.failures.all().remove(&addr);
                 let served = shared.serve(stream, session, Direction::Outbound(dial)).await;
                 return served.map_err(|error| format!("{addr}: {}", plain(&error)));
             }
-            Err(error) => reason = format!("{addr}: {error}"),
+            Err(error) => {
+                reason = format!("{addr}: {error}");
+                if shared.failures.is_new(addr, &reason) {
+                    tracing::warn!("no session to {reason}");
+                }
+            }
         }
     }
     Err(reason)
@@ -93,3 +127,6 @@ async fn connect(addr: SocketAddrV4) -> io::Result<TcpStream> {
     prepare(&stream)?;
     Ok(stream)
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,12 +22,11 @@ use crate::proto::{
     ipam::{Allocation, Ring, Share},
     key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
-    rng::Rng,
 };
 
 fn identity(incarnation: u64) -> Identity {
     let name = PeerName::derived([1, 2, 3, 4, 5, 6]);
-    let key = SecretKey::new(&mut Rng::new([9; 32]));
+    let key = SecretKey::from_bytes([9; 32]);
     Identity { name, uid: key.public().uid(), key, nickname: "h\u{f6}st".to_owned(), incarnation }
 }
 
@@ -145,7 +144,7 @@ fn a_newer_schema_is_refused_with_both_versions() {
     set(42);
     let error = open_error(root.path());
     assert!(matches!(error, StoreError::Newer { found, .. } if found == 42), "{error}");
-    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 3"), "{error}");
+    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 4"), "{error}");
     set(0);
     assert!(matches!(open_error(root.path()), StoreError::Damaged { .. }));
     set(SCHEMA);
@@ -203,13 +202,15 @@ fn an_identity_without_its_key_is_refused_with_the_way_out() {
     store.commit(&everything().0).unwrap();
     drop(store);
     assert_eq!(altered("key", |_| ()), encode(&identity(1)).unwrap());
-    let other = SecretKey::new(&mut Rng::new([8; 32]));
-    let cases: [(Vec<u8>, &str); 5] = [
+    let other = SecretKey::from_bytes([8; 32]);
+    let cases: [(Vec<u8>, &str); 7] = [
         (altered("key", |key| *key = Value::Null), "missing field `key`"),
         (altered("key", |key| key.as_bytes_mut().unwrap().truncate(31)), "invalid length 31"),
         (altered("key", |key| *key = Value::Text("secret".to_owned())), "record \"identity\" does not read"),
         (altered("key", |key| *key = Value::serialized(&other).unwrap()), "the uid in its record \"identity\""),
-        (altered("uid", |uid| *uid = Value::from(7_u64)), "the uid in its record \"identity\""),
+        (altered("uid", |uid| *uid = Value::Bytes(vec![7; 16])), "the uid in its record \"identity\""),
+        (altered("uid", |uid| *uid = Value::from(7_u64)), "record \"identity\" does not read"),
+        (altered("uid", |uid| uid.as_bytes_mut().unwrap().truncate(8)), "invalid length 8"),
     ];
     for (bytes, why) in cases {
         tamper(root.path(), |t| drop(t.open_table(NODE).unwrap().insert("identity", bytes.as_slice()).unwrap()));
@@ -226,17 +227,26 @@ fn an_identity_without_its_key_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_store_from_before_there_were_keys_is_refused_with_the_way_out() {
+fn store_of_an_earlier_schema_is_refused_and_left_as_it_is() {
     let root = tempfile::tempdir().unwrap();
-    drop(Store::open(root.path()).unwrap());
-    tamper(root.path(), |t| drop(t.open_table(META).unwrap().insert(KEY_SCHEMA, 1).unwrap()));
-    let error = open_error(root.path());
-    assert!(matches!(error, StoreError::Older { found: 1, .. }), "{error}");
-    let text = error.to_string();
-    assert!(
-        text.contains("had no keys") && text.contains("move the file away") && text.contains("left as it is"),
-        "{text}"
-    );
+    let (store, _) = Store::open(root.path()).unwrap();
+    let (records, expected) = everything();
+    store.commit(&records).unwrap();
+    drop(store);
+    let set = |schema: u64| {
+        tamper(root.path(), |t| drop(t.open_table(META).unwrap().insert(KEY_SCHEMA, schema).unwrap()));
+    };
+    for schema in 1..SCHEMA {
+        set(schema);
+        let error = open_error(root.path());
+        assert!(matches!(error, StoreError::Older { found, .. } if found == schema), "{error}");
+        let text = error.to_string();
+        let words = [&format!("schema {schema}"), "move the file away to begin anew", "left as it is"];
+        assert!(words.iter().all(|word| text.contains(*word)), "{text}");
+        assert!(matches!(open_error(root.path()), StoreError::Older { found, .. } if found == schema), "changed");
+    }
+    set(SCHEMA);
+    assert_eq!(Store::open(root.path()).unwrap().1, expected);
 }
 
 #[test]

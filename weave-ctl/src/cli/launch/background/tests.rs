@@ -7,7 +7,7 @@ use super::{
     arguments,
 };
 use crate::config::{
-    self,
+    self, LaunchConfig,
     env::Env,
     flags::{DirFlags, LaunchFlags, LogLevel, Xdp},
 };
@@ -32,18 +32,27 @@ fn a_child_reads_the_same_settings_from_its_arguments() {
         log_level: LogLevel::Debug,
         ..LaunchFlags::default()
     };
-    for flags in [full, LaunchFlags::default()] {
+    let key_file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(key_file.path(), "5e".repeat(31) + "ec").expect("the file");
+    let key = LaunchFlags { key_file: Some(key_file.path().to_owned()), ..LaunchFlags::default() };
+    let handed = tempfile::NamedTempFile::new().expect("a file");
+    for flags in [full, key, LaunchFlags::default()] {
         let env = Env { run_dir: Some("/tmp/some where".into()), ..Env::default() };
         let dirs = config::dirs(&DirFlags::default(), &env).expect("directories");
         let parent = config::launch(&flags, dirs, &env).expect("settings");
-        let list = arguments(&parent, flags.log_level, 9);
+        let list = arguments(&parent, flags.log_level, 9, &handed.path().to_string_lossy());
         assert!(!list.iter().any(|a| a.to_string_lossy().contains("secret")), "the password shows: {list:?}");
+        if let Some(secret) = &parent.secret {
+            secret.write(&mut handed.reopen().expect("the file")).expect("the secret");
+        }
 
         let cli = Cli::try_parse_from(std::iter::once("weave-ctl".into()).chain(list)).expect("arguments");
         let Verb::Launch(again) = cli.verb else { panic!("another verb") };
         assert_eq!((again.foreground, again.ready_fd, again.log_level), (true, Some(9), flags.log_level));
-        let env = Env { password: parent.password.clone(), ..Env::default() };
-        let dirs = config::dirs(&cli.dirs, &env).expect("directories");
-        assert_eq!(config::launch(&again, dirs, &env).expect("settings"), parent);
+        let dirs = config::dirs(&cli.dirs, &Env::default()).expect("directories");
+        let child = config::launch(&again, dirs, &Env::default()).expect("settings");
+        // The parent has said that a password on the command line shows.
+        let warnings = if parent.secret.is_some() { Vec::new() } else { parent.warnings.clone() };
+        assert_eq!(child, LaunchConfig { warnings, ..parent });
     }
 }

@@ -12,7 +12,7 @@ fn name(n: u8) -> PeerName {
 }
 
 fn id(n: u8) -> PeerId {
-    PeerId { name: name(n), uid: PeerUid(u64::from(n)) }
+    PeerId { name: name(n), uid: PeerUid(u128::from(n)) }
 }
 
 fn net(text: &str) -> Ipv4Net {

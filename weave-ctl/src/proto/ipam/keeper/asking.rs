@@ -1,44 +1,46 @@
-//! Questions to other peers, and the answers to theirs.
+//! Requests to other peers, and what is responded to theirs.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
-use thin_vec::ThinVec;
-
-use super::{Keeper, KeeperEvent, Peers};
+use super::{
+    INBOX_MAX, Keeper, KeeperEvent, Peers, WANTS_MAX,
+    timers::{ASK_PAUSE, ASK_WAIT, PROMISED_FOR},
+};
 use crate::proto::{
     ids::Severity,
     ipam::{
         allocator::{Allocator, Need},
-        board::{ANSWERS_MAX, ASKS_MAX, Answer, Ask, REASON_MAX, Want},
+        hint::Hint,
     },
     name::{PeerId, PeerName},
     time::Instant,
+    wire::letter::{Request, Want},
 };
 
-/// Time for which one peer is asked before another is.
-pub(super) const ASK_WAIT: Duration = Duration::from_secs(3);
-/// Pause when nobody could be asked.
-pub(super) const ASK_PAUSE: Duration = Duration::from_secs(2);
-
-/// A question that is open.
+/// Something that is wanted of another peer.
 #[derive(Debug)]
 pub(super) struct Asked {
-    id: u64,
     /// `None` while there is nobody to ask.
     to: Option<PeerName>,
     /// Who said no, or nothing, since the last pause.
     tried: BTreeSet<PeerName>,
+    /// What it responded.
+    response: Option<Result<(), String>>,
     pub(super) until: Instant,
 }
 
 impl Asked {
-    /// A question to one peer alone.
-    pub(super) fn of(id: u64, to: PeerName, until: Instant) -> Self {
-        Self { id, to: Some(to), tried: BTreeSet::new(), until }
+    /// Wanted of one peer alone.
+    pub(super) fn of(to: PeerName, until: Instant) -> Self {
+        Self { to: Some(to), tried: BTreeSet::new(), response: None, until }
     }
 
-    pub(super) fn id(&self) -> u64 {
-        self.id
+    /// What `peer` responded.
+    pub(super) fn response_of(&self, peer: PeerName) -> Option<&Result<(), String>> {
+        self.response.as_ref().filter(|_| self.to == Some(peer))
     }
 }
 
@@ -48,7 +50,27 @@ impl Keeper {
         self.asked.iter().map(|(want, asked)| (*want, asked.to))
     }
 
-    /// Opens, moves on and closes questions.
+    /// What is to be requested now, and of which peers.
+    pub fn requests(&self) -> BTreeMap<Want, PeerName> {
+        let open = self.asked.iter().filter(|(_, asked)| asked.response.is_none());
+        open.filter_map(|(want, asked)| Some((*want, asked.to?))).collect()
+    }
+
+    /// A peer responded to what was wanted of it.
+    pub fn responded(&mut self, from: PeerName, want: Want, result: Result<(), String>) {
+        if let Some(asked) = self.asked.get_mut(&want).filter(|asked| asked.to == Some(from)) {
+            asked.response = Some(result);
+        }
+    }
+
+    /// A peer requests something. Of more than [`INBOX_MAX`] that wait it asks again.
+    pub fn requested(&mut self, from: PeerId, id: u64, request: Request) {
+        if self.inbox.len() < INBOX_MAX {
+            self.inbox.push_back((from, id, request));
+        }
+    }
+
+    /// Opens, moves on and closes requests.
     pub(super) fn ask(&mut self, peers: Peers<'_>, now: Instant) {
         let wants = self.needs.iter().filter_map(|need| match need {
             Need::Ring => None,
@@ -56,18 +78,14 @@ impl Keeper {
             Need::Address(addr) => Some(Want::Address(*addr)),
         });
         let usable = self.ring.is_some() && !self.removed() && self.leaving.is_none();
-        let wants: BTreeSet<Want> = wants.take(if usable { ASKS_MAX - 1 } else { 0 }).collect();
+        let wants: BTreeSet<Want> = wants.take(if usable { WANTS_MAX - 1 } else { 0 }).collect();
         self.asked.retain(|want, _| wants.contains(want) || want.is_of_leaving());
         for want in wants {
-            let id = self.rng.bits();
-            let new = || Asked { id, to: None, tried: BTreeSet::new(), until: now };
+            let new = || Asked { to: None, tried: BTreeSet::new(), response: None, until: now };
             let mut asked = self.asked.remove(&want).unwrap_or_else(new);
-            let keep = match asked.to.and_then(|to| self.answer_of(to, asked.id)) {
-                Some(Some(no)) => self.refused(want, &mut asked, &no, now),
-                // The ring that says so is on its way, if it is not here yet.
-                Some(None) => true,
-                None => true,
-            };
+            // Where it is granted, the ring that says so is on its way, if it is not here yet.
+            let refusal = asked.response.as_ref().and_then(|response| response.clone().err());
+            let keep = refusal.is_none_or(|no| self.refused(want, &mut asked, &no, now));
             if keep {
                 if asked.until <= now {
                     self.next_donor(want, &mut asked, peers, now);
@@ -75,13 +93,6 @@ impl Keeper {
                 self.asked.insert(want, asked);
             }
         }
-    }
-
-    /// What `peer` answered to question `id` of ours.
-    pub(super) fn answer_of(&self, peer: PeerName, id: u64) -> Option<Option<String>> {
-        let answers = &self.boards.get(&peer)?.board().answers;
-        let answer = answers.iter().find(|answer| answer.to == self.me.name && answer.id == id)?;
-        Some(answer.no.clone())
     }
 
     /// A peer said no; false when that settles it.
@@ -102,7 +113,7 @@ impl Keeper {
 
     fn next_donor(&mut self, want: Want, asked: &mut Asked, peers: Peers<'_>, now: Instant) {
         asked.tried.extend(asked.to.take());
-        asked.id = self.rng.bits();
+        asked.response = None;
         asked.to = match want {
             // Asked even while it is not reached: the question stands until it is.
             Want::Address(addr) => self.ring.as_ref().and_then(|ring| ring.owner_of(addr)).map(|owner| owner.name),
@@ -116,10 +127,10 @@ impl Keeper {
 
     /// A peer with free space, the more the likelier.
     fn donor(&mut self, tried: &BTreeSet<PeerName>, peers: Peers<'_>) -> Option<PeerName> {
-        let able = self.boards().filter(|(PeerId { name, .. }, board)| {
-            board.free > 1 && !tried.contains(name) && *name != self.me.name && (peers.reached)(*name)
+        let able = self.hints().filter(|(PeerId { name, .. }, hint)| {
+            hint.free > 1 && !tried.contains(name) && *name != self.me.name && (peers.reached)(*name)
         });
-        let able: Vec<(PeerName, u64)> = able.map(|(peer, board)| (peer.name, 1 << board.free.min(32))).collect();
+        let able: Vec<(PeerName, u64)> = able.map(|(peer, Hint { free, .. })| (peer.name, 1 << free.min(32))).collect();
         let mut pick = self.rng.below(able.iter().map(|(_, weight)| weight).sum());
         able.into_iter()
             .find(|(_, weight)| {
@@ -130,35 +141,29 @@ impl Keeper {
             .map(|(peer, _)| peer)
     }
 
-    pub(super) fn open_asks(&self) -> ThinVec<Ask> {
-        let open = self.asked.iter().filter_map(|(want, asked)| Some(Ask { id: asked.id, to: asked.to?, what: *want }));
-        open.collect()
-    }
-
-    pub(super) fn open_answers(&self) -> ThinVec<Answer> {
-        let answer = |((to, id), no): (&(PeerName, u64), &Option<String>)| Answer { to: *to, id: *id, no: no.clone() };
-        self.answers.iter().map(answer).collect()
-    }
-
-    /// Answers the questions on others' boards, and gives.
-    pub(super) fn answer_others(&mut self, allocator: &Allocator) {
-        let room = ANSWERS_MAX.saturating_sub(self.answers.len());
-        let open: Vec<((PeerId, u64), Want)> = self.inbox.iter().take(room).map(|(key, want)| (*key, *want)).collect();
-        for ((from, id), want) in open {
-            let answer = match want {
+    /// Answers what others request, and gives. What cannot be answered yet is requested again.
+    pub(super) fn answer_others(&mut self, allocator: &Allocator, now: Instant) {
+        self.promised.retain(|_, until| *until > now);
+        for (from, id, request) in mem::take(&mut self.inbox) {
+            let answer = match request.want {
                 // Another may have taken over from this peer while it was down.
                 Want::Willing | Want::Space(_) | Want::Address(_) if !self.met => None,
-                Want::Willing => Some((!self.may_inherit()).then(|| "it takes nothing over: it is leaving".to_owned())),
-                Want::Heir => self.is_heir_of(from).then_some(None),
+                Want::Willing if self.may_inherit() => {
+                    self.promised.insert(from, now + PROMISED_FOR);
+                    Some(None)
+                }
+                Want::Willing => Some(Some("it takes nothing over: it is leaving".to_owned())),
+                Want::Heir => self.is_heir_of(from).then(|| {
+                    self.promised.remove(&from);
+                    None
+                }),
+                // The response to the same request was lost.
+                Want::Space(_) if self.owned_by(from) > request.owned => Some(None),
                 Want::Space(net) => Some(self.give_space(allocator, from, net)),
                 Want::Address(addr) => Some(self.give_address(allocator, from, addr)),
             };
-            if let Some(mut no) = answer {
-                if let Some(text) = &mut no {
-                    text.truncate(text.floor_char_boundary(REASON_MAX));
-                }
-                self.inbox.remove(&(from, id));
-                self.answers.insert((from.name, id), no);
+            if let Some(no) = answer {
+                self.out.push_back(KeeperEvent::Respond(from.name, id, no.map_or(Ok(()), Err)));
             }
         }
     }

@@ -8,20 +8,18 @@
 //! ```
 //! An heir that said yes and is then told to leave waits for those who count on it, and hands on what it got.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use super::{Asked, Keeper, KeeperEvent, Peers, asking::ASK_WAIT};
+use super::{
+    Asked, Keeper, KeeperEvent, Peers,
+    timers::{ASK_WAIT, HEIR_WAIT},
+};
 use crate::proto::{
-    ipam::{
-        board::{Board, Want},
-        ring::Ring,
-    },
+    ipam::{hint::Hint, ring::Ring},
     name::{PeerId, PeerName},
     time::Instant,
+    wire::letter::Want,
 };
-
-/// Time that an heir is given to say that it has everything.
-pub(super) const HEIR_WAIT: Duration = Duration::from_secs(10);
 
 /// A peer that leaves.
 #[derive(Clone, Debug)]
@@ -69,8 +67,8 @@ impl Keeper {
     /// All who could, the best first.
     fn heirs(&self, peers: Peers<'_>) -> impl Iterator<Item = PeerId> {
         let owners = self.ring.as_ref().map(Ring::owners).unwrap_or_default();
-        let stays = |board: &Board| board.asks.iter().all(|ask| !ask.what.is_of_leaving());
-        let others = self.boards().filter(|(_, board)| self.ring.is_some() && stays(board)).map(|(id, _)| id);
+        let stays = |hint: &Hint| self.ring.is_some() && !hint.leaving;
+        let others = self.hints().filter(|(_, hint)| stays(hint)).map(|(id, _)| id);
         let others = others.filter(|id| id.name != self.me.name && (peers.reached)(id.name));
         let able = others.filter(|id| !self.conflicts.contains_key(&id.name) && !self.outcast(*id));
         let mut able: Vec<PeerId> = able.collect();
@@ -83,7 +81,7 @@ impl Keeper {
     #[must_use]
     pub fn successor(&self, peers: Peers<'_>) -> PeerId {
         let owners = self.ring.as_ref().map(Ring::owners).unwrap_or_default();
-        let known = |id: &PeerId| self.boards.get(&id.name).is_some_and(|heard| heard.uid == id.uid);
+        let known = |id: &PeerId| self.hints.get(&id.name).is_some_and(|(uid, _)| *uid == id.uid);
         let able = owners.into_iter().filter(|id| *id == self.me || (known(id) && (peers.reached)(id.name)));
         able.filter(|id| !self.outcast(*id)).min().unwrap_or(self.me)
     }
@@ -94,8 +92,8 @@ impl Keeper {
 
     /// Hands everything to `heir`, or to another when that one leaves too; [`KeeperEvent::Left`] tells how that ended.
     pub fn hand_over(&mut self, heir: PeerId, now: Instant) {
-        let (id, until) = (self.rng.bits(), now + HEIR_WAIT);
-        self.asked.insert(Want::Willing, Asked::of(id, heir.name, until));
+        let until = now + HEIR_WAIT;
+        self.asked.insert(Want::Willing, Asked::of(heir.name, until));
         let patience = now + ASK_WAIT;
         self.leaving = Some(Leaving { heir, handed: false, refused: BTreeSet::new(), patience, until });
     }
@@ -110,16 +108,10 @@ impl Keeper {
         self.ring.as_ref().is_some_and(|ring| ring.owned(from) == 0)
     }
 
-    /// True while others that leave count on this peer: it said that it was willing, and they were not heard to have what
-    /// they wait for; an answer that is under way would be lost with this peer.
-    fn is_counted_on(&self, peers: Peers<'_>) -> bool {
-        let boards = self.boards().filter(|(peer, _)| (peers.reached)(peer.name));
-        let asks = boards.flat_map(|(peer, board)| board.asks.iter().map(move |ask| (peer.name, ask)));
-        asks.filter(|(_, ask)| ask.to == self.me.name).any(|(peer, ask)| match ask.what {
-            Want::Willing => self.answers.get(&(peer, ask.id)) == Some(&None),
-            Want::Heir => true,
-            Want::Space(_) | Want::Address(_) => false,
-        })
+    /// True while others that leave count on this peer: it said that it was willing, and they were not told that it has
+    /// everything.
+    fn is_counted_on(&self, peers: Peers<'_>, now: Instant) -> bool {
+        self.promised.iter().any(|(peer, until)| *until > now && (peers.reached)(peer.name))
     }
 
     /// Goes on, and ends when the heir has answered, or did not in time.
@@ -134,7 +126,7 @@ impl Keeper {
             return self.hand_to(leaving, now);
         }
         let known = leaving.handed && self.owned() == 0 && self.answer_to(Want::Heir, &leaving).is_some();
-        let counted_on = self.is_counted_on(peers);
+        let counted_on = self.is_counted_on(peers, now);
         if !late && (!known || counted_on) {
             return;
         }
@@ -146,7 +138,7 @@ impl Keeper {
         let answer = self.answer_to(Want::Willing, &leaving);
         let silent = leaving.patience <= now || !(peers.reached)(leaving.heir.name);
         match &answer {
-            Some(None) => return self.hand_to(leaving, now),
+            Some(Ok(())) => return self.hand_to(leaving, now),
             None if !silent => return,
             _ => {}
         }
@@ -154,7 +146,7 @@ impl Keeper {
         let next = self.heirs(peers).find(|id| !leaving.refused.contains(&id.name));
         match next {
             Some(heir) => {
-                self.asked.insert(Want::Willing, Asked::of(self.rng.bits(), heir.name, leaving.until));
+                self.asked.insert(Want::Willing, Asked::of(heir.name, leaving.until));
                 self.leaving = Some(Leaving { heir, patience: now + ASK_WAIT, ..leaving });
             }
             // There is nobody else: it may say so yet.
@@ -172,12 +164,12 @@ impl Keeper {
         self.change(|ring| ring.hand_over(me, heir));
         let until = now + HEIR_WAIT;
         self.asked.remove(&Want::Willing);
-        self.asked.insert(Want::Heir, Asked::of(self.rng.bits(), heir.name, until));
+        self.asked.insert(Want::Heir, Asked::of(heir.name, until));
         self.leaving = Some(Leaving { handed: true, until, ..leaving });
     }
 
-    fn answer_to(&self, want: Want, leaving: &Leaving) -> Option<Option<String>> {
-        self.answer_of(leaving.heir.name, self.asked.get(&want)?.id())
+    fn answer_to(&self, want: Want, leaving: &Leaving) -> Option<Result<(), String>> {
+        self.asked.get(&want)?.response_of(leaving.heir.name).cloned()
     }
 
     fn end_leaving(&mut self, result: Result<(), String>) {

@@ -6,18 +6,15 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::proto::{
-    ipam::{
-        Allocation,
-        board::{Ask, CHANNEL},
-    },
+    ipam::Allocation,
     params::{Init, LaunchParams},
 };
 
 fn id(n: u8) -> PeerId {
-    store(n, u64::from(n))
+    store(n, u128::from(n))
 }
 
-fn store(n: u8, uid: u64) -> PeerId {
+fn store(n: u8, uid: u128) -> PeerId {
     PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(uid) }
 }
 
@@ -51,11 +48,14 @@ struct Network {
     peers: BTreeMap<PeerName, Peer>,
     cut: BTreeSet<PeerName>,
     now: Instant,
+    /// Requests sent: when, while they are not answered, by which peer, what, of which. Their number is their id.
+    requests: Vec<(Option<Instant>, PeerName, Want, PeerName)>,
 }
 
 impl Network {
     fn new(rings: &[(PeerId, Option<Ring>)]) -> Self {
-        let mut network = Self { peers: BTreeMap::new(), cut: BTreeSet::new(), now: Instant::default() };
+        let mut network =
+            Self { peers: BTreeMap::new(), cut: BTreeSet::new(), now: Instant::default(), requests: vec![] };
         rings.iter().for_each(|(id, ring)| network.add(*id, ring.clone(), true));
         network
     }
@@ -94,6 +94,7 @@ impl Network {
         peer.keeper.turn(&peer.allocator, BTreeSet::new(), ALL, now);
         let events: Vec<KeeperEvent> = std::iter::from_fn(|| self.peer(n).keeper.poll_event()).collect();
         events.into_iter().for_each(|event| self.carry(id(n).name, event));
+        self.request(id(n).name);
     }
 
     /// Turns everybody, and carries what they say, until all are quiet.
@@ -111,7 +112,9 @@ impl Network {
                     said.push_back((*name, event));
                 }
             }
-            if said.is_empty() {
+            let peers: Vec<PeerName> = self.peers.keys().copied().collect();
+            let asked = peers.into_iter().fold(false, |asked, peer| self.request(peer) || asked);
+            if said.is_empty() && !asked {
                 break;
             }
             for (from, event) in said {
@@ -139,13 +142,45 @@ impl Network {
             KeeperEvent::SendSum(_, sum) | KeeperEvent::Compare(sum) => {
                 self.each(&others, |keeper| keeper.heard_sum(SessionId(0), sum));
             }
-            KeeperEvent::Board(bytes) => {
-                let of = peer.keeper.me;
+            KeeperEvent::Claim(addr, held) => {
                 self.each(&others, |keeper| {
-                    keeper.heard_board(of, &bytes).unwrap();
+                    keeper.claims_mut().received(from, addr, held);
                 });
             }
+            KeeperEvent::Hint(bytes) => {
+                let of = peer.keeper.me;
+                self.each(&others, |keeper| {
+                    keeper.heard_hint(of, Some(&bytes)).unwrap();
+                });
+            }
+            KeeperEvent::Respond(to, request, result) => {
+                let (open, asker, want, asked) = &mut self.requests[request as usize];
+                assert_eq!((*asker, *asked), (to, from), "a response to another request");
+                *open = None;
+                let want = *want;
+                let to: Vec<PeerName> = others.into_iter().filter(|peer| *peer == to).collect();
+                self.each(&to, |keeper| keeper.responded(from, want, result.clone()));
+            }
         }
+    }
+
+    /// Sends each open request of a peer once a second; false when there was nothing new to send.
+    fn request(&mut self, from: PeerName) -> bool {
+        let (me, owned) = (self.peers[&from].keeper.me, self.peers[&from].keeper.owned());
+        let before = self.requests.len();
+        for (want, to) in self.peers[&from].keeper.requests() {
+            let request = (Some(self.now), from, want, to);
+            if self.requests.contains(&request) {
+                continue;
+            }
+            let id = self.requests.len() as u64;
+            self.requests.push(request);
+            let linked = !self.cut.contains(&to) && !self.cut.contains(&from);
+            if let Some(peer) = self.peers.get_mut(&to).filter(|_| linked) {
+                peer.keeper.requested(me, id, Request { want, owned });
+            }
+        }
+        self.requests.len() > before
     }
 
     fn each(&mut self, peers: &[PeerName], then: impl Fn(&mut Keeper)) {
@@ -192,8 +227,6 @@ fn who_has_no_ring_adopts_one_and_who_has_no_space_is_given_some() {
     network.settle();
     let open = network.peer(3).keeper.asking().count();
     assert_eq!(open, 0, "what is not needed is not asked for");
-    let answers = network.peers.values().map(|p| p.keeper.answers.len()).sum::<usize>();
-    assert_eq!(answers, 0, "answers stand for as long as the question does");
 }
 
 #[test]
@@ -371,12 +404,12 @@ fn an_heir_that_is_leaving_itself_is_none() {
     let now = network.now;
     network.peer(2).keeper.hand_over(id(3), now);
     network.peer(2).keeper.turn(&Allocator::new(id(2), &params(), BTreeMap::new()), BTreeSet::new(), ALL, now);
-    let board = std::iter::from_fn(|| network.peer(2).keeper.poll_event()).find_map(|event| match event {
-        KeeperEvent::Board(bytes) => Some(bytes),
+    let hint = std::iter::from_fn(|| network.peer(2).keeper.poll_event()).find_map(|event| match event {
+        KeeperEvent::Hint(bytes) => Some(bytes),
         _ => None,
     });
     assert_eq!(network.peer(1).keeper.heir(ALL), Some(id(2)));
-    network.peer(1).keeper.heard_board(id(2), &board.unwrap()).unwrap();
+    network.peer(1).keeper.heard_hint(id(2), hint.as_deref()).unwrap();
     assert_eq!(network.peer(1).keeper.heir(ALL), Some(id(3)));
 }
 
@@ -432,7 +465,7 @@ fn an_heir_that_is_gone_or_silent_is_not_waited_for() {
 
     let mut network = two_and_a_guest();
     network.peer(2).keeper.ring = None;
-    network.peer(2).keeper.boards.clear();
+    network.peer(2).keeper.hints.clear();
     network.peer(2).keeper.inbox.clear();
     let now = network.now;
     network.peer(1).keeper.hand_over(id(2), now);
@@ -455,24 +488,6 @@ fn without_a_word_of_the_heir_leaving_fails_in_bounded_time() {
 }
 
 #[test]
-fn addresses_outside_the_range_outlive_trouble() {
-    let mut network = two_and_a_guest();
-    let (addr, other) = (Ipv4Addr::new(192, 168, 7, 1), Ipv4Addr::new(192, 168, 7, 2));
-    let board = |exceptions: &[Ipv4Addr]| Board { exceptions: exceptions.into(), ..Board::default() }.encode();
-    let keeper = &mut network.peer(1).keeper;
-    keeper.remember([(addr, id(2).name), (other, id(3).name), (Ipv4Addr::new(10, 0, 0, 9), id(2).name)].into_iter());
-    assert_eq!((keeper.elsewhere(addr), keeper.elsewhere(other)), (Some(id(2).name), Some(id(3).name)));
-    assert_eq!(keeper.exceptions().count(), 2, "those of the range are the ring's");
-    // Who speaks again is believed; who is gone may still have containers.
-    keeper.heard_board(id(2), &board(&[other])).unwrap();
-    assert_eq!((keeper.elsewhere(addr), keeper.elsewhere(other)), (None, Some(id(2).name)));
-    keeper.peer_gone(id(2).name);
-    assert_eq!(keeper.elsewhere(other), Some(id(2).name));
-    keeper.heard_board(id(2), &board(&[])).unwrap();
-    assert_eq!(keeper.elsewhere(other), None);
-}
-
-#[test]
 fn a_neighbour_that_tells_many_rings_is_heard_at_a_bounded_rate() {
     let mut network = two_and_a_guest();
     let keeper = &mut network.peer(1).keeper;
@@ -481,13 +496,4 @@ fn a_neighbour_that_tells_many_rings_is_heard_at_a_bounded_rate() {
     assert_eq!(heard(keeper, at(1)), RINGS_MAX as usize);
     assert_eq!(heard(keeper, at(2)), RINGS_RATE as usize);
     assert!(keeper.grants(id(3).name, at(2)), "others are heard");
-}
-
-#[test]
-fn a_board_that_does_not_read_changes_nothing() {
-    let mut network = two_and_a_guest();
-    let before = network.peer(1).keeper.boards.clone();
-    assert!(network.peer(1).keeper.heard_board(id(2), b"garbage").is_err());
-    assert_eq!(network.peer(1).keeper.boards, before);
-    assert_eq!(CHANNEL.len(), 4, "short: it travels with every board");
 }

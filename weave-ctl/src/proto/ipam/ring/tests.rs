@@ -10,7 +10,7 @@ fn name(n: u8) -> PeerName {
 }
 
 fn id(n: u8) -> PeerId {
-    PeerId { name: name(n), uid: PeerUid(u64::from(n)) }
+    PeerId { name: name(n), uid: PeerUid(u128::from(n)) }
 }
 
 fn net(text: &str) -> Ipv4Net {
@@ -250,12 +250,12 @@ proptest! {
 
     #[test]
     fn any_part_is_merged_or_refused(
-        tokens in prop::collection::vec((any::<u32>(), any::<u64>(), any::<u8>(), any::<u64>()), 0..40),
+        tokens in prop::collection::vec((any::<u32>(), any::<u64>(), any::<u8>(), any::<u128>()), 0..40),
         limits in prop::collection::vec(any::<u32>(), 0..8),
-        removed in prop::collection::vec(any::<u64>(), 0..4),
+        removed in prop::collection::vec(any::<u128>(), 0..4),
     ) {
         let mut ours = ring(&[1, 2]);
-        let owner = |n: u8, uid: u64| PeerId { name: name(n), uid: PeerUid(uid) };
+        let owner = |n: u8, uid: u128| PeerId { name: name(n), uid: PeerUid(uid) };
         let shares = tokens.iter().map(|(t, e, n, u)| (Ipv4Addr::from(*t), Share { epoch: *e, owner: owner(*n, *u) }));
         let inside = tokens.iter().map(|(t, e, n, u)| (Ipv4Addr::from(0x0a00_0000 + t % 256), Share { epoch: *e, owner: owner(*n, *u) }));
         let part = Part {

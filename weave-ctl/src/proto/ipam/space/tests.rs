@@ -6,7 +6,7 @@ use super::*;
 use crate::proto::name::{PeerName, PeerUid};
 
 fn id(n: u8) -> PeerId {
-    PeerId { name: PeerName::from_bytes([n; 6]), uid: PeerUid(u64::from(n)) }
+    PeerId { name: PeerName::from_bytes([n; 6]), uid: PeerUid(u128::from(n)) }
 }
 
 fn net(text: &str) -> Ipv4Net {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::proto::rng::Rng;
 
 const ME: PeerName = PeerName::from_bytes([0, 0, 0, 0, 0, 1]);
 const PEER: PeerName = PeerName::from_bytes([0, 0, 0, 0, 0, 2]);
@@ -14,7 +13,7 @@ fn challenge() -> Challenge {
 }
 
 fn key(n: u8) -> SecretKey {
-    SecretKey::new(&mut Rng::new([n; 32]))
+    SecretKey::from_bytes([n; 32])
 }
 
 #[test]

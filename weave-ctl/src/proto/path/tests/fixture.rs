@@ -21,7 +21,7 @@ pub(super) fn name(n: u16) -> PeerName {
 
 /// The key of peer `n`: this one is number 1, [`PEER`] number 2.
 pub(super) fn key(n: u8) -> SecretKey {
-    SecretKey::new(&mut Rng::new([n; 32]))
+    SecretKey::from_bytes([n; 32])
 }
 
 pub(super) fn addr(peer: PeerName) -> SocketAddrV4 {

@@ -4,7 +4,7 @@ use ciborium::Value;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::fixture::{key, name, raw, record};
+use crate::proto::fixture::{key, name, other, raw, record};
 
 #[test]
 fn an_entry_survives_the_trip() {
@@ -12,10 +12,10 @@ fn an_entry_survives_the_trip() {
     let bytes = raw(&record);
     let entry = Verify.open(&bytes).expect("an entry");
     assert_eq!(entry.record(), Some(&record));
-    assert_eq!((entry.key.owner, entry.key.channel.as_str(), entry.uid), (name(3), PEERS, record.uid));
+    assert_eq!((&entry.key, entry.uid), (&record_key(name(3)), record.uid));
     assert_eq!(entry.raw[..], bytes);
     assert_eq!(Verify.peek(&bytes), Ok((entry.key.clone(), entry.uid, entry.version)));
-    assert_eq!((entry.version.incarnation, entry.version.sequence), (1, 7));
+    assert_eq!(entry.version.point, Point(1, 7));
 }
 
 #[test]
@@ -39,24 +39,55 @@ fn unknown_fields_and_channels_are_carried_along() {
     let mut data: Value = super::super::read(&cbor::write(&record(3, 1, &[]))).expect("a value");
     let Value::Map(fields) = &mut data else { panic!("a record is a map") };
     fields.push((Value::Text("colour".into()), Value::Text("red".into())));
-    let bytes = sign(&key(3, 0), name(3), PEERS, (1, 1), cbor::write(&data));
+    let bytes = sign(&key(3, 0), record_key(name(3)), Point(1, 1), Some(&cbor::write(&data)));
     let entry = Verify.open(&bytes).expect("an entry");
     assert_eq!(entry.record(), Some(&record(3, 1, &[])));
     assert_eq!(entry.raw[..], bytes);
-    let later = Verify.open(&sign(&key(3, 0), name(3), "later", (1, 1), vec![0xff; 9])).expect("an entry");
-    assert_eq!(later.content, Ok(None));
+    let later = other(3, Channel::from(SmolStr::from("later")), "any", 1, Some(&[0xff; 9]));
+    assert_eq!((later.value(), later.key.channel.name()), (Some(&[0xff; 9][..]), "later"));
 }
 
 #[test]
 fn a_record_that_cannot_be_read_is_kept_apart() {
-    let broken = Verify.open(&sign(&key(3, 0), name(3), PEERS, (1, 2), vec![0xff; 9])).expect("an entry");
-    assert!(broken.content.is_err(), "{broken:?}");
+    let broken = Verify.open(&sign(&key(3, 0), record_key(name(3)), Point(1, 2), Some(&[0xff; 9]))).expect("an entry");
+    assert!(matches!(broken.content, Content::Unreadable(_)), "{broken:?}");
     let long = PeerRecord { addrs: vec![Ipv4Addr::LOCALHOST; ADDRS_MAX + 1], ..record(3, 1, &[]) };
     assert_eq!(
         Verify.open(&raw(&long)).expect("an entry").content,
-        Err("a message beyond the bound on addresses".into())
+        Content::Unreadable("a message beyond the bound on addresses".into())
     );
     assert_eq!(Verify.open(&vec![0; ENTRY_MAX + 1]), Err(WireError::TooLong("an entry")));
+}
+
+#[test]
+fn values_are_the_end_of_entries_and_tombstones_have_none() {
+    let claim = other(3, Channel::Claims, "192.0.2.1", 4, Some(b"x"));
+    assert_eq!((claim.value(), claim.is_tombstone()), (Some(&b"x"[..]), false));
+    let empty = other(3, Channel::Claims, "192.0.2.1", 5, Some(b""));
+    assert_eq!((empty.value(), empty.is_tombstone()), (Some(&b""[..]), false));
+    let gone = other(3, Channel::Claims, "192.0.2.1", 6, None);
+    assert_eq!((gone.value(), gone.is_tombstone(), &gone.key), (None, true, &claim.key));
+    let last = |raw: &[u8]| Verify.open(raw).map_err(|e| e.to_string());
+    let trailing = [&claim.raw[..], &[0]].concat();
+    assert!(last(&trailing).is_err(), "bytes after the value");
+}
+
+#[test]
+fn keys_and_values_have_bounds() {
+    let secret = key(3, 0);
+    let under = |channel, key: String| EntryKey { owner: name(3), channel, key: key.into() };
+    let open = |key, value: Option<&[u8]>| Verify.open(&sign(&secret, key, Point(1, 1), value)).map(|_| ());
+    assert_eq!(open(under(Channel::Claims, "k".repeat(KEY_MAX)), Some(&[0; VALUE_MAX])), Ok(()));
+    let long = under(Channel::Claims, "k".repeat(KEY_MAX + 1));
+    assert_eq!(open(long, Some(&[])), Err(WireError::TooLong("a key")));
+    let large = [0; VALUE_MAX + 1];
+    assert_eq!(open(under(Channel::Election, String::new()), Some(&large)), Ok(()), "it names all voters");
+    assert_eq!(open(under(Channel::Space, String::new()), Some(&large)), Err(WireError::TooLong("a value")));
+    let channel = Channel::Unknown("x".repeat(CHANNEL_MAX + 1).into());
+    assert_eq!(open(under(channel, String::new()), None), Err(WireError::TooLong("the name of a channel")));
+    // A record has no key and is never deleted: `forget` does that.
+    assert!(open(under(Channel::Peers, "k".into()), Some(&[])).is_err());
+    assert!(open(under(Channel::Peers, String::new()), None).is_err());
 }
 
 #[test]

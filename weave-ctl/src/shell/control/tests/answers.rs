@@ -6,7 +6,7 @@ use weave_common::addr::Mac;
 
 use crate::{
     proto::{
-        boot::{Init, Launch, LaunchParams},
+        boot::{Init, Launch, LaunchParams, SecretKind},
         command::{
             ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, PathStatus,
             PeerStatus, Status,
@@ -25,7 +25,7 @@ fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
     let record = PeerRecord {
         name: name(n),
         uid: PeerUid(n.into()),
-        incarnation: 2,
+        point: crate::proto::wire::entry::Point(2, 0),
         nickname: nickname.into(),
         ..PeerRecord::default()
     };
@@ -60,7 +60,7 @@ pub(super) fn core_status() -> Status {
         discovery: true,
         conn_limit: 200,
         port: 6783,
-        encrypted: false,
+        secret: SecretKind::None,
         test_grace: None,
     };
     let (init, seeds, peers_named) = (Init::Undeclared, Vec::new(), Vec::new());

@@ -42,12 +42,16 @@ fn who_was_down_gives_nothing_before_it_heard_what_happened() {
     for removed in [false, true] {
         let now = Instant::default();
         let mut keeper = Keeper::new(id(1), range(), Some(ring.clone()), true, Rng::new([0; 32]), now);
-        let asks = wants.iter().zip(1..).map(|(what, id)| Ask { id, to: keeper.me.name, what: *what }).collect();
-        let board = Board { asks, ..Board::default() };
-        keeper.heard_board(id(3), &board.encode()).unwrap();
         let allocator = Allocator::new(id(1), &params(), BTreeMap::new());
-        keeper.turn(&allocator, BTreeSet::new(), ALL, now);
-        assert_eq!((keeper.ring(), keeper.open_answers()), (Some(&ring), thin_vec::ThinVec::new()));
+        let responses = |keeper: &mut Keeper| {
+            for (want, request) in wants.into_iter().zip(1..) {
+                keeper.requested(id(3), request, Request { want, owned: 0 });
+            }
+            keeper.turn(&allocator, BTreeSet::new(), ALL, now);
+            let events = std::iter::from_fn(|| keeper.poll_event());
+            events.filter(|event| matches!(event, KeeperEvent::Respond(..))).count()
+        };
+        assert_eq!((responses(&mut keeper), keeper.ring()), (0, Some(&ring)));
         if removed {
             let mut theirs = ring.clone();
             theirs.take_over(id(1), id(2));
@@ -55,10 +59,46 @@ fn who_was_down_gives_nothing_before_it_heard_what_happened() {
         } else {
             keeper.heard_sum(SessionId(0), ring.sum());
         }
-        keeper.turn(&allocator, BTreeSet::new(), ALL, now);
+        let answered = responses(&mut keeper);
         let given = keeper.ring().is_some_and(|ring| ring.owned(id(3)) > 0);
-        assert_eq!((given, keeper.open_answers().len()), (!removed, 3));
+        assert_eq!((given, answered), (!removed, 3));
     }
+}
+
+#[test]
+fn a_request_that_is_repeated_is_granted_once() {
+    let ring = Ring::from_origin(range(), &[id(1), id(2)]).unwrap();
+    let allocator = Allocator::new(id(1), &params(), BTreeMap::new());
+    let (now, request) = (Instant::default(), Request { want: Want::Space(range()), owned: 0 });
+    let mut stored = Some(ring);
+    let mut given = BTreeSet::new();
+    // Its responses are lost, and it is relaunched between two of them.
+    for launch in 0..3_u64 {
+        let mut keeper = Keeper::new(id(1), range(), stored.clone(), true, Rng::new([0; 32]), now);
+        keeper.heard_sum(SessionId(0), keeper.sum);
+        for _ in 0..3 {
+            keeper.requested(id(3), launch, request);
+            keeper.turn(&allocator, BTreeSet::new(), ALL, now);
+            while let Some(event) = keeper.poll_event() {
+                match event {
+                    KeeperEvent::Ring(ring) => stored = Some(ring),
+                    KeeperEvent::Respond(_, _, result) => assert_eq!(result, Ok(())),
+                    _ => {}
+                }
+            }
+            given.insert(stored.as_ref().map(|ring| ring.owned(id(3))));
+        }
+    }
+    assert_eq!(given, BTreeSet::from([Some(64)]));
+}
+
+#[test]
+fn requests_that_wait_are_bounded() {
+    let mut keeper = Keeper::new(id(1), range(), None, true, Rng::new([0; 32]), Instant::default());
+    for n in 0..2 * INBOX_MAX as u64 {
+        keeper.requested(id(3), n, Request { want: Want::Willing, owned: 0 });
+    }
+    assert_eq!(keeper.inbox.len(), INBOX_MAX);
 }
 
 #[test]
@@ -70,4 +110,12 @@ fn conflicts_that_are_remembered_are_bounded() {
         keeper.heard(SessionId(0), id(n).name, &other.whole(), true);
     }
     assert_eq!(keeper.conflicts().count(), CONFLICTS_MAX);
+}
+
+#[test]
+fn a_hint_that_does_not_read_changes_nothing() {
+    let mut network = two_and_a_guest();
+    let before = network.peer(1).keeper.hints.clone();
+    assert!(network.peer(1).keeper.heard_hint(id(2), Some(b"garbage")).is_err());
+    assert_eq!(network.peer(1).keeper.hints, before);
 }

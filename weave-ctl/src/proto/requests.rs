@@ -1,0 +1,184 @@
+//! Requests to other peers, and the responses: sent along control next hops, repeated until they are answered.
+//!
+//! ```text
+//! wanted -> letter sent -- a response -> told to the module that wanted it
+//!             |   ^
+//!             +---+ each RESEND, while it is wanted
+//! ```
+//! Nothing is kept of a request at the peers between, and nothing of one that was answered: whether it was granted already
+//! is read from the ring ([`Request::owned`]). Responses are sent once; a lost one is asked for by the next repetition.
+//! A letter counts only if it is signed with the key of the record that this peer holds of its sender.
+//! | timer | value | meaning |
+//! |---|---|---|
+//! | [`RESEND`] | 1 s | time between two letters of one request |
+//!
+//! Bounds: [`OPEN_MAX`] requests of this peer; [`RECEIVED_MAX`] requests of a peer at once and [`RECEIVED_RATE`] a second are
+//! looked at; [`FORWARDED_MAX`] letters of a session at once and [`FORWARDED_RATE`] a second are forwarded.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::{
+    ids::SessionId,
+    key::SecretKey,
+    name::{PeerId, PeerName, PeerUid},
+    queue,
+    rng::Rng,
+    throttle::Budget,
+    time::Instant,
+    wire::letter::{Content, Forwarded, Letter, Request, Want},
+};
+
+/// Time between two letters of one request.
+pub(crate) const RESEND: Duration = Duration::from_secs(1);
+/// Most requests of this peer that are open.
+pub(crate) const OPEN_MAX: usize = 16;
+/// Requests of one peer that are looked at at once.
+const RECEIVED_MAX: u32 = 32;
+/// The same a second.
+const RECEIVED_RATE: u32 = 16;
+/// Letters of one session that are forwarded at once.
+const FORWARDED_MAX: u32 = 256;
+/// The same a second.
+const FORWARDED_RATE: u32 = 64;
+/// Most senders and sessions whose budgets are kept apart.
+const BUDGETS_MAX: usize = 1024;
+
+/// What the rest of the core must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RequestEvent {
+    /// A peer asks; [`Requests::respond`] with this id.
+    Received(PeerId, u64, Request),
+    /// A peer answered what this one wanted of it.
+    Answered(PeerName, Want, Result<(), String>),
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    me: PeerId,
+    key: SecretKey,
+    rng: Rng,
+    open: BTreeMap<Want, Open>,
+    received: BTreeMap<PeerName, Budget>,
+    forwarded: BTreeMap<SessionId, Budget>,
+    out: VecDeque<Forwarded>,
+    events: VecDeque<RequestEvent>,
+}
+
+#[derive(Debug)]
+struct Open {
+    to: PeerName,
+    id: u64,
+    request: Request,
+    resend_at: Instant,
+}
+
+impl Requests {
+    pub(crate) fn new(me: PeerId, key: SecretKey, rng: Rng) -> Self {
+        let (out, events) = (VecDeque::new(), VecDeque::new());
+        let (open, received, forwarded) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { me, key, rng, open, received, forwarded, out, events }
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<RequestEvent> {
+        queue::pop(&mut self.events)
+    }
+
+    /// The next letter to send to its next hop.
+    pub(crate) fn poll_send(&mut self) -> Option<Forwarded> {
+        queue::pop(&mut self.out)
+    }
+
+    /// What this peer, which owns so many addresses, wants now, and of which peers. What is not wanted any more is not
+    /// repeated, and a response to it is not told.
+    pub(crate) fn want(&mut self, wanted: &BTreeMap<Want, PeerName>, owned: u64, now: Instant) {
+        self.open.retain(|want, open| wanted.get(want) == Some(&open.to) && open.request.owned == owned);
+        for (want, to) in wanted {
+            if self.open.contains_key(want) || self.open.len() >= OPEN_MAX {
+                continue;
+            }
+            let (id, request) = (self.rng.bits(), Request { want: *want, owned });
+            self.open.insert(*want, Open { to: *to, id, request, resend_at: now });
+        }
+        self.resend(now);
+    }
+
+    /// What `request` of a peer came to.
+    pub(crate) fn respond(&mut self, to: PeerName, request: u64, result: Result<(), String>) {
+        self.send(to, request, Content::Response(result.err()));
+    }
+
+    /// Whether a letter for another peer that came by this session is forwarded.
+    pub(crate) fn forwards(&mut self, session: SessionId, now: Instant) -> bool {
+        take(&mut self.forwarded, session, || Budget::full(FORWARDED_MAX, FORWARDED_RATE, now), now)
+    }
+
+    /// A letter for this peer. `holder` is the store whose record is held of a name.
+    ///
+    /// # Errors
+    /// It is no letter, or not of the peer that it names; nothing changed.
+    pub(crate) fn received(
+        &mut self,
+        letter: &Forwarded,
+        holder: impl Fn(PeerName) -> Option<PeerUid>,
+        now: Instant,
+    ) -> Result<(), String> {
+        let Letter { from, to, id, content } = Letter::open(&letter.letter).map_err(|e| e.to_string())?;
+        if to != self.me.name || holder(from.name) != Some(from.uid) {
+            return Err(format!("a letter of {} that is not its own, or not for this peer", from.name));
+        }
+        match content {
+            Content::Request(request) => {
+                let full = || Budget::full(RECEIVED_MAX, RECEIVED_RATE, now);
+                if take(&mut self.received, from.name, full, now) {
+                    self.events.push_back(RequestEvent::Received(from, id, request));
+                }
+            }
+            Content::Response(reason) => {
+                let open = self.open.iter().find(|(_, open)| open.id == id && open.to == from.name);
+                let Some(want) = open.map(|(want, _)| *want) else { return Ok(()) };
+                self.open.remove(&want);
+                let result = reason.map_or(Ok(()), Err);
+                self.events.push_back(RequestEvent::Answered(from.name, want, result));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.resend(now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.open.values().map(|open| open.resend_at).min()
+    }
+
+    fn resend(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for open in self.open.values_mut().filter(|open| open.resend_at <= now) {
+            open.resend_at = now + RESEND;
+            due.push((open.to, open.id, Content::Request(open.request)));
+        }
+        for (to, id, content) in due {
+            self.send(to, id, content);
+        }
+    }
+
+    fn send(&mut self, to: PeerName, id: u64, content: Content) {
+        self.out.push_back(Letter { from: self.me, to, id, content }.sign(&self.key));
+    }
+}
+
+/// Takes one from the budget of `of`; of more than [`BUDGETS_MAX`] all begin anew.
+fn take<K: Ord>(budgets: &mut BTreeMap<K, Budget>, of: K, full: impl FnOnce() -> Budget, now: Instant) -> bool {
+    if budgets.len() >= BUDGETS_MAX && !budgets.contains_key(&of) {
+        budgets.clear();
+    }
+    budgets.entry(of).or_insert_with(full).take(now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Letters: what one peer asks of another, and the response; signed by the sender, forwarded along control next hops.
+//!
+//! A letter is `{key, signature, body}`, its body CBOR of sender, receiver, id and content. Peers that forward it neither
+//! read nor verify it. Bounds: [`LETTER_MAX`] bytes, [`HOPS_MAX`] hops, [`super::REASON_MAX`] bytes a reason.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::{REASON_MAX, WireError, bound, clean_to};
+use crate::proto::{
+    cbor,
+    key::{PublicKey, SIGNATURE_LEN, SecretKey},
+    name::{PeerId, PeerName},
+};
+
+/// Longest letter in bytes.
+pub const LETTER_MAX: usize = 2048;
+/// Most hops of a letter.
+pub const HOPS_MAX: u8 = 32;
+/// Set before what is signed, so that a signature of another kind is none of a letter.
+const CONTEXT: &[u8] = b"weave-ctl letter 3\0";
+
+/// A letter on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// The receiver.
+    #[serde(rename = "t")]
+    pub to: PeerName,
+    /// Hops that it may still make.
+    #[serde(rename = "h")]
+    pub hops: u8,
+    /// The signed letter.
+    #[serde(rename = "l")]
+    pub letter: ByteBuf,
+}
+
+/// What is in a letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// The sender: its name, and the uid of the key that signed.
+    pub from: PeerId,
+    /// The receiver.
+    pub to: PeerName,
+    /// Of the request; random.
+    pub id: u64,
+    /// A request, or the response to one.
+    pub content: Content,
+}
+
+/// The content of a letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// The sender asks.
+    #[serde(rename = "q")]
+    Request(Request),
+    /// The answer: nothing when it was done, else why not.
+    #[serde(rename = "a")]
+    Response(Option<String>),
+}
+
+/// What one peer asks of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// For what.
+    #[serde(rename = "w")]
+    pub want: Want,
+    /// Addresses that the sender owns. A receiver in whose ring it owns more has given since, and the response was lost: so
+    /// a request that is repeated, also to a receiver that was relaunched, is granted once.
+    #[serde(rename = "o")]
+    pub owned: u64,
+}
+
+/// What one peer may want of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Want {
+    /// Some addresses of a subnet.
+    #[serde(rename = "s")]
+    Space(Ipv4Net),
+    /// This very address.
+    #[serde(rename = "c")]
+    Address(Ipv4Addr),
+    /// A word that the receiver takes the ranges of the sender, which leaves, over; and stays until it has.
+    #[serde(rename = "l")]
+    Willing,
+    /// A word that all ranges of the sender are the receiver's now.
+    #[serde(rename = "h")]
+    Heir,
+}
+
+impl Want {
+    /// True for what a peer asks that leaves.
+    #[must_use]
+    pub fn is_of_leaving(self) -> bool {
+        matches!(self, Self::Willing | Self::Heir)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Signed {
+    #[serde(rename = "k")]
+    key: PublicKey,
+    #[serde(rename = "s", with = "serde_bytes")]
+    signature: Vec<u8>,
+    #[serde(rename = "b", with = "serde_bytes")]
+    body: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    #[serde(rename = "f")]
+    from: PeerName,
+    #[serde(rename = "t")]
+    to: PeerName,
+    #[serde(rename = "i")]
+    id: u64,
+    #[serde(rename = "c")]
+    content: Content,
+}
+
+impl Letter {
+    /// The signed letter; the uid of the sender is that of `key`.
+    #[must_use]
+    pub fn sign(self, key: &SecretKey) -> Forwarded {
+        let Self { from, to, id, content } = self;
+        let body = cbor::write(&Body { from: from.name, to, id, content });
+        let signature = key.sign(&[CONTEXT, &body].concat()).to_vec();
+        let letter = cbor::write(&Signed { key: key.public(), signature, body });
+        Forwarded { to, hops: HOPS_MAX, letter: letter.into() }
+    }
+
+    /// The letter in some bytes, its signature verified.
+    ///
+    /// # Errors
+    /// The bytes are no letter, exceed a bound, or the signature is not the key's. Never panics.
+    pub fn open(raw: &[u8]) -> Result<Self, WireError> {
+        bound("a letter", raw.len(), LETTER_MAX)?;
+        let signed: Signed = super::read(raw)?;
+        bound("a signature", signed.signature.len(), SIGNATURE_LEN)?;
+        let Body { from, to, id, mut content } = super::read(&signed.body)?;
+        if !signed.key.verifies(&[CONTEXT, &signed.body].concat(), &signed.signature) {
+            return Err(WireError::Malformed("a letter whose signature is not its key's".to_owned()));
+        }
+        if let Content::Response(Some(reason)) = &mut content {
+            *reason = clean_to(reason, REASON_MAX);
+        }
+        Ok(Self { from: PeerId { name: from, uid: signed.key.uid() }, to, id, content })
+    }
+}
+
+#[cfg(test)]
+mod tests;
