@@ -8,6 +8,7 @@ use std::{
 };
 
 use redb::{Database, ReadableDatabase as _, TableDefinition};
+use weave_common::config::SCHEMA;
 use weave_tests::lab::{
     Host, Lab, Plan, SETTLED,
     cmd::{run, text},
@@ -58,7 +59,7 @@ fn launch_refused(host: &Host, args: &[&str], words: &[&str]) {
     refused(host, &[&["launch"], args].concat(), 1, words);
     assert_eq!(devices(host), before, "the refused launch left devices");
     assert!(host.pid().is_err(), "the refused launch left a process");
-    assert!(!host.bpf_dir().join("v1").exists(), "the refused launch left pins");
+    assert!(!host.bpf_dir().join(format!("v{SCHEMA}")).exists(), "the refused launch left pins");
 }
 
 /// The reason that `host` shows for not being connected to `address`, once it has one.
