@@ -127,7 +127,10 @@ fn a_range_that_overlaps_a_route_of_the_host() {
         assert!(refused.contains(word), "nothing of {word}: {refused}");
     }
     assert_eq!(devices(), before, "the refused launch left devices");
-    assert!(host.pid().is_err() && !host.bpf_dir().join(format!("v{SCHEMA}")).exists(), "the refused launch left something");
+    assert!(
+        host.pid().is_err() && !host.bpf_dir().join(format!("v{SCHEMA}")).exists(),
+        "the refused launch left something"
+    );
 
     let said = host.launch(&["--ipalloc-range", "10.32.0.0/12", "--seed", "::1,::2"]).expect("chosen, and so allowed");
     let warned = |text: &str| text.contains("Warning: ") && text.contains("overlaps this host's route 10.33.0.0/16");
