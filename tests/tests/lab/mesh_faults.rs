@@ -46,9 +46,9 @@ fn tcp(lab: &Lab, from: usize, to: usize, port: u16, expected: bool) {
 }
 
 fn pings(lab: &Lab, from: usize, to: usize, expected: bool) {
-    // After a cut a host may ask for the other's hardware address only once a second.
-    let wait = if expected { "3" } else { "0.3" };
-    let answered = ping_with(lab.host(from).netns(), underlay(to), &["-c", "1", "-W", wait]);
+    // After a cut a host may ask for the other's hardware address only once a second, and what waits for it may be lost.
+    let (count, wait) = if expected { ("3", "3") } else { ("1", "0.3") };
+    let answered = ping_with(lab.host(from).netns(), underlay(to), &["-c", count, "-W", wait]);
     assert_eq!(answered, expected, "ping from host {from} to host {to}");
 }
 
