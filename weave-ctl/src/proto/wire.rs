@@ -122,7 +122,7 @@ pub struct Summary {
     /// The newest entry held.
     #[serde(rename = "n")]
     pub newest: Point,
-    /// Wrapping sum of [`Version::digest`] over all that is held.
+    /// Wrapping sum of [`entry::Version::digest`] over all that is held.
     #[serde(rename = "d")]
     pub digest: u64,
 }

@@ -77,7 +77,7 @@ fn key_file_of_another_length_is_refused_with_the_way_out() {
         (&bytes()[1..], "it has 31 bytes"),
         (&[bytes(), vec![b'\n']].concat(), "it has 33 bytes"),
         (&[0xff; 5000], "it has 256 bytes or more"),
-        (HEX[1..].as_bytes(), "it holds text of 63 characters, not 64 hexadecimal digits"),
+        (&HEX.as_bytes()[1..], "it holds text of 63 characters, not 64 hexadecimal digits"),
         (&[b'g'; 64], "it holds text of 64 characters, not 64 hexadecimal digits"),
         // Sixteen bytes, as text: a weaker key than it looks like.
         (&HEX.as_bytes()[..32], "it holds text of 32 characters, not 64 hexadecimal digits"),

@@ -61,7 +61,7 @@ struct Held {
     /// Of other channels, in order of channel and key.
     others: ThinVec<Arc<Entry>>,
     /// What may have been deleted: to be dropped when everything up to the floor is held and none of it was named.
-    doubtful: Option<Box<BTreeSet<EntryKey>>>,
+    doubtful: Option<BTreeSet<EntryKey>>,
 }
 
 impl Held {
@@ -144,7 +144,7 @@ impl Held {
     fn doubt(&mut self) {
         let floor = self.floor();
         let doubtful = self.others.iter().filter(|entry| entry.version.point <= floor).map(|entry| entry.key.clone());
-        self.doubtful = Some(doubtful.collect::<BTreeSet<_>>()).filter(|keys| !keys.is_empty()).map(Box::new);
+        self.doubtful = Some(doubtful.collect::<BTreeSet<_>>()).filter(|keys| !keys.is_empty());
         self.complete = Point::ZERO;
     }
 }

@@ -39,7 +39,7 @@ impl Reader {
     /// # Errors
     /// When a table cannot be read.
     pub fn read(&self) -> Result<Vec<MapOp>, DatapathError> {
-        let tables = maps::Tables::open(&self.0)?;
+        let tables = maps::Tables::open(&|name| self.0.map(name))?;
         let mut ops = tables.read_back()?;
         ops.extend(tables.tunnels()?.iter().map(|(peer, tunnel)| MapOp::PutTunnel(*peer, read_back(*peer, tunnel))));
         ops.extend(tables.senders()?.into_iter().map(|(addr, peer)| MapOp::PutSender(addr, peer)));

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::Ipv4Addr,
+    path::PathBuf,
 };
 
 use aya::{
@@ -26,7 +27,7 @@ use weave_common::{
     tunnel::{Sender, SenderKey, Tunnel},
 };
 
-use super::{abi::Abi, error::DatapathError, pins::Pins, tunnels::read_back};
+use super::{abi::Abi, error::DatapathError, tunnels::read_back};
 use crate::proto::{
     io::{MapOp, RouteTo},
     name::PeerName,
@@ -104,21 +105,21 @@ where
 }
 
 impl Tables {
-    /// Opens them by their pins.
-    pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+    /// Opens them by their pins, the paths of which `pin` gives.
+    pub(super) fn open(pin: &dyn Fn(&str) -> PathBuf) -> Result<Self, DatapathError> {
         fn open<T: TryFrom<Map, Error = MapError>>(
-            pins: &Pins,
+            pin: &dyn Fn(&str) -> PathBuf,
             name: &'static str,
             kind: fn(MapData) -> Map,
         ) -> Result<T, DatapathError> {
-            let data = MapData::from_pin(pins.map(name)).map_err(refused(name))?;
+            let data = MapData::from_pin(pin(name)).map_err(refused(name))?;
             T::try_from(kind(data)).map_err(refused(name))
         }
         Ok(Self {
-            endpoints: open(pins, map::ENDPOINTS, Map::HashMap)?,
-            routes: open(pins, map::ROUTES, Map::LpmTrie)?,
-            tunnels: open(pins, map::TUNNELS, Map::HashMap)?,
-            senders: open(pins, map::SENDERS, Map::HashMap)?,
+            endpoints: open(pin, map::ENDPOINTS, Map::HashMap)?,
+            routes: open(pin, map::ROUTES, Map::LpmTrie)?,
+            tunnels: open(pin, map::TUNNELS, Map::HashMap)?,
+            senders: open(pin, map::SENDERS, Map::HashMap)?,
         })
     }
 

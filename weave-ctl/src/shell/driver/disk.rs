@@ -1,6 +1,6 @@
 //! A disk without room for the store to grow: what adds to the store is refused, all else goes on, and it heals by itself.
 //!
-//! The store tells early ([`Store::is_low`]), so what the core does by itself (rings, votes, releases) still finds room.
+//! The store tells early ([`crate::shell::store::Store::is_low`]), so what the core does by itself (rings, votes, releases) still finds room.
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ use crate::{
     config::LaunchConfig,
     proto::{
         boot::{self, Installed},
-        io::{Input, MapOp},
+        io::{Input, MapOp, TunnelTo},
         key::SecretKey,
         name::PeerName,
         node::Node,
@@ -88,11 +88,7 @@ impl Driver {
         let data_port = port.saturating_add(1);
         let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
         let (host, scan) = Host::start(data_port, host_sender, tables.clone()).await?;
-        let tunnels = installed.maps.iter().filter_map(|op| match op {
-            MapOp::PutTunnel(peer, tunnel) => Some((*peer, tunnel)),
-            _ => None,
-        });
-        let slow_path = SlowPath::start(data_port, tunnels, tables.changed);
+        let slow_path = SlowPath::start(data_port, tunnels(&installed), tables.changed);
         let (call_sender, calls) = mpsc::channel(QUEUE);
         let (me, seed) = (boot.identity.name, entropy().map_err(RunError::Runtime)?);
         let node = Node::new(boot, &launch, &installed, seed, Arc::new(Verify), Instant::default());
@@ -244,6 +240,14 @@ fn prober(datapath: &mut Datapath, me: PeerName, data_port: u16, clock: Clock) -
 /// A key of cookies; zero stands for none.
 fn key(rng: &mut Rng) -> [u64; 2] {
     [rng.bits() | 1, rng.bits()]
+}
+
+/// The tunnels that the kernel holds.
+fn tunnels(installed: &Installed) -> impl Iterator<Item = (PeerName, &TunnelTo)> {
+    installed.maps.iter().filter_map(|op| match op {
+        MapOp::PutTunnel(peer, tunnel) => Some((*peer, tunnel)),
+        _ => None,
+    })
 }
 
 /// Random bytes from the kernel, for a key or a seed. Waits, early after a boot, until the kernel's generator is seeded.

@@ -113,8 +113,8 @@ impl Network {
                 }
             }
             let peers: Vec<PeerName> = self.peers.keys().copied().collect();
-            let asked = peers.into_iter().fold(false, |asked, peer| self.request(peer) || asked);
-            if said.is_empty() && !asked {
+            let asked = peers.into_iter().filter(|peer| self.request(*peer)).count();
+            if said.is_empty() && asked == 0 {
                 break;
             }
             for (from, event) in said {
