@@ -176,7 +176,7 @@ fn a_request_four_hops_away_touches_those_on_the_way_alone() {
 
 /// A controller stands still for a day (its machine was suspended), with an address in mind that was given up meanwhile.
 #[test]
-fn what_was_deleted_does_not_come_back_with_a_peer_that_was_away() {
+fn deleted_claims_stay_so_when_a_peer_that_was_away_is_back() {
     let mut world = electors(3, 0);
     let outside = |last| Ipv4Addr::new(192, 168, 0, last);
     for (id, last) in [(1, 1), (1, 2), (2, 3)] {

@@ -5,6 +5,7 @@
 
 pub mod entry;
 pub mod letter;
+mod signed;
 
 use std::net::Ipv4Addr;
 

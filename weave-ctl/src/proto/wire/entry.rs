@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use smol_str::SmolStr;
 
-use super::{ChannelBinding, WireError, bound, clean};
+use super::{ChannelBinding, WireError, bound, clean, signed::Signed};
 use crate::proto::{
     cbor,
-    key::{PublicKey, SIGNATURE_LEN, SecretKey},
+    key::{PublicKey, SecretKey},
     name::{PeerName, PeerUid},
 };
 
@@ -215,16 +215,6 @@ impl Entry {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Signed {
-    #[serde(rename = "k")]
-    key: PublicKey,
-    #[serde(rename = "s", with = "serde_bytes")]
-    signature: Vec<u8>,
-    #[serde(rename = "b", with = "serde_bytes")]
-    body: Vec<u8>,
-}
-
-#[derive(Serialize, Deserialize)]
 struct Body {
     #[serde(rename = "o")]
     owner: PeerName,
@@ -270,7 +260,7 @@ impl Verifier for Verify {
 
     fn open(&self, raw: &[u8]) -> Result<Arc<Entry>, WireError> {
         let (signed, Body { owner, channel, key, point, value }) = read(raw)?;
-        if !signed.key.verifies(&[ENTRY_CONTEXT, &signed.body].concat(), &signed.signature) {
+        if !signed.is_genuine(ENTRY_CONTEXT) {
             return Err(WireError::Malformed("an entry whose signature is not its key's".to_owned()));
         }
         let (version, uid) = (version(&signed, point), signed.key.uid());
@@ -292,8 +282,7 @@ impl Verifier for Verify {
 
 fn read(raw: &[u8]) -> Result<(Signed, Body), WireError> {
     bound("an entry", raw.len(), ENTRY_MAX)?;
-    let signed: Signed = super::read(raw)?;
-    bound("a signature", signed.signature.len(), SIGNATURE_LEN)?;
+    let signed = Signed::read(raw)?;
     let body: Body = super::read(&signed.body)?;
     bound("the name of a channel", body.channel.name().len(), CHANNEL_MAX)?;
     bound("a key", body.key.len(), KEY_MAX)?;
@@ -327,8 +316,7 @@ fn record(data: &[u8]) -> Result<PeerRecord, WireError> {
 pub fn sign(secret: &SecretKey, key: EntryKey, point: Point, value: Option<&[u8]>) -> Vec<u8> {
     let EntryKey { owner, channel, key } = key;
     let body = cbor::write(&Body { owner, channel, key, point, value: value.map(ByteBuf::from) });
-    let signature = secret.sign(&[ENTRY_CONTEXT, &body].concat()).to_vec();
-    cbor::write(&Signed { key: secret.public(), signature, body })
+    Signed::write(secret, ENTRY_CONTEXT, body)
 }
 
 /// What the record of `owner` is filed under.

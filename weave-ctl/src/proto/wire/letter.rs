@@ -9,10 +9,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{REASON_MAX, WireError, bound, clean_to};
+use super::{REASON_MAX, WireError, bound, clean_to, signed::Signed};
 use crate::proto::{
     cbor,
-    key::{PublicKey, SIGNATURE_LEN, SecretKey},
+    key::SecretKey,
     name::{PeerId, PeerName},
 };
 
@@ -99,16 +99,6 @@ impl Want {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Signed {
-    #[serde(rename = "k")]
-    key: PublicKey,
-    #[serde(rename = "s", with = "serde_bytes")]
-    signature: Vec<u8>,
-    #[serde(rename = "b", with = "serde_bytes")]
-    body: Vec<u8>,
-}
-
-#[derive(Serialize, Deserialize)]
 struct Body {
     #[serde(rename = "f")]
     from: PeerName,
@@ -126,8 +116,7 @@ impl Letter {
     pub fn sign(self, key: &SecretKey) -> Forwarded {
         let Self { from, to, id, content } = self;
         let body = cbor::write(&Body { from: from.name, to, id, content });
-        let signature = key.sign(&[CONTEXT, &body].concat()).to_vec();
-        let letter = cbor::write(&Signed { key: key.public(), signature, body });
+        let letter = Signed::write(key, CONTEXT, body);
         Forwarded { to, hops: HOPS_MAX, letter: letter.into() }
     }
 
@@ -137,10 +126,9 @@ impl Letter {
     /// The bytes are no letter, exceed a bound, or the signature is not the key's. Never panics.
     pub fn open(raw: &[u8]) -> Result<Self, WireError> {
         bound("a letter", raw.len(), LETTER_MAX)?;
-        let signed: Signed = super::read(raw)?;
-        bound("a signature", signed.signature.len(), SIGNATURE_LEN)?;
+        let signed = Signed::read(raw)?;
         let Body { from, to, id, mut content } = super::read(&signed.body)?;
-        if !signed.key.verifies(&[CONTEXT, &signed.body].concat(), &signed.signature) {
+        if !signed.is_genuine(CONTEXT) {
             return Err(WireError::Malformed("a letter whose signature is not its key's".to_owned()));
         }
         if let Content::Response(Some(reason)) = &mut content {
