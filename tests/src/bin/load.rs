@@ -6,7 +6,7 @@ use std::{env, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use weave_common::config::{Config, SCHEMA};
-use weave_ctl::shell::datapath::Datapath;
+use weave_ctl::shell::datapath::{Datapath, device_index};
 
 /// The network of a controller that was given no other.
 const CONFIG: Config =
@@ -33,7 +33,8 @@ fn run(args: &[String]) -> Result<()> {
         [bpf_dir, device] => {
             let (mut datapath, existing) =
                 Datapath::open(Path::new(bpf_dir), CONFIG).context("the programs do not load")?;
-            datapath.attach_underlay(device).with_context(|| format!("cannot attach to {device}"))?;
+            let ifindex = device_index(device).with_context(|| format!("there is no device {device}"))?;
+            datapath.attach_underlay(ifindex).with_context(|| format!("cannot attach to {device}"))?;
             let how = if existing.adopted { "replaced" } else { "loaded" };
             println!("{how} the programs, attached to {device}, pinned under {bpf_dir}");
             Ok(())

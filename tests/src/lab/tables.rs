@@ -220,7 +220,7 @@ impl Network {
         let host = self.lab.host(at);
         let (ifindex, mac) = inside(host, || (device_index(device), mac_of(host.netns(), device)));
         let wanted = Some(XdpWanted { mode, mac, relays });
-        let device = XdpDevice { name: device.to_owned(), ifindex, wanted };
+        let device = XdpDevice { ifindex, wanted };
         let datapath = &mut self.datapaths[at - 1];
         let refused = inside(host, || datapath.set_xdp(std::slice::from_ref(&device)));
         assert!(refused.is_empty(), "{refused:?}");
@@ -262,7 +262,7 @@ impl Network {
             let (mut datapath, _) = Datapath::open(&self.switch_dir(), config(0)).expect("opens");
             let wanted = Some(XdpWanted { mode: XdpMode::Native, mac: [2; 6], relays: false });
             let ifindex = device_index(&device);
-            let refused = datapath.set_xdp(&[XdpDevice { name: device.clone(), ifindex, wanted }]);
+            let refused = datapath.set_xdp(&[XdpDevice { ifindex, wanted }]);
             assert!(refused.is_empty(), "{refused:?}");
             datapath
         };
@@ -383,12 +383,12 @@ fn build(host: &Host, mtu: u32) -> (Datapath, u32) {
         "nolearning",
     ]);
     let (mut datapath, _) = Datapath::open(&host.bpf_dir(), config(n)).expect("opens");
-    datapath.attach_socket_device(SOCKET).expect("attached");
+    datapath.attach_socket_device(device_index(SOCKET)).expect("attached");
     datapath.set_socket_device(device_index(SOCKET)).expect("written");
     ip(&["link", "set", SOCKET, "up"]);
     let eth0 = device_index("eth0");
     datapath.set_locals(&BTreeMap::from([(underlay(n), eth0)])).expect("written");
-    datapath.attach_underlay("eth0").expect("attached");
+    datapath.attach_underlay(device_index("eth0")).expect("attached");
 
     let (addr, name) = (container(n), host.container(1));
     let mac = Mac::of_container(addr.octets());
@@ -401,7 +401,7 @@ fn build(host: &Host, mtu: u32) -> (Datapath, u32) {
     ] {
         run(&[&["ip", "-n", &name], args].concat()).expect("ip");
     }
-    datapath.attach_container("wv1").expect("attached");
+    datapath.attach_container(device_index("wv1")).expect("attached");
     let put = MapOp::PutEndpoint(addr, device_index("wv1"), mac);
     datapath.apply(&put).expect("applied");
     (datapath, eth0)

@@ -28,3 +28,4 @@ mod scene_stateful;
 mod scene_udp;
 mod secret;
 mod traffic;
+mod upkeep;

@@ -247,6 +247,6 @@ fn a_removed_socket_device_is_made_again() {
     let counted = || (host.counter("probe-sent").expect("sent"), host.counter("probe-reply").expect("answered"));
     let before = counted();
     assert!(eventually(SETTLED, || counted().0 > before.0 && counted().1 > before.1), "{before:?} {:?}", counted());
-    assert!(host.log_tail(20).contains("made again"), "{}", host.log_tail(20));
+    assert!(host.log_tail(20).contains("as it should be again"), "{}", host.log_tail(20));
     all_ping(&all);
 }

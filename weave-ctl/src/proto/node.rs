@@ -242,7 +242,7 @@ impl Node {
             (self.datapath.poll_timeout(), "datapath retry"),
             (self.endpoints.poll_timeout(), "containers"),
             (self.election.as_ref().and_then(Election::poll_timeout), "election"),
-            (self.leaving.and_then(|leaving| leaving.search), "search for a successor"),
+            (self.leaving.and_then(|leaving| leaving.due()), "reset"),
             (self.removals.iter().map(Removal::due).min(), "rmpeer"),
             (Some(self.keeper.poll_timeout()), "ring"),
             (self.requests.poll_timeout(), "request"),

@@ -1,22 +1,26 @@
 //! The driver: feeds the core, carries out what it says, in the order that the core's contract asks for.
 //!
 //! One loop owns the core, the store and the kernel's maps. A turn: one input, drain the core, one commit of all records
-//! of the batch, then everything else of the batch. A failed commit ends the controller before anything of that batch
-//! was sent, answered or written to the kernel; the dataplane goes on.
+//! of the batch, then everything else of the batch. A full disk is known early, and refuses what adds to the store. A failed
+//! commit ends the controller before anything of that batch was sent, answered or written to the kernel; the dataplane goes
+//! on.
 //!
 //! The driver awaits nothing but the commit. What asks the kernel or the network (interfaces, routes, connections) runs in
 //! other tasks and comes back as inputs; at most [`JOBS_MAX`] jobs on interfaces at once. Cancelling: SIGTERM and SIGINT end the loop between two turns and leave the dataplane.
 
+mod disk;
 mod effects;
 mod error;
 mod host;
 mod offline;
+mod reconcile;
 mod socket;
 mod start;
 mod xdp;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -28,15 +32,15 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::socket::SocketStep;
 pub use self::{
     error::RunError,
     offline::{teardown_offline, wipe_offline},
 };
+use self::{reconcile::Reconcile, socket::SocketStep};
 use super::{
     control::{Call, Control},
     datapath::{Datapath, Look},
-    host::{Host, HostEvent},
+    host::{Host, HostEvent, Scan},
     links::Links,
     lock::Lock,
     neighbours::Neighbours,
@@ -96,6 +100,8 @@ struct Driver {
     socket_device: String,
     data_port: u16,
     socket_steps: (mpsc::Sender<SocketStep>, mpsc::Receiver<SocketStep>),
+    /// The VXLAN socket device is being made.
+    socket_busy: bool,
     /// A sentence about a route of this host that leads into the range.
     overlap: Option<String>,
     xdp: Xdp,
@@ -110,16 +116,25 @@ struct Driver {
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_request: u64,
     pending: VecDeque<Input>,
-    /// Underlay devices that have the program.
-    devices: BTreeSet<String>,
+    /// Underlay devices that have the program, by index: the name that was told last.
+    devices: BTreeMap<u32, String>,
+    /// Underlay devices that refused it, with the reason.
+    unattached: BTreeMap<u32, String>,
+    /// The device by which packets to each watched address leave.
+    egresses: BTreeMap<Ipv4Addr, u32>,
     /// Host ends of containers' interfaces that have the program: name and index.
     endpoints: BTreeMap<String, u32>,
+    /// The underlay as the host task told it last.
+    scan: Scan,
+    reconcile: Reconcile,
     neighbours: Neighbours,
     prober: Prober,
     /// [`Datapath::lost_events`] as the core knows them.
     lost_events: u64,
     /// Answers to probes of an earlier run are still taken.
     former_key: bool,
+    /// The disk was full when it was last looked at.
+    disk_low: bool,
     /// Looks at traffic so far.
     looks: u32,
     _locks: [Lock; 2],
@@ -174,6 +189,7 @@ impl Driver {
                     self.socket_step(step);
                     None
                 }
+                Some(seen) = self.reconcile.seen() => self.mend(seen).await?,
                 () = self.prober.ready() => self.take_events().await?,
                 _ = looks.tick() => self.look().await?,
                 () = sleep_until(Clock::now() + sleep) => self.timeout().await?,
@@ -217,6 +233,8 @@ impl Driver {
                 warn!("{error}; answers to probes of an earlier run are still taken");
             }
         }
+        self.look_at_disk();
+        self.look_at_objects();
         match self.forget_callers().await? {
             None => self.look_at_traffic(Look::All).await,
             told => Ok(told),
@@ -238,6 +256,11 @@ impl Driver {
     async fn call(&mut self, call: Call) -> Result<Option<Shutdown>, RunError> {
         match call {
             Call::Command { command, reply } => {
+                if let Some(refusal) = self.needs_room(&command) {
+                    // A caller that went away needs no answer.
+                    drop(reply.send(Err(refusal)));
+                    return Ok(None);
+                }
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
                 self.replies.insert(id, reply);

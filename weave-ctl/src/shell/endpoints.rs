@@ -1,7 +1,8 @@
 //! Containers' interfaces: one veth each, its host end here, its other end in the container's namespace.
 //!
 //! [`ensure`] is idempotent: what is right stays untouched, so that a relaunch disturbs nobody. What it made on the way
-//! to a failure it removes again.
+//! to a failure it removes again. Either end may be renamed by others: the host end is found by a second name, the other end
+//! by its index.
 //!
 //! Does not: attach programs, choose addresses, or touch anything else in the container.
 
@@ -28,7 +29,7 @@ use rustix::io::Errno;
 use weave_common::addr::Mac;
 
 use super::{
-    netlink::{Device, Netlink, NetlinkError, ask, collect},
+    netlink::{Device, Netlink, NetlinkError, ask},
     netns::NetnsError,
 };
 use crate::proto::{
@@ -126,12 +127,11 @@ pub async fn set_mtu(host_if: String, netns: String, mtu: u32) -> Result<(), End
     let job = Job::new(&spec)?;
     let failed = || failed("set the MTU of an interface", &spec);
     let gone = || failed()(NetlinkError::NoAnswer("the interface is not there".to_owned()));
-    let host = job.host.device(&spec.host_if).await.map_err(failed())?.ok_or_else(gone)?;
-    let container = job.container.device(CONTAINER_IF).await.map_err(failed())?.ok_or_else(gone)?;
-    let id = netns_id(&job.host, netns.as_fd()).await.map_err(failed())?;
-    if !are_ends(&host, &container, id) {
-        return Err(EndpointError::Taken { netns: spec.netns.clone() });
-    }
+    let host = host_end(&job.host, &spec.host_if).await.map_err(failed())?.ok_or_else(gone)?;
+    let Some(container) = job.other_end(&host, netns.as_fd()).await? else {
+        let other = job.container.device(CONTAINER_IF).await.map_err(failed())?;
+        return Err(other.map_or_else(gone, |_| EndpointError::Taken { netns: spec.netns.clone() }));
+    };
     let ends = Ends { host, container };
     // A container's own end first: the kernel drops what exceeds the MTU of the receiving end.
     if let Some(change) = job.change(&ends.container, None) {
@@ -143,19 +143,34 @@ pub async fn set_mtu(host_if: String, netns: String, mtu: u32) -> Result<(), End
     Ok(())
 }
 
-/// Brings the host end `host_if` up.
+/// Brings the host end of that index up.
 ///
 /// # Errors
 ///
 /// It is gone, or the kernel refused.
-pub async fn raise(host_if: &str) -> Result<(), EndpointError> {
+pub async fn raise(ifindex: u32) -> Result<(), EndpointError> {
     let failed = |source| EndpointError::Host { what: "bring a container's interface up", source };
     let netlink = Netlink::here().map_err(failed)?;
-    match netlink.device(host_if).await.map_err(failed)? {
-        None => Err(failed(NetlinkError::NoAnswer(format!("{host_if} vanished")))),
+    match netlink.device_at(ifindex).await.map_err(failed)? {
+        None => Err(failed(NetlinkError::NoAnswer("it vanished".to_owned()))),
         Some(device) if device.up => Ok(()),
         Some(device) => netlink.up(device.index).await.map_err(failed),
     }
+}
+
+/// Brings the host end of that index up if it is there and down; true when it was.
+///
+/// # Errors
+///
+/// The kernel refused.
+pub async fn raise_again(ifindex: u32) -> Result<bool, EndpointError> {
+    let failed = |source| EndpointError::Host { what: "bring a container's interface up", source };
+    let netlink = Netlink::here().map_err(failed)?;
+    let down = netlink.device_at(ifindex).await.map_err(failed)?.is_some_and(|device| !device.up);
+    if down {
+        netlink.up(ifindex).await.map_err(failed)?;
+    }
+    Ok(down)
 }
 
 /// Removes the veth whose host end is `host_if`; none is fine.
@@ -166,14 +181,14 @@ pub async fn raise(host_if: &str) -> Result<(), EndpointError> {
 pub async fn remove(host_if: &str) -> Result<(), EndpointError> {
     let failed = |source| EndpointError::Host { what: "remove a container's interface", source };
     let netlink = Netlink::here().map_err(failed)?;
-    match netlink.device(host_if).await.map_err(failed)? {
+    match host_end(&netlink, host_if).await.map_err(failed)? {
         None => Ok(()),
         Some(device) if device.is_veth() => netlink.del(device.index).await.map_err(failed),
         Some(_) => Err(EndpointError::HostTaken { host_if: host_if.to_owned() }),
     }
 }
 
-/// Host ends that exist: name and index.
+/// Host ends that exist: the name that they were made with, and index.
 ///
 /// # Errors
 ///
@@ -181,16 +196,35 @@ pub async fn remove(host_if: &str) -> Result<(), EndpointError> {
 pub async fn list() -> Result<BTreeMap<String, u32>, EndpointError> {
     let failed = |source| EndpointError::Host { what: "list containers' interfaces", source };
     let devices = Netlink::here().map_err(failed)?.devices().await.map_err(failed)?;
-    Ok(devices.into_iter().filter(is_host_end).map(|d| (d.name, d.index)).collect())
+    Ok(devices.iter().filter_map(|device| Some((made_as(device)?, device.index))).collect())
 }
 
 /// Largest super-packet in bytes that a container may hand over whole: with the outer headers it must not exceed what
 /// the 16 bits of an IPv4 length can say.
 const GSO_MAX: u32 = u16::MAX as u32 - weave_common::vxlan::OVERHEAD;
 
-/// Whether `device` is the host end of a container's veth.
-pub(crate) fn is_host_end(device: &Device) -> bool {
-    device.is_veth() && device.name.starts_with(HOST_IF_PREFIX)
+/// What a host end's second name begins with, in the place of [`HOST_IF_PREFIX`]: no device may have the same name twice.
+const SECOND_PREFIX: &str = "wv.";
+
+/// The second name of the host end `host_if`.
+fn second_name(host_if: &str) -> String {
+    format!("{SECOND_PREFIX}{}", host_if.strip_prefix(HOST_IF_PREFIX).unwrap_or(host_if))
+}
+
+/// The name that the host end of a container's veth was made with; `None` for any other device.
+pub(crate) fn made_as(device: &Device) -> Option<String> {
+    let second = device.other_names.iter().find_map(|name| name.strip_prefix(SECOND_PREFIX));
+    let name = second.map(|rest| format!("{HOST_IF_PREFIX}{rest}"));
+    let name = name.or_else(|| device.name.starts_with(HOST_IF_PREFIX).then(|| device.name.clone()));
+    name.filter(|_| device.is_veth())
+}
+
+/// The host end that was made as `host_if`, or, where there is none, the device of that name.
+async fn host_end(netlink: &Netlink, host_if: &str) -> Result<Option<Device>, NetlinkError> {
+    match netlink.device(&second_name(host_if)).await? {
+        None => netlink.device(host_if).await,
+        found => Ok(found),
+    }
 }
 
 fn failed(what: &'static str, spec: &EndpointSpec) -> impl Fn(NetlinkError) -> EndpointError {
@@ -222,21 +256,34 @@ impl<'a> Job<'a> {
     /// The veth between `spec.host_if` and the container, if it is there. A host end that leads elsewhere is removed.
     async fn find(&self, netns: BorrowedFd<'_>) -> Result<Option<Ends>, EndpointError> {
         let failed = || failed("look for an interface", self.spec);
-        let host = self.host.device(&self.spec.host_if).await.map_err(failed())?;
-        let container = self.container.device(CONTAINER_IF).await.map_err(failed())?;
+        let host = host_end(&self.host, &self.spec.host_if).await.map_err(failed())?;
         if host.as_ref().is_some_and(|h| !h.is_veth()) {
             return Err(EndpointError::HostTaken { host_if: self.spec.host_if.clone() });
         }
-        let id = netns_id(&self.host, netns).await.map_err(failed())?;
+        let container = match &host {
+            Some(host) => self.other_end(host, netns).await?,
+            None => None,
+        };
         match (host, container) {
-            (Some(host), Some(container)) if are_ends(&host, &container, id) => Ok(Some(Ends { host, container })),
-            (_, Some(_)) => Err(EndpointError::Taken { netns: self.spec.netns.clone() }),
+            (Some(host), Some(container)) => Ok(Some(Ends { host, container })),
+            _ if self.container.device(CONTAINER_IF).await.map_err(failed())?.is_some() => {
+                Err(EndpointError::Taken { netns: self.spec.netns.clone() })
+            }
             (Some(stale), None) => {
                 self.host.del(stale.index).await.map_err(failed())?;
                 Ok(None)
             }
-            (None, None) => Ok(None),
+            (None, _) => Ok(None),
         }
+    }
+
+    /// The other end of `host`, whatever it is called, if it is in the container.
+    async fn other_end(&self, host: &Device, netns: BorrowedFd<'_>) -> Result<Option<Device>, EndpointError> {
+        let failed = || failed("look for an interface", self.spec);
+        let id = netns_id(&self.host, netns).await.map_err(failed())?;
+        let Some(index) = host.peer.filter(|_| id.is_some() && host.peer_netns == id) else { return Ok(None) };
+        let found = self.container.device_at(index).await.map_err(failed())?;
+        Ok(found.filter(|container| are_ends(host, container, id)))
     }
 
     /// Makes the veth with its other end in the container at once: it is never seen in the host's namespace.
@@ -261,6 +308,7 @@ impl<'a> Job<'a> {
         let vanished = || failed()(NetlinkError::NoAnswer("it vanished at once".to_owned()));
         let host = self.host.device(&self.spec.host_if).await.map_err(failed())?.ok_or_else(vanished)?;
         let container = self.container.device(CONTAINER_IF).await.map_err(failed())?.ok_or_else(vanished)?;
+        self.host.also_call(host.index, &second_name(&self.spec.host_if)).await.map_err(failed())?;
         self.host.without_ipv6_address(host.index).await.map_err(failed())?;
         self.container.without_ipv6_address(container.index).await.map_err(failed())?;
         self.settle(&Ends { host, container }).await
@@ -307,9 +355,9 @@ impl<'a> Job<'a> {
             }
         }
         for _ in 0..2 * ADDRS_MAX {
-            let request = self.container.handle.address().get().set_link_index_filter(index);
-            let messages = collect(request.execute()).await.map_err(failed())?;
-            let present: Vec<_> = messages.iter().filter_map(|m| Some((address(m)?, m))).collect();
+            let messages = self.container.addresses().await.map_err(failed())?;
+            let own = messages.iter().filter(|message| message.header.index == index);
+            let present: Vec<_> = own.filter_map(|m| Some((address(m)?, m))).collect();
             match step(&present.iter().map(|(addr, _)| *addr).collect::<Vec<_>>(), &wanted) {
                 Step::Done => return Ok(()),
                 Step::Add(addr) => {

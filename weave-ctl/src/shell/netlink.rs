@@ -1,27 +1,40 @@
 //! What the VXLAN socket device, endpoint and underlay effects share of rtnetlink: connections, devices, errors.
 //!
 //! A connection lives in a task that ends when its [`Netlink`] is dropped. Every request waits at most [`PATIENCE`]:
-//! the kernel answers at once unless somebody holds its one network lock.
+//! the kernel answers at once unless somebody holds its one network lock. The kernel sends a list in several messages, and
+//! marks it when the list changed meanwhile (`NLM_F_DUMP_INTR`): entries may be missing. Such a list is asked for again, at
+//! most [`DUMPS_MAX`] times, and is never taken for a whole one.
 //!
 //! Does not: decide anything.
 
-use std::{future::Future, io, path::Path, pin::pin, time::Duration};
+use std::{future::Future, io, net::Ipv4Addr, path::Path, pin::pin, time::Duration};
 
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use rtnetlink::{
-    Handle, LinkUnspec,
-    packet_route::link::{
-        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-        LinkMessage,
+    Handle, LinkUnspec, RouteMessageBuilder,
+    packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        address::AddressMessage,
+        link::{
+            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags,
+            LinkInfo, LinkMessage, Prop,
+        },
+        route::RouteMessage,
+        rule::RuleMessage,
     },
 };
 use rustix::io::Errno;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::netns::{NetnsError, in_netns};
 
 /// Longest wait for the kernel's answer to one request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Attempts at a list that changes while the kernel sends it.
+const DUMPS_MAX: u32 = 8;
+/// Pause before the second attempt; before the n-th it is n - 1 times as long.
+const DUMP_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a request to the kernel came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +51,9 @@ pub enum NetlinkError {
     /// The answer made no sense or did not come.
     #[error("the kernel gave no usable answer: {0}")]
     NoAnswer(String),
+    /// A list kept changing.
+    #[error("the list changed while the kernel sent it, {DUMPS_MAX} times in a row")]
+    Interrupted,
 }
 
 impl NetlinkError {
@@ -56,6 +72,8 @@ impl From<rtnetlink::Error> for NetlinkError {
     }
 }
 
+type Connection = rtnetlink::proto::Connection<RouteNetlinkMessage>;
+
 /// A connection to one network namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Netlink {
@@ -66,16 +84,19 @@ pub(crate) struct Netlink {
 impl Netlink {
     /// To the namespace of the calling thread.
     pub(crate) fn here() -> Result<Self, NetlinkError> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Socket)?;
+        Ok(Self::of(rtnetlink::new_connection().map_err(NetlinkError::Socket)?))
+    }
+
+    /// A list's last message is needed too: it may be the one that says that the list is not whole.
+    fn of<M>((mut connection, handle, _): (Connection, Handle, M)) -> Self {
+        connection.set_forward_done(true);
         drop(tokio::spawn(connection));
-        Ok(Self { handle })
+        Self { handle }
     }
 
     /// The same, where the kernel filters a list by what the question says.
     pub(crate) fn strict() -> Result<Self, NetlinkError> {
-        let (connection, handle, _) = rtnetlink::new_connection_with_strict_check().map_err(NetlinkError::Socket)?;
-        drop(tokio::spawn(connection));
-        Ok(Self { handle })
+        Ok(Self::of(rtnetlink::new_connection_with_strict_check().map_err(NetlinkError::Socket)?))
     }
 
     /// To the namespace at `path`. Waits for a thread that makes a socket there.
@@ -87,7 +108,7 @@ impl Netlink {
         })?
     }
 
-    /// The device called `name`.
+    /// The device called `name`, or that has it as a second name.
     pub(crate) async fn device(&self, name: &str) -> Result<Option<Device>, NetlinkError> {
         let found = collect(self.handle.link().get().match_name(name).execute()).await;
         match found {
@@ -97,11 +118,85 @@ impl Netlink {
         }
     }
 
+    /// The device of that index.
+    pub(crate) async fn device_at(&self, index: u32) -> Result<Option<Device>, NetlinkError> {
+        let found = collect(self.handle.link().get().match_index(index).execute()).await;
+        match found {
+            Ok(messages) => Ok(messages.first().map(Device::from)),
+            Err(error) if error.is(Errno::NODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a device a second name, by which it is found whatever else it is called; one that it has already is fine.
+    pub(crate) async fn also_call(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        match ask(self.handle.link().property_add(index).alt_ifname(&[name]).execute()).await {
+            Err(error) if error.is(Errno::EXIST) => Ok(()),
+            result => result,
+        }
+    }
+
     /// All devices, by index.
     pub(crate) async fn devices(&self) -> Result<Vec<Device>, NetlinkError> {
-        let mut devices: Vec<_> = collect(self.handle.link().get().execute()).await?.iter().map(Device::from).collect();
+        let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let take = |answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(Device::from(&link)),
+            _ => None,
+        };
+        let mut devices = self.dump(question, take).await?;
         devices.sort_by_key(|d| d.index);
         Ok(devices)
+    }
+
+    /// All addresses of all devices, in the kernel's order.
+    pub(crate) async fn addresses(&self) -> Result<Vec<AddressMessage>, NetlinkError> {
+        let take = |answer| match answer {
+            RouteNetlinkMessage::NewAddress(address) => Some(address),
+            _ => None,
+        };
+        self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), take).await
+    }
+
+    /// All IPv4 routes, or, where the kernel filters ([`Self::strict`]), those of table `table`.
+    pub(crate) async fn routes(&self, table: Option<u32>) -> Result<Vec<RouteMessage>, NetlinkError> {
+        // The kernel takes protocol and type of the question as a filter, too: they are those of our routes.
+        let builder = RouteMessageBuilder::<Ipv4Addr>::new();
+        let question = table.map_or_else(|| builder.clone(), |table| builder.clone().table_id(table)).build();
+        let take = |answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        };
+        self.dump(RouteNetlinkMessage::GetRoute(question), take).await
+    }
+
+    /// All IPv4 rules.
+    pub(crate) async fn rules(&self) -> Result<Vec<RuleMessage>, NetlinkError> {
+        let mut question = RuleMessage::default();
+        question.header.family = AddressFamily::Inet;
+        let take = |answer| match answer {
+            RouteNetlinkMessage::NewRule(rule) => Some(rule),
+            _ => None,
+        };
+        self.dump(RouteNetlinkMessage::GetRule(question), take).await
+    }
+
+    /// The list that `question` asks for, whole.
+    async fn dump<T>(
+        &self,
+        question: RouteNetlinkMessage,
+        take: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        for attempt in 0..DUMPS_MAX {
+            sleep(DUMP_PAUSE * attempt).await;
+            let mut request = NetlinkMessage::from(question.clone());
+            request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+            let answers = self.handle.clone().request(request)?;
+            let list = timeout(PATIENCE, list(answers, &take)).await.unwrap_or_else(|_elapsed| Err(silence()))?;
+            if let Some(list) = list {
+                return Ok(list);
+            }
+        }
+        Err(NetlinkError::Interrupted)
     }
 
     /// Makes a device.
@@ -144,11 +239,36 @@ impl Netlink {
 pub(crate) async fn ask<T>(request: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, NetlinkError> {
     match timeout(PATIENCE, request).await {
         Ok(answer) => Ok(answer?),
-        Err(_elapsed) => Err(NetlinkError::NoAnswer(format!("nothing came for {} s", PATIENCE.as_secs()))),
+        Err(_elapsed) => Err(silence()),
     }
 }
 
-/// Collects a list that the kernel sends.
+fn silence() -> NetlinkError {
+    NetlinkError::NoAnswer(format!("nothing came for {} s", PATIENCE.as_secs()))
+}
+
+/// What `take` makes of a list's entries; `None` when the list changed while the kernel sent it. Its end is a message, too.
+async fn list<T>(
+    answers: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>>,
+    take: impl Fn(RouteNetlinkMessage) -> Option<T>,
+) -> Result<Option<Vec<T>>, NetlinkError> {
+    let (mut answers, mut found, mut whole) = (pin!(answers), Vec::new(), true);
+    while let Some(NetlinkMessage { header, payload, .. }) = answers.next().await {
+        whole &= header.flags & NLM_F_DUMP_INTR == 0;
+        match payload {
+            NetlinkPayload::InnerMessage(entry) => found.extend(take(entry)),
+            NetlinkPayload::Error(error) => return Err(NetlinkError::Refused(error.to_io())),
+            NetlinkPayload::Done(done) if done.code < 0 => {
+                return Err(NetlinkError::Refused(io::Error::from_raw_os_error(-done.code)));
+            }
+            NetlinkPayload::Done(_) => return Ok(whole.then_some(found)),
+            other => return Err(NetlinkError::NoAnswer(format!("{other:?}"))),
+        }
+    }
+    Err(NetlinkError::NoAnswer("a list without an end".to_owned()))
+}
+
+/// The answers to a question that is not for a list: most often one.
 pub(crate) async fn collect<T>(items: impl Stream<Item = Result<T, rtnetlink::Error>>) -> Result<Vec<T>, NetlinkError> {
     ask(pin!(items).try_collect()).await
 }
@@ -158,6 +278,8 @@ pub(crate) async fn collect<T>(items: impl Stream<Item = Result<T, rtnetlink::Er
 pub(crate) struct Device {
     pub(crate) index: u32,
     pub(crate) name: String,
+    /// Its second names.
+    pub(crate) other_names: Vec<String>,
     pub(crate) kind: Option<InfoKind>,
     pub(crate) mtu: u32,
     pub(crate) mac: Vec<u8>,
@@ -192,6 +314,10 @@ impl From<&LinkMessage> for Device {
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name.clone_from(name),
+                LinkAttribute::PropList(names) => {
+                    let name = |prop: &Prop| if let Prop::AltIfName(name) = prop { Some(name.clone()) } else { None };
+                    device.other_names.extend(names.iter().filter_map(name));
+                }
                 LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
                 LinkAttribute::Address(mac) => device.mac.clone_from(mac),
                 LinkAttribute::Link(peer) => device.peer = Some(*peer),

@@ -4,15 +4,12 @@
 //! Looked at once a launch: a host may have very many routes.
 //! Does not: judge whether that is allowed, or count default routes, which lead everywhere.
 
-use std::{fmt, net::Ipv4Addr};
+use std::fmt;
 
 use ipnet::Ipv4Net;
-use rtnetlink::{
-    RouteMessageBuilder,
-    packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage},
-};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 
-use super::netlink::{Netlink, NetlinkError, collect};
+use super::netlink::{Netlink, NetlinkError};
 
 /// A route, as far as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +35,7 @@ impl fmt::Display for HostRoute {
 /// The kernel gave no list.
 pub async fn find(range: Ipv4Net) -> Result<Option<HostRoute>, NetlinkError> {
     let netlink = Netlink::here()?;
-    let question = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let routes = collect(netlink.handle.route().get(question).execute()).await?;
+    let routes = netlink.routes(None).await?;
     let Some((net, index)) = first(&routes, range) else { return Ok(None) };
     let devices = netlink.devices().await?;
     let device = devices.into_iter().find(|device| Some(device.index) == index);

@@ -111,6 +111,16 @@ pub async fn make(name: &str, data_port: u16) -> Result<bool, SocketDeviceError>
     Ok(true)
 }
 
+/// Whether the VXLAN socket device is there, up, and as [`make`] makes it. True where the kernel does not tell.
+pub(crate) async fn fits_now(name: &str, data_port: u16) -> bool {
+    let Ok(netlink) = Netlink::here() else { return true };
+    match netlink.device(name).await {
+        Ok(Some(device)) => device.up && device.kind == Some(InfoKind::Vxlan) && fits(&device, data_port),
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
 /// Brings the VXLAN socket device up: from now on it owns `data_port`.
 ///
 /// # Errors

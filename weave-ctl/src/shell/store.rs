@@ -17,21 +17,28 @@
 //! renamed when it is whole, so a file called `weave.redb` is never half made: one that does not read is damaged, and
 //! stays as it is for the operator to decide. Opening checks every page.
 //!
+//! A full disk is known before a commit fails of it: see [`room`].
+//!
 //! Does not: keep two controllers apart before the file exists (the lock on the directory does), or interpret what it
 //! keeps, beyond that the uid is the key's.
+
+mod room;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
-    TableDefinition, TableError, backends::FileBackend,
+    TableDefinition, TableError,
 };
 use serde::{Serialize, de::DeserializeOwned};
+
+use self::room::{ReservedFile, Room};
 
 use crate::proto::{
     boot::{Identity, Stored},
@@ -131,6 +138,8 @@ pub enum StoreError {
 pub struct Store {
     database: Database,
     path: PathBuf,
+    /// `None` where the store is no file.
+    room: Option<Arc<Room>>,
 }
 
 impl Store {
@@ -154,8 +163,10 @@ impl Store {
             let why = if metadata.is_file() { "it is empty" } else { "it is not a file" };
             return Err(StoreError::Damaged { path, why: why.to_owned() });
         }
-        let backend = FileBackend::new(file).map_err(|error| opening(&path, error))?;
+        let backend = ReservedFile::new(file).map_err(|error| opening(&path, error))?;
+        let room = backend.room();
         let (store, stored) = Self::read_from(backend, path.clone())?;
+        let store = Self { room: Some(room), ..store };
         // A copy that was put back may be open to all, and the key in it is secret.
         fs::set_permissions(&path, Permissions::from_mode(FILE_MODE)).map_err(failed)?;
         Ok((store, stored))
@@ -164,9 +175,24 @@ impl Store {
     /// Opens what `backend` holds and reads all of it.
     fn read_from(backend: impl StorageBackend, path: PathBuf) -> Result<(Self, Stored), StoreError> {
         let database = database(backend).map_err(|error| opening(&path, error))?;
-        let store = Self { database, path };
+        let store = Self { database, path, room: None };
         let stored = store.load()?;
         Ok((store, stored))
+    }
+
+    /// Whether the disk is too full for the store to grow: what only replaces or removes can still be kept.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.room.as_ref().is_some_and(|room| room.is_low())
+    }
+
+    /// Looks whether there is room again.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused for another reason.
+    pub fn look_for_room(&self) -> io::Result<()> {
+        self.room.as_ref().map_or(Ok(()), |room| room.top_up())
     }
 
     /// Keeps all of `batch`, or nothing of it.
@@ -249,12 +275,13 @@ fn create(dir: &Path, path: PathBuf) -> Result<(Store, Stored), StoreError> {
         _ => {}
     }
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(&new).map_err(failed)?;
-    let backend = FileBackend::new(file).map_err(|error| opening(&path, error))?;
+    let backend = ReservedFile::new(file).map_err(|error| opening(&path, error))?;
+    let room = Some(backend.room());
     let database = database(backend).map_err(|error| opening(&path, error))?;
     initialise(&database).map_err(|why| StoreError::Io { what: "make", path: path.clone(), why })?;
     fs::rename(&new, &path).map_err(failed)?;
     sync_dir(dir).map_err(failed)?;
-    Ok((Store { database, path }, Stored::default()))
+    Ok((Store { database, path, room }, Stored::default()))
 }
 
 fn database(backend: impl StorageBackend) -> Result<Database, DatabaseError> {

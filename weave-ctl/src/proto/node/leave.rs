@@ -13,13 +13,31 @@ use crate::proto::{
 
 /// Time in which a successor may come into reach, where there are other peers: sessions may just be coming up.
 const SUCCESSOR_SEARCH: Duration = Duration::from_secs(3);
+/// Time between two attempts to remove interfaces that are still there, and most attempts after the first.
+const REMOVE_AGAIN: Duration = Duration::from_secs(1);
+const REMOVALS_MAX: u32 = 30;
+
+/// Most containers that are named.
+const SHOWN: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaving {
     request: RequestId,
     force: bool,
     /// No successor was in reach yet, nothing was changed, and this is when that is given up.
-    pub(super) search: Option<Instant>,
+    search: Option<Instant>,
+    /// When interfaces that are left are removed again: those of attaches that were under way when the others were removed,
+    /// and those whose removal failed.
+    again: Option<Instant>,
+    /// How often they were.
+    removals: u32,
+}
+
+impl Leaving {
+    /// When there is something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.search.or(self.again)
+    }
 }
 
 impl Node {
@@ -32,7 +50,7 @@ impl Node {
         }
         let alone = self.sessions.targets().is_empty() && self.membership.known() <= 1;
         let until = if alone { now } else { now + SUCCESSOR_SEARCH };
-        self.leaving = Some(Leaving { request: id, force, search: Some(until) });
+        self.leaving = Some(Leaving { request: id, force, search: Some(until), again: None, removals: 0 });
     }
 
     /// True while a `reset` is under way that found a successor.
@@ -70,21 +88,20 @@ impl Node {
 
     /// Goes on when there is a successor, and when the containers' interfaces are gone.
     pub(super) fn pump_leaving(&mut self, now: Instant) {
-        let Some(leaving @ Leaving { request, .. }) = self.leaving else { return };
+        let Some(leaving) = self.leaving else { return };
         if leaving.search.is_some_and(|until| !self.found_successor(leaving, until, now)) {
             return;
         }
+        let leaving = Leaving { again: leaving.again.filter(|at| now < *at), search: None, ..leaving };
+        self.leaving = Some(leaving);
         if self.keeper.is_leaving() || self.endpoints.is_working() {
             return;
         }
         if self.keeper.owned() == 0 && !self.keeper.unconfirmed() {
             return;
         }
-        let left = self.endpoints.allocator().containers().len();
-        if left > 0 {
-            self.leaving = None;
-            let text = format!("the interfaces of {left} containers could not be removed: see the log, and try again");
-            return self.reply(request, Err(Refusal(text)));
+        if !self.endpoints.allocator().containers().is_empty() {
+            return self.remove_again(leaving, now);
         }
         match with_peers(self.witnesses(now), |peers| self.keeper.heir(peers)) {
             Some(heir) => {
@@ -94,6 +111,27 @@ impl Node {
             }
             None => self.left(Err("the peer that was to take this one's addresses over is out of reach".to_owned())),
         }
+    }
+
+    /// Removes the interfaces that are left: at once the first time, for most are of attaches that just ended.
+    fn remove_again(&mut self, leaving: Leaving, now: Instant) {
+        let Leaving { request, again, removals, .. } = leaving;
+        if again.is_some() {
+            return;
+        }
+        let left: Vec<String> = self.endpoints.allocator().containers().keys().cloned().collect();
+        if removals > REMOVALS_MAX {
+            self.leaving = None;
+            let names = left.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "the interfaces of {} containers could not be removed ({names}): they and this peer's addresses stay, all \
+                 other containers were detached; see the log, and try again",
+                left.len()
+            );
+            return self.reply(request, Err(Refusal(text)));
+        }
+        self.leaving = Some(Leaving { again: Some(now + REMOVE_AGAIN), removals: removals + 1, ..leaving });
+        self.endpoints.remove_all();
     }
 
     /// The successor has everything, or did not confirm it.

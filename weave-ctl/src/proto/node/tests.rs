@@ -1,5 +1,6 @@
 //! Whole nodes, joined by sessions, whose kernels answer probes as a test says.
 
+mod leave;
 mod peers;
 mod removal;
 
@@ -9,8 +10,8 @@ use super::*;
 use crate::proto::{
     command::Command,
     fixture::{NOW, id, ip, key, name, uid},
-    ids::{DialId, SessionId},
-    io::{Direction, Egress, PathKind, ProbeReply},
+    ids::{DialId, OpId, SessionId},
+    io::{Direction, Egress, LinkOp, PathKind, ProbeReply},
     ipam::Ring,
     params::{Identity, SecretKind},
     target::Target,
@@ -25,6 +26,9 @@ struct Net {
     answers: BTreeSet<(usize, usize)>,
     replies: Vec<(RequestId, Result<Answer, Refusal>)>,
     log: Vec<String>,
+    /// Jobs on interfaces, and the node that asked.
+    jobs: Vec<(usize, OpId, LinkOp)>,
+    shutdown: Option<Shutdown>,
     now: Instant,
 }
 
@@ -82,7 +86,16 @@ impl Net {
     fn new(count: u8, owners: &[u8]) -> Self {
         let nodes = (1..=count).map(|n| node(n, owners, &Installed::default(), 200)).collect();
         let (sessions, answers) = (Vec::new(), BTreeSet::new());
-        Self { nodes, sessions, answers, replies: Vec::new(), log: Vec::new(), now: NOW }
+        Self {
+            nodes,
+            sessions,
+            answers,
+            replies: Vec::new(),
+            log: Vec::new(),
+            jobs: Vec::new(),
+            shutdown: None,
+            now: NOW,
+        }
     }
 
     fn at(&mut self, n: u8) -> &mut Node {
@@ -172,6 +185,8 @@ impl Net {
             }
             Output::Reply(id, answer) => self.replies.push((id, answer)),
             Output::Event(_, text) => self.log.push(text),
+            Output::Link(op, job) => self.jobs.push((at, op, job)),
+            Output::Shutdown(how) => self.shutdown = Some(how),
             _ => {}
         }
     }

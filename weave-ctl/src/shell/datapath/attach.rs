@@ -1,18 +1,25 @@
 //! Attaching: by TCX links that are pinned, or, where the kernel has none, by clsact filters with a fixed place.
 //!
-//! A program that is attached is only ever replaced in place, so no packet passes without one. A filter and a pinned
+//! aya takes a device's name; a device that is renamed in that moment shows by the index that the link then has, and it is
+//! tried again. A program that is attached is only ever replaced in place, so no packet passes without one. A filter and a pinned
 //! link both outlive the controller.
 
 use std::{error::Error, io};
 
 use aya::programs::{
     LinkOrder, SchedClassifier,
-    links::{FdLink, LinkError, PinnedLink},
+    links::{FdLink, PinnedLink},
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
 };
 use rustix::io::Errno;
 
-use super::{error::DatapathError, object::Role, pins::Pins};
+use super::{
+    device,
+    error::DatapathError,
+    link,
+    object::Role,
+    pins::{LinkPin, Pins},
+};
 
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,56 +44,67 @@ const fn clsact_handle(role: Role) -> TcHandle {
     TcHandle::new(0, minor)
 }
 
+/// Attempts at a device whose name changes meanwhile.
+const NAMES_MAX: u32 = 3;
+
 /// Why the kernel or aya refused.
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
-/// Attaches `program` to its side of `device`, or replaces what `role` has there.
+/// Attaches `program` to its side of the device, or replaces what the role has there.
 pub(super) fn attach(
     hook: Hook,
     program: &mut SchedClassifier,
     pins: &Pins,
-    role: Role,
-    device: &str,
+    pin: LinkPin,
 ) -> Result<(), DatapathError> {
     let result = match hook {
-        Hook::Tcx => attach_tcx(program, pins, role, device),
-        Hook::Clsact => attach_clsact(program, role, device),
+        Hook::Tcx => attach_tcx(program, pins, pin),
+        Hook::Clsact => device::name(pin.ifindex)
+            .ok_or_else(|| no_device().into())
+            .and_then(|name| attach_clsact(program, pin.role, &name)),
     };
-    result.map_err(|source| DatapathError::Attach { name: role.program(), device: device.to_owned(), source })
+    let device = || device::shown(pin.ifindex);
+    result.map_err(|source| DatapathError::Attach { name: pin.role.program(), device: device(), source })
 }
 
-fn attach_tcx(program: &mut SchedClassifier, pins: &Pins, role: Role, device: &str) -> Result<(), Failure> {
-    let path = pins.link(role, device);
-    match PinnedLink::from_pin(&path) {
-        Ok(link) => {
-            if update_link(program, link, role, device)? {
-                return Ok(());
-            }
-            // The device is another one under the old name.
-            pins.remove_link(role, device)?;
+fn no_device() -> io::Error {
+    Errno::NODEV.into()
+}
+
+fn attach_tcx(program: &mut SchedClassifier, pins: &Pins, pin: LinkPin) -> Result<(), Failure> {
+    let path = pins.link(pin);
+    if let Some(place) = link::place(&path)? {
+        if place.ifindex == pin.ifindex && update_link(program, PinnedLink::from_pin(&path)?)? {
+            return Ok(());
         }
-        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error.into()),
+        // The device is another one of the same index, or the link was detached.
+        pins.remove_link(pin)?;
     }
-    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(device, role.side(), options)?;
-    FdLink::try_from(program.take_link(id)?)?.pin(&path)?;
-    Ok(())
+    for _ in 0..NAMES_MAX {
+        let name = device::name(pin.ifindex).ok_or_else(no_device)?;
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(&name, pin.role.side(), options)?;
+        FdLink::try_from(program.take_link(id)?)?.pin(&path)?;
+        if link::place(&path)?.is_some_and(|place| place.ifindex == pin.ifindex) {
+            return Ok(());
+        }
+        pins.remove_link(pin)?;
+    }
+    Err(no_device().into())
 }
 
-/// Puts `program` in a pinned link's place; false when the link is not (any more) on `device`.
-fn update_link(program: &mut SchedClassifier, link: PinnedLink, role: Role, device: &str) -> Result<bool, Failure> {
+/// Puts `program` in a pinned link's place; false when the link is on no device any more.
+fn update_link(program: &mut SchedClassifier, link: PinnedLink) -> Result<bool, Failure> {
     let link = SchedClassifierLink::try_from(FdLink::from(link))?;
-    let id = match program.attach_to_link(link) {
-        Ok(id) => id,
-        Err(error) if errno(&error) == Some(Errno::NOLINK) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
-    // Closes the descriptor; the pin keeps the link.
-    drop(program.take_link(id)?);
-    let own = program.info()?.id();
-    let (_, attached) = SchedClassifier::query_tcx(device, role.side())?;
-    Ok(attached.iter().any(|info| info.id() == own))
+    match program.attach_to_link(link) {
+        Ok(id) => {
+            // Closes the descriptor; the pin keeps the link.
+            drop(program.take_link(id)?);
+            Ok(true)
+        }
+        Err(error) if errno(&error) == Some(Errno::NOLINK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn attach_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Result<(), Failure> {

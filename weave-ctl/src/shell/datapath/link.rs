@@ -35,10 +35,10 @@ struct LinkDetach {
     fd: u32,
 }
 
-/// The start of `struct bpf_link_info`, for a link of an XDP program.
+/// The start of `struct bpf_link_info`, for a link that has a device: of a TCX or an XDP program.
 #[derive(Default)]
 #[repr(C, align(8))]
-struct XdpInfo {
+struct DeviceInfo {
     kind: u32,
     id: u32,
     program: u32,
@@ -46,15 +46,27 @@ struct XdpInfo {
     ifindex: u32,
 }
 
-/// Index of the device that the XDP link pinned at `pin` is on; zero when the device is gone.
-pub(super) fn xdp_ifindex(pin: &Path) -> io::Result<u32> {
-    let link = open(pin)?;
-    let mut info = XdpInfo::default();
-    let (len, at) = (size_of::<XdpInfo>() as u32, &raw mut info as u64);
+/// Where a pinned link is, and which program it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Index of the device; zero when the device is gone, or the link was detached.
+    pub(super) ifindex: u32,
+    /// The kernel's number for the program.
+    pub(super) program: u32,
+}
+
+/// The place of the link pinned at `pin`; `None` when nothing is pinned there.
+pub(super) fn place(pin: &Path) -> io::Result<Option<Place>> {
+    let link = match open(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        link => link?,
+    };
+    let mut info = DeviceInfo::default();
+    let (len, at) = (size_of::<DeviceInfo>() as u32, &raw mut info as u64);
     let attr = GetInfo { fd: link.as_raw_fd().cast_unsigned(), len, info: at };
     // SAFETY: the kernel writes at most `len` bytes at `info`, which outlives the call; all bits are values.
     unsafe { bpf(GET_INFO, &attr) }?;
-    Ok(info.ifindex)
+    Ok(Some(Place { ifindex: info.ifindex, program: info.program }))
 }
 
 /// Takes the program of the link pinned at `pin` off its device. The pin stays, on a link that does nothing any more.

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::Ipv4Addr,
+    path::PathBuf,
 };
 
 use aya::{
@@ -26,7 +27,7 @@ use weave_common::{
     tunnel::{Sender, SenderKey, Tunnel},
 };
 
-use super::{abi::Abi, error::DatapathError};
+use super::{abi::Abi, error::DatapathError, tunnels::read_back};
 use crate::proto::{
     io::{MapOp, RouteTo},
     name::PeerName,
@@ -75,12 +76,17 @@ impl fmt::Display for Shape {
     }
 }
 
-/// The maps, open.
-pub(super) struct Maps {
+/// The maps that hold what the core decides, open.
+pub(super) struct Tables {
     endpoints: HashMap<MapData, Abi<EndpointKey>, Abi<Endpoint>>,
     routes: LpmTrie<MapData, Abi<Ip4>, Abi<Route>>,
     tunnels: HashMap<MapData, Abi<PeerKey>, Abi<Tunnel>>,
     senders: HashMap<MapData, Abi<SenderKey>, Abi<Sender>>,
+}
+
+/// The maps, open.
+pub(super) struct Maps {
+    pub(super) tables: Tables,
     devices: HashMap<MapData, Abi<DeviceKey>, Abi<Device>>,
     locals: HashMap<MapData, Abi<LocalKey>, Abi<Local>>,
     keys: Array<MapData, Abi<ProbeKeys>>,
@@ -98,37 +104,49 @@ where
     T::try_from(map).map_err(|source| DatapathError::Map { map: name, source: source.into() })
 }
 
-impl Maps {
-    /// Takes the maps out of the loaded object.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+impl Tables {
+    /// Opens them by their pins, the paths of which `pin` gives.
+    pub(super) fn open(pin: &dyn Fn(&str) -> PathBuf) -> Result<Self, DatapathError> {
+        fn open<T: TryFrom<Map, Error = MapError>>(
+            pin: &dyn Fn(&str) -> PathBuf,
+            name: &'static str,
+            kind: fn(MapData) -> Map,
+        ) -> Result<T, DatapathError> {
+            let data = MapData::from_pin(pin(name)).map_err(refused(name))?;
+            T::try_from(kind(data)).map_err(refused(name))
+        }
         Ok(Self {
-            endpoints: take(ebpf, map::ENDPOINTS)?,
-            routes: take(ebpf, map::ROUTES)?,
-            tunnels: take(ebpf, map::TUNNELS)?,
-            senders: take(ebpf, map::SENDERS)?,
-            devices: take(ebpf, map::DEVICES)?,
-            locals: take(ebpf, map::LOCALS)?,
-            keys: take(ebpf, map::KEYS)?,
-            config: take(ebpf, map::CONFIG)?,
-            drops: take(ebpf, map::DROPS)?,
-            counters: take(ebpf, map::COUNTERS)?,
+            endpoints: open(pin, map::ENDPOINTS, Map::HashMap)?,
+            routes: open(pin, map::ROUTES, Map::LpmTrie)?,
+            tunnels: open(pin, map::TUNNELS, Map::HashMap)?,
+            senders: open(pin, map::SENDERS, Map::HashMap)?,
         })
     }
 
-    pub(super) fn config(&self) -> Result<Config, DatapathError> {
-        self.config.get(&0, 0).map(|Abi(config)| config).map_err(refused(map::CONFIG))
-    }
-
-    pub(super) fn set_config(&mut self, config: Config) -> Result<(), DatapathError> {
-        self.config.set(0, Abi(config), 0).map_err(refused(map::CONFIG))
-    }
-
-    pub(super) fn keys(&self) -> Result<ProbeKeys, DatapathError> {
-        self.keys.get(&0, 0).map(|Abi(keys)| keys).map_err(refused(map::KEYS))
-    }
-
-    pub(super) fn set_keys(&mut self, keys: ProbeKeys) -> Result<(), DatapathError> {
-        self.keys.set(0, Abi(keys), 0).map_err(refused(map::KEYS))
+    /// The entry that `key` would remove, as the operation that would make it; `None` when there is none.
+    pub(super) fn entry(&self, key: &MapOp) -> Result<Option<MapOp>, DatapathError> {
+        match *key {
+            MapOp::DelEndpoint(addr) => {
+                let found = present(self.endpoints.get(&Abi(EndpointKey::new(addr.into())), 0));
+                let found = found.map_err(refused(map::ENDPOINTS))?;
+                Ok(found.map(|Abi(endpoint)| MapOp::PutEndpoint(addr, endpoint.ifindex, endpoint.mac())))
+            }
+            MapOp::DelRoute(net) => {
+                // The trie answers with the longest prefix that matches, so its entries are gone through.
+                let found = self.read_routes()?.into_iter().find(|(other, _)| *other == net);
+                Ok(found.map(|(net, to)| MapOp::PutRoute(net, to)))
+            }
+            MapOp::DelTunnel(peer) => {
+                let tunnel = self.tunnel(peer)?;
+                Ok(tunnel.map(|tunnel| MapOp::PutTunnel(peer, read_back(peer, &tunnel))))
+            }
+            MapOp::DelSender(addr) => {
+                let found = present(self.senders.get(&Abi(SenderKey::new(addr.into())), 0));
+                let found = found.map_err(refused(map::SENDERS))?;
+                Ok(found.map(|Abi(sender)| MapOp::PutSender(addr, PeerName::from_bytes(sender.peer.name))))
+            }
+            _ => Ok(None),
+        }
     }
 
     pub(super) fn put_endpoint(&mut self, addr: Ipv4Addr, ifindex: u32, mac: Mac) -> Result<(), DatapathError> {
@@ -155,11 +173,8 @@ impl Maps {
     }
 
     pub(super) fn tunnel(&self, peer: PeerName) -> Result<Option<Tunnel>, DatapathError> {
-        match self.tunnels.get(&Abi(peer.key()), 0) {
-            Ok(Abi(tunnel)) => Ok(Some(tunnel)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(refused(map::TUNNELS)(error)),
-        }
+        let found = present(self.tunnels.get(&Abi(peer.key()), 0)).map_err(refused(map::TUNNELS))?;
+        Ok(found.map(|Abi(tunnel)| tunnel))
     }
 
     pub(super) fn put_tunnel(&mut self, peer: PeerName, tunnel: Tunnel) -> Result<(), DatapathError> {
@@ -177,6 +192,83 @@ impl Maps {
 
     pub(super) fn del_sender(&mut self, addr: Ipv4Addr) -> Result<(), DatapathError> {
         absent_is_fine(self.senders.remove(&Abi(SenderKey::new(addr.into())))).map_err(refused(map::SENDERS))
+    }
+
+    /// The addresses that are accepted as senders, and whose they are.
+    pub(super) fn senders(&self) -> Result<Vec<(Ipv4Addr, PeerName)>, DatapathError> {
+        let entry = |(Abi(key), Abi(sender)): (Abi<SenderKey>, Abi<Sender>)| {
+            (key.addr.into(), PeerName::from_bytes(sender.peer.name))
+        };
+        self.senders.iter().map(|found| found.map(entry)).collect::<Result<_, _>>().map_err(refused(map::SENDERS))
+    }
+
+    /// Every tunnel as it is in the kernel.
+    pub(super) fn tunnels(&self) -> Result<Vec<(PeerName, Tunnel)>, DatapathError> {
+        let entry = |(Abi(key), Abi(tunnel)): (Abi<PeerKey>, Abi<Tunnel>)| (PeerName::from_bytes(key.name), tunnel);
+        self.tunnels.iter().map(|item| item.map(entry)).collect::<Result<_, _>>().map_err(refused(map::TUNNELS))
+    }
+
+    /// Endpoints and routes, as the operations that would make them. An entry that no operation makes is left out.
+    pub(super) fn read_back(&self) -> Result<Vec<MapOp>, DatapathError> {
+        let mut ops = Vec::new();
+        for item in self.endpoints.iter() {
+            let (Abi(key), Abi(endpoint)) = item.map_err(refused(map::ENDPOINTS))?;
+            ops.push(MapOp::PutEndpoint(key.addr.into(), endpoint.ifindex, endpoint.mac()));
+        }
+        ops.extend(self.read_routes()?.into_iter().map(|(net, to)| MapOp::PutRoute(net, to)));
+        Ok(ops)
+    }
+
+    fn read_routes(&self) -> Result<Vec<(Ipv4Net, RouteTo)>, DatapathError> {
+        let mut routes = Vec::new();
+        for item in self.routes.iter() {
+            let (key, Abi(route)) = item.map_err(refused(map::ROUTES))?;
+            let Abi(addr) = key.data();
+            let net = u8::try_from(key.prefix_len()).ok().and_then(|len| Ipv4Net::new(addr.into(), len).ok());
+            let to = match route.kind {
+                ROUTE_LOCAL => RouteTo::Local,
+                ROUTE_PEER => RouteTo::Peer(PeerName::from_bytes(route.peer.name)),
+                _ => continue,
+            };
+            routes.extend(net.map(|net| (net, to)));
+        }
+        Ok(routes)
+    }
+}
+
+impl Maps {
+    /// Takes the maps out of the loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Ok(Self {
+            tables: Tables {
+                endpoints: take(ebpf, map::ENDPOINTS)?,
+                routes: take(ebpf, map::ROUTES)?,
+                tunnels: take(ebpf, map::TUNNELS)?,
+                senders: take(ebpf, map::SENDERS)?,
+            },
+            devices: take(ebpf, map::DEVICES)?,
+            locals: take(ebpf, map::LOCALS)?,
+            keys: take(ebpf, map::KEYS)?,
+            config: take(ebpf, map::CONFIG)?,
+            drops: take(ebpf, map::DROPS)?,
+            counters: take(ebpf, map::COUNTERS)?,
+        })
+    }
+
+    pub(super) fn config(&self) -> Result<Config, DatapathError> {
+        self.config.get(&0, 0).map(|Abi(config)| config).map_err(refused(map::CONFIG))
+    }
+
+    pub(super) fn set_config(&mut self, config: Config) -> Result<(), DatapathError> {
+        self.config.set(0, Abi(config), 0).map_err(refused(map::CONFIG))
+    }
+
+    pub(super) fn keys(&self) -> Result<ProbeKeys, DatapathError> {
+        self.keys.get(&0, 0).map(|Abi(keys)| keys).map_err(refused(map::KEYS))
+    }
+
+    pub(super) fn set_keys(&mut self, keys: ProbeKeys) -> Result<(), DatapathError> {
+        self.keys.set(0, Abi(keys), 0).map_err(refused(map::KEYS))
     }
 
     pub(super) fn put_device(&mut self, ifindex: u32, device: Device) -> Result<(), DatapathError> {
@@ -218,50 +310,13 @@ impl Maps {
         result
     }
 
-    /// The addresses that are accepted as senders, and whose they are.
-    pub(super) fn senders(&self) -> Result<Vec<(Ipv4Addr, PeerName)>, DatapathError> {
-        let entry = |(Abi(key), Abi(sender)): (Abi<SenderKey>, Abi<Sender>)| {
-            (key.addr.into(), PeerName::from_bytes(sender.peer.name))
-        };
-        self.senders.iter().map(|found| found.map(entry)).collect::<Result<_, _>>().map_err(refused(map::SENDERS))
-    }
-
-    /// Every tunnel as it is in the kernel.
-    pub(super) fn tunnels(&self) -> Result<Vec<(PeerName, Tunnel)>, DatapathError> {
-        let entry = |(Abi(key), Abi(tunnel)): (Abi<PeerKey>, Abi<Tunnel>)| (PeerName::from_bytes(key.name), tunnel);
-        self.tunnels.iter().map(|item| item.map(entry)).collect::<Result<_, _>>().map_err(refused(map::TUNNELS))
-    }
-
-    /// Endpoints and routes, as the operations that would make them. An entry that no operation makes is left out.
-    pub(super) fn read_back(&self) -> Result<Vec<MapOp>, DatapathError> {
-        let mut ops = Vec::new();
-        for item in self.endpoints.iter() {
-            let (Abi(key), Abi(endpoint)) = item.map_err(refused(map::ENDPOINTS))?;
-            ops.push(MapOp::PutEndpoint(key.addr.into(), endpoint.ifindex, endpoint.mac()));
-        }
-        for item in self.routes.iter() {
-            let (key, Abi(route)) = item.map_err(refused(map::ROUTES))?;
-            let Abi(addr) = key.data();
-            let net = u8::try_from(key.prefix_len()).ok().and_then(|len| Ipv4Net::new(addr.into(), len).ok());
-            let to = match route.kind {
-                ROUTE_LOCAL => RouteTo::Local,
-                ROUTE_PEER => RouteTo::Peer(PeerName::from_bytes(route.peer.name)),
-                _ => continue,
-            };
-            if let Some(net) = net {
-                ops.push(MapOp::PutRoute(net, to));
-            }
-        }
-        Ok(ops)
-    }
-
     /// Entries in the tables that grow, by name.
     pub(super) fn entries(&self) -> Result<Vec<(&'static str, u32)>, DatapathError> {
         Ok(vec![
-            (map::ENDPOINTS, count(self.endpoints.keys()).map_err(refused(map::ENDPOINTS))?),
-            (map::ROUTES, count(self.routes.keys()).map_err(refused(map::ROUTES))?),
-            (map::TUNNELS, count(self.tunnels.keys()).map_err(refused(map::TUNNELS))?),
-            (map::SENDERS, count(self.senders.keys()).map_err(refused(map::SENDERS))?),
+            (map::ENDPOINTS, count(self.tables.endpoints.keys()).map_err(refused(map::ENDPOINTS))?),
+            (map::ROUTES, count(self.tables.routes.keys()).map_err(refused(map::ROUTES))?),
+            (map::TUNNELS, count(self.tables.tunnels.keys()).map_err(refused(map::TUNNELS))?),
+            (map::SENDERS, count(self.tables.senders.keys()).map_err(refused(map::SENDERS))?),
             (map::LOCALS, count(self.locals.keys()).map_err(refused(map::LOCALS))?),
         ])
     }
@@ -293,6 +348,15 @@ fn count<K>(mut keys: impl Iterator<Item = Result<K, MapError>>) -> Result<u32, 
 
 fn errno(error: &MapError) -> Option<i32> {
     if let MapError::SyscallError(error) = error { error.io_error.raw_os_error() } else { None }
+}
+
+/// `None` for an entry that is not there.
+fn present<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+    match result {
+        Ok(entry) => Ok(Some(entry)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {

@@ -8,9 +8,11 @@
 
 pub mod abi;
 mod attach;
+mod device;
 mod error;
 mod facts;
 pub mod features;
+mod keep;
 mod link;
 mod maps;
 pub mod object;
@@ -27,7 +29,6 @@ use std::{
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
-    programs::links::PinnedLink,
 };
 use weave_common::{
     config::{Config, SCHEMA},
@@ -42,18 +43,21 @@ use self::{
     attach::{Failure, Hook},
     maps::Maps,
     object::{Loader, Role},
-    pins::Pins,
+    pins::{LinkPin, Pins},
     tunnels::{Traffic, Tunnels, entry, read_back},
     xdp::Xdp,
 };
 pub use self::{
+    device::{index as device_index, name as device_name},
     error::DatapathError,
     facts::{Attachment, CounterFacts, DropFacts, KernelFacts, MapFacts, ProgramFacts},
+    keep::Reader,
     maps::{SHAPES, Shape},
     object::XdpMode,
     xdp::{XdpDevice, XdpWanted},
 };
 use crate::proto::{
+    datapath::Maps as Tables,
     io::{Activity, MapOp, TunnelTo},
     name::PeerName,
 };
@@ -94,12 +98,17 @@ pub struct Datapath {
     maps: Maps,
     pins: Pins,
     hook: Hook,
+    /// All maps, to pin them again.
+    held: Vec<(&'static str, MapData)>,
     config: Config,
+    keys: ProbeKeys,
+    /// What was put into the tables.
+    tables: Tables,
     tunnels: Tunnels,
     traffic: Traffic,
     xdp: Xdp,
     /// Where filters are, on a kernel without links; links are found by their pins.
-    filters: BTreeSet<(Role, String)>,
+    filters: BTreeSet<LinkPin>,
 }
 
 impl Datapath {
@@ -126,12 +135,14 @@ impl Datapath {
             Err("this kernel cannot run it (kernels since 5.18 can)".to_owned())
         });
         let (tunnels, traffic, filters) = (Tunnels::default(), Traffic::default(), BTreeSet::new());
-        let mut datapath = Self { ebpf, maps, pins, hook, config, tunnels, traffic, xdp, filters };
+        let (held, keys, tables) = (keep::hold(&pins)?, maps.keys()?, Tables::default());
+        let mut datapath = Self { ebpf, maps, pins, hook, held, config, keys, tables, tunnels, traffic, xdp, filters };
         let found = datapath.maps.config()?;
         if found != config {
             datapath.maps.set_config(config)?;
         }
         let maps = datapath.adopt()?;
+        maps.iter().for_each(|op| datapath.tables.apply(op));
         let existing = Existing { adopted: found.schema == SCHEMA && !maps.is_empty(), maps };
         datapath.replace_attached()?;
         datapath.replace_xdp()?;
@@ -140,36 +151,37 @@ impl Datapath {
 
     /// Reads the tables back, and mends what a controller killed in the middle of a change may have left.
     fn adopt(&mut self) -> Result<Vec<MapOp>, DatapathError> {
-        let mut ops = self.maps.read_back()?;
-        for (peer, tunnel) in self.maps.tunnels()? {
+        let mut ops = self.maps.tables.read_back()?;
+        for (peer, tunnel) in self.maps.tables.tunnels()? {
             self.traffic.news(peer, &tunnel);
             self.tunnels.insert(peer);
             ops.push(MapOp::PutTunnel(peer, read_back(peer, &tunnel)));
         }
-        ops.extend(self.maps.senders()?.into_iter().map(|(addr, peer)| MapOp::PutSender(addr, peer)));
+        ops.extend(self.maps.tables.senders()?.into_iter().map(|(addr, peer)| MapOp::PutSender(addr, peer)));
         Ok(ops)
     }
 
     /// Puts the programs in the place of those that an earlier run attached, and drops the pins of vanished devices.
     fn replace_attached(&mut self) -> Result<(), DatapathError> {
-        let devices = pins::devices();
         match self.hook {
             Hook::Tcx => {
                 for pin in self.pins.links()? {
-                    if devices.contains(&pin.device) {
-                        self.attach(pin.role, &pin.device)?;
+                    let place = self.place(pin).filter(|place| place.ifindex == pin.ifindex);
+                    if place.is_some() && device::name(pin.ifindex).is_some() {
+                        self.attach(pin)?;
                     } else {
-                        self.pins.remove_link(pin.role, &pin.device)?;
+                        self.pins.remove_link(pin)?;
                     }
                 }
             }
             Hook::Clsact => {
-                for device in devices {
+                for name in device::names() {
+                    let Some(ifindex) = device::index(&name) else { continue };
                     for role in Role::ALL {
                         let program = object::program(&mut self.ebpf, role.program())?;
                         // A device that vanished meanwhile is no reason to fail.
-                        if attach::replace_clsact(program, role, &device).unwrap_or(false) {
-                            self.filters.insert((role, device.clone()));
+                        if attach::replace_clsact(program, role, &name).unwrap_or(false) {
+                            self.filters.insert(LinkPin { role, ifindex });
                         }
                     }
                 }
@@ -183,35 +195,41 @@ impl Datapath {
     /// # Errors
     /// When the kernel refuses; its table is as it was.
     pub fn apply(&mut self, op: &MapOp) -> Result<(), DatapathError> {
+        self.write(op)?;
+        self.tables.apply(op);
+        Ok(())
+    }
+
+    fn write(&mut self, op: &MapOp) -> Result<(), DatapathError> {
         match *op {
-            MapOp::PutEndpoint(addr, ifindex, mac) => self.maps.put_endpoint(addr, ifindex, mac),
-            MapOp::DelEndpoint(addr) => self.maps.del_endpoint(addr),
-            MapOp::PutRoute(net, to) => self.maps.put_route(net, to),
-            MapOp::DelRoute(net) => self.maps.del_route(net),
+            MapOp::PutEndpoint(addr, ifindex, mac) => self.maps.tables.put_endpoint(addr, ifindex, mac),
+            MapOp::DelEndpoint(addr) => self.maps.tables.del_endpoint(addr),
+            MapOp::PutRoute(net, to) => self.maps.tables.put_route(net, to),
+            MapOp::DelRoute(net) => self.maps.tables.del_route(net),
             MapOp::PutTunnel(peer, ref tunnel) => self.put_tunnel(peer, tunnel),
             MapOp::DelTunnel(peer) => self.del_tunnel(peer),
-            MapOp::PutSender(addr, peer) => self.maps.put_sender(addr, peer),
-            MapOp::DelSender(addr) => self.maps.del_sender(addr),
+            MapOp::PutSender(addr, peer) => self.maps.tables.put_sender(addr, peer),
+            MapOp::DelSender(addr) => self.maps.tables.del_sender(addr),
         }
     }
 
     /// Writes one tunnel if the kernel's entry differs.
     fn put_tunnel(&mut self, peer: PeerName, to: &TunnelTo) -> Result<(), DatapathError> {
-        let found = self.maps.tunnel(peer)?;
+        let found = self.maps.tables.tunnel(peer)?;
         let mut tunnel = entry(peer, to, &self.config);
         if let Some(Tunnel { sent_ns, big_ns, heard_ns, elsewhere_ns, .. }) = found {
             // The programs write when it was last used. That stays when the peer is reached by another path.
             tunnel = Tunnel { sent_ns, big_ns, heard_ns, elsewhere_ns, ..tunnel };
         }
         if found != Some(tunnel) {
-            self.maps.put_tunnel(peer, tunnel)?;
+            self.maps.tables.put_tunnel(peer, tunnel)?;
         }
         self.tunnels.insert(peer);
         Ok(())
     }
 
     fn del_tunnel(&mut self, peer: PeerName) -> Result<(), DatapathError> {
-        self.maps.del_tunnel(peer)?;
+        self.maps.tables.del_tunnel(peer)?;
         self.tunnels.remove(peer);
         self.traffic.forget(peer);
         Ok(())
@@ -229,7 +247,7 @@ impl Datapath {
         };
         let mut found = Vec::new();
         for peer in peers {
-            match self.maps.tunnel(peer) {
+            match self.maps.tables.tunnel(peer) {
                 Ok(Some(tunnel)) => found.extend(self.traffic.news(peer, &tunnel)),
                 Ok(None) => {}
                 Err(error) if found.is_empty() => return Err(error),
@@ -257,7 +275,7 @@ impl Datapath {
     /// When the kernel refuses.
     pub fn set_probe_key(&mut self, key: [u64; 2]) -> Result<(), DatapathError> {
         let former = self.maps.keys()?.current;
-        self.maps.set_keys(ProbeKeys { current: key, former })
+        self.set_keys(ProbeKeys { current: key, former })
     }
 
     /// Refuses answers to the probes of an earlier run from now on.
@@ -265,8 +283,13 @@ impl Datapath {
     /// # Errors
     /// When the kernel refuses.
     pub fn forget_former_key(&mut self) -> Result<(), DatapathError> {
-        let keys = self.maps.keys()?;
-        self.maps.set_keys(ProbeKeys { former: [0; 2], ..keys })
+        self.set_keys(ProbeKeys { former: [0; 2], ..self.keys })
+    }
+
+    fn set_keys(&mut self, keys: ProbeKeys) -> Result<(), DatapathError> {
+        self.maps.set_keys(keys)?;
+        self.keys = keys;
+        Ok(())
     }
 
     /// Answers that found no room in their ring since the maps were made.
@@ -305,52 +328,56 @@ impl Datapath {
         self.config.socket_ifindex
     }
 
-    /// Attaches the program for what a container sends to the host end of its veth. Idempotent.
+    /// Attaches the program for what a container sends to the host end of its veth, by index. Idempotent.
     ///
     /// # Errors
     /// When the kernel refuses; what was attached stays.
-    pub fn attach_container(&mut self, ifname: &str) -> Result<(), DatapathError> {
-        self.attach(Role::Container, ifname)
+    pub fn attach_container(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        self.attach(LinkPin { role: Role::Container, ifindex })
     }
 
-    /// Attaches the program for what peers send to an underlay device. Idempotent.
+    /// Attaches the program for what peers send to an underlay device, by index. Idempotent.
     ///
     /// # Errors
     /// As [`Self::attach_container`].
-    pub fn attach_underlay(&mut self, ifname: &str) -> Result<(), DatapathError> {
-        self.attach(Role::Underlay, ifname)
+    pub fn attach_underlay(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        self.attach(LinkPin { role: Role::Underlay, ifindex })
     }
 
-    /// Attaches both programs of the VXLAN socket device: that for what the kernel's stack took off the data port, and that
-    /// which sends probes. Idempotent. To be called before the device is up.
+    /// Attaches both programs of the VXLAN socket device, by index: that for what the kernel's stack took off the data
+    /// port, and that which sends probes. Idempotent. To be called before the device is up.
     ///
     /// # Errors
     /// As [`Self::attach_container`].
-    pub fn attach_socket_device(&mut self, ifname: &str) -> Result<(), DatapathError> {
-        self.attach(Role::Socket, ifname)?;
-        self.attach(Role::Prober, ifname)
+    pub fn attach_socket_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        self.attach(LinkPin { role: Role::Socket, ifindex })?;
+        self.attach(LinkPin { role: Role::Prober, ifindex })
     }
 
-    fn attach(&mut self, role: Role, device: &str) -> Result<(), DatapathError> {
-        let program = object::program(&mut self.ebpf, role.program())?;
-        attach::attach(self.hook, program, &self.pins, role, device)?;
+    fn attach(&mut self, pin: LinkPin) -> Result<(), DatapathError> {
+        let program = object::program(&mut self.ebpf, pin.role.program())?;
+        attach::attach(self.hook, program, &self.pins, pin)?;
         if self.hook == Hook::Clsact {
-            self.filters.insert((role, device.to_owned()));
+            self.filters.insert(pin);
         }
         Ok(())
     }
 
-    /// Removes the pins of a device that vanished. Does nothing while a device of that name exists.
+    fn place(&self, pin: LinkPin) -> Option<link::Place> {
+        link::place(&self.pins.link(pin)).ok().flatten()
+    }
+
+    /// Removes the pins of a device that vanished. Does nothing while a device of that index exists.
     ///
     /// # Errors
     /// When a pin cannot be removed.
-    pub fn forget_device(&mut self, ifname: &str) -> Result<(), DatapathError> {
-        if pins::devices().contains(ifname) {
+    pub fn forget_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        if device::name(ifindex).is_some() {
             return Ok(());
         }
-        self.filters.retain(|(_, device)| device != ifname);
-        self.forget_xdp(ifname)?;
-        Role::ALL.into_iter().try_for_each(|role| self.pins.remove_link(role, ifname))
+        self.filters.retain(|filter| filter.ifindex != ifindex);
+        self.forget_xdp(ifindex)?;
+        Role::ALL.into_iter().try_for_each(|role| self.pins.remove_link(LinkPin { role, ifindex }))
     }
 
     /// What the kernel holds and has counted.
@@ -389,21 +416,17 @@ impl Datapath {
     }
 
     fn attachments(&self) -> Result<Vec<Attachment>, DatapathError> {
-        if self.hook == Hook::Clsact {
-            let filter = |(role, device): &(Role, String)| Attachment {
-                program: role.program(),
-                device: device.clone(),
-                mode: None,
-                id: None,
-            };
-            return Ok(self.filters.iter().map(filter).collect());
-        }
-        let link = |pin: pins::LinkPin| {
-            let link = PinnedLink::from_pin(self.pins.link(pin.role, &pin.device)).ok();
-            let id = link.and_then(|link| aya::programs::links::FdLink::from(link).info().ok()).map(|i| i.program_id());
-            Attachment { program: pin.role.program(), device: pin.device, mode: None, id }
+        let attachment = |pin: LinkPin, id| Attachment {
+            program: pin.role.program(),
+            device: device::shown(pin.ifindex),
+            mode: None,
+            id,
         };
-        let mut links: Vec<_> = self.pins.links()?.into_iter().map(link).collect();
+        if self.hook == Hook::Clsact {
+            return Ok(self.filters.iter().map(|filter| attachment(*filter, None)).collect());
+        }
+        let id = |pin| self.place(pin).filter(|place| place.ifindex != 0).map(|place| place.program);
+        let mut links: Vec<_> = self.pins.links()?.into_iter().map(|pin| attachment(pin, id(pin))).collect();
         links.sort_by(|a, b| (a.program, &a.device).cmp(&(b.program, &b.device)));
         Ok(links)
     }
@@ -426,7 +449,8 @@ impl Datapath {
     #[must_use]
     pub fn pinned_devices(bpf_dir: &Path) -> Vec<(&'static str, String)> {
         let links = Pins::under(bpf_dir).and_then(|pins| pins.links()).unwrap_or_default();
-        links.into_iter().map(|link| (link.role.program(), link.device)).collect()
+        let named = links.into_iter().filter_map(|link| Some((link.role.program(), device::name(link.ifindex)?)));
+        named.collect()
     }
 
     /// Detaches every program and removes every pin under `bpf_dir`, of this and other schemas. The kernel lets go of a
@@ -437,7 +461,7 @@ impl Datapath {
     pub fn teardown(bpf_dir: &Path) -> Result<(), DatapathError> {
         pins::remove_all(bpf_dir)?;
         if !features::tcx() {
-            pins::devices().iter().for_each(|device| attach::detach_clsact(device));
+            device::names().iter().for_each(|device| attach::detach_clsact(device));
         }
         Ok(())
     }

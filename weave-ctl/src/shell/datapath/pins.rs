@@ -1,10 +1,9 @@
-//! Where maps and links are kept: `<bpf-dir>/v<schema>/maps/<map>` and `.../links/<program>-<device>`, the latter with the
-//! mode behind the program's name for XDP.
+//! Where maps and links are kept: `<bpf-dir>/v<schema>/maps/<map>` and `.../links/<program>-<index of the device>`, the latter
+//! with the mode behind the program's name for XDP. An index, because a device may be renamed, and another take its name.
 //!
 //! A pin outlives the controller; removing a link's pin detaches its program.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -22,9 +21,6 @@ use super::{
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS_MAGIC: FsWord = 0xcafe_4a11;
-/// bpffs allows no dot in a name, device names may have one; this stands for it.
-const DOT: &str = "%2e";
-const PERCENT: &str = "%25";
 
 /// The directories of one schema.
 #[derive(Clone, Debug)]
@@ -34,21 +30,21 @@ pub(super) struct Pins {
 }
 
 /// A pinned link.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LinkPin {
     /// What the program is for.
     pub(super) role: Role,
-    /// Name of the device when it was attached.
-    pub(super) device: String,
+    /// Index of the device.
+    pub(super) ifindex: u32,
 }
 
 /// The pinned link of an XDP program.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct XdpPin {
     /// How it is attached.
     pub(super) mode: XdpMode,
-    /// Name of the device when it was attached.
-    pub(super) device: String,
+    /// Index of the device.
+    pub(super) ifindex: u32,
 }
 
 impl Pins {
@@ -80,13 +76,13 @@ impl Pins {
     }
 
     /// Where a link is pinned.
-    pub(super) fn link(&self, role: Role, device: &str) -> PathBuf {
-        self.links.join(format!("{}-{}", role.program(), quoted(device)))
+    pub(super) fn link(&self, LinkPin { role, ifindex }: LinkPin) -> PathBuf {
+        self.links.join(format!("{}-{ifindex}", role.program()))
     }
 
     /// Where the link of an XDP program is pinned.
-    pub(super) fn xdp(&self, pin: &XdpPin) -> PathBuf {
-        self.links.join(format!("{}-{}", xdp_name(pin.mode), quoted(&pin.device)))
+    pub(super) fn xdp(&self, XdpPin { mode, ifindex }: XdpPin) -> PathBuf {
+        self.links.join(format!("{}-{ifindex}", xdp_name(mode)))
     }
 
     /// The links of XDP programs that are pinned.
@@ -96,7 +92,7 @@ impl Pins {
     }
 
     /// Takes an XDP program off its device and removes the pin.
-    pub(super) fn remove_xdp(&self, pin: &XdpPin) -> Result<(), DatapathError> {
+    pub(super) fn remove_xdp(&self, pin: XdpPin) -> Result<(), DatapathError> {
         let path = self.xdp(pin);
         // Now, not when the kernel comes to it: another program may be waiting for its place. A link whose device is
         // gone has nothing to be taken off.
@@ -111,9 +107,19 @@ impl Pins {
     }
 
     /// Removes a link's pin, if there is one.
-    pub(super) fn remove_link(&self, role: Role, device: &str) -> Result<(), DatapathError> {
-        let path = self.link(role, device);
+    pub(super) fn remove_link(&self, pin: LinkPin) -> Result<(), DatapathError> {
+        let path = self.link(pin);
         absent_is_fine(fs::remove_file(&path)).map_err(|source| pin_error("remove", &path, source))
+    }
+
+    /// What went wrong with the pin at `path`.
+    pub(super) fn failed(
+        &self,
+        what: &'static str,
+        path: &Path,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> DatapathError {
+        pin_error(what, path, io::Error::other(error))
     }
 
     /// Compares every pinned map with what the programs use: aya would take one of any shape.
@@ -164,13 +170,6 @@ pub(super) fn remove_all(bpf_dir: &Path) -> Result<(), DatapathError> {
     Ok(())
 }
 
-/// Names of the network devices of the calling thread's network namespace.
-pub(super) fn devices() -> BTreeSet<String> {
-    // Not /sys/class/net: that shows the namespace in which sysfs was mounted.
-    let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
-}
-
 /// True when `dir`, or the closest directory above it that exists, is on a BPF file system.
 fn on_bpffs(dir: &Path) -> bool {
     let existing = dir.ancestors().find(|path| path.exists());
@@ -194,22 +193,13 @@ fn xdp_name(mode: XdpMode) -> String {
 fn parse_xdp(name: &str) -> Option<XdpPin> {
     let (program, device) = name.split_once('-')?;
     let mode = XdpMode::ALL.into_iter().find(|mode| xdp_name(*mode) == program)?;
-    Some(XdpPin { mode, device: unquoted(device) })
-}
-
-/// A device's name as part of a pin's.
-fn quoted(device: &str) -> String {
-    device.replace('%', PERCENT).replace('.', DOT)
-}
-
-fn unquoted(device: &str) -> String {
-    device.replace(DOT, ".").replace(PERCENT, "%")
+    Some(XdpPin { mode, ifindex: device.parse().ok()? })
 }
 
 fn parse_link(name: &str) -> Option<LinkPin> {
     let (program, device) = name.split_once('-')?;
     let role = Role::ALL.into_iter().find(|role| role.program() == program)?;
-    Some(LinkPin { role, device: unquoted(device) })
+    Some(LinkPin { role, ifindex: device.parse().ok()? })
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

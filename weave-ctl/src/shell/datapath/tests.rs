@@ -87,7 +87,7 @@ fn net(text: &str) -> Ipv4Net {
     text.parse().expect("a network")
 }
 
-fn content() -> Vec<MapOp> {
+pub(super) fn content() -> Vec<MapOp> {
     vec![
         MapOp::PutEndpoint(ADDR, 3, Mac::of_container(ADDR.octets())),
         MapOp::PutRoute(net("10.32.0.0/16"), RouteTo::Local),
@@ -103,6 +103,10 @@ fn content() -> Vec<MapOp> {
 fn attached(device: &str) -> Vec<u32> {
     let (_, programs) = SchedClassifier::query_tcx(device, TcAttachType::Ingress).expect("a query");
     programs.iter().map(|info| info.id()).collect()
+}
+
+pub(super) fn index(name: &str) -> u32 {
+    device::index(name).expect("a device")
 }
 
 fn filters(device: &str) -> String {
@@ -154,13 +158,13 @@ fn senders_are_apart_from_tunnels() {
     // A peer may answer from another address than it is sent to at.
     let sender = MapOp::PutSender(OTHER_REMOTE, peer(2));
     datapath.apply(&sender).expect("applied");
-    assert_eq!(datapath.maps.senders().expect("read"), [(OTHER_REMOTE, peer(2))]);
+    assert_eq!(datapath.maps.tables.senders().expect("read"), [(OTHER_REMOTE, peer(2))]);
     drop(datapath);
     let (mut datapath, found) = dir.open();
     assert!(found.maps.contains(&sender), "{found:?}");
     datapath.apply(&MapOp::DelSender(OTHER_REMOTE)).expect("applied");
-    assert_eq!(datapath.maps.senders().expect("read"), []);
-    assert!(datapath.maps.tunnel(peer(1)).expect("read").is_some());
+    assert_eq!(datapath.maps.tables.senders().expect("read"), []);
+    assert!(datapath.maps.tables.tunnel(peer(1)).expect("read").is_some());
 }
 
 /// What is told of a tunnel that carried a packet, small or large, and of a peer that was heard.
@@ -176,7 +180,7 @@ fn use_of_tunnels_is_told_once_and_survives_changes() {
     for last in [1, 2] {
         datapath.apply(&tunnel(last, REMOTE)).expect("applied");
     }
-    let found = |datapath: &Datapath| datapath.maps.tunnel(peer(1)).expect("read").expect("there");
+    let found = |datapath: &Datapath| datapath.maps.tables.tunnel(peer(1)).expect("read").expect("there");
     let times = |datapath: &Datapath| {
         let Tunnel { sent_ns, big_ns, heard_ns, .. } = found(datapath);
         [sent_ns, big_ns, heard_ns]
@@ -184,7 +188,7 @@ fn use_of_tunnels_is_told_once_and_survives_changes() {
     // As the programs do.
     let stamp = |datapath: &mut Datapath, [sent_ns, big_ns, heard_ns]: [u64; 3]| {
         let tunnel = Tunnel { sent_ns, big_ns, heard_ns, ..found(datapath) };
-        datapath.maps.put_tunnel(peer(1), tunnel).expect("written");
+        datapath.maps.tables.put_tunnel(peer(1), tunnel).expect("written");
     };
     let told = |datapath: &mut Datapath| datapath.activity(Look::All).expect("read");
     assert_eq!(told(&mut datapath), []);
@@ -276,9 +280,9 @@ fn links_outlive_the_controller_and_are_swapped_in_place() {
     let dir = Dir::new("links");
     run("ip", &["link", "add", "v.1", "type", "veth", "peer", "name", "v2"]);
     let (mut datapath, _) = dir.open();
-    datapath.attach_container("v.1").expect("attached");
-    datapath.attach_container("v.1").expect("attached again");
-    datapath.attach_underlay("v2").expect("attached");
+    datapath.attach_container(index("v.1")).expect("attached");
+    datapath.attach_container(index("v.1")).expect("attached again");
+    datapath.attach_underlay(index("v2")).expect("attached");
     let before = (attached("v.1"), attached("v2"));
     assert_eq!((before.0.len(), before.1.len()), (1, 1));
     drop(datapath);
@@ -303,40 +307,102 @@ fn links_outlive_the_controller_and_are_swapped_in_place() {
 
 #[test]
 #[ignore = "needs root and BPF"]
-fn a_device_that_was_made_anew_or_renamed_is_attached_again() {
-    let dir = Dir::new("anew");
-    let make = |name| run("ip", &["link", "add", name, "type", "veth", "peer", "name", "far"]);
-    make("v1");
+fn programs_stay_with_their_devices_through_renames() {
+    let dir = Dir::new("names");
+    let make = |name: &str| {
+        run("ip", &["link", "add", name, "type", "veth"]);
+        index(name)
+    };
+    let rename = |from, to| run("ip", &["link", "set", from, "name", to]);
+    let shown = |datapath: &Datapath| {
+        let links = datapath.facts().expect("facts").links;
+        links.into_iter().map(|link| (link.device, link.id.is_some())).collect::<Vec<_>>()
+    };
+    let (one, two) = (make("v1"), make("v2"));
     let (mut datapath, _) = dir.open();
-    datapath.attach_container("v1").expect("attached");
-    run("ip", &["link", "del", "v1"]);
-    make("v1");
-    datapath.attach_container("v1").expect("attached to the new one");
-    assert_eq!(attached("v1").len(), 1);
+    datapath.attach_container(one).expect("attached");
+    datapath.attach_underlay(two).expect("attached");
+    let before = (attached("v1"), attached("v2"));
+    // Both names are swapped, and a third device takes one of them.
+    [("v1", "tmp0"), ("v2", "v1"), ("tmp0", "v2")].into_iter().for_each(|(from, to)| rename(from, to));
+    datapath.attach_container(one).expect("attached");
+    datapath.attach_underlay(two).expect("attached");
+    assert_eq!((attached("v2"), attached("v1")), before);
+    assert_eq!(shown(&datapath), [("v2".to_owned(), true), ("v1".to_owned(), true)]);
+    rename("v2", "old");
+    let third = make("v2");
+    datapath.attach_container(third).expect("attached");
+    assert_eq!((attached("old"), attached("v2").len()), (before.0, 1));
+    drop(datapath);
 
-    run("ip", &["link", "set", "v1", "name", "v1-old"]);
-    run("ip", &["link", "add", "v1", "type", "veth", "peer", "name", "far2"]);
-    datapath.attach_container("v1").expect("attached to the one of that name");
-    assert_eq!(attached("v1").len(), 1);
+    let (mut datapath, _) = dir.open();
+    for name in ["old", "v1", "v2"] {
+        assert_eq!(attached(name).len(), 1, "{name}");
+    }
+    run("ip", &["link", "del", "v1"]);
+    datapath.forget_device(one).expect("still there");
+    datapath.forget_device(two).expect("forgotten");
+    assert_eq!(shown(&datapath), [("old".to_owned(), true), ("v2".to_owned(), true)]);
+}
 
-    datapath.forget_device("v1").expect("still there");
+#[test]
+#[ignore = "needs root and BPF"]
+fn device_that_was_made_anew_is_attached_again() {
+    let dir = Dir::new("anew");
+    let make = |more: &[&str]| {
+        let args = ["link", "add", "v1"].iter().chain(more).chain(&["type", "veth", "peer", "name", "far"]);
+        run("ip", &args.copied().collect::<Vec<_>>());
+        index("v1")
+    };
+    let first = make(&[]);
+    let (mut datapath, _) = dir.open();
+    datapath.attach_container(first).expect("attached");
+    run("ip", &["link", "del", "v1"]);
+    // Even one of the same index.
+    assert_eq!(make(&["index", &first.to_string()]), first);
+    assert_eq!(datapath.facts().expect("facts").links[0].id, None);
+    datapath.attach_container(first).expect("attached to the new one");
     assert_eq!(attached("v1").len(), 1);
     run("ip", &["link", "del", "v1"]);
-    datapath.forget_device("v1").expect("forgotten");
+    datapath.forget_device(first).expect("forgotten");
     assert!(datapath.facts().expect("facts").links.is_empty());
 
-    make_and_lose(&mut datapath);
+    let lost = make(&[]);
+    datapath.attach_container(lost).expect("attached");
+    run("ip", &["link", "del", "v1"]);
+    assert_eq!(datapath.facts().expect("facts").links.len(), 1);
+    let error = datapath.attach_container(lost).expect_err("no such device").to_string();
+    assert!(error.contains(&format!("#{lost}")) && error.contains("unchanged"), "{error}");
+    assert!(datapath.facts().expect("facts").links.is_empty());
+
+    let lost = make(&[]);
+    datapath.attach_container(lost).expect("attached");
+    run("ip", &["link", "del", "v1"]);
     drop(datapath);
     assert!(dir.open().0.facts().expect("facts").links.is_empty(), "a pin without its device goes on opening");
 }
 
-fn make_and_lose(datapath: &mut Datapath) {
-    run("ip", &["link", "add", "v3", "type", "veth", "peer", "name", "far3"]);
-    datapath.attach_container("v3").expect("attached");
-    run("ip", &["link", "del", "v3"]);
-    assert_eq!(datapath.facts().expect("facts").links.len(), 1);
-    let error = datapath.attach_container("v3").expect_err("no such device").to_string();
-    assert!(error.contains("v3") && error.contains("unchanged"), "{error}");
+#[test]
+#[ignore = "needs root and BPF"]
+fn detached_link_is_made_again() {
+    let dir = Dir::new("torn");
+    run("ip", &["link", "add", "v1", "type", "veth", "peer", "name", "v2"]);
+    let (mut datapath, _) = dir.open();
+    let ifindex = index("v1");
+    let detach = |path: &Path| link::detach(path).expect("detached");
+    let unpin = |path: &Path| std::fs::remove_file(path).expect("removed");
+    for tear in [detach as fn(&Path), unpin] {
+        datapath.attach_container(ifindex).expect("attached");
+        assert_eq!(attached("v1").len(), 1);
+        tear(&datapath.pins.link(LinkPin { role: Role::Container, ifindex }));
+        let deadline = std::time::Instant::now() + DETACH_WITHIN;
+        while !attached("v1").is_empty() {
+            assert!(std::time::Instant::now() < deadline, "still attached");
+            std::thread::yield_now();
+        }
+    }
+    datapath.attach_container(ifindex).expect("attached");
+    assert_eq!(attached("v1").len(), 1);
 }
 
 #[test]
@@ -345,7 +411,7 @@ fn filters_do_where_there_are_no_links() {
     let dir = Dir::new("clsact");
     let (mut datapath, _) = dir.open();
     datapath.hook = Hook::Clsact;
-    datapath.attach_container("lo").expect("attached");
+    datapath.attach_container(index("lo")).expect("attached");
     let id = |datapath: &Datapath| datapath.facts().expect("facts").programs[0].id;
     assert!(filters("lo").contains(&format!("id {} ", id(&datapath))), "{}", filters("lo"));
     drop(datapath);
@@ -357,7 +423,7 @@ fn filters_do_where_there_are_no_links() {
     assert_eq!(filters("lo").matches(" handle ").count(), 1, "{}", filters("lo"));
     assert!(filters("lo").contains(&format!("id {} ", id(&datapath))), "swapped: {}", filters("lo"));
     assert_eq!(datapath.facts().expect("facts").links.len(), 1);
-    datapath.attach_container("lo").expect("attached again");
+    datapath.attach_container(index("lo")).expect("attached again");
     assert_eq!(filters("lo").matches(" handle ").count(), 1, "{}", filters("lo"));
 
     drop(datapath);

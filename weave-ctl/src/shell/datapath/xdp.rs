@@ -16,17 +16,16 @@ use weave_common::device::Device;
 use super::{
     Datapath, DatapathError, Failure,
     attach::errno,
+    device,
     facts::Attachment,
     link,
     object::{self, XdpMode},
-    pins::{self, XdpPin},
+    pins::XdpPin,
 };
 
 /// An underlay device, and how it should have the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdpDevice {
-    /// Its name.
-    pub name: String,
     /// Its index.
     pub ifindex: u32,
     /// `None` when it should not.
@@ -49,8 +48,8 @@ pub struct XdpWanted {
 pub(super) struct Xdp {
     /// Why the program could not be loaded.
     lacking: Option<String>,
-    /// Name and index of devices that refused it.
-    refused: BTreeSet<(String, u32)>,
+    /// Indexes of devices that refused it.
+    refused: BTreeSet<u32>,
 }
 
 impl Xdp {
@@ -63,17 +62,23 @@ impl Xdp {
 impl Datapath {
     /// Puts the program in the place of those that an earlier run attached. Those of vanished devices are forgotten.
     pub(super) fn replace_xdp(&mut self) -> Result<(), DatapathError> {
-        let devices = pins::devices();
         for pin in self.pins.xdp_links()? {
-            if !devices.contains(&pin.device) || !self.update_xdp(&pin).map_err(|source| failed(&pin, source))? {
-                self.pins.remove_xdp(&pin)?;
+            let kept = self.is_on_device(pin) && self.update_xdp(pin).map_err(|source| failed(pin, source))?;
+            if !kept {
+                self.pins.remove_xdp(pin)?;
             }
         }
         Ok(())
     }
 
+    /// Whether the link is on the device of its index, and that device is here.
+    fn is_on_device(&self, pin: XdpPin) -> bool {
+        let place = link::place(&self.pins.xdp(pin)).ok().flatten();
+        place.is_some_and(|place| place.ifindex == pin.ifindex) && device::name(pin.ifindex).is_some()
+    }
+
     /// False when the link is on no device any more, or there is no program to put there.
-    fn update_xdp(&mut self, pin: &XdpPin) -> Result<bool, Failure> {
+    fn update_xdp(&mut self, pin: XdpPin) -> Result<bool, Failure> {
         if self.xdp.lacking.is_some() {
             return Ok(false);
         }
@@ -100,14 +105,13 @@ impl Datapath {
         let mut errors = Vec::new();
         for device in devices {
             let Some(wanted) = device.wanted else { continue };
-            let key = (device.name.clone(), device.ifindex);
-            if self.xdp.refused.contains(&key) {
+            if self.xdp.refused.contains(&device.ifindex) {
                 continue;
             }
             let kept = kept.contains(&device.ifindex);
             if let Err(error) = self.put_xdp(device, wanted, kept) {
                 errors.push(error);
-                self.xdp.refused.insert(key);
+                self.xdp.refused.insert(device.ifindex);
             }
         }
         errors
@@ -115,20 +119,14 @@ impl Datapath {
 
     /// Takes off what is not wanted any more; the indexes of the devices that keep the program.
     fn keep_xdp(&mut self, devices: &[XdpDevice]) -> Result<BTreeSet<u32>, DatapathError> {
-        let present = pins::devices();
         let mut kept = BTreeSet::new();
         for pin in self.pins.xdp_links()? {
-            let ifindex = link::xdp_ifindex(&self.pins.xdp(&pin)).unwrap_or(0);
-            let fits = match devices.iter().find(|device| device.name == pin.device) {
-                Some(device) => {
-                    device.ifindex == ifindex && device.wanted.is_some_and(|wanted| wanted.mode == pin.mode)
-                }
-                None => ifindex != 0 && present.contains(&pin.device),
-            };
-            if fits {
-                kept.insert(ifindex);
+            let device = devices.iter().find(|device| device.ifindex == pin.ifindex);
+            let wanted = device.is_none_or(|device| device.wanted.is_some_and(|wanted| wanted.mode == pin.mode));
+            if wanted && self.is_on_device(pin) {
+                kept.insert(pin.ifindex);
             } else {
-                self.pins.remove_xdp(&pin)?;
+                self.pins.remove_xdp(pin)?;
             }
         }
         for ifindex in self.maps.devices()?.into_keys().filter(|ifindex| !kept.contains(ifindex)) {
@@ -139,13 +137,13 @@ impl Datapath {
 
     /// Gives a device its entry and, unless it has it already, the program.
     fn put_xdp(&mut self, device: &XdpDevice, wanted: XdpWanted, attached: bool) -> Result<(), DatapathError> {
-        let pin = XdpPin { mode: wanted.mode, device: device.name.clone() };
+        let pin = XdpPin { mode: wanted.mode, ifindex: device.ifindex };
         let entry = Device { mac: wanted.mac, relays: u16::from(wanted.relays) };
         if let Some(lacking) = &self.xdp.lacking {
-            return Err(failed(&pin, lacking.clone().into()));
+            return Err(failed(pin, lacking.clone().into()));
         }
         if !attached {
-            self.attach_xdp(device.ifindex, &pin).map_err(|source| failed(&pin, source))?;
+            self.attach_xdp(pin).map_err(|source| failed(pin, source))?;
         }
         // Only now: without an entry the program passes everything, with one others may send by the device.
         if self.maps.devices()?.get(&device.ifindex) == Some(&entry) {
@@ -154,13 +152,13 @@ impl Datapath {
         self.maps.put_device(device.ifindex, entry)
     }
 
-    fn attach_xdp(&mut self, ifindex: u32, pin: &XdpPin) -> Result<(), Failure> {
+    fn attach_xdp(&mut self, pin: XdpPin) -> Result<(), Failure> {
         let flags = match pin.mode {
             XdpMode::Native => Flags::Driver,
             XdpMode::Generic => Flags::Skb,
         };
         let program = object::xdp(&mut self.ebpf)?;
-        let id = program.attach_to_if_index(ifindex, flags)?;
+        let id = program.attach_to_if_index(pin.ifindex, flags)?;
         FdLink::try_from(program.take_link(id)?)?.pin(self.pins.xdp(pin))?;
         Ok(())
     }
@@ -171,30 +169,30 @@ impl Datapath {
     /// When a pin cannot be removed.
     pub fn remove_xdp(&mut self) -> Result<(), DatapathError> {
         for pin in self.pins.xdp_links()? {
-            self.pins.remove_xdp(&pin)?;
+            self.pins.remove_xdp(pin)?;
         }
         self.maps.devices()?.into_keys().try_for_each(|ifindex| self.maps.del_device(ifindex))
     }
 
     /// Removes the pins of a device that vanished.
-    pub(super) fn forget_xdp(&mut self, ifname: &str) -> Result<(), DatapathError> {
-        self.xdp.refused.retain(|(name, _)| name != ifname);
-        XdpMode::ALL.into_iter().try_for_each(|mode| self.pins.remove_xdp(&XdpPin { mode, device: ifname.to_owned() }))
+    pub(super) fn forget_xdp(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        self.xdp.refused.remove(&ifindex);
+        XdpMode::ALL.into_iter().try_for_each(|mode| self.pins.remove_xdp(XdpPin { mode, ifindex }))
     }
 
     /// Where the program is.
     pub(super) fn xdp_attachments(&self) -> Result<Vec<Attachment>, DatapathError> {
         let attachment = |pin: XdpPin| {
-            let link = PinnedLink::from_pin(self.pins.xdp(&pin)).ok();
-            let id = link.and_then(|link| FdLink::from(link).info().ok()).map(|info| info.program_id());
-            Attachment { program: weave_common::map::PROG_XDP, device: pin.device, mode: Some(pin.mode.as_str()), id }
+            let place = link::place(&self.pins.xdp(pin)).ok().flatten().filter(|place| place.ifindex != 0);
+            let (device, id) = (device::shown(pin.ifindex), place.map(|place| place.program));
+            Attachment { program: weave_common::map::PROG_XDP, device, mode: Some(pin.mode.as_str()), id }
         };
         Ok(self.pins.xdp_links()?.into_iter().map(attachment).collect())
     }
 }
 
-fn failed(pin: &XdpPin, source: Failure) -> DatapathError {
-    DatapathError::Xdp { device: pin.device.clone(), mode: pin.mode.as_str(), source }
+fn failed(pin: XdpPin, source: Failure) -> DatapathError {
+    DatapathError::Xdp { device: device::shown(pin.ifindex), mode: pin.mode.as_str(), source }
 }
 
 #[cfg(test)]

@@ -41,7 +41,10 @@ impl Driver {
             Output::Close(session, reason) => self.links.close(session, &reason),
             Output::Probes(probes) => self.prober.send(&probes),
             Output::Watch(addr) => self.host.watch(addr),
-            Output::Unwatch(addr) => self.host.unwatch(addr),
+            Output::Unwatch(addr) => {
+                self.egresses.remove(&addr);
+                self.host.unwatch(addr);
+            }
             Output::Map(op) => self.map(op),
             Output::Link(op, what) => self.job(op, what),
             Output::Reply(id, answer) => {
@@ -100,20 +103,19 @@ impl Driver {
 
     pub(super) fn has_endpoint(&mut self, host_if: &str, ifindex: u32) {
         self.endpoints.insert(host_if.to_owned(), ifindex);
-        self.host.keep_watch_of(host_if.to_owned(), ifindex);
+        self.host.keep_watch_of(ifindex);
     }
 
     /// The program of an interface that is made is attached before its host end is up, and the core hears of it when it is
     /// up: so nothing that the container sends reaches this host's stack.
     pub(super) async fn job_done(&mut self, done: Finished) -> Result<Option<Shutdown>, RunError> {
         let Finished { op, step, mut result } = done;
-        if let (Step::Made { host_if }, Ok(ifindex)) = (step, &result) {
-            match self.datapath.attach_container(&host_if) {
+        if let (Step::Made { host_if }, &Ok(ifindex)) = (step, &result) {
+            match self.datapath.attach_container(ifindex) {
                 Ok(()) => {
-                    let ifindex = *ifindex;
                     self.has_endpoint(&host_if, ifindex);
                     self.in_a_task(async move {
-                        let raised = endpoints::raise(&host_if).await;
+                        let raised = endpoints::raise(ifindex).await;
                         Finished { op, step: Step::Last, result: raised.map(|()| ifindex).map_err(|e| e.to_string()) }
                     });
                     return Ok(None);

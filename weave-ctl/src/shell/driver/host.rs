@@ -1,5 +1,7 @@
 //! What the host task tells: devices that get the programs, routes for the core, and containers that go without a word.
 
+use std::collections::BTreeSet;
+
 use tracing::{debug, info, warn};
 
 use super::{Driver, RunError};
@@ -7,40 +9,51 @@ use crate::{
     proto::io::{Input, Shutdown},
     shell::{
         control::KernelFacts,
-        datapath::{self, DatapathError, Look},
-        host::{HostEvent, Scan},
+        datapath::{self, DatapathError, Look, device_name},
+        host::{Device, HostEvent, Scan},
     },
 };
 
 impl Driver {
     pub(super) async fn host_event(&mut self, event: HostEvent) -> Result<Option<Shutdown>, RunError> {
         match event {
-            HostEvent::LinkGone { name, ifindex } => self.gone(name, ifindex).await,
-            HostEvent::Egress { addr, egress } => self.input(Input::Egress(addr, egress)).await,
+            HostEvent::LinkGone(ifindex) => self.gone(ifindex).await,
+            HostEvent::Egress { addr, egress } => {
+                match egress {
+                    Some(egress) => self.egresses.insert(addr, egress.ifindex),
+                    None => self.egresses.remove(&addr),
+                };
+                self.input(Input::Egress(addr, egress)).await
+            }
+            HostEvent::SetDown(ifindex) => {
+                self.raise(ifindex);
+                Ok(None)
+            }
             HostEvent::Underlay(scan) => {
                 if let Err(error) = self.attach_devices(&scan) {
                     warn!("{error}");
                 }
-                self.input(Input::Underlay(scan.underlay)).await
+                let underlay = scan.underlay.clone();
+                self.scan = scan;
+                self.input(Input::Underlay(underlay)).await
             }
         }
     }
 
-    /// A device is gone; one of the same name may have been made anew meanwhile.
-    async fn gone(&mut self, name: String, ifindex: u32) -> Result<Option<Shutdown>, RunError> {
-        self.devices.remove(&name);
-        if let Err(error) = self.datapath.forget_device(&name) {
+    /// A device is gone; one of the same index may have been made meanwhile.
+    pub(super) async fn gone(&mut self, ifindex: u32) -> Result<Option<Shutdown>, RunError> {
+        self.devices.remove(&ifindex);
+        self.unattached.remove(&ifindex);
+        if let Err(error) = self.datapath.forget_device(ifindex) {
             warn!("{error}");
         }
-        if name == self.socket_device {
-            self.host.forget(&name);
+        self.host.forget(ifindex);
+        if ifindex == self.datapath.socket_device() {
             self.remake_socket_device();
         }
-        if self.endpoints.get(&name) != Some(&ifindex) {
-            return Ok(None);
-        }
+        let endpoint = self.endpoints.iter().find(|(_, index)| **index == ifindex).map(|(name, _)| name.clone());
+        let Some(name) = endpoint else { return Ok(None) };
         self.endpoints.remove(&name);
-        self.host.forget(&name);
         self.input(Input::EndpointGone(name)).await
     }
 
@@ -53,15 +66,26 @@ impl Driver {
             warn!("{error}; packets to addresses of this host that are not in it are delivered more slowly");
         }
         for device in &scan.devices {
-            if self.devices.contains(&device.name) {
+            let Device { ifindex, name, mtu, .. } = device;
+            if let Some(before) = self.devices.get_mut(ifindex) {
+                if before != name {
+                    info!("underlay device {before} is called {name} now; its programs stay on it");
+                    before.clone_from(name);
+                }
                 continue;
             }
-            match self.datapath.attach_underlay(&device.name) {
+            match self.datapath.attach_underlay(*ifindex) {
                 Ok(()) => {
-                    info!("underlay device {} (MTU {})", device.name, device.mtu);
-                    self.devices.insert(device.name.clone());
+                    info!("underlay device {name} (MTU {mtu})");
+                    self.devices.insert(*ifindex, name.clone());
+                    self.unattached.remove(ifindex);
                 }
-                Err(error) => warn!("{error}; packets that arrive by {} are delivered more slowly", device.name),
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.unattached.insert(*ifindex, error.clone()).as_ref() != Some(&error) {
+                        warn!("{error}; packets that arrive by {name} are delivered more slowly, trying again");
+                    }
+                }
             }
         }
         self.look_at_xdp(&scan.devices)
@@ -94,13 +118,35 @@ impl Driver {
         }
     }
 
+    /// Devices by which packets of peers arrive or leave, and that have no program.
+    fn without_program(&self) -> impl Iterator<Item = String> {
+        let refused = self.unattached.iter().filter(|(ifindex, _)| device_name(**ifindex).is_some());
+        let refused = refused.map(|(ifindex, error)| (*ifindex, error.clone()));
+        let used: BTreeSet<u32> = self.egresses.values().copied().collect();
+        let has = |ifindex: &u32| self.devices.contains_key(ifindex) || self.unattached.contains_key(ifindex);
+        let without = used.into_iter().filter(move |ifindex| !has(ifindex));
+        let why = "it has no global IPv4 address of its own";
+        let without = without.map(move |ifindex| (ifindex, why.to_owned()));
+        let text = |(ifindex, why): (u32, String)| {
+            let device = device_name(ifindex).unwrap_or_else(|| format!("#{ifindex}"));
+            format!(
+                "the underlay device {device} has no program of this controller: {why}; packets of peers that arrive by it \
+                 are delivered by the kernel's stack, more slowly"
+            )
+        };
+        refused.chain(without).map(text)
+    }
+
     pub(super) fn kernel_facts(&self) -> KernelFacts {
         let bpf_dir = self.dirs.bpf.display().to_string();
+        let known = [self.overlap.clone(), self.links.warning(), self.disk_warning(), self.neighbours.warning()];
+        let mut warnings: Vec<String> = known.into_iter().flatten().collect();
+        warnings.extend(self.without_program());
+        warnings.extend(self.reconcile.warnings());
         let facts = match self.datapath.facts() {
             Ok(facts) => facts,
             Err(error) => {
-                let warnings =
-                    self.overlap.iter().cloned().chain(self.links.warning()).chain([error.to_string()]).collect();
+                warnings.push(error.to_string());
                 return KernelFacts { bpf_dir, warnings, ..KernelFacts::default() };
             }
         };
@@ -116,13 +162,7 @@ impl Driver {
             drops: drops.into_iter().map(|d| (d.reason.to_owned(), d.packets)).collect(),
             maps: maps.into_iter().map(|m| (m.name.to_owned(), m.entries, m.capacity)).collect(),
             programs: programs.into_iter().map(|p| (p.name.to_owned(), p.id, on(p.name))).collect(),
-            warnings: self
-                .overlap
-                .iter()
-                .cloned()
-                .chain(self.links.warning())
-                .chain(self.neighbours.warning())
-                .collect(),
+            warnings,
         }
     }
 }

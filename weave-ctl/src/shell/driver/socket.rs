@@ -1,10 +1,10 @@
-//! Makes the VXLAN socket device again when it vanished: without it no probe leaves, and every path would look dead.
+//! Makes the VXLAN socket device again when it vanished, is down or was changed: without it no probe leaves, and every path would look dead.
 //!
 //! ```text
 //! gone -- made, down --> programs attached -- raised --> up: probes leave by it
 //!   ^------- a step failed, PAUSE later ------/
 //! ```
-//! Bounds: one attempt each [`PAUSE`]. Does not: bring up a device that somebody took down.
+//! Bounds: one attempt each [`PAUSE`], one at a time.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How far the device is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SocketStep {
-    /// It is there, and down.
-    Made,
+    /// It is there, and down; its index.
+    Made(u32),
     /// It is up, and has this index.
     Up(u32),
     /// The last step failed.
@@ -29,17 +29,23 @@ pub(super) enum SocketStep {
 }
 
 impl Driver {
-    /// The device is gone: makes another.
-    pub(super) fn remake_socket_device(&self) {
-        self.make_socket_device(Duration::ZERO);
+    /// The device is gone, down, or another: makes it as it should be, unless that is under way.
+    pub(super) fn remake_socket_device(&mut self) {
+        if !std::mem::replace(&mut self.socket_busy, true) {
+            self.make_socket_device(Duration::ZERO);
+        }
     }
 
     fn make_socket_device(&self, after: Duration) {
         let (name, data_port) = (self.socket_device.clone(), self.data_port);
         self.socket_task(async move {
             sleep(after).await;
-            match socket_device::make(&name, data_port).await {
-                Ok(_) => SocketStep::Made,
+            let index = match socket_device::make(&name, data_port).await {
+                Ok(_) => socket_device::index(&name).await,
+                Err(error) => Err(error),
+            };
+            match index {
+                Ok(index) => index.map_or(SocketStep::Failed, SocketStep::Made),
                 Err(error) => {
                     // Told once, and not with every further attempt.
                     if after.is_zero() {
@@ -55,15 +61,10 @@ impl Driver {
     pub(super) fn socket_step(&mut self, step: SocketStep) {
         let (name, data_port) = (self.socket_device.clone(), self.data_port);
         match step {
-            SocketStep::Made => match self.datapath.attach_socket_device(&name) {
+            SocketStep::Made(index) => match self.datapath.attach_socket_device(index) {
                 Ok(()) => self.socket_task(async move {
-                    let raised = socket_device::raise(&name, data_port).await;
-                    let index = match raised {
-                        Ok(()) => socket_device::index(&name).await,
-                        Err(error) => Err(error),
-                    };
-                    match index {
-                        Ok(index) => index.map_or(SocketStep::Failed, SocketStep::Up),
+                    match socket_device::raise(&name, data_port).await {
+                        Ok(()) => SocketStep::Up(index),
                         Err(error) => {
                             warn!("{error}");
                             SocketStep::Failed
@@ -79,8 +80,9 @@ impl Driver {
                 let told = self.datapath.set_socket_device(index).map_err(|error| error.to_string());
                 match told.and_then(|()| self.prober.move_to(index).map_err(|error| error.to_string())) {
                     Ok(()) => {
-                        info!("the VXLAN socket device {name} was gone, and is made again");
-                        self.host.keep_watch_of(name, index);
+                        self.socket_busy = false;
+                        info!("the VXLAN socket device {name} was gone, down or changed, and is as it should be again");
+                        self.host.keep_watch_of(index);
                     }
                     Err(error) => {
                         warn!("{error}");

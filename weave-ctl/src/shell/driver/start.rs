@@ -1,7 +1,7 @@
 //! From a validated configuration to a running driver: everything that can refuse is asked before anything is changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -18,12 +18,12 @@ use weave_common::{
     vxlan,
 };
 
-use super::{Driver, JOBS_MAX, RunError};
+use super::{Driver, JOBS_MAX, RunError, reconcile::Reconcile};
 use crate::{
     config::LaunchConfig,
     proto::{
         boot::{self, Installed},
-        io::{Input, MapOp},
+        io::{Input, MapOp, TunnelTo},
         key::SecretKey,
         name::PeerName,
         node::Node,
@@ -81,18 +81,13 @@ impl Driver {
         let links = LinksConfig { listen: (listen, port).into(), secret, range: boot.params.range, control_port: port };
         let links = Links::start(links, to_driver).await?;
         let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, boot.identity.name).await?;
-        let installed =
-            Installed { adopted: existing.adopted, maps: existing.maps, endpoints: endpoints::list().await? };
+        let installed = installed(existing).await?;
 
         let (host_sender, host_events) = mpsc::channel(QUEUE);
         let data_port = port.saturating_add(1);
         let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
-        let (host, scan) = Host::start(host_sender, tables.clone()).await?;
-        let tunnels = installed.maps.iter().filter_map(|op| match op {
-            MapOp::PutTunnel(peer, tunnel) => Some((*peer, tunnel)),
-            _ => None,
-        });
-        let slow_path = SlowPath::start(data_port, tunnels, tables.changed);
+        let (host, scan) = Host::start(data_port, host_sender, tables.clone()).await?;
+        let slow_path = SlowPath::start(data_port, tunnels(&installed), tables.changed);
         let (call_sender, calls) = mpsc::channel(QUEUE);
         let (me, seed) = (boot.identity.name, entropy().map_err(RunError::Runtime)?);
         let node = Node::new(boot, &launch, &installed, seed, Arc::new(Verify), Instant::default());
@@ -110,6 +105,7 @@ impl Driver {
             socket_device,
             data_port,
             socket_steps: mpsc::channel(1),
+            socket_busy: false,
             overlap,
             xdp,
             clock,
@@ -123,16 +119,20 @@ impl Driver {
             replies: BTreeMap::new(),
             next_request: 0,
             pending: VecDeque::new(),
-            devices: BTreeSet::new(),
+            devices: BTreeMap::new(),
+            unattached: BTreeMap::new(),
+            egresses: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            scan: Scan::default(),
+            reconcile: Reconcile::new(clock),
             neighbours: Neighbours::watch(),
             prober,
             lost_events,
             former_key: true,
+            disk_low: false,
             looks: 0,
             _locks: locks,
         };
-        driver.host.keep_watch_of(driver.socket_device.clone(), driver.datapath.socket_device());
         driver.resume(&installed, scan).await?;
         give_memory_back();
         Ok(driver)
@@ -140,16 +140,19 @@ impl Driver {
 
     /// The first turn: makes the launch durable, puts programs where containers and underlay devices already are.
     async fn resume(&mut self, installed: &Installed, scan: Scan) -> Result<(), RunError> {
+        self.host.keep_watch_of(self.datapath.socket_device());
         for host_if in self.node.interfaces() {
-            self.datapath.attach_container(&host_if)?;
             // The node told of none that is not among these.
             let ifindex = installed.endpoints.get(&host_if).copied().unwrap_or_default();
+            self.datapath.attach_container(ifindex)?;
             self.has_endpoint(&host_if, ifindex);
         }
         // A new node only makes its launch durable and writes maps; nobody can have asked it to end yet.
         self.drain().await?;
         self.attach_devices(&scan).map_err(RunError::Xdp)?;
-        self.input(Input::Underlay(scan.underlay)).await?;
+        let underlay = scan.underlay.clone();
+        self.scan = scan;
+        self.input(Input::Underlay(underlay)).await?;
         Ok(())
     }
 }
@@ -183,10 +186,16 @@ async fn dataplane(bpf_dir: &Path, port: u16, me: PeerName) -> Result<(Datapath,
         Config { schema: SCHEMA, vni: vxlan::VNI, data_port, pad: 0, socket_ifindex, me: me.bytes(), pad2: [0; 2] };
     let (mut datapath, existing) = Datapath::open(bpf_dir, config)?;
     socket_device::make(&socket_device, data_port).await?;
-    datapath.attach_socket_device(&socket_device)?;
+    let ifindex = socket_device::index(&socket_device).await?.unwrap_or(0);
+    datapath.attach_socket_device(ifindex)?;
     socket_device::raise(&socket_device, data_port).await?;
-    datapath.set_socket_device(socket_device::index(&socket_device).await?.unwrap_or(0))?;
+    datapath.set_socket_device(ifindex)?;
     Ok((datapath, existing, socket_device))
+}
+
+/// What an earlier run left in the kernel.
+async fn installed(existing: Existing) -> Result<Installed, RunError> {
+    Ok(Installed { adopted: existing.adopted, maps: existing.maps, endpoints: endpoints::list().await? })
 }
 
 /// Holds `dir`. One that was just killed lets go of it only when the kernel has closed its maps, so a holder is given
@@ -235,6 +244,14 @@ fn prober(datapath: &mut Datapath, me: PeerName, data_port: u16, clock: Clock) -
 /// A key of cookies; zero stands for none.
 fn key(rng: &mut Rng) -> [u64; 2] {
     [rng.bits() | 1, rng.bits()]
+}
+
+/// The tunnels that the kernel holds.
+fn tunnels(installed: &Installed) -> impl Iterator<Item = (PeerName, &TunnelTo)> {
+    installed.maps.iter().filter_map(|op| match op {
+        MapOp::PutTunnel(peer, tunnel) => Some((*peer, tunnel)),
+        _ => None,
+    })
 }
 
 /// Random bytes from the kernel, for a key or a seed. Waits, early after a boot, until the kernel's generator is seeded.

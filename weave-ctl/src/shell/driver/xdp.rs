@@ -51,7 +51,7 @@ fn wanted(choice: Xdp, device: &Device) -> XdpDevice {
     };
     // A device without an Ethernet address carries frames of another kind.
     let wanted = how.zip(device.mac).map(|((mode, relays), mac)| XdpWanted { mode, mac, relays });
-    XdpDevice { name: device.name.clone(), ifindex: device.ifindex, wanted }
+    XdpDevice { ifindex: device.ifindex, wanted }
 }
 
 #[cfg(test)]

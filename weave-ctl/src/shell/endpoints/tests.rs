@@ -59,7 +59,7 @@ impl Fixture {
 
     fn ensure(&self, spec: &EndpointSpec) -> Result<u32, EndpointError> {
         let ifindex = self.host.block_on(ensure(spec))?;
-        self.host.block_on(raise(&spec.host_if))?;
+        self.host.block_on(raise(ifindex))?;
         Ok(ifindex)
     }
 
@@ -97,7 +97,7 @@ fn a_container_gets_exactly_what_the_spec_says() {
 
     f.host.block_on(remove("wv1")).unwrap();
     f.host.block_on(remove("wv1")).unwrap();
-    assert!(matches!(f.host.block_on(raise("wv1")), Err(EndpointError::Host { .. })), "a device that is gone");
+    assert!(matches!(f.host.block_on(raise(index)), Err(EndpointError::Host { .. })), "a device that is gone");
     assert!(f.host.block_on(list()).unwrap().is_empty());
     assert!(!f.container.ip(&["link"]).contains("ethwe"));
 }
@@ -197,6 +197,30 @@ fn a_host_end_that_leads_elsewhere_is_replaced() {
     f.container.ip(&["link", "add", "ethwe", "type", "veth", "peer", "name", "other"]);
     assert!(matches!(f.ensure(&spec), Err(EndpointError::Taken { .. })));
     assert!(second.ip(&["link"]).contains("ethwe"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn renamed_ends_are_found_and_left_as_they_are() {
+    let f = Fixture::new("ep-name");
+    let spec = f.spec(&["10.32.0.1/12"]);
+    let index = f.ensure(&spec).unwrap();
+    f.container.ip(&["link", "set", "ethwe", "name", "eth0"]);
+    f.host.ip(&["link", "set", "wv1", "name", "ens7"]);
+    // Others take the old names.
+    f.container.ip(&["link", "add", "ethwe", "type", "bridge"]);
+    f.host.ip(&["link", "add", "wv1", "type", "bridge"]);
+    assert_eq!(f.ensure(&spec).unwrap(), index);
+    assert_eq!(f.host.block_on(list()).unwrap().into_iter().collect::<Vec<_>>(), [("wv1".to_owned(), index)]);
+    f.host.block_on(set_mtu(spec.host_if.clone(), f.container.path(), 1300)).unwrap();
+    let inside = f.container.ip(&["addr", "show", "eth0"]);
+    assert!(inside.contains("mtu 1300") && inside.contains("10.32.0.1/12"), "{inside}");
+    assert!(f.host.ip(&["link", "show", "ens7"]).contains("mtu 1300"));
+
+    f.host.block_on(remove("wv1")).unwrap();
+    assert!(f.host.block_on(list()).unwrap().is_empty());
+    assert!(!f.container.ip(&["link"]).contains("eth0"));
+    assert!(f.host.ip(&["link", "show", "wv1"]).contains("wv1"), "the other device of that name stays");
 }
 
 #[test]

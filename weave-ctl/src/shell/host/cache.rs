@@ -4,7 +4,7 @@
 //! left out: the device is as it was. Bounds: what the kernel has.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -19,7 +19,7 @@ use rtnetlink::{
     },
 };
 
-use crate::shell::{endpoints::is_host_end, netlink, socket_device};
+use crate::shell::{endpoints::made_as, netlink, socket_device};
 
 /// A device of the underlay: up, with a global IPv4 address, and not one of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,13 +70,6 @@ pub(super) struct Dump {
     pub(super) addrs: Vec<(u32, Ipv4Addr)>,
 }
 
-/// A device that vanished, was renamed, or moved to another namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Gone {
-    pub(super) name: String,
-    pub(super) ifindex: u32,
-}
-
 /// Which egresses may differ after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Affected {
@@ -89,7 +82,12 @@ pub(super) enum Affected {
 /// What a message changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
-    pub(super) gone: Option<Gone>,
+    /// The device that the message told all of, also that it is gone.
+    pub(super) device: Option<u32>,
+    /// The index of a device that vanished, or moved to another namespace.
+    pub(super) gone: Option<u32>,
+    /// The index of a host end that was up.
+    pub(super) set_down: Option<u32>,
     /// Devices or addresses of the underlay may differ.
     pub(super) underlay: bool,
     pub(super) routes: Affected,
@@ -100,7 +98,15 @@ pub(super) struct Change {
 }
 
 impl Change {
-    const NONE: Self = Self { gone: None, underlay: false, routes: Affected::None, table: None, lost: false };
+    const NONE: Self = Self {
+        device: None,
+        gone: None,
+        set_down: None,
+        underlay: false,
+        routes: Affected::None,
+        table: None,
+        lost: false,
+    };
     const UNDERLAY: Self = Self { underlay: true, routes: Affected::All, ..Self::NONE };
 
     fn routes(routes: Affected, table: u32) -> Self {
@@ -116,25 +122,24 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Takes the place of all that was known. Returns the devices that were known and are not there.
-    pub(super) fn replace(&mut self, dump: Dump) -> Vec<Gone> {
-        let devices: BTreeMap<_, _> = dump.devices.into_iter().map(|device| (device.index, device)).collect();
+    /// Takes the place of all that was known, except for devices in `told`: messages told of them since the dump was asked
+    /// for, and those are whole, and not older. Returns the devices that were known and are not there.
+    pub(super) fn replace(&mut self, dump: Dump, told: &BTreeSet<u32>) -> Vec<u32> {
+        let mut devices: BTreeMap<_, _> = dump.devices.into_iter().map(|device| (device.index, device)).collect();
+        devices.retain(|index, _| !told.contains(index));
+        let newer = told.iter().filter_map(|index| self.devices.get_key_value(index));
+        devices.extend(newer.map(|(index, device)| (*index, device.clone())));
         let before = std::mem::replace(&mut self.devices, devices);
         self.addrs.clear();
         for (index, addr) in dump.addrs {
             self.addrs.entry(index).or_default().push(addr);
         }
-        let gone = before.into_values().map(|device| Gone { name: device.name, ifindex: device.index });
-        gone.filter(|gone| !self.has(gone)).collect()
-    }
-
-    fn has(&self, device: &Gone) -> bool {
-        self.devices.get(&device.ifindex).is_some_and(|found| found.name == device.name)
+        self.missing(before.into_keys())
     }
 
     /// Of these devices those that are not there.
-    pub(super) fn missing(&self, devices: impl IntoIterator<Item = Gone>) -> Vec<Gone> {
-        devices.into_iter().filter(|device| !self.has(device)).collect()
+    pub(super) fn missing(&self, devices: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        devices.into_iter().filter(|index| !self.devices.contains_key(index)).collect()
     }
 
     /// MTU in bytes of a device.
@@ -183,16 +188,16 @@ impl Cache {
             return Change::NONE;
         }
         let device = netlink::Device::from(link);
-        let own = is_host_end(&device);
+        let own = made_as(&device).is_some();
+        let told = Some(device.index);
         let before = self.devices.insert(device.index, device.clone());
         if before.as_ref() == Some(&device) {
-            return Change::NONE;
+            return Change { device: told, ..Change::NONE };
         }
-        let renamed = before.filter(|before| before.name != device.name);
-        let gone = renamed.map(|before| Gone { name: before.name, ifindex: device.index });
+        let set_down = before.filter(|before| own && before.up && !device.up).map(|before| before.index);
         // Containers come and go without changing the underlay.
         let change = if own { Change::NONE } else { Change::UNDERLAY };
-        Change { gone, ..change }
+        Change { device: told, set_down, ..change }
     }
 
     fn del_link(&mut self, link: &LinkMessage) -> Change {
@@ -203,8 +208,8 @@ impl Cache {
         let device = netlink::Device::from(link);
         self.devices.remove(&device.index);
         self.addrs.remove(&device.index);
-        let change = if is_host_end(&device) { Change::NONE } else { Change::UNDERLAY };
-        Change { gone: Some(Gone { name: device.name, ifindex: device.index }), ..change }
+        let change = if made_as(&device).is_some() { Change::NONE } else { Change::UNDERLAY };
+        Change { device: Some(device.index), gone: Some(device.index), ..change }
     }
 
     fn new_addr(&mut self, message: &AddressMessage) -> Change {
@@ -228,7 +233,7 @@ impl Cache {
 
 fn is_ours(device: &netlink::Device) -> bool {
     let socket = device.kind == Some(InfoKind::Vxlan) && device.name.starts_with(socket_device::NAME_PREFIX);
-    socket || is_host_end(device)
+    socket || made_as(device).is_some()
 }
 
 /// Device and address, when that is a global IPv4 address.

@@ -42,14 +42,25 @@ pub(super) trait Kernel: Clone + Send + Sync + 'static {
     fn route(&self, to: Ipv4Addr) -> impl Future<Output = Result<Option<Route>, NetlinkError>> + Send;
 }
 
+/// `IPPROTO_UDP`.
+const UDP: u8 = 17;
+
 /// The kernel of this host, over one socket for all requests.
-#[derive(Clone, Default)]
+///
+/// A route is asked for as packets are sent: UDP to the data port, without a mark. Not from the data port: only what the
+/// kernel's stack cuts leaves from there, by a rule of our own.
+#[derive(Clone)]
 pub(super) struct Rtnetlink {
+    data_port: u16,
     /// `None` until it is needed, and after it broke.
     requests: Arc<Mutex<Option<Netlink>>>,
 }
 
 impl Rtnetlink {
+    pub(super) fn new(data_port: u16) -> Self {
+        Self { data_port, requests: Arc::default() }
+    }
+
     fn requests(&self) -> Result<Netlink, NetlinkError> {
         // What is in there is whole whoever panicked.
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,15 +94,29 @@ impl Kernel for Rtnetlink {
     async fn dump(&self) -> Result<Dump, NetlinkError> {
         let netlink = self.requests()?;
         let devices = self.checked(netlink.devices().await)?;
-        let messages = self.checked(collect(netlink.handle.address().get().execute()).await)?;
+        let messages = self.checked(netlink.addresses().await)?;
         Ok(Dump { devices, addrs: messages.iter().filter_map(global_addr).collect() })
     }
 
     async fn route(&self, to: Ipv4Addr) -> Result<Option<Route>, NetlinkError> {
+        // By the source that the kernel chooses there may be other rules, as for a socket that is connected.
+        let Some(first) = self.ask(to, None).await? else { return Ok(None) };
+        let bound = self.ask(to, Some(first.source)).await?;
+        Ok(bound.map(|route| Route { source: first.source, ..route }))
+    }
+}
+
+impl Rtnetlink {
+    async fn ask(&self, to: Ipv4Addr, source: Option<Ipv4Addr>) -> Result<Option<Route>, NetlinkError> {
         let netlink = self.requests()?;
-        let question = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build();
+        let mut question = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build();
+        question.attributes.extend([RouteAttribute::IpProto(UDP), RouteAttribute::Dport(self.data_port)]);
+        if let Some(source) = source {
+            question.header.source_prefix_length = 32;
+            question.attributes.push(RouteAttribute::Source(RouteAddress::Inet(source)));
+        }
         match self.checked(collect(netlink.handle.route().get(question).execute()).await) {
-            Ok(answers) => Ok(answers.first().and_then(|answer| read_route(to, answer))),
+            Ok(answers) => Ok(answers.first().and_then(|answer| read_route(to, source, answer))),
             Err(NetlinkError::Refused(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -99,11 +124,11 @@ impl Kernel for Rtnetlink {
 }
 
 /// The route in `message`, if it leads to another host by IPv4.
-pub(super) fn read_route(to: Ipv4Addr, message: &RouteMessage) -> Option<Route> {
+pub(super) fn read_route(to: Ipv4Addr, asked: Option<Ipv4Addr>, message: &RouteMessage) -> Option<Route> {
     if message.header.kind != RouteType::Unicast {
         return None;
     }
-    let (mut ifindex, mut source, mut next_hop, mut mtu) = (None, None, to, None);
+    let (mut ifindex, mut source, mut next_hop, mut mtu) = (None, asked, to, None);
     // An MTU that runs out was learnt from an ICMP message, which anybody may have sent. Probes find out what is so.
     let learnt = message.attributes.iter().any(|a| matches!(a, RouteAttribute::CacheInfo(info) if info.expires != 0));
     for attribute in &message.attributes {

@@ -4,7 +4,7 @@
 //! looked up by one request of its own, at once when it is new and again after a change that may concern it. Only what is
 //! different is told to the driver, which never waits for the kernel: [`Host::watch`] returns at once, however slow the
 //! kernel answers, and lookups that hang delay no other news.
-//! Bounds: [`lookups::LOOKUPS_MAX`] lookups at once; [`GONE_MAX`] names of vanished devices wait for the driver, and when
+//! Bounds: [`lookups::LOOKUPS_MAX`] lookups at once; [`GONE_MAX`] indexes of vanished devices wait for the driver, and when
 //! there are more, or the kernel lost messages, a dump finds out which of the containers' interfaces are left.
 //!
 //! Does not: decide what follows, or watch neighbours.
@@ -34,7 +34,7 @@ use self::{
 use super::netlink::NetlinkError;
 use crate::proto::io::{Egress, Underlay};
 
-/// Most names of vanished devices that wait for the driver.
+/// Most indexes of vanished devices that wait for the driver.
 const GONE_MAX: usize = 4096;
 /// Time before the kernel's socket is opened again after it broke, and before a failed request is repeated.
 const RETRY: Duration = Duration::from_secs(1);
@@ -78,13 +78,10 @@ pub enum HostEvent {
         /// `None` when no route leads there that is of use.
         egress: Option<Egress>,
     },
-    /// A device vanished, was renamed, or moved to another namespace. One of the same name may be there again.
-    LinkGone {
-        /// The name that it had.
-        name: String,
-        /// Its index.
-        ifindex: u32,
-    },
+    /// The device of that index vanished, or moved to another namespace. One of the same index may be there again.
+    LinkGone(u32),
+    /// Somebody set the device of that index down; told of host ends of containers' interfaces only.
+    SetDown(u32),
 }
 
 /// What the driver asks of the task. Bounded by what the core watches and by the containers of the host.
@@ -92,7 +89,7 @@ pub enum HostEvent {
 struct Asked {
     watch: BTreeSet<Ipv4Addr>,
     unwatch: BTreeSet<Ipv4Addr>,
-    host_ends: BTreeMap<String, u32>,
+    host_ends: BTreeSet<u32>,
 }
 
 /// A routing table of ours, whose owner is to compare it with what it should be.
@@ -127,12 +124,16 @@ pub struct Host {
 
 impl Host {
     /// Tells `events` what is different from now on, until their receiver is dropped, and notifies the owner of a table of
-    /// ours. Returns what is so now.
+    /// ours. Returns what is so now. Routes are asked for as packets to `data_port` go.
     ///
     /// # Errors
     /// The kernel gave no socket or no list. Later both are tried again.
-    pub async fn start(events: mpsc::Sender<HostEvent>, tables: TableWatch) -> Result<(Self, Scan), HostError> {
-        Self::start_on(Rtnetlink::default(), events, tables).await
+    pub async fn start(
+        data_port: u16,
+        events: mpsc::Sender<HostEvent>,
+        tables: TableWatch,
+    ) -> Result<(Self, Scan), HostError> {
+        Self::start_on(Rtnetlink::new(data_port), events, tables).await
     }
 
     async fn start_on(
@@ -161,13 +162,13 @@ impl Host {
     }
 
     /// The host end of a container's interface exists: [`HostEvent::LinkGone`] tells when it is gone, whatever happens.
-    pub fn keep_watch_of(&self, host_if: String, ifindex: u32) {
-        self.shared.asked().host_ends.insert(host_if, ifindex);
+    pub fn keep_watch_of(&self, ifindex: u32) {
+        self.shared.asked().host_ends.insert(ifindex);
     }
 
     /// The same is gone, and known to be.
-    pub fn forget(&self, host_if: &str) {
-        self.shared.asked().host_ends.remove(host_if);
+    pub fn forget(&self, ifindex: u32) {
+        self.shared.asked().host_ends.remove(&ifindex);
     }
 }
 

@@ -19,11 +19,11 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     DEFAULT_MTU, GONE_MAX, HostError, HostEvent, NOBODY, RETRY, Scan, Shared,
-    cache::{Affected, Cache, Change, Dump, Gone},
+    cache::{Affected, Cache, Change, Dump},
     kernel::{Kernel, Messages, Route},
     lookups::{COALESCE, Lookups},
 };
@@ -43,9 +43,17 @@ enum Done {
 /// What the driver has not been told yet.
 #[derive(Debug, Default)]
 struct Untold {
-    gone: BTreeSet<Gone>,
+    gone: BTreeSet<u32>,
+    set_down: BTreeSet<u32>,
     underlay: bool,
     egresses: BTreeMap<Ipv4Addr, Option<Egress>>,
+}
+
+impl Untold {
+    fn is_empty(&self) -> bool {
+        let Self { gone, set_down, underlay, egresses } = self;
+        gone.is_empty() && set_down.is_empty() && !underlay && egresses.is_empty()
+    }
 }
 
 /// See the module.
@@ -67,6 +75,8 @@ pub(super) struct Task<K> {
     dump: Dumping,
     /// The last lookup failed, and that was said.
     failing: bool,
+    /// The same of the last dump.
+    dump_failing: bool,
 }
 
 /// How the next dump stands.
@@ -74,8 +84,9 @@ pub(super) struct Task<K> {
 enum Dumping {
     #[default]
     No,
-    /// The host ends that were known when it began. `again`: something changed while it was taken.
-    Running { host_ends: Vec<Gone>, again: bool },
+    /// The host ends that were known when it began, and the devices that messages told of since. `again`: it may show
+    /// what was before.
+    Running { host_ends: BTreeSet<u32>, told: BTreeSet<u32>, again: bool },
     /// It failed, or has to be taken again.
     Due(Instant),
 }
@@ -92,7 +103,7 @@ impl<K: Kernel> Task<K> {
         let dump = kernel.dump().await.map_err(HostError::Dump)?;
         let default = kernel.route(NOBODY).await.map_err(HostError::Dump)?;
         let mut cache = Cache::default();
-        cache.replace(dump);
+        cache.replace(dump, &BTreeSet::new());
         let mut task = Self {
             kernel,
             shared,
@@ -107,6 +118,7 @@ impl<K: Kernel> Task<K> {
             untold: Untold::default(),
             dump: Dumping::No,
             failing: false,
+            dump_failing: false,
         };
         task.default = task.egress(default);
         task.lookups.watch(NOBODY);
@@ -129,7 +141,7 @@ impl<K: Kernel> Task<K> {
                 self.untold.underlay = self.scan() != self.told;
             }
             let due = self.due();
-            let untold = !self.untold.gone.is_empty() || self.untold.underlay || !self.untold.egresses.is_empty();
+            let untold = !self.untold.is_empty();
             tokio::select! {
                 message = self.messages.next() => self.message(message),
                 () = self.shared.changed.notified() => self.take_asked(),
@@ -152,8 +164,11 @@ impl<K: Kernel> Task<K> {
 
     /// The next thing to tell.
     fn next_event(&mut self) -> Option<HostEvent> {
-        if let Some(Gone { name, ifindex }) = self.untold.gone.pop_first() {
-            return Some(HostEvent::LinkGone { name, ifindex });
+        if let Some(ifindex) = self.untold.gone.pop_first() {
+            return Some(HostEvent::LinkGone(ifindex));
+        }
+        if let Some(ifindex) = self.untold.set_down.pop_first() {
+            return Some(HostEvent::SetDown(ifindex));
         }
         if std::mem::take(&mut self.untold.underlay) {
             self.told = self.scan();
@@ -184,10 +199,8 @@ impl<K: Kernel> Task<K> {
     }
 
     fn begin_dump(&mut self) {
-        let asked = self.shared.asked();
-        let host_ends = asked.host_ends.iter().map(|(name, ifindex)| Gone { name: name.clone(), ifindex: *ifindex });
-        self.dump = Dumping::Running { host_ends: host_ends.collect(), again: false };
-        drop(asked);
+        let host_ends = self.shared.asked().host_ends.clone();
+        self.dump = Dumping::Running { host_ends, told: BTreeSet::new(), again: false };
         let kernel = self.kernel.clone();
         self.running.push(Box::pin(async move { Done::Dump(kernel.dump().await) }));
     }
@@ -212,15 +225,18 @@ impl<K: Kernel> Task<K> {
             }));
             return;
         };
-        let Change { gone, underlay, routes, table, lost } = self.cache.note(&payload);
+        let Change { device, gone, set_down, underlay, routes, table, lost } = self.cache.note(&payload);
         if underlay || lost || table.is_some_and(|table| table == 0 || table == self.shared.tables.table) {
             self.shared.tables.changed.notify_one();
         }
-        if let (Dumping::Running { again, .. }, true) = (&mut self.dump, gone.is_some() || underlay) {
-            // The dump may show what was before.
-            *again = true;
+        if let Dumping::Running { told, again, .. } = &mut self.dump {
+            // A message tells all of a device, but one address of several.
+            told.extend(device);
+            *again |= underlay && device.is_none();
         }
         gone.into_iter().for_each(|gone| self.gone(gone, now));
+        // No more of them than there are devices.
+        self.untold.set_down.extend(set_down);
         if underlay {
             self.scan_due.get_or_insert(now + COALESCE);
         }
@@ -230,7 +246,7 @@ impl<K: Kernel> Task<K> {
         }
     }
 
-    fn gone(&mut self, gone: Gone, now: Instant) {
+    fn gone(&mut self, gone: u32, now: Instant) {
         if self.untold.gone.len() < GONE_MAX {
             self.untold.gone.insert(gone);
         } else {
@@ -255,7 +271,12 @@ impl<K: Kernel> Task<K> {
             }
             Done::Dump(Ok(dump)) => self.dumped(dump, now),
             Done::Dump(Err(error)) => {
-                warn!("cannot list the host's devices: {error}; trying again");
+                if !std::mem::replace(&mut self.dump_failing, true) {
+                    warn!(
+                        "cannot list the host's devices: {error}; no device counts as gone without a message that says so, \
+                         asking again"
+                    );
+                }
                 self.dump = Dumping::Due(now + RETRY);
             }
             Done::Reopen => match self.kernel.subscribe() {
@@ -288,8 +309,11 @@ impl<K: Kernel> Task<K> {
     }
 
     fn dumped(&mut self, dump: Dump, now: Instant) {
-        let Dumping::Running { host_ends, again } = std::mem::take(&mut self.dump) else { return };
-        let mut gone = self.cache.replace(dump);
+        let Dumping::Running { host_ends, told, again } = std::mem::take(&mut self.dump) else { return };
+        if std::mem::take(&mut self.dump_failing) {
+            info!("the host's devices are listed again");
+        }
+        let mut gone = self.cache.replace(dump, &told);
         gone.extend(self.cache.missing(host_ends));
         gone.into_iter().for_each(|gone| self.gone(gone, now));
         self.scan_due.get_or_insert(now);

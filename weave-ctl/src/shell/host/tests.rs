@@ -43,6 +43,8 @@ struct Fake(Arc<State>);
 #[derive(Default)]
 struct State {
     answers: AtomicBool,
+    /// No dump is whole.
+    interrupted: AtomicBool,
     changed: Notify,
     dump: Mutex<Dump>,
     routes: Mutex<BTreeMap<Ipv4Addr, Route>>,
@@ -111,8 +113,10 @@ impl Kernel for Fake {
     }
 
     async fn dump(&self) -> Result<Dump, NetlinkError> {
+        // As it is when it is asked for, however late the answer comes.
+        let dump = self.0.dump.lock().unwrap().clone();
         self.answer().await;
-        Ok(self.0.dump.lock().unwrap().clone())
+        if self.0.interrupted.load(Ordering::SeqCst) { Err(NetlinkError::Interrupted) } else { Ok(dump) }
     }
 
     async fn route(&self, to: Ipv4Addr) -> Result<Option<Route>, NetlinkError> {
@@ -192,7 +196,7 @@ async fn slow_kernel_delays_no_other_event() {
     assert!(begun.elapsed() < Duration::from_millis(100), "asking takes no time");
     watched.is_quiet().await;
     watched.fake.tell(RouteNetlinkMessage::DelLink(link(7, "wv0a200001", 1450)));
-    let gone = HostEvent::LinkGone { name: "wv0a200001".to_owned(), ifindex: 7 };
+    let gone = HostEvent::LinkGone(7);
     assert_eq!(watched.next().await, gone);
     watched.fake.tell(RouteNetlinkMessage::NewAddress(addr(ETH0, peer(250))));
     let HostEvent::Underlay(scan) = watched.next().await else { panic!("no scan") };
@@ -309,8 +313,7 @@ async fn lost_messages_are_made_up_for() {
     let mut watched = started().await;
     watched.host.watch(peer(2));
     watched.egress().await;
-    let name = "wv0a200001".to_owned();
-    watched.host.keep_watch_of(name.clone(), 7);
+    watched.host.keep_watch_of(7);
     // The device went down in MTU, and a container that this task never heard of came and went.
     watched.fake.0.dump.lock().unwrap().devices = vec![device(ETH0, "eth0", 1400)];
     watched.fake.send(NetlinkPayload::Overrun(Vec::new()));
@@ -318,13 +321,13 @@ async fn lost_messages_are_made_up_for() {
     for _ in 0..3 {
         told.push(watched.next().await);
     }
-    assert!(told.contains(&HostEvent::LinkGone { name: name.clone(), ifindex: 7 }), "{told:?}");
+    assert!(told.contains(&HostEvent::LinkGone(7)), "{told:?}");
     let smaller =
         |event: &HostEvent| matches!(event, HostEvent::Egress { egress: Some(egress), .. } if egress.mtu == 1400);
     assert!(told.iter().any(smaller), "{told:?}");
     let scanned = |event: &HostEvent| matches!(event, HostEvent::Underlay(scan) if scan.devices[0].mtu == 1400);
     assert!(told.iter().any(scanned), "{told:?}");
-    watched.host.forget(&name);
+    watched.host.forget(7);
 
     // So they are when the socket breaks.
     watched.fake.0.dump.lock().unwrap().devices = vec![device(ETH0, "eth0", 1500)];
@@ -334,14 +337,51 @@ async fn lost_messages_are_made_up_for() {
     watched.is_quiet().await;
 }
 
+/// A dump shows what was so when it was asked for; what messages told since is newer.
+#[tokio::test]
+async fn device_made_during_a_dump_is_not_told_gone() {
+    let mut watched = started().await;
+    let (name, ifindex) = ("wv0a200001".to_owned(), 7);
+    watched.fake.set_answers(false);
+    watched.fake.send(NetlinkPayload::Overrun(Vec::new()));
+    watched.is_quiet().await;
+    watched.fake.tell(RouteNetlinkMessage::NewLink(link(ifindex, &name, 1450)));
+    watched.host.keep_watch_of(ifindex);
+    watched.fake.tell(RouteNetlinkMessage::NewLink(link(8, "tun0", 1450)));
+    watched.fake.tell(RouteNetlinkMessage::DelLink(link(8, "tun0", 1450)));
+    assert_eq!(watched.next().await, HostEvent::LinkGone(8));
+    watched.fake.set_answers(true);
+    watched.is_quiet().await;
+    // That it goes is told as ever.
+    watched.fake.tell(RouteNetlinkMessage::DelLink(link(ifindex, &name, 1450)));
+    assert_eq!(watched.next().await, HostEvent::LinkGone(ifindex));
+    watched.is_quiet().await;
+}
+
+#[tokio::test]
+async fn interrupted_dump_makes_nothing_gone() {
+    let mut watched = started().await;
+    watched.fake.tell(RouteNetlinkMessage::NewLink(link(7, "wv0a200001", 1450)));
+    watched.host.keep_watch_of(7);
+    watched.fake.0.interrupted.store(true, Ordering::SeqCst);
+    watched.fake.send(NetlinkPayload::Overrun(Vec::new()));
+    watched.is_quiet().await;
+    watched.fake.tell(RouteNetlinkMessage::NewAddress(addr(ETH0, peer(250))));
+    let HostEvent::Underlay(scan) = watched.next().await else { panic!("no scan") };
+    assert_eq!(scan.underlay.addrs, [OWN, peer(250)], "messages are taken meanwhile");
+    // The next whole one tells.
+    watched.fake.0.interrupted.store(false, Ordering::SeqCst);
+    let gone = HostEvent::LinkGone(7);
+    assert_eq!(watched.next().await, gone);
+}
+
 #[tokio::test]
 async fn what_waits_for_a_busy_driver_is_bounded() {
     let watched = started().await;
     for index in 0..GONE_MAX as u32 + 100 {
         watched.fake.tell(RouteNetlinkMessage::DelLink(link(100 + index, &format!("wv{index}"), 1500)));
     }
-    let name = "wv0a200001".to_owned();
-    watched.host.keep_watch_of(name.clone(), 7);
+    watched.host.keep_watch_of(7);
     // Nothing is taken meanwhile.
     tokio::time::sleep(QUIET).await;
     let mut told = 0;
@@ -349,8 +389,8 @@ async fn what_waits_for_a_busy_driver_is_bounded() {
     // Of those that did not fit a dump tells which of the containers are gone.
     loop {
         match timeout(PATIENCE, events.recv()).await.expect("an event") {
-            Some(HostEvent::LinkGone { ifindex: 7, .. }) => break,
-            Some(HostEvent::LinkGone { .. }) => told += 1,
+            Some(HostEvent::LinkGone(7)) => break,
+            Some(HostEvent::LinkGone(_)) => told += 1,
             other => panic!("{other:?}"),
         }
     }

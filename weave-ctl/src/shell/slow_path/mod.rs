@@ -82,6 +82,11 @@ impl SlowPath {
         }
     }
 
+    /// Compares rule and table with what should be, though nothing told of a change. Never waits.
+    pub fn compare(&self) {
+        self.shared.changed.notify_one();
+    }
+
     /// Ends the task: when this returns it changes nothing any more.
     pub async fn end(mut self) {
         self.task.abort();

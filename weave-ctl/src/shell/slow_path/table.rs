@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use rtnetlink::{
-    IpVersion, RouteMessageBuilder,
+    RouteMessageBuilder,
     packet_route::{
         AddressFamily, IpProtocol,
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope},
@@ -13,7 +13,7 @@ use rtnetlink::{
 use rustix::io::Errno;
 
 use super::plan::{LockedRoute, Wanted};
-use crate::shell::netlink::{Netlink, NetlinkError, ask, collect};
+use crate::shell::netlink::{Netlink, NetlinkError, ask};
 
 /// Tables of ours: this, and the data port in the low 16 bits ("we" in ASCII).
 const TABLE_BASE: u32 = 0x7765_0000;
@@ -135,16 +135,13 @@ impl Table {
     }
 
     async fn read(self, netlink: &Netlink) -> Result<Found, TableError> {
-        let rules = collect(netlink.handle.rule().get(IpVersion::V4).execute()).await;
-        let mut rules = match rules {
+        let mut rules = match netlink.rules().await {
             // A kernel without policy routing has none.
             Err(error) if error.is(Errno::OPNOTSUPP) => Vec::new(),
             rules => rules.map_err(self.failed("read the rule"))?,
         };
         rules.retain(|rule| rule_table(rule) == self.id());
-        // The kernel takes protocol and type of the question as a filter: they are those of our routes.
-        let question = RouteMessageBuilder::<Ipv4Addr>::new().table_id(self.id()).build();
-        let routes = match collect(netlink.handle.route().get(question).execute()).await {
+        let routes = match netlink.routes(Some(self.id())).await {
             // No such table.
             Err(error) if error.is(Errno::NOENT) => Vec::new(),
             routes => routes.map_err(self.failed("read the routes"))?,
@@ -153,7 +150,8 @@ impl Table {
         Ok(Found { rules, routes })
     }
 
-    /// Packets that this host itself sends (`iif lo`) to the data port: what it forwards for others is not cut.
+    /// Packets that this host itself sends (`iif lo`) from data port to data port, as the VXLAN socket device does: what it
+    /// forwards for others is not cut, and the host task's question for a route is not answered by this table.
     fn rule(self) -> RuleMessage {
         let mut rule = RuleMessage::default();
         rule.header.family = AddressFamily::Inet;
@@ -164,6 +162,7 @@ impl Table {
             RuleAttribute::Table(self.id()),
             RuleAttribute::Iifname("lo".to_owned()),
             RuleAttribute::IpProtocol(IpProtocol::Udp),
+            RuleAttribute::SourcePortRange(ports),
             RuleAttribute::DestinationPortRange(ports),
             RuleAttribute::Protocol(RouteProtocol::Static),
         ];

@@ -125,11 +125,11 @@ fn table_becomes_what_is_wanted() {
     assert!(routes[0].starts_with("192.0.2.2 dev u0 ") && routes[0].contains(" mtu lock 1400"), "{routes:?}");
     assert!(routes[1].starts_with("203.0.113.9 via 192.0.2.254 dev u0 "), "{routes:?}");
     assert!(routes[1].contains(" mtu lock 1300") && routes[1].contains(" src 192.0.2.1 "), "{routes:?}");
-    assert!(rules[0].starts_with("640:\tfrom all iif lo ipproto udp dport 6784 lookup"), "{rules:?}");
+    assert!(rules[0].starts_with("640:\tfrom all iif lo ipproto udp sport 6784 dport 6784 lookup"), "{rules:?}");
 
     // Only the host's own packets to the data port see it.
     let mtu_to = |more: &[&str]| ns.ip(&[&["route", "get", "192.0.2.2"], more].concat()).contains("mtu lock 1400");
-    assert!(mtu_to(&["ipproto", "udp", "dport", "6784"]));
+    assert!(mtu_to(&["ipproto", "udp", "sport", "6784", "dport", "6784"]));
     assert!(!mtu_to(&["ipproto", "udp", "dport", "6783"]) && !mtu_to(&["ipproto", "tcp", "dport", "6784"]));
     assert!(!mtu_to(&[]));
 

@@ -1,6 +1,7 @@
 //! Round trips, damage, and power cuts.
 
 mod power;
+mod room;
 
 use std::{
     collections::BTreeMap,

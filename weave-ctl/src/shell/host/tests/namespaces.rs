@@ -23,7 +23,7 @@ fn watching<T: Send>(
     ns.inside(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let (sender, mut events) = mpsc::channel(1);
-            let (host, scan) = Host::start(sender, TableWatch::default()).await.unwrap();
+            let (host, scan) = Host::start(6784, sender, TableWatch::default()).await.unwrap();
             work(&host, &mut events, scan).await
         })
     })
@@ -152,6 +152,17 @@ fn egresses_follow_what_changes_them() {
         let rule = ["rule", "add", "pref", "100", "to", "203.0.113.0/24", "lookup", "77"];
         assert_eq!(after(&[&rule]).await, Some(Some((other, 1390))));
         assert_eq!(after(&[&["rule", "del", "pref", "100"]]).await, Some(Some((one, 1450))));
+        // Rules by which only our packets go, and by which only those of the source that they then have.
+        let port = ["rule", "add", "pref", "100", "ipproto", "udp", "dport", "6784", "lookup", "77"];
+        assert_eq!(after(&[&port]).await, Some(Some((other, 1390))));
+        assert_eq!(after(&[&["rule", "del", "pref", "100"]]).await, Some(Some((one, 1450))));
+        let source = ["rule", "add", "pref", "100", "from", "192.0.2.1", "lookup", "77"];
+        assert_eq!(after(&[&source]).await, Some(Some((other, 1390))));
+        assert_eq!(after(&[&["rule", "del", "pref", "100"]]).await, Some(Some((one, 1450))));
+        // Not by that of ours for what the stack cuts, which follows the answer.
+        let ours = ["rule", "add", "pref", "100", "ipproto", "udp", "sport", "6784", "dport", "6784", "lookup", "77"];
+        assert_eq!(after(&[&ours]).await, None);
+        ns.ip(&["rule", "del", "pref", "100"]);
         // The kernel removes the routes of a device that goes down without a word.
         assert_eq!(after(&[&["link", "set", "u0", "down"]]).await, Some(None));
         let up = [&["link", "set", "u0", "up"][..], &["route", "add", "203.0.113.0/24", "via", "192.0.2.254"]];
@@ -165,29 +176,46 @@ fn egresses_follow_what_changes_them() {
 fn vanished_devices_are_told_each() {
     let ns = underlay("watch");
     watching(&ns, async |_, events, _| {
-        let names = |events: &[HostEvent]| {
+        let gone = |events: &[HostEvent]| {
             let gone = events.iter().filter_map(|event| match event {
-                HostEvent::LinkGone { name, .. } => Some(name.clone()),
+                HostEvent::LinkGone(ifindex) => Some(*ifindex),
                 _ => None,
             });
             gone.collect::<Vec<_>>()
         };
+        let index = |name: &str| ns.ip(&["link", "show", name]).split(':').next().unwrap().parse::<u32>().unwrap();
         ns.ip(&["addr", "add", "192.0.2.9/24", "dev", "u0"]);
         ns.ip(&["addr", "del", "192.0.2.9/24", "dev", "u0"]);
         let told = drain(events).await;
-        assert!(told.len() <= 2 && names(&told).is_empty(), "{told:?}");
+        assert!(told.len() <= 2 && gone(&told).is_empty(), "{told:?}");
 
         ns.ip(&["link", "add", "wv1", "type", "veth", "peer", "name", "wv2"]);
+        let both = [index("wv1"), index("wv2")];
         assert_eq!(drain(events).await, []);
         ns.ip(&["link", "set", "wv2", "name", "wv3"]);
-        assert_eq!(names(&drain(events).await), ["wv2"]);
+        assert_eq!(drain(events).await, [], "a renamed device is the same");
+        ns.ip(&["link", "set", "wv1", "up"]);
+        assert_eq!(drain(events).await, []);
+        ns.ip(&["link", "set", "wv1", "down"]);
+        assert_eq!(drain(events).await, [HostEvent::SetDown(both[0])]);
         ns.ip(&["link", "del", "wv1"]);
-        let told = names(&drain(events).await);
-        assert!(told.len() == 2 && told.contains(&"wv1".to_owned()) && told.contains(&"wv3".to_owned()), "{told:?}");
+        let told = gone(&drain(events).await);
+        assert!(told.len() == 2 && both.iter().all(|index| told.contains(index)), "{told:?}");
 
-        ns.ip(&["link", "del", "u0"]);
+        let renamed = index("u0");
+        ns.ip(&["link", "set", "u0", "name", "lan0"]);
         let told = drain(events).await;
-        assert!(names(&told).contains(&"u0".to_owned()), "{told:?}");
+        let name = |event: &HostEvent| match event {
+            HostEvent::Underlay(scan) => scan.devices.iter().find(|d| d.ifindex == renamed).map(|d| d.name.clone()),
+            _ => None,
+        };
+        assert!(
+            gone(&told).is_empty() && told.iter().filter_map(name).next_back().as_deref() == Some("lan0"),
+            "{told:?}"
+        );
+        ns.ip(&["link", "del", "lan0"]);
+        let told = drain(events).await;
+        assert!(gone(&told).contains(&renamed), "{told:?}");
         assert!(
             told.iter().any(|event| matches!(event, HostEvent::Underlay(scan) if scan.devices.len() == 1)),
             "{told:?}"
@@ -197,6 +225,6 @@ fn vanished_devices_are_told_each() {
         ns.ip(&["link", "add", "name", "br", "type", "bridge"]);
         ns.ip(&["link", "set", "u1", "master", "br"]);
         ns.ip(&["link", "set", "u1", "nomaster"]);
-        assert!(!names(&drain(events).await).contains(&"u1".to_owned()));
+        assert!(!gone(&drain(events).await).contains(&index("u1")));
     });
 }
