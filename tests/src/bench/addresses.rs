@@ -14,13 +14,14 @@ use anyhow::{Context as _, Result, ensure};
 use ipnet::Ipv4Net;
 use weave_ctl::{
     proto::{
-        boot::{Init, LaunchParams},
-        command::Container,
+        boot::{Init, Installed, LaunchParams},
+        command::{Container, Holder},
         datapath::Datapath,
-        endpoints::{Endpoints, GRACE},
+        endpoints::{Endpoints, GRACE, Means},
         io::{Output, RequestId},
         ipam::{Allocator, Ring, allocator::Access},
         name::{PeerId, PeerName, PeerUid},
+        reservation::{Netns, NetnsId, Place},
         time::Instant,
     },
     shell::store::Store,
@@ -134,17 +135,20 @@ fn rate(containers: u32, store: Option<&Store>) -> Result<f64> {
     let ring = Ring::from_origin(RANGE, &[me])?;
     let now = Instant::default();
     let allocator = Allocator::new(me, &params, BTreeMap::new());
-    let mut endpoints = Endpoints::new(allocator, RANGE, false, &BTreeMap::new(), GRACE, now);
+    let mut endpoints = Endpoints::new(allocator, RANGE, &Installed::default(), GRACE, now);
     let start = Clock::now();
     for n in 0..containers {
-        let id = format!("c{n}");
-        let container = Container { id: id.clone(), netns: format!("/run/netns/{id}") };
-        endpoints.attach(RequestId(u64::from(n)), container, vec![], Access::Ring(&ring), 1450);
+        let id = NetnsId { inode: n.into(), ..NetnsId::default() };
+        let place = Place::Netns(Netns { path: format!("/run/netns/c{n}"), id });
+        let container = Container { owner: format!("c{n}"), chosen: false, place };
+        let means = Means { access: Access::Ring(&ring), mtu: 1450, now };
+        endpoints.attach(RequestId(u64::from(n)), container, vec![], &means);
         carry(&mut endpoints, store)?;
     }
     ensure!(endpoints.allocator().active() == u64::from(containers), "not every container got an address");
     for n in 0..containers {
-        endpoints.detach(RequestId(u64::from(n)), &format!("c{n}"), &[]);
+        let holder = Holder { owner: format!("c{n}"), netns: None };
+        endpoints.detach(RequestId(u64::from(n)), &holder, &[], false);
         carry(&mut endpoints, store)?;
     }
     ensure!(endpoints.allocator().active() == 0, "not every address was released");

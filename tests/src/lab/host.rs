@@ -207,7 +207,7 @@ impl Host {
     /// When `ps` fails.
     pub fn ps(&self, container: &str) -> Result<Option<Value>> {
         let all = self.json(&["ps"])?;
-        Ok(all.as_array().and_then(|all| all.iter().find(|c| c["id"] == container)).cloned())
+        Ok(all.as_array().and_then(|all| all.iter().find(|c| c["owner"] == container)).cloned())
     }
 
     /// Links, attempts and their reasons.

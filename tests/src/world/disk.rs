@@ -78,7 +78,9 @@ impl World {
 
     fn write(&mut self, id: HostId, batch: &[Output]) {
         if let Some(host) = self.hosts.get_mut(&id) {
-            host.commit(batch);
+            for owner in host.commit(batch) {
+                self.oracle.vanished(id, &owner);
+            }
         }
         self.check_disk(id);
     }

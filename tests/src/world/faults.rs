@@ -19,7 +19,6 @@ use super::{
     Event, HostId, World,
     conns::{Parcel, Side},
     host::Host,
-    kernel::Kernel,
     net::{Nat, What},
     oracle::{covers, islands},
 };
@@ -221,7 +220,7 @@ impl World {
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.end();
         self.meter.forget(&host.kernel.maps);
-        host.kernel = Kernel::default();
+        host.kernel = host.kernel.next_boot();
         self.note(|| format!("power off h{id}"));
         self.troubled();
         for (link, side) in self.conns.links_of(id) {

@@ -203,8 +203,9 @@ impl Host {
         self.operations.clear();
     }
 
-    /// One commit: every record of the batch, or none.
-    pub(super) fn commit(&mut self, batch: &[Output]) {
+    /// One commit: every record of the batch, or none. Owners that were absent since a reboot, and gave way.
+    pub(super) fn commit(&mut self, batch: &[Output]) -> Vec<String> {
+        let mut gave_way = Vec::new();
         for output in batch {
             let Output::Persist(record) = output else { continue };
             match record.clone() {
@@ -215,9 +216,15 @@ impl Host {
                 Record::Vote(vote) => self.disk.vote = Some(vote),
                 Record::Nicknames(nicknames) => self.disk.nicknames = nicknames,
                 Record::Left => self.disk.left = true,
-                Record::Allocation(id, allocation) => drop(self.disk.allocations.insert(id, allocation)),
-                Record::AllocationGone(id) => drop(self.disk.allocations.remove(&id)),
+                Record::Reservation(owner, held) => drop(self.disk.reservations.insert(owner, held)),
+                Record::ReservationGone(owner) => {
+                    let held = self.disk.reservations.remove(&owner);
+                    if held.and_then(|held| held.attachment).is_some_and(|attachment| attachment.absent) {
+                        gave_way.push(owner);
+                    }
+                }
             }
         }
+        gave_way
     }
 }

@@ -22,6 +22,7 @@ use weave_ctl::proto::{
     datapath::Maps,
     io::{Activity, Contact, EndpointSpec, LinkOp, MapOp, ProbeReply},
     name::PeerName,
+    reservation::BootId,
     time::Instant,
 };
 
@@ -74,6 +75,8 @@ struct Times {
 pub(super) struct Kernel {
     /// The host has power.
     pub(super) on: bool,
+    /// Times that it had before.
+    boots: u64,
     /// A controller ran since power came: the programs are there.
     pub(super) loaded: bool,
     pub(super) maps: Maps,
@@ -99,6 +102,11 @@ fn nanos(now: Instant) -> u64 {
 }
 
 impl Kernel {
+    /// What is left of it when the host has power again.
+    pub(super) fn next_boot(&self) -> Self {
+        Self { boots: self.boots + 1, ..Self::default() }
+    }
+
     /// Carries out a change of the maps.
     pub(super) fn apply(&mut self, op: &MapOp) {
         match op {
@@ -121,8 +129,8 @@ impl Kernel {
                 self.interfaces.insert(spec.host_if.clone(), (index, spec.clone()));
                 index
             }
-            LinkOp::SetMtu { host_if, netns, mtu } => {
-                let interface = self.interfaces.get_mut(host_if).filter(|(_, spec)| spec.netns == *netns);
+            LinkOp::SetMtu { host_if, place, mtu } => {
+                let interface = self.interfaces.get_mut(host_if).filter(|(_, spec)| spec.place == *place);
                 interface.map_or(0, |(index, spec)| {
                     spec.mtu = *mtu;
                     *index
@@ -138,7 +146,7 @@ impl Kernel {
     /// Removes the interface of a container that is gone; the name of its host end.
     pub(super) fn remove_container(&mut self, container: &str) -> Option<String> {
         let netns = format!("/run/netns/{container}");
-        let (host_if, _) = self.interfaces.iter().find(|(_, (_, s))| s.netns == netns)?;
+        let (host_if, _) = self.interfaces.iter().find(|(_, (_, s))| s.place.path() == Some(&netns))?;
         let host_if = host_if.clone();
         self.interfaces.remove(&host_if);
         Some(host_if)
@@ -156,6 +164,9 @@ impl Kernel {
             adopted: self.maps != Maps::default(),
             maps: endpoints_ops.chain(routes).chain(tunnels).chain(senders).collect(),
             endpoints: self.interfaces.iter().map(|(n, (i, _))| (n.clone(), *i)).collect(),
+            boot: BootId(u128::from(self.boots).to_be_bytes()),
+            // The clock of all hosts begins with the World.
+            unix_start: 0,
         }
     }
 

@@ -42,9 +42,10 @@ use journal::{Detail, Journal};
 use net::{Net, Passed};
 use probes::Probe;
 use weave_ctl::proto::{
-    command::{Answer, Command, Container, Refusal},
+    command::{Answer, Command, Container, Holder, Refusal},
     io::{DialId, Input, OpId, RequestId, Target},
     name::PeerName,
+    reservation::{Netns, NetnsId, Place},
     rng::Rng,
     time::Instant,
 };
@@ -124,6 +125,20 @@ pub struct World {
     events: u64,
     write_points: u64,
     kill_at: Option<u64>,
+}
+
+/// The container of the namespace that is called `name`.
+#[must_use]
+pub fn named(name: &str) -> Container {
+    let inode = name.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    let netns = Netns { path: format!("/run/netns/{name}"), id: NetnsId { inode, ..NetnsId::default() } };
+    Container { owner: name.to_owned(), chosen: false, place: Place::Netns(netns) }
+}
+
+/// The request that takes all addresses of `owner` away.
+#[must_use]
+pub fn detach(owner: &str) -> Command {
+    Command::Detach { holder: Holder { owner: owner.to_owned(), netns: None }, addrs: vec![], keep: false }
 }
 
 impl World {
@@ -273,8 +288,7 @@ impl World {
 
     /// Attaches `container` on host `id`.
     pub fn attach(&mut self, id: HostId, container: &str) -> u64 {
-        let container = Container { id: container.to_owned(), netns: format!("/run/netns/{container}") };
-        self.ask(id, Command::Attach(container, vec![]))
+        self.ask(id, Command::Attach(named(container), vec![]))
     }
 
     /// The answer to a request, once it is there.

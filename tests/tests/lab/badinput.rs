@@ -112,7 +112,7 @@ fn impossible_wishes_to_a_running_controller() {
     for (args, words) in [
         (&["attach", "no-such-container"][..], &["no-such-container", "/run/netns"][..]),
         (&["attach", "/etc/passwd"], &["is not a network namespace"]),
-        (&["attach", host.netns()], &["the controller's own"]),
+        (&["attach", host.netns()], &["the host's own"]),
         (&["attach", "192.168.1.1", &second], &["outside the network's range 10.32.0.0/12", "192.168.1.1/24"]),
         (&["attach", &taken, &second], &[&taken, "already in use by", &host.container(1)]),
         (&["attach", &foreign, &second], &[&foreign, "owned by other peer", "00:00:00:00:00:02", &other.container(1)]),

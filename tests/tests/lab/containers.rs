@@ -42,7 +42,7 @@ fn has_interface(host: &Host, address: Ipv4Addr) -> bool {
 fn is_kept(host: &Host, container: &str, address: Ipv4Addr) -> bool {
     !has_interface(host, address)
         && !endpoints(host).contains(&address)
-        && host.ps(container).is_ok_and(|shown| shown.is_some_and(|c| c["attached"] == false))
+        && host.ps(container).is_ok_and(|shown| shown.is_some_and(|c| c["state"] == "vanished"))
 }
 
 /// Interface, kernel's entry and allocation of a container are gone.

@@ -140,7 +140,7 @@ fn killed_at_awkward_moments_of_an_attach_the_container_attaches_or_is_free() {
         assert!(eventually(SETTLED, || ping(&container, other.1, 1)), "{address} reaches nobody after a killed {verb}");
         assert!(ping(&other.0, address, 1));
         let shown = host.ps(&container).expect("ps").expect("the container");
-        assert_eq!(shown["attached"], true);
+        assert_eq!(shown["state"], "attached");
         let endpoints = host.map("weave_endpoints").expect("a map").len();
         assert_eq!(endpoints, 2, "endpoints of two containers");
     }
@@ -160,7 +160,7 @@ fn after_a_reboot_containers_get_their_addresses_again() {
     lab.wait_established(SETTLED).expect("links come back");
     for name in &names {
         let kept = host.ps(name).expect("ps").expect("its addresses are kept");
-        assert_eq!(kept["attached"], false);
+        assert_eq!(kept["state"], "absent");
     }
     // A second launch before anybody attached keeps them too, and nobody else gets them.
     host.kill().expect("kill");
@@ -201,10 +201,14 @@ fn a_launch_that_fails_after_a_reboot_costs_no_container_its_address() {
 }
 
 /// What a reboot leaves of a host: its store. Containers come back empty.
-fn reboot(host: &Host, containers: &[String]) {
+pub(super) fn reboot(host: &Host, containers: &[String]) {
     host.kill().expect("kill");
     for name in containers {
         cmd::run(&["ip", "netns", "del", name]).expect("remove a container");
+    }
+    // The host's own interface, where it was exposed.
+    if cmd::run(&["ip", "-n", host.netns(), "link", "show", "weave"]).is_ok() {
+        cmd::run(&["ip", "-n", host.netns(), "link", "del", "weave"]).expect("remove the host's interface");
     }
     cmd::run(&["ip", "-n", host.netns(), "link", "del", "weave-6784"]).expect("remove the socket device");
     fs::remove_dir_all(host.bpf_dir()).expect("remove the pins");

@@ -67,7 +67,7 @@ fn wn_100_cross_hosts() {
     // A container that is made anew and attached has its address again, and is reached; a new one gets an address that no
     // live one has.
     run(&["ip", "netns", "del", &c3.0]).expect("the container ends");
-    let kept = || one.ps(&c3.0).is_ok_and(|shown| shown.is_some_and(|c| c["attached"] == false));
+    let kept = || one.ps(&c3.0).is_ok_and(|shown| shown.is_some_and(|c| c["state"] == "vanished"));
     assert!(eventually(SETTLED, kept), "{:?}", one.ps(&c3.0));
     let again = start(one, 3, &[]);
     assert_eq!(again, c3);

@@ -55,6 +55,7 @@ fn programs_stay_when_devices_are_renamed() {
         "{:?}",
         attached(host, "weave_underlay")
     );
+    assert!(eventually(SETTLED, || says(host, "eth0 is called lan0 now") > 0), "{}", host.log_tail(20));
     assert_eq!(says(host, "eth0 is called lan0 now"), 1, "{}", host.log_tail(20));
     // Another wire gets the old name; then the first is cut.
     ip(host.netns(), &["link", "add", "eth0", "type", "veth", "peer", "name", "far0"]);

@@ -21,11 +21,12 @@ use weave_ctl::proto::{
     boot::{Init, LaunchParams},
     io::SessionId,
     ipam::{
-        Allocation, Allocator, Keeper, Ring,
+        Allocator, Keeper, Ring,
         keeper::{KeeperEvent, Peers},
         ring::Part,
     },
     name::{PeerId, PeerName, PeerUid},
+    reservation::Reservation,
     rng::Rng,
     time::Instant,
     wire::letter::{Request, Want},
@@ -174,18 +175,8 @@ impl Sharers {
             peers: vec![],
         };
         let addrs = self.addresses().filter(|n| given & 1 << n != 0).map(|n| Ipv4Net::from(self.address(n)));
-        let allocation = |net: Ipv4Net| {
-            let empty = Allocation {
-                netns: String::new(),
-                host_if: String::new(),
-                addrs: vec![],
-                mtu: 0,
-                absent: false,
-                unfinished: false,
-            };
-            (net.to_string(), Allocation { addrs: vec![net], ..empty })
-        };
-        Allocator::new(id(peer), &params, addrs.map(allocation).collect::<BTreeMap<_, _>>())
+        let held = |net: Ipv4Net| (net.to_string(), Reservation::of(vec![net], 0));
+        Allocator::new(id(peer), &params, addrs.map(held).collect::<BTreeMap<_, _>>())
     }
 
     /// Addresses that a peer owns by its own view.

@@ -13,9 +13,9 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use weave_ctl::proto::{
     boot::Init,
-    command::{AddrRequest, Answer, Command, Container, Refusal, Status},
+    command::{AddrRequest, Answer, Command, ContainerState, Refusal, Status},
 };
-use weave_tests::world::{Faults, HostId, Spec, World, schedule::SETTLE};
+use weave_tests::world::{Faults, HostId, Spec, World, detach, named, schedule::SETTLE};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,13 +44,12 @@ fn status(world: &mut World, id: HostId) -> Box<Status> {
 }
 
 fn attach(world: &mut World, id: HostId, name: &str, addrs: Vec<AddrRequest>) -> Option<Result<Answer, Refusal>> {
-    let container = Container { id: name.to_owned(), netns: format!("/run/netns/{name}") };
-    ask(world, id, Command::Attach(container, addrs), SECOND * 2)
+    ask(world, id, Command::Attach(named(name), addrs), SECOND * 2)
 }
 
 fn address(answer: Option<Result<Answer, Refusal>>) -> Ipv4Addr {
     match answer {
-        Some(Ok(Answer::Attached(status))) => status.addrs[0].addr(),
+        Some(Ok(Answer::Container(status))) => status.addrs[0].addr(),
         other => panic!("not attached: {other:?}"),
     }
 }
@@ -188,7 +187,7 @@ fn deleted_claims_stay_so_when_a_peer_that_was_away_is_back() {
     world.run(SECOND);
     for id in [1, 2] {
         let name = if id == 1 { "c1" } else { "c3" };
-        let detached = ask(&mut world, id, Command::Detach(name.to_owned(), vec![]), SECOND);
+        let detached = ask(&mut world, id, detach(name), SECOND);
         assert!(matches!(detached, Some(Ok(_))), "{detached:?}");
     }
     // Longer than tombstones are kept; then one that hears of this from peer 3 as well as from the others.
@@ -250,7 +249,10 @@ fn without_anybody_in_reach_leaving_needs_force() {
     let text = refused(ask(&mut world, 1, Command::Reset { force: false }, SECOND * 20));
     assert!(text.contains("reset --force"), "{text}");
     let containers = status(&mut world, 1).containers;
-    assert!(containers[0].addrs[0].addr() == kept && containers[0].attached, "nothing was changed");
+    assert!(
+        containers[0].addrs[0].addr() == kept && containers[0].state == ContainerState::Attached,
+        "nothing was changed"
+    );
     let forced = ask(&mut world, 1, Command::Reset { force: true }, SECOND * 20);
     assert!(matches!(forced, Some(Ok(Answer::Done))), "{forced:?}");
     assert!(world.blank(1));

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use weave_ctl::proto::{
     boot::Init,
-    command::{AddrRequest, Answer, Command, Container},
+    command::{AddrRequest, Answer, Command, Container, Holder},
 };
-use weave_tests::world::{Faults, HostId, Spec, World, schedule::SETTLE};
+use weave_tests::world::{Faults, HostId, Spec, World, detach, named, schedule::SETTLE};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How often the operator asks again after a second without an answer, or after a refusal.
@@ -42,9 +42,8 @@ fn ask(world: &mut World, id: HostId, command: &Command) -> Answer {
 }
 
 fn attach(world: &mut World, id: HostId, name: &str, addrs: Vec<AddrRequest>) -> Vec<Ipv4Addr> {
-    let container = Container { id: name.to_owned(), netns: format!("/run/netns/{name}") };
-    match ask(world, id, &Command::Attach(container, addrs)) {
-        Answer::Attached(status) => status.addrs.iter().map(|net| net.addr()).collect(),
+    match ask(world, id, &Command::Attach(named(name), addrs)) {
+        Answer::Container(status) => status.addrs.iter().map(|net| net.addr()).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -71,11 +70,11 @@ fn containers(world: &mut World) {
     world.vanish(1, "a");
     assert_eq!(attach(world, 1, "a", vec![]), given[0], "its address was kept for it");
     attach(world, 2, "e", vec![]);
-    let gone = world.ask(2, Command::Detach("e".to_owned(), vec![]));
+    let gone = world.ask(2, detach("e"));
     world.run(SECOND * 2);
     if world.answer(gone).is_none() {
         // Whether it was carried out before the controller was killed is not known: both answers are right.
-        let _again = world.ask(2, Command::Detach("e".to_owned(), vec![]));
+        let _again = world.ask(2, detach("e"));
     }
     world.run(SETTLE);
     assert_eq!(world.unsettled(), Vec::<String>::new(), "{}", world.tail(40));
@@ -83,6 +82,32 @@ fn containers(world: &mut World) {
         let again = attach(world, *id, name, addrs.clone());
         assert_eq!(again[0], given[0], "{name} has what it was told");
     }
+}
+
+/// What an engine does: reserves, names the owner, attaches, takes the interface alone away, attaches again, and releases.
+fn engine(world: &mut World) {
+    let container = |world: &mut World, id, command: &Command| match ask(world, id, command) {
+        Answer::Container(status) => (status.owner, status.addrs),
+        other => panic!("{other:?}"),
+    };
+    let (reserved, addrs) = container(world, 4, &Command::Reserve(None, vec![]));
+    let owner = "engine:1".to_owned();
+    let bind = Command::Bind { id: reserved, owner: owner.clone() };
+    assert_eq!(container(world, 4, &bind), (owner.clone(), addrs.clone()));
+    let attach = Command::Attach(Container { owner: owner.clone(), chosen: true, ..named("e") }, vec![]);
+    let detach = Command::Detach { holder: Holder { owner: owner.clone(), netns: None }, addrs: vec![], keep: true };
+    for _ in 0..2 {
+        assert_eq!(container(world, 4, &attach), (owner.clone(), addrs.clone()));
+        assert!(matches!(ask(world, 4, &detach), Answer::Released(none) if none.is_empty()));
+    }
+    let other = container(world, 4, &Command::Reserve(Some("engine:2".to_owned()), vec![]));
+    assert_ne!(other.1, addrs, "what is reserved is nobody else's");
+    // Whether it was carried out before the controller was killed is not known: both answers are right.
+    let released = ask(world, 4, &Command::Release(owner, vec![]));
+    assert!(matches!(released, Answer::Released(free) if free.is_empty() || free == addrs));
+    world.run(SETTLE);
+    assert_eq!(world.unsettled(), Vec::<String>::new(), "{}", world.tail(40));
+    assert_eq!(container(world, 4, &Command::Reserve(Some("engine:2".to_owned()), vec![])), other);
 }
 
 /// One peer leaves in good order, another is gone for good.
@@ -143,6 +168,11 @@ fn killed_everywhere(story: fn(&mut World), least: u64) {
 #[test]
 fn killed_at_any_write_point_containers_keep_what_they_were_told() {
     killed_everywhere(containers, 60);
+}
+
+#[test]
+fn killed_at_any_write_point_engines_have_what_they_were_told() {
+    killed_everywhere(engine, 30);
 }
 
 #[test]

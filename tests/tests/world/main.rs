@@ -47,7 +47,7 @@ fn attached(world: &mut World, host: HostId, container: &str, time: Duration) ->
     let request = world.attach(host, container);
     world.run(time);
     match world.answer(request) {
-        Some(Ok(Answer::Attached(status))) => status.clone(),
+        Some(Ok(Answer::Container(status))) => status.clone(),
         other => panic!("not attached: {other:?}\n{}", world.tail(20)),
     }
 }

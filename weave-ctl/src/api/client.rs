@@ -25,8 +25,8 @@ use tokio::{
 use super::{
     REQUEST_MAX, SOCKET, VERSION, VERSION_HEADER,
     types::{
-        Attach, Connect, Consensus, Container, Detach, Detached, Done, Error, Forget, RemovePeer, RemovedPeer, Report,
-        Reset, Status, Stop, Targets,
+        Attach, Bind, Connect, Consensus, Container, Detach, Done, Error, Expose, Forget, Hide, Release, Released,
+        ReleasedOwner, RemovePeer, RemovedPeer, Report, Reserve, Reset, Status, Stop, Targets,
     },
 };
 
@@ -120,6 +120,22 @@ impl Client {
         self.post("forget", body).await
     }
 
+    /// Holds addresses for an owner.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reserve(&self, body: &Reserve) -> Result<Container, ClientError> {
+        self.post("reserve", body).await
+    }
+
+    /// Names the owner of what was reserved without one.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn bind(&self, body: &Bind) -> Result<Container, ClientError> {
+        self.post("bind", body).await
+    }
+
     /// Attaches a container.
     ///
     /// # Errors
@@ -132,8 +148,40 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn detach(&self, body: &Detach) -> Result<Detached, ClientError> {
+    pub async fn detach(&self, body: &Detach) -> Result<Released, ClientError> {
         self.post("detach", body).await
+    }
+
+    /// Gives up what is held for an owner without an interface.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn release(&self, body: &Release) -> Result<Released, ClientError> {
+        self.post("release", body).await
+    }
+
+    /// Gives up what is held for containers that are absent since a reboot.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn release_absent(&self) -> Result<Vec<ReleasedOwner>, ClientError> {
+        self.post("release-absent", &serde_json::json!({})).await
+    }
+
+    /// Gives the host an interface in the network.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn expose(&self, body: &Expose) -> Result<Container, ClientError> {
+        self.post("expose", body).await
+    }
+
+    /// Takes the host's addresses away.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn hide(&self, body: &Hide) -> Result<Released, ClientError> {
+        self.post("hide", body).await
     }
 
     /// Takes over from a peer that is gone for good.

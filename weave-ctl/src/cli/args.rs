@@ -38,8 +38,14 @@ pub enum Verb {
     Attach(AttachArgs),
     /// Take addresses of a container away, and print them
     Detach(DetachArgs),
-    /// List containers: id, MAC, addresses
-    Ps,
+    /// Give up addresses that are held for containers without an interface, and print them
+    Release(ReleaseArgs),
+    /// Give this host an interface in the network, and print its addresses
+    Expose(ExposeArgs),
+    /// Take addresses of this host away, and print them
+    Hide(HideArgs),
+    /// List who has addresses on this host
+    Ps(PsArgs),
     /// Take over the addresses of peers that are gone for good
     Rmpeer(RmpeerArgs),
     /// Stop the controller; containers keep talking
@@ -126,6 +132,41 @@ pub struct DetachArgs {
     /// As given to `attach`, or as `ps` shows it
     #[arg(value_name = "CONTAINER", required = true)]
     pub container: String,
+}
+
+/// Arguments of `release`.
+#[derive(Args, Debug)]
+pub struct ReleaseArgs {
+    /// All addresses of all containers that are absent since a reboot
+    #[arg(long, conflicts_with = "words")]
+    pub absent: bool,
+    /// IP or IP/LENGTH, all addresses when none is named; and last the owner, as `ps` shows it
+    #[arg(value_name = "ADDR]... [OWNER", required_unless_present = "absent")]
+    pub words: Vec<String>,
+}
+
+/// Arguments of `expose`.
+#[derive(Args, Debug)]
+pub struct ExposeArgs {
+    /// IP, IP/LENGTH, net:CIDR or net:default; one address of the default subnet when none is named
+    #[arg(value_name = "ADDR")]
+    pub addrs: Vec<String>,
+}
+
+/// Arguments of `hide`.
+#[derive(Args, Debug)]
+pub struct HideArgs {
+    /// IP or IP/LENGTH; all addresses and the interface when none is named
+    #[arg(value_name = "ADDR")]
+    pub addrs: Vec<String>,
+}
+
+/// Arguments of `ps`.
+#[derive(Args, Debug)]
+pub struct PsArgs {
+    /// Only containers that are absent since a reboot: their addresses are kept for them
+    #[arg(long)]
+    pub absent: bool,
 }
 
 /// Arguments of `report`.

@@ -14,6 +14,6 @@ pub(super) fn run(context: &Context<'_>, args: AttachArgs) -> Result<String, Fai
             args.container
         )));
     }
-    let request = Attach { container: args.container, addrs: args.addrs };
+    let request = Attach { container: args.container, owner: None, addrs: args.addrs };
     Ok(render::attached(&context.wait(context.client.attach(&request))?, context.json))
 }

@@ -1,7 +1,10 @@
 //! `detach`: takes addresses of a container away.
 
 use super::{Context, args::DetachArgs, failure::Failure, render};
-use crate::{api::types::Detach, config::addr};
+use crate::{
+    api::types::{Detach, Released},
+    config::addr,
+};
 
 pub(super) fn run(context: &Context<'_>, args: DetachArgs) -> Result<String, Failure> {
     for text in &args.addrs {
@@ -13,6 +16,24 @@ pub(super) fn run(context: &Context<'_>, args: DetachArgs) -> Result<String, Fai
             args.container
         )));
     }
-    let request = Detach { container: args.container, addrs: args.addrs };
-    Ok(render::detached(&context.wait(context.client.detach(&request))?, context.json))
+    let request = Detach { container: args.container, addrs: args.addrs, keep: false };
+    let released = context.wait(context.client.detach(&request))?;
+    check(&request.container, &request.addrs, &released)?;
+    Ok(render::released(&released, context.json))
+}
+
+/// A name that is mistyped is told, though to have nothing is what was asked for.
+pub(super) fn check(owner: &str, named: &[String], released: &Released) -> Result<(), Failure> {
+    let bare = |text: &str| text.split('/').next().map(str::to_owned);
+    let released: Vec<_> = released.addrs.iter().filter_map(|text| bare(text)).collect();
+    if let Some(missing) = named.iter().filter_map(|text| bare(text)).find(|addr| !released.contains(addr)) {
+        return Err(Failure::Refused(format!(
+            "{owner} does not have address {missing}; `weave-ctl ps` lists who has what"
+        )));
+    }
+    if released.is_empty() {
+        let text = format!("{owner} is not attached to this network and has no address; `weave-ctl ps` lists who has");
+        return Err(Failure::Refused(text));
+    }
+    Ok(())
 }

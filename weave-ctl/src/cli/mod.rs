@@ -11,10 +11,12 @@ mod attach;
 mod connect;
 mod consense;
 mod detach;
+mod expose;
 mod failure;
 mod forget;
 mod launch;
 mod ps;
+mod release;
 mod render;
 mod report;
 mod reset;
@@ -120,7 +122,10 @@ fn dispatch(cli: Cli, engine: &dyn Engine) -> Result<String, Failure> {
         Verb::Status(args) => status::run(&context, &args),
         Verb::Attach(args) => attach::run(&context, args),
         Verb::Detach(args) => detach::run(&context, args),
-        Verb::Ps => ps::run(&context),
+        Verb::Release(args) => release::run(&context, args),
+        Verb::Expose(args) => expose::run(&context, args),
+        Verb::Hide(args) => expose::hide(&context, args),
+        Verb::Ps(args) => ps::run(&context, &args),
         Verb::Stop(args) => stop::run(&context, &args),
         Verb::Reset(args) => reset::run(&context, &args),
         Verb::Report(args) => report::run(&context, &args),

@@ -1,7 +1,9 @@
-//! `ps`: the containers of this host.
+//! `ps`: who has addresses on this host.
 
-use super::{Context, failure::Failure, render};
+use super::{Context, args::PsArgs, failure::Failure, render};
 
-pub(super) fn run(context: &Context<'_>) -> Result<String, Failure> {
-    Ok(render::containers(&context.wait(context.client.ps())?, context.json))
+pub(super) fn run(context: &Context<'_>, args: &PsArgs) -> Result<String, Failure> {
+    let mut all = context.wait(context.client.ps())?;
+    all.retain(|container| !args.absent || container.state == "absent");
+    Ok(render::containers(&all, context.json))
 }

@@ -8,11 +8,12 @@ use super::{
     election::Vote,
     io::{MapOp, Record, RouteTo, Target, TunnelTo},
     ipam::{
-        Allocation, Ring,
+        Ring,
         ring::{self, SeedError},
     },
     key::SecretKey,
     name::PeerName,
+    reservation::{BootId, Reservation},
 };
 
 pub use super::params::{DEFAULT_RANGE, Identity, Init, Launch, LaunchParams, SecretKind};
@@ -34,8 +35,8 @@ pub struct Stored {
     pub nicknames: BTreeMap<PeerName, String>,
     /// An earlier peer of this host handed everything over: others own what was its.
     pub left: bool,
-    /// Addresses given, by container id.
-    pub allocations: BTreeMap<String, Allocation>,
+    /// What is held, by owner.
+    pub reservations: BTreeMap<String, Reservation>,
 }
 
 /// What the kernel holds from an earlier run.
@@ -47,6 +48,10 @@ pub struct Installed {
     pub maps: Vec<MapOp>,
     /// Host ends of containers' veths that exist: name and index.
     pub endpoints: BTreeMap<String, u32>,
+    /// The boot that the host is in.
+    pub boot: BootId,
+    /// Unix time in seconds at the start of the core's clock.
+    pub unix_start: u64,
 }
 
 impl Installed {

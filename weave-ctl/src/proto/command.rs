@@ -12,6 +12,7 @@ use weave_common::addr::Mac;
 use super::{
     name::PeerName,
     params::{Launch, LaunchParams},
+    reservation::{NetnsId, Place},
     target::Target,
     wire::entry::PeerRecord,
 };
@@ -28,10 +29,34 @@ pub enum Command {
     },
     /// Remove targets. Sessions that are up stay.
     Forget(Vec<Target>),
-    /// Give a container an interface and addresses; one from the default subnet when none is named.
+    /// Hold addresses for an owner; one from the default subnet when none is named. Without an owner each request holds
+    /// others, under a new id.
+    Reserve(Option<String>, Vec<AddrRequest>),
+    /// Name the owner of what was reserved under an id.
+    Bind {
+        /// As answered to `Reserve`.
+        id: String,
+        /// The owner.
+        owner: String,
+    },
+    /// Give a container an interface with the addresses that are held for it and those named; one from the default subnet
+    /// when there are none.
     Attach(Container, Vec<AddrRequest>),
-    /// Take addresses of the container of that id away; all of them, and the interface, when none is named.
-    Detach(String, Vec<Ipv4Addr>),
+    /// Take addresses of a container away; all of them, and the interface, when none is named.
+    Detach {
+        /// The container.
+        holder: Holder,
+        /// Those of its addresses that are taken away.
+        addrs: Vec<Ipv4Addr>,
+        /// Take the interface away alone: its addresses stay reserved.
+        keep: bool,
+    },
+    /// Give addresses up that are held for an owner, or under an id, without an interface; all when none is named.
+    Release(String, Vec<Ipv4Addr>),
+    /// Give up what is held for containers that are absent since a reboot.
+    ReleaseAbsent,
+    /// All reservations, with their interfaces.
+    Containers,
     /// Everything the core knows.
     Status,
     /// Stop the controller.
@@ -58,10 +83,21 @@ pub enum Command {
 /// A container, resolved by the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// What the operator called it: stable, unique on the host.
-    pub id: String,
-    /// Path of its network namespace.
-    pub netns: String,
+    /// The owner key of its addresses, unless its namespace has an interface under another.
+    pub owner: String,
+    /// An engine chose the key: it is this one, or the request is refused.
+    pub chosen: bool,
+    /// Where its interface shall be.
+    pub place: Place,
+}
+
+/// Whoever has addresses, as a caller names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its owner key.
+    pub owner: String,
+    /// The namespace that the caller means, when no owner has the key.
+    pub netns: Option<NetnsId>,
 }
 
 /// One address argument of `attach`.
@@ -80,10 +116,16 @@ pub enum AddrRequest {
 pub enum Answer {
     /// Done; nothing to say.
     Done,
-    /// `Attach`.
-    Attached(ContainerStatus),
-    /// `Detach`: the addresses released.
-    Detached(Vec<Ipv4Net>),
+    /// `Reserve`, `Bind` and `Attach`: what the container has now.
+    Container(ContainerStatus),
+    /// `Detach` and `Release`: the addresses that are no more its; none when it had none of them.
+    Released(Vec<Ipv4Net>),
+    /// `ReleaseAbsent`: the addresses that are free again, by owner.
+    ReleasedAbsent(Vec<(String, Vec<Ipv4Net>)>),
+    /// `Containers`.
+    Containers(Vec<ContainerStatus>),
+    /// `Connect` and `Forget`: the targets as they were before.
+    Targets(Vec<Target>),
     /// `Status`.
     Status(Box<Status>),
     /// `Consense`: whether there is a ring, and what is waited for.
@@ -123,7 +165,7 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Address management.
     pub ipam: IpamStatus,
-    /// Containers with addresses.
+    /// Reservations, with their interfaces.
     pub containers: Vec<ContainerStatus>,
     /// Paths that take less than some containers of this host may send, the narrowest first.
     pub narrow_paths: Vec<NarrowPath>,
@@ -286,21 +328,38 @@ pub struct OwnerStatus {
     pub ranges: Vec<Ipv4Net>,
 }
 
-/// A container on this host.
+/// A reservation on this host, and the interface that has its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerStatus {
-    /// What the operator called it.
-    pub id: String,
-    /// Path of its network namespace.
-    pub netns: String,
-    /// MAC of its interface.
-    pub mac: Mac,
+    /// Its owner key; the id that `Reserve` answered while no owner is named.
+    pub owner: String,
+    /// Where its interface is, or was; `None` before it has one.
+    pub place: Option<Place>,
+    /// MAC of its interface; `None` before it has one.
+    pub mac: Option<Mac>,
     /// Addresses with the length of their subnet.
     pub addrs: Vec<Ipv4Net>,
-    /// Name of the veth's host end.
+    /// Name of the veth's host end; empty before it has an interface.
     pub host_if: String,
-    /// MTU in bytes.
+    /// MTU in bytes; zero before it has an interface.
     pub mtu: u32,
-    /// False while its addresses are kept but no interface exists (after a reboot).
-    pub attached: bool,
+    /// Where it stands.
+    pub state: ContainerState,
+    /// Time for which it has stood there.
+    pub age: Duration,
+}
+
+/// Where a container stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Addresses are held; there was no interface yet, or it was taken away alone.
+    Reserved,
+    /// Its interface is being made, changed or removed.
+    Changing,
+    /// Its interface is there.
+    Attached,
+    /// Its interface is gone, and its addresses are kept for a while.
+    Vanished,
+    /// Its interface is gone since a reboot, and its addresses are kept until another needs them.
+    Absent,
 }

@@ -1,22 +1,27 @@
 //! Containers of this host: from the request for addresses to the interface that has them, and back.
 //!
 //! ```text
-//!            attach                     done                        detach
-//! (nothing) -------> Working(Ensure) ----------> Attached(ifindex) -------> Working(Remove) ---> (nothing)
-//!                        | failed: as before, repaired | interface vanished
-//! store ---> Absent -----^ <---------------------------+
+//!            reserve            attach                    done                       detach
+//! (nothing) --------> Reserved -------> Working(Ensure) -------> Attached(ifindex) --------> Working(Remove) --> (nothing)
+//!     |                                   ^  | failed: as before, repaired | interface vanished
+//!     +---------- attach -----------------+  +------------> Absent <-------+
 //! ```
-//! An absent container's addresses are kept for it: after a reboot until it attaches again or is detached, after its
-//! interface vanished for [`GRACE`], so that one that is restarted has the same again.
-//! One operation a container at a time; a second request meanwhile is refused, except the same attach again, which waits
-//! for the first. An allocation is durable before the interface is made and released only after the interface is gone,
-//! so an address is never on two containers whatever crashes in between.
-//! A container for which no address is free here waits in [`pending`] until one is.
+//! A reservation is addresses that an owner has; an attachment is the interface with them. Both are one record, durable
+//! before the interface is made, and addresses are released only after the interface is gone, so an address is never on
+//! two containers whatever crashes in between.
+//! A namespace is one container, whether a name, a path or a process led to it: a namespace that has an interface is known
+//! by its number ([`NetnsId`]). After a reboot numbers mean nothing: a named container's addresses are kept until it
+//! attaches again, is detached, or gives way when no other address is free; those of a namespace without a name are
+//! released, as they are when its interface vanishes. A named container's are then kept for [`GRACE`], so that one that is
+//! restarted has the same again. The host's own interface is made again.
+//! One operation a container at a time; a second request meanwhile is refused, except the same again, which waits for the
+//! first. A container for which no address is free here waits in [`pending`] until one is.
 //! An interface gets its MTU when it is made. A running container's is lowered when routes to peers take less
 //! ([`Endpoints::limit_mtu`]), and never raised: what its connections have learnt of the path would be wrong for both ends.
 //! Bounds: [`WAITERS_MAX`] callers a container; addresses by the allocator.
 
 mod pending;
+mod request;
 mod work;
 
 use std::{
@@ -30,14 +35,18 @@ use weave_common::addr::Mac;
 
 use self::{pending::Queue, work::Repairs};
 use super::{
-    command::{AddrRequest, Answer, Container, ContainerStatus, Refusal},
-    io::{LinkOp, OpId, Output, Record, RequestId},
+    boot::Installed,
+    command::{Answer, ContainerState, ContainerStatus, Refusal},
+    io::{LinkOp, OpId, Output, Record, RequestId, Severity},
     ipam::{
-        Allocation, Allocator,
-        allocator::{Access, AllocError, Need},
+        Allocator,
+        allocator::{Access, AllocError},
     },
+    reservation::{Attachment, Place, Reservation, is_numbered},
     time::Instant,
 };
+#[cfg(doc)]
+use crate::proto::reservation::NetnsId;
 
 /// Time for which the addresses of a container whose interface vanished are kept for it.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -53,7 +62,9 @@ const HOST_IF_DIGITS: usize = 8;
 /// Where a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It has addresses but no interface: the host was rebooted, or it vanished and its addresses are kept until then.
+    /// It has addresses, and no interface yet or any more.
+    Reserved,
+    /// Its interface is gone: since the host was rebooted, or until then its addresses are kept.
     Absent(Option<Instant>),
     /// The interface is there.
     Attached(u32),
@@ -71,9 +82,9 @@ struct Work {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     /// Make the interface; on failure go back to what was before, `None` for nothing.
-    Ensure { before: Option<(Allocation, Before)>, released: Vec<Ipv4Net> },
-    /// Remove the interface; on failure it stands where it stood.
-    Remove { before: Before },
+    Ensure { before: Option<(Reservation, Before)>, released: Vec<Ipv4Net> },
+    /// Remove the interface, and keep the addresses or not; on failure it stands where it stood.
+    Remove { before: Before, keep: bool },
 }
 
 /// Where a container stood before an operation.
@@ -81,6 +92,7 @@ enum Kind {
 enum Before {
     Attached(u32),
     Absent(Option<Instant>),
+    Reserved,
 }
 
 impl From<Before> for Stage {
@@ -88,25 +100,37 @@ impl From<Before> for Stage {
         match before {
             Before::Attached(ifindex) => Self::Attached(ifindex),
             Before::Absent(until) => Self::Absent(until),
+            Before::Reserved => Self::Reserved,
         }
     }
 }
 
-/// Why a container is not attached at once.
-enum Stop {
-    Refuse(Refusal),
-    Wait(Need, String),
+/// With what a request is carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    /// The ring as far as addresses may be given from it.
+    pub access: Access<'a>,
+    /// MTU in bytes of new interfaces.
+    pub mtu: u32,
+    /// When.
+    pub now: Instant,
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refuse(refusal)
-    }
+/// What became of a container whose interface vanished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vanished {
+    /// Its addresses are kept for it for [`Endpoints::grace`].
+    Kept(String),
+    /// They are free: it had no name by which it could come back.
+    Released(String),
+    /// The interface is made again.
+    MadeAgain(String),
 }
 
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Endpoints {
+    range: Ipv4Net,
     allocator: Allocator,
     stages: BTreeMap<String, Stage>,
     pending: Queue,
@@ -117,6 +141,8 @@ pub struct Endpoints {
     lowering: BTreeMap<OpId, String>,
     /// Time for which the addresses of a container that vanished are kept: [`GRACE`], or less in tests.
     grace: Duration,
+    /// Unix time in seconds at the start of the clock.
+    unix_start: u64,
     /// Addresses came back since the pending were last tried.
     freed: bool,
     next_op: u64,
@@ -138,50 +164,33 @@ pub fn host_if_addr(name: &str) -> Option<Ipv4Addr> {
 }
 
 impl Endpoints {
-    /// The containers of a host whose allocations are in `allocator` and whose host ends are `present`.
+    /// The containers of a host whose reservations are in `allocator`, and of whose interfaces `installed` tells.
     ///
-    /// With `adopted` (the kernel's maps outlived the controller) a container whose interface is missing vanished, and
-    /// its addresses are released after `grace`; without (a reboot) they are kept for it, however often the controller
-    /// is launched before it attaches again. A host end that no allocation explains, of
-    /// this network's range, is removed: its address may be given to another.
+    /// Where the kernel's maps outlived the controller a container whose interface is missing vanished, and its addresses
+    /// are released after `grace`; otherwise (a reboot) they are kept for it, however often the controller is launched
+    /// before it attaches again. A host end that no reservation explains, of this network's `range`, is removed: its
+    /// address may be given to another.
     #[must_use]
-    pub fn new(
-        allocator: Allocator,
-        range: Ipv4Net,
-        adopted: bool,
-        present: &BTreeMap<String, u32>,
-        grace: Duration,
-        now: Instant,
-    ) -> Self {
-        let (stages, pending, out) = (BTreeMap::new(), Queue::default(), VecDeque::new());
+    pub fn new(allocator: Allocator, range: Ipv4Net, installed: &Installed, grace: Duration, now: Instant) -> Self {
         let mut this = Self {
+            range,
             allocator,
-            stages,
-            pending,
+            stages: BTreeMap::new(),
+            pending: Queue::default(),
             repairs: Repairs::default(),
             mtu_max: u32::MAX,
             lowering: BTreeMap::new(),
             grace,
+            unix_start: installed.unix_start,
             freed: false,
             next_op: 0,
-            out,
+            out: VecDeque::new(),
         };
-        for (id, allocation) in this.allocator.containers().clone() {
-            match present.get(&allocation.host_if) {
-                Some(ifindex) if allocation.unfinished => {
-                    let before = Some((allocation.clone(), Before::Attached(*ifindex)));
-                    this.work(&id, allocation, Kind::Ensure { before, released: Vec::new() }, Vec::new());
-                }
-                Some(ifindex) => drop(this.stages.insert(id, Stage::Attached(*ifindex))),
-                None if adopted && !allocation.absent => drop(this.stages.insert(id, Stage::Absent(Some(now + grace)))),
-                None => {
-                    this.set(&id, Allocation { absent: true, ..allocation });
-                    this.stages.insert(id, Stage::Absent(None));
-                }
-            }
+        for (owner, reservation) in this.allocator.reservations().clone() {
+            this.resume(&owner, reservation, installed, now);
         }
-        let known: Vec<&String> = this.allocator.containers().values().map(|a| &a.host_if).collect();
-        let orphans = present.keys().filter(|name| !known.contains(name));
+        let known: Vec<&str> = this.allocator.reservations().values().filter_map(Reservation::host_if).collect();
+        let orphans = installed.endpoints.keys().filter(|name| !known.contains(&name.as_str()));
         let ours: Vec<String> =
             orphans.filter(|n| host_if_addr(n).is_some_and(|a| range.contains(&a))).cloned().collect();
         for host_if in ours {
@@ -189,6 +198,34 @@ impl Endpoints {
             this.out.push_back(Output::Link(op, LinkOp::Remove(host_if)));
         }
         this
+    }
+
+    /// Where a reservation of an earlier run stands.
+    fn resume(&mut self, owner: &str, reservation: Reservation, installed: &Installed, now: Instant) {
+        let Some(attachment) = &reservation.attachment else {
+            self.stages.insert(owner.to_owned(), Stage::Reserved);
+            return;
+        };
+        let stage = match (installed.endpoints.get(&attachment.host_if), &attachment.place) {
+            (Some(ifindex), _) if attachment.unfinished => {
+                return self.renew(owner, reservation, Before::Attached(*ifindex));
+            }
+            (Some(ifindex), _) => Stage::Attached(*ifindex),
+            (None, Place::Host { .. }) => return self.renew(owner, reservation, Before::Absent(None)),
+            (None, Place::Netns(_)) if is_numbered(owner) => {
+                self.event(Severity::Info, format!("{owner} is gone, and had no name to come back by: released"));
+                return self.release(owner);
+            }
+            (None, Place::Netns(_)) if installed.adopted && !attachment.absent => Stage::Absent(Some(now + self.grace)),
+            (None, Place::Netns(_)) => {
+                if !attachment.absent {
+                    let attachment = Some(Attachment { absent: true, ..attachment.clone() });
+                    self.set(owner, Reservation { attachment, since: self.unix(now), ..reservation });
+                }
+                Stage::Absent(None)
+            }
+        };
+        self.stages.insert(owner.to_owned(), stage);
     }
 
     /// The next thing to be done.
@@ -202,7 +239,7 @@ impl Endpoints {
         self.grace
     }
 
-    /// Allocations.
+    /// Reservations, and which addresses are free.
     #[must_use]
     pub fn allocator(&self) -> &Allocator {
         &self.allocator
@@ -212,177 +249,73 @@ impl Endpoints {
     #[must_use]
     pub fn installed(&self) -> BTreeMap<Ipv4Addr, (u32, Mac)> {
         let mut table = BTreeMap::new();
-        for (id, stage) in &self.stages {
-            let Some(now) = self.allocator.containers().get(id) else { continue };
-            let (ifindex, allocation) = match stage {
+        for (owner, stage) in &self.stages {
+            let Some(now) = self.allocator.reservations().get(owner) else { continue };
+            let (ifindex, reservation) = match stage {
                 Stage::Attached(ifindex) => (*ifindex, now),
                 // While addresses are added or taken away, those that stay keep working.
                 Stage::Working(Work {
                     kind: Kind::Ensure { before: Some((old, Before::Attached(ifindex))), .. },
                     ..
                 }) => (*ifindex, old),
-                Stage::Absent(_) | Stage::Working(_) => continue,
+                Stage::Reserved | Stage::Absent(_) | Stage::Working(_) => continue,
             };
-            let mac = mac(allocation);
-            let kept = allocation.addrs.iter().filter(|net| now.addrs.contains(net));
+            let Some(mac) = mac(reservation) else { continue };
+            let kept = reservation.addrs.iter().filter(|net| now.addrs.contains(net));
             table.extend(kept.map(|net| (net.addr(), (ifindex, mac))));
         }
         table
     }
 
-    /// Every container, for `status` and `ps`.
+    /// Every reservation, for `status` and `ps`.
     #[must_use]
-    pub fn status(&self) -> Vec<ContainerStatus> {
-        self.allocator.containers().iter().map(|(id, a)| self.status_of(id, a)).collect()
+    pub fn status(&self, now: Instant) -> Vec<ContainerStatus> {
+        self.allocator.reservations().iter().map(|(owner, r)| self.status_of(owner, r, now)).collect()
     }
 
-    fn status_of(&self, id: &str, allocation: &Allocation) -> ContainerStatus {
+    /// Names of the host ends that exist.
+    pub fn host_ends(&self) -> impl Iterator<Item = &str> + '_ {
+        self.attached().map(|(_, attachment)| attachment.host_if.as_str())
+    }
+
+    /// Containers whose interface is there.
+    pub fn attached(&self) -> impl Iterator<Item = (&str, &Attachment)> + '_ {
+        let attached = self.stages.iter().filter(|(_, stage)| matches!(stage, Stage::Attached(_)));
+        attached.filter_map(|(owner, _)| {
+            Some((owner.as_str(), self.allocator.reservations().get(owner)?.attachment.as_ref()?))
+        })
+    }
+
+    fn status_of(&self, owner: &str, reservation: &Reservation, now: Instant) -> ContainerStatus {
+        let attachment = reservation.attachment.as_ref();
+        let for_now = Duration::from_secs(self.unix(now).saturating_sub(reservation.since));
+        let (state, age) = match self.stages.get(owner) {
+            Some(Stage::Attached(_)) => (ContainerState::Attached, for_now),
+            Some(Stage::Working(_)) => (ContainerState::Changing, for_now),
+            Some(Stage::Absent(None)) => (ContainerState::Absent, for_now),
+            Some(Stage::Absent(Some(until))) => (ContainerState::Vanished, self.grace.saturating_sub(until.since(now))),
+            Some(Stage::Reserved) | None => (ContainerState::Reserved, for_now),
+        };
         ContainerStatus {
-            id: id.to_owned(),
-            netns: allocation.netns.clone(),
-            mac: mac(allocation),
-            addrs: allocation.addrs.clone(),
-            host_if: allocation.host_if.clone(),
-            mtu: allocation.mtu,
-            attached: matches!(self.stages.get(id), Some(Stage::Attached(_))),
-        }
-    }
-
-    fn try_attach(
-        &mut self,
-        request: RequestId,
-        container: &Container,
-        asked: &[AddrRequest],
-        access: Access<'_>,
-        mtu: u32,
-    ) -> Result<(), Stop> {
-        let id = &container.id;
-        let before = self.allocator.containers().get(id).cloned();
-        let held = before.as_ref().map_or(&[][..], |a| &a.addrs[..]);
-        let addrs = self.settle(id, held, asked, access)?;
-        if let Some(Stage::Working(work)) = self.stages.get_mut(id) {
-            let same = matches!(work.kind, Kind::Ensure { .. }) && addrs == held && work.waiters.len() < WAITERS_MAX;
-            if same {
-                work.waiters.push(request);
-                return Ok(());
-            }
-            return Err(busy(id).into());
-        }
-        let host_if = match &before {
-            Some(allocation) => allocation.host_if.clone(),
-            None => self.free_host_if(&addrs).ok_or_else(|| busy(id))?,
-        };
-        let running = matches!(self.stages.get(id), Some(Stage::Attached(_)));
-        let mtu = before.as_ref().filter(|_| running).map_or(mtu, |before| before.mtu.min(mtu));
-        let allocation =
-            Allocation { netns: container.netns.clone(), host_if, addrs, mtu, absent: false, unfinished: false };
-        let kind = Kind::Ensure { before: before.map(|b| (b, self.before(id))), released: Vec::new() };
-        self.work(id, allocation, kind, vec![request]);
-        Ok(())
-    }
-
-    /// Where `id` stands, no operation being under way.
-    fn before(&self, id: &str) -> Before {
-        match self.stages.get(id) {
-            Some(Stage::Attached(ifindex)) => Before::Attached(*ifindex),
-            Some(Stage::Absent(until)) => Before::Absent(*until),
-            Some(Stage::Working(_)) | None => Before::Absent(None),
-        }
-    }
-
-    /// A name that no container has, also none whose first address was detached while its interface stayed.
-    fn free_host_if(&self, addrs: &[Ipv4Net]) -> Option<String> {
-        let taken = |name: &String| self.allocator.containers().values().any(|a| a.host_if == *name);
-        host_ifs(addrs.first()?.addr()).find(|name| !taken(name))
-    }
-
-    /// The addresses that `id` shall have: those held, and those asked for that it does not hold.
-    fn settle(
-        &self,
-        id: &str,
-        held: &[Ipv4Net],
-        asked: &[AddrRequest],
-        access: Access<'_>,
-    ) -> Result<Vec<Ipv4Net>, Stop> {
-        let mut addrs = held.to_vec();
-        let asked = if asked.is_empty() && held.is_empty() { &[AddrRequest::Default] } else { asked };
-        let absent = |holder: &String| matches!(self.stages.get(holder), Some(Stage::Absent(_)));
-        let stop = |error: AllocError| match (error.need(), &error) {
-            (Some(need), _) => Stop::Wait(need, error.to_string()),
-            (None, AllocError::Taken(addr, holder)) if absent(holder) => Refusal(format!(
-                "address {addr} is kept for {holder}, which is not attached: detach {holder} to free it; {id} was left \
-                 as it was"
-            ))
-            .into(),
-            (None, _) => Refusal(format!("{error}; {id} was left as it was")).into(),
-        };
-        for request in asked {
-            let default = self.allocator.default_subnet();
-            let subnet = match request {
-                AddrRequest::Fixed(addr, len) => {
-                    let length = len.unwrap_or(default.prefix_len());
-                    let net = Ipv4Net::new(*addr, length).map_err(|e| Refusal(format!("{addr}/{length}: {e}")))?;
-                    self.allocator.claim(access, id, *addr, len.map(|_| net)).map_err(stop)?;
-                    if !addrs.iter().any(|a| a.addr() == *addr) {
-                        addrs.push(net);
-                    }
-                    continue;
-                }
-                AddrRequest::Subnet(subnet) => *subnet,
-                AddrRequest::Default => default,
-            };
-            let has = addrs.iter().any(|a| a.trunc() == subnet.trunc());
-            if !has {
-                addrs.push(self.allocator.pick(access, subnet, &addrs).map_err(stop)?);
-            }
-        }
-        Ok(addrs)
-    }
-
-    /// Takes `addrs` away from container `id`; all, and the interface, when none is named or none remains.
-    pub fn detach(&mut self, request: RequestId, id: &str, addrs: &[Ipv4Addr]) {
-        if let Err(refusal) = self.try_detach(request, id, addrs) {
-            self.out.push_back(Output::Reply(request, Err(refusal)));
-        }
-    }
-
-    fn try_detach(&mut self, request: RequestId, id: &str, addrs: &[Ipv4Addr]) -> Result<(), Refusal> {
-        let unknown = || Refusal(format!("{id} is not attached to this network; `weave-ctl ps` lists what is"));
-        let allocation = self.allocator.containers().get(id).cloned().ok_or_else(unknown)?;
-        if let Some(addr) = addrs.iter().find(|a| !allocation.addrs.iter().any(|n| n.addr() == **a)) {
-            return Err(Refusal(format!("{id} does not have address {addr}; it was left as it was")));
-        }
-        let (taken, left): (Vec<_>, Vec<_>) =
-            allocation.addrs.iter().copied().partition(|n| addrs.is_empty() || addrs.contains(&n.addr()));
-        match self.stages.get(id) {
-            Some(Stage::Working(_)) => Err(busy(id)),
-            Some(Stage::Attached(ifindex)) if !left.is_empty() => {
-                let before = Before::Attached(*ifindex);
-                let kind = Kind::Ensure { before: Some((allocation.clone(), before)), released: taken };
-                self.work(id, Allocation { addrs: left, ..allocation }, kind, vec![request]);
-                Ok(())
-            }
-            _ if !left.is_empty() => {
-                self.freed = true;
-                self.set(id, Allocation { addrs: left, ..allocation });
-                self.reply(request, Answer::Detached(taken));
-                Ok(())
-            }
-            _ => {
-                self.remove(id, allocation.host_if, vec![request]);
-                Ok(())
-            }
+            owner: owner.to_owned(),
+            place: attachment.map(|a| a.place.clone()),
+            mac: mac(reservation),
+            addrs: reservation.addrs.clone(),
+            host_if: attachment.map(|a| a.host_if.clone()).unwrap_or_default(),
+            mtu: attachment.map_or(0, |a| a.mtu),
+            state,
+            age,
         }
     }
 
     /// Takes every container's interface and addresses away, those excepted that an operation is under way for; and
     /// refuses those who wait.
     pub fn remove_all(&mut self) {
-        let still: Vec<(String, String)> =
-            self.allocator.containers().iter().map(|(id, a)| (id.clone(), a.host_if.clone())).collect();
-        for (id, host_if) in still {
-            if !matches!(self.stages.get(&id), Some(Stage::Working(_))) {
-                self.remove(&id, host_if, Vec::new());
+        for owner in self.stages.keys().cloned().collect::<Vec<_>>() {
+            match self.stages.get(&owner) {
+                Some(Stage::Working(_)) | None => {}
+                Some(Stage::Reserved) => self.release(&owner),
+                Some(Stage::Absent(_) | Stage::Attached(_)) => self.remove(&owner, false, Vec::new()),
             }
         }
         self.refuse_pending(&AllocError::Leaving.to_string());
@@ -394,24 +327,31 @@ impl Endpoints {
         self.stages.values().any(|stage| matches!(stage, Stage::Working(_)))
     }
 
-    /// The host end called `host_if` vanished: the container behind it is gone, or restarts. True when there was one.
-    pub fn vanished(&mut self, host_if: &str, now: Instant) -> bool {
-        let holder = self.allocator.containers().iter().find(|(_, a)| a.host_if == host_if).map(|(id, _)| id.clone());
-        let Some(id) = holder else { return false };
+    /// The host end called `host_if` vanished: the container behind it is gone, or restarts. `None` when there was none.
+    pub fn vanished(&mut self, host_if: &str, now: Instant) -> Option<Vanished> {
+        let mut all = self.allocator.reservations().iter();
+        let (owner, reservation) = all.find(|(_, r)| r.host_if() == Some(host_if))?;
         // An operation under way finds out by itself.
-        let attached = matches!(self.stages.get(&id), Some(Stage::Attached(_)));
-        if attached {
-            self.stages.insert(id, Stage::Absent(Some(now + self.grace)));
+        matches!(self.stages.get(owner), Some(Stage::Attached(_))).then_some(())?;
+        let (owner, reservation) = (owner.clone(), reservation.clone());
+        if reservation.netns().is_none() {
+            self.renew(&owner, reservation, Before::Absent(None));
+            return Some(Vanished::MadeAgain(owner));
         }
-        attached
+        if is_numbered(&owner) {
+            self.release(&owner);
+            return Some(Vanished::Released(owner));
+        }
+        self.stages.insert(owner.clone(), Stage::Absent(Some(now + self.grace)));
+        Some(Vanished::Kept(owner))
     }
 
     /// Releases the addresses of containers that did not come back, and repairs interfaces.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.repair(now);
         let over = self.stages.iter().filter(|(_, s)| matches!(s, Stage::Absent(Some(until)) if *until <= now));
-        let over: Vec<String> = over.map(|(id, _)| id.clone()).collect();
-        over.iter().for_each(|id| self.release(id));
+        let over: Vec<String> = over.map(|(owner, _)| owner.clone()).collect();
+        over.iter().for_each(|owner| self.release(owner));
     }
 
     /// When [`Self::handle_timeout`] has something to do.
@@ -421,21 +361,30 @@ impl Endpoints {
         untils.flatten().chain(self.repairs.due()).min()
     }
 
-    fn set(&mut self, id: &str, allocation: Allocation) {
-        self.out.push_back(Output::Persist(Record::Allocation(id.to_owned(), allocation.clone())));
-        self.allocator.set(id, allocation);
+    /// Unix time in seconds.
+    fn unix(&self, now: Instant) -> u64 {
+        self.unix_start.saturating_add(now.since_start().as_secs())
     }
 
-    fn release(&mut self, id: &str) {
-        self.stages.remove(id);
-        self.allocator.remove(id);
+    fn set(&mut self, owner: &str, reservation: Reservation) {
+        self.out.push_back(Output::Persist(Record::Reservation(owner.to_owned(), reservation.clone())));
+        self.allocator.set(owner, reservation);
+    }
+
+    fn release(&mut self, owner: &str) {
+        self.stages.remove(owner);
+        self.allocator.remove(owner);
         self.freed = true;
-        self.out.push_back(Output::Persist(Record::AllocationGone(id.to_owned())));
+        self.out.push_back(Output::Persist(Record::ReservationGone(owner.to_owned())));
     }
 
     fn op(&mut self) -> OpId {
         self.next_op += 1;
         OpId(self.next_op)
+    }
+
+    fn event(&mut self, severity: Severity, text: String) {
+        self.out.push_back(Output::Event(severity, text));
     }
 
     fn reply(&mut self, id: RequestId, answer: Answer) {
@@ -449,15 +398,15 @@ impl Endpoints {
     }
 }
 
-fn mac(allocation: &Allocation) -> Mac {
-    // From the name of the host end, which never changes, rather than from the first address, which may be detached.
-    let addr = host_if_addr(&allocation.host_if)
-        .unwrap_or_else(|| allocation.addrs.first().map_or(Ipv4Addr::UNSPECIFIED, Ipv4Net::addr));
-    Mac::of_container(addr.octets())
+/// MAC of the interface: from the name of the host end, which never changes, rather than from the first address, which may
+/// be detached.
+fn mac_of(host_if: &str, addrs: &[Ipv4Net]) -> Mac {
+    let addr = host_if_addr(host_if).or(addrs.first().map(Ipv4Net::addr));
+    Mac::of_container(addr.unwrap_or(Ipv4Addr::UNSPECIFIED).octets())
 }
 
-fn busy(id: &str) -> Refusal {
-    Refusal(format!("another operation on {id} is under way; try again when it has ended"))
+fn mac(reservation: &Reservation) -> Option<Mac> {
+    Some(mac_of(reservation.host_if()?, &reservation.addrs))
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use weave_common::addr::Mac;
 use super::{
     command::{Answer, Command, Refusal},
     election::Vote,
-    ipam::{Allocation, Ring},
+    ipam::Ring,
     name::PeerName,
     params::{Identity, LaunchParams},
+    reservation::{Place, Reservation},
     time::Instant,
 };
 pub use super::{
@@ -149,10 +150,10 @@ pub enum Record {
     Nicknames(BTreeMap<PeerName, String>),
     /// The peer that was here left the network, and handed its addresses over.
     Left,
-    /// A container's addresses, by its id.
-    Allocation(String, Allocation),
-    /// A container has no addresses any more.
-    AllocationGone(String),
+    /// What is held for an owner.
+    Reservation(String, Reservation),
+    /// Nothing is held for an owner any more.
+    ReservationGone(String),
 }
 
 /// A change to the kernel's maps, in the controller's words.
@@ -213,8 +214,8 @@ pub enum LinkOp {
     SetMtu {
         /// Name of the host end.
         host_if: String,
-        /// The container's network namespace.
-        netns: String,
+        /// Where the interface is.
+        place: Place,
         /// MTU in bytes.
         mtu: u32,
     },
@@ -225,8 +226,8 @@ pub enum LinkOp {
 /// A container's interface as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSpec {
-    /// The container's network namespace.
-    pub netns: String,
+    /// Where the interface is.
+    pub place: Place,
     /// Name of the veth's host end.
     pub host_if: String,
     /// MAC of the container's end.
@@ -235,10 +236,25 @@ pub struct EndpointSpec {
     pub mtu: u32,
     /// Addresses with the length of their subnet; the first is the primary.
     pub addrs: Vec<Ipv4Net>,
+    /// Networks that are reached by this interface beside the subnets of its addresses.
+    pub routes: Vec<Ipv4Net>,
 }
 
 /// Name of the interface inside a container.
 pub const CONTAINER_IF: &str = "ethwe";
+/// Name of the host's own interface.
+pub const HOST_IF: &str = "weave";
+
+impl EndpointSpec {
+    /// Name of the interface.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.place {
+            Place::Netns(_) => CONTAINER_IF,
+            Place::Host { .. } => HOST_IF,
+        }
+    }
+}
 
 /// Length in bytes of the proof in a [`ProbeKind::Proof`]: the address seen (4), an Ed25519 signature (64).
 pub const PROOF_LEN: usize = 4 + 64;

@@ -4,7 +4,8 @@
 //! `shell` carries them out, after it has made the `Persist`s among them durable.
 //!
 //! Modules with state, which meet in `node` alone: `session`, `membership`, `topology`, `path`, `election`, `ipam`,
-//! `endpoints`, `datapath`. Vocabulary that all may use: `ids`, `name`, `key`, `target`, `params`, `wire`, `command`, `io`.
+//! `endpoints`, `datapath`. Vocabulary that all may use: `ids`, `name`, `key`, `target`, `params`, `reservation`,
+//! `wire`, `command`, `io`.
 //!
 //! Does not: read a clock, open a socket, touch a disk, ask the OS for randomness, spawn or await. Ordered collections
 //! only, so that one seed gives one trace (`cargo xtask tidy` and the World check it).
@@ -28,6 +29,7 @@ pub mod params;
 mod path;
 mod queue;
 mod requests;
+pub mod reservation;
 pub mod rng;
 mod session;
 pub mod target;

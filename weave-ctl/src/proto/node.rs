@@ -29,7 +29,7 @@ use super::{
     command::{Answer, Command, Refusal},
     datapath::Datapath,
     election::{Election, Role, Vote},
-    endpoints::{self, Endpoints},
+    endpoints::{self, Endpoints, Vanished},
     io::{Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
     ipam::{Allocator, Keeper},
     membership::Membership,
@@ -123,9 +123,9 @@ impl Node {
         now: Instant,
     ) -> Self {
         let Boot { identity, params, stored, records } = boot;
-        let Stored { targets, ring, vote, nicknames, left, allocations, .. } = stored;
+        let Stored { targets, ring, vote, nicknames, left, reservations, .. } = stored;
         let me = PeerId { name: identity.name, uid: identity.uid };
-        let allocator = Allocator::new(me, &params, allocations);
+        let allocator = Allocator::new(me, &params, reservations);
         let alone = targets.is_empty() && !left;
         let mut rng = Rng::new(seed);
         let sessions = SessionsConfig {
@@ -140,7 +140,6 @@ impl Node {
         let request_key = identity.key.clone();
         let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
         let kept_for = grace(endpoints::GRACE);
-        let present = &installed.endpoints;
         let mut datapath = Datapath::new(&installed.maps);
         if let Some(ring) = &ring {
             datapath.set_ring(ring, me.name);
@@ -153,7 +152,7 @@ impl Node {
             topology: Topology::new(grace(topology::GRACE)),
             paths: Paths::new(me.name, key, data_port, installed, rng.fork(), now),
             sessions: Sessions::new(sessions, rng.fork(), now),
-            endpoints: Endpoints::new(allocator, params.range, installed.adopted, present, kept_for, now),
+            endpoints: Endpoints::new(allocator, params.range, installed, kept_for, now),
             datapath,
             election,
             nicknames,
@@ -181,7 +180,7 @@ impl Node {
     /// Host ends of containers' interfaces that exist.
     #[must_use]
     pub fn interfaces(&self) -> Vec<String> {
-        self.endpoints.status().into_iter().filter(|c| c.attached).map(|c| c.host_if).collect()
+        self.endpoints.host_ends().map(str::to_owned).collect()
     }
 
     /// Takes in something that happened.
@@ -209,10 +208,8 @@ impl Node {
             Input::Underlay(underlay) => self.set_underlay(&underlay, now),
             Input::LinkDone(op, result) => self.endpoints.done(op, result, now),
             Input::EndpointGone(host_if) => {
-                if self.endpoints.vanished(&host_if, now) {
-                    let time = self.endpoints.grace().as_secs();
-                    let text = format!("the container behind {host_if} is gone; its addresses are kept for {time} s");
-                    self.log(Severity::Info, text);
+                if let Some(what) = self.endpoints.vanished(&host_if, now) {
+                    self.tell_vanished(&host_if, &what);
                 }
             }
             Input::MapFailed(op, reason) => self.datapath.failed(&op, &reason, now),
@@ -318,8 +315,16 @@ impl Node {
         match command {
             Command::Connect { targets, replace } => self.connect(id, targets, replace, now),
             Command::Forget(targets) => self.forget(id, &targets, now),
-            Command::Attach(container, addrs) => self.attach(id, container, addrs),
-            Command::Detach(container, addrs) => self.endpoints.detach(id, &container, &addrs),
+            Command::Reserve(owner, addrs) => self.reserve(id, owner, addrs, now),
+            Command::Bind { id: reserved, owner } => self.bind(id, &reserved, &owner, now),
+            Command::Attach(container, addrs) => self.attach(id, container, addrs, now),
+            Command::Detach { holder, addrs, keep } => self.endpoints.detach(id, &holder, &addrs, keep),
+            Command::Release(owner, addrs) => self.endpoints.release_addrs(id, &owner, &addrs),
+            Command::ReleaseAbsent => self.endpoints.release_absent(id),
+            Command::Containers => {
+                let containers = self.endpoints.status(now);
+                self.reply(id, Ok(Answer::Containers(containers)));
+            }
             Command::Status => {
                 let status = Box::new(self.status(now));
                 self.reply(id, Ok(Answer::Status(status)));
@@ -334,7 +339,8 @@ impl Node {
     }
 
     fn connect(&mut self, id: RequestId, targets: Vec<Target>, replace: bool, now: Instant) {
-        let mut all = if replace { Vec::new() } else { self.sessions.targets().to_vec() };
+        let before = self.sessions.targets().to_vec();
+        let mut all = if replace { Vec::new() } else { before.clone() };
         for target in targets {
             if !all.contains(&target) {
                 all.push(target);
@@ -345,7 +351,7 @@ impl Node {
             return self.reply(id, Err(Refusal(text)));
         }
         self.set_targets(all, now);
-        self.reply(id, Ok(Answer::Done));
+        self.reply(id, Ok(Answer::Targets(before)));
     }
 
     fn forget(&mut self, id: RequestId, targets: &[Target], now: Instant) {
@@ -353,14 +359,27 @@ impl Node {
             let text = format!("{unknown} is not a target (status targets lists them); nothing was forgotten");
             return self.reply(id, Err(Refusal(text)));
         }
-        let left = self.sessions.targets().iter().filter(|t| !targets.contains(t)).cloned().collect();
+        let before = self.sessions.targets().to_vec();
+        let left = before.iter().filter(|t| !targets.contains(t)).cloned().collect();
         self.set_targets(left, now);
-        self.reply(id, Ok(Answer::Done));
+        self.reply(id, Ok(Answer::Targets(before)));
     }
 
     fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
         self.out.push_back(Output::Persist(Record::Targets(targets.clone())));
         self.sessions.set_targets(targets, now);
+    }
+
+    fn tell_vanished(&mut self, host_if: &str, what: &Vanished) {
+        let text = match what {
+            Vanished::Kept(owner) => {
+                let time = self.endpoints.grace().as_secs();
+                format!("{owner}, the container behind {host_if}, is gone; its addresses are kept for {time} s")
+            }
+            Vanished::Released(owner) => format!("{owner}, the container behind {host_if}, is gone, and released"),
+            Vanished::MadeAgain(owner) => format!("the interface of {owner} was removed by others: it is made again"),
+        };
+        self.log(Severity::Info, text);
     }
 
     fn reply(&mut self, id: RequestId, answer: Result<Answer, Refusal>) {

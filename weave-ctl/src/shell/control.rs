@@ -26,17 +26,15 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::UnixStream,
     sync::{Semaphore, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 use tracing::{debug, warn};
 
-use crate::{
-    api,
-    proto::command::{Answer, Command, Refusal},
-};
+use self::listener::Door;
+use crate::proto::command::{Answer, Command, Refusal};
 
 /// Connections open at once.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -60,10 +58,16 @@ struct Waits {
     resolve: Duration,
     /// For a request's headers, and again for its body.
     request: Duration,
+    /// Between two looks whether the socket is where callers look for it.
+    look: Duration,
 }
 
-const WAITS: Waits =
-    Waits { reply: Duration::from_secs(30), resolve: Duration::from_secs(10), request: Duration::from_secs(5) };
+const WAITS: Waits = Waits {
+    reply: Duration::from_secs(30),
+    resolve: Duration::from_secs(10),
+    request: Duration::from_secs(5),
+    look: Duration::from_secs(3),
+};
 
 /// What the driver is asked.
 #[derive(Debug)]
@@ -146,10 +150,10 @@ pub async fn start(run_dir: &Path, calls: mpsc::Sender<Call>) -> Result<Control,
 }
 
 async fn start_with(run_dir: &Path, calls: mpsc::Sender<Call>, waits: Waits) -> Result<Control, ControlError> {
-    let socket = run_dir.join(api::SOCKET);
-    let listener = listener::listen(run_dir, &socket).await?;
+    let door = Door::open(run_dir).await?;
+    let socket = door.path().to_owned();
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(serve(listener, handlers::router(calls, waits), waits, stopped));
+    let task = tokio::spawn(serve(door, handlers::router(calls, waits), waits, stopped));
     Ok(Control { socket, stop: Some(stop), task })
 }
 
@@ -183,18 +187,20 @@ impl Drop for Control {
     }
 }
 
-async fn serve(listener: UnixListener, router: Router, waits: Waits, mut stopped: oneshot::Receiver<()>) {
+async fn serve(mut door: Door, router: Router, waits: Waits, mut stopped: oneshot::Receiver<()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let mut look = interval(waits.look);
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
+            (door.listener().accept().await, place)
         };
         tokio::select! {
             // Closed without a word: that is the word.
             _ = &mut stopped => break,
             Some(_) = connections.join_next() => {}
+            _ = look.tick() => door.look_at_socket().await,
             (accepted, place) = accepted => match accepted {
                 Ok((stream, _)) => {
                     let router = router.clone();
@@ -210,7 +216,7 @@ async fn serve(listener: UnixListener, router: Router, waits: Waits, mut stopped
             },
         }
     }
-    drop(listener);
+    drop(door);
     let drained = timeout(DRAIN_WAIT, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         debug!("{} API connections were cut off", connections.len());

@@ -1,4 +1,5 @@
-//! Containers' interfaces: one veth each, its host end here, its other end in the container's namespace.
+//! Containers' interfaces: one veth each, its host end here, its other end in the container's namespace. The host's own
+//! interface has both ends here.
 //!
 //! [`ensure`] is idempotent: what is right stays untouched, so that a relaunch disturbs nobody. What it made on the way
 //! to a failure it removes again. Either end may be renamed by others: the host end is found by a second name, the other end
@@ -8,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
@@ -16,13 +16,14 @@ use std::{
 use futures_util::StreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::{
-    LinkUnspec,
+    LinkUnspec, RouteMessageBuilder,
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
         link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
         nsid::{NsidAttribute, NsidMessage},
+        route::RouteScope,
     },
 };
 use rustix::io::Errno;
@@ -30,12 +31,9 @@ use weave_common::addr::Mac;
 
 use super::{
     netlink::{Device, Netlink, NetlinkError, ask},
-    netns::NetnsError,
+    netns::{NetnsError, OpenNetns},
 };
-use crate::proto::{
-    endpoints::HOST_IF_PREFIX,
-    io::{CONTAINER_IF, EndpointSpec},
-};
+use crate::proto::{endpoints::HOST_IF_PREFIX, io::EndpointSpec, reservation::Place};
 
 /// Most addresses of one container.
 const ADDRS_MAX: usize = 64;
@@ -47,13 +45,12 @@ pub enum EndpointError {
     #[error(transparent)]
     Netns(#[from] NetnsError),
     /// The container has an interface of that name already.
-    #[error(
-        "the container at {netns} has an interface {CONTAINER_IF} that is not this controller's: detach it from the \
-         network it belongs to, or remove it; nothing was changed"
-    )]
+    #[error("{at} has an interface {name} that is not this controller's: remove or rename it; nothing was changed")]
     Taken {
-        /// The container.
-        netns: String,
+        /// The container, or the host.
+        at: String,
+        /// The interface.
+        name: &'static str,
     },
     /// The host has a device of that name already.
     #[error("the host's device {host_if} is not one end of a veth and was left alone: remove or rename it")]
@@ -63,19 +60,21 @@ pub enum EndpointError {
     },
     /// The addresses could not be made exactly so.
     #[error(
-        "the addresses of {CONTAINER_IF} in {netns} keep changing, or are more than {ADDRS_MAX}: something else sets them too"
+        "the addresses of {name} at {at} keep changing, or are more than {ADDRS_MAX}: something else sets them too"
     )]
     Addresses {
-        /// The container.
-        netns: String,
+        /// The container, or the host.
+        at: String,
+        /// The interface.
+        name: &'static str,
     },
     /// The kernel refused.
-    #[error("cannot {what} for the container at {netns}: {source}")]
+    #[error("cannot {what} for {at}: {source}")]
     Netlink {
         /// What was tried.
         what: &'static str,
-        /// The container.
-        netns: String,
+        /// The container, or the host.
+        at: String,
         /// Why not.
         source: NetlinkError,
     },
@@ -97,15 +96,14 @@ pub enum EndpointError {
 /// A name is taken, the container is gone, or the kernel refused. A veth made on the way is removed again; one that was
 /// there stays.
 pub async fn ensure(spec: &EndpointSpec) -> Result<u32, EndpointError> {
-    let netns = File::open(&spec.netns).map_err(|source| NetnsError::Open { path: (&spec.netns).into(), source })?;
     if spec.addrs.len() > ADDRS_MAX {
-        return Err(EndpointError::Addresses { netns: spec.netns.clone() });
+        return Err(EndpointError::Addresses { at: at(&spec.place), name: spec.name() });
     }
     let job = Job::new(spec)?;
-    if let Some(ends) = job.find(netns.as_fd()).await? {
+    if let Some(ends) = job.find().await? {
         return job.settle(&ends).await;
     }
-    job.create(netns.as_fd()).await?;
+    job.create().await?;
     let result = job.finish().await;
     if result.is_err()
         && let Err(error) = remove(&spec.host_if).await
@@ -120,17 +118,16 @@ pub async fn ensure(spec: &EndpointSpec) -> Result<u32, EndpointError> {
 /// # Errors
 ///
 /// The container or its interface is gone, a name is taken, or the kernel refused.
-pub async fn set_mtu(host_if: String, netns: String, mtu: u32) -> Result<(), EndpointError> {
+pub async fn set_mtu(host_if: String, place: Place, mtu: u32) -> Result<(), EndpointError> {
     // Of these only names and MTU are used.
-    let spec = EndpointSpec { netns, host_if, mac: Mac([0; 6]), mtu, addrs: Vec::new() };
-    let netns = File::open(&spec.netns).map_err(|source| NetnsError::Open { path: (&spec.netns).into(), source })?;
+    let spec = EndpointSpec { place, host_if, mac: Mac([0; 6]), mtu, addrs: Vec::new(), routes: Vec::new() };
     let job = Job::new(&spec)?;
     let failed = || failed("set the MTU of an interface", &spec);
     let gone = || failed()(NetlinkError::NoAnswer("the interface is not there".to_owned()));
     let host = host_end(&job.host, &spec.host_if).await.map_err(failed())?.ok_or_else(gone)?;
-    let Some(container) = job.other_end(&host, netns.as_fd()).await? else {
-        let other = job.container.device(CONTAINER_IF).await.map_err(failed())?;
-        return Err(other.map_or_else(gone, |_| EndpointError::Taken { netns: spec.netns.clone() }));
+    let Some(container) = job.other_end(&host).await? else {
+        let other = job.container.device(spec.name()).await.map_err(failed())?;
+        return Err(other.map_or_else(gone, |_| taken(&spec)));
     };
     let ends = Ends { host, container };
     // A container's own end first: the kernel drops what exceeds the MTU of the receiving end.
@@ -228,7 +225,15 @@ async fn host_end(netlink: &Netlink, host_if: &str) -> Result<Option<Device>, Ne
 }
 
 fn failed(what: &'static str, spec: &EndpointSpec) -> impl Fn(NetlinkError) -> EndpointError {
-    move |source| EndpointError::Netlink { what, netns: spec.netns.clone(), source }
+    move |source| EndpointError::Netlink { what, at: at(&spec.place), source }
+}
+
+fn taken(spec: &EndpointSpec) -> EndpointError {
+    EndpointError::Taken { at: at(&spec.place), name: spec.name() }
+}
+
+fn at(place: &Place) -> String {
+    place.path().map_or_else(|| "this host".to_owned(), |path| format!("the container at {path}"))
 }
 
 /// Both ends of a veth.
@@ -240,35 +245,43 @@ struct Ends {
 struct Job<'a> {
     spec: &'a EndpointSpec,
     host: Netlink,
+    /// Where the other end is: of the host's own interface the host.
     container: Netlink,
+    /// The container's namespace, held open; `None` for the host's own interface.
+    netns: Option<OpenNetns>,
 }
 
 impl<'a> Job<'a> {
     fn new(spec: &'a EndpointSpec) -> Result<Self, EndpointError> {
-        let host = Netlink::here().map_err(|source| EndpointError::Host { what: "talk to the kernel", source })?;
-        let container = Netlink::inside(&spec.netns).map_err(|source| match source {
-            NetlinkError::Netns(error) => EndpointError::Netns(error),
-            source => failed("talk to the kernel", spec)(source),
-        })?;
-        Ok(Self { spec, host, container })
+        let here = || Netlink::here().map_err(|source| EndpointError::Host { what: "talk to the kernel", source });
+        let (netns, container) = match &spec.place {
+            Place::Netns(netns) => {
+                let netns = OpenNetns::of(netns)?;
+                let inside = Netlink::inside(&netns).map_err(|source| match source {
+                    NetlinkError::Netns(error) => EndpointError::Netns(error),
+                    source => failed("talk to the kernel", spec)(source),
+                });
+                (Some(netns), inside?)
+            }
+            Place::Host { .. } => (None, here()?),
+        };
+        Ok(Self { spec, host: here()?, container, netns })
     }
 
     /// The veth between `spec.host_if` and the container, if it is there. A host end that leads elsewhere is removed.
-    async fn find(&self, netns: BorrowedFd<'_>) -> Result<Option<Ends>, EndpointError> {
+    async fn find(&self) -> Result<Option<Ends>, EndpointError> {
         let failed = || failed("look for an interface", self.spec);
         let host = host_end(&self.host, &self.spec.host_if).await.map_err(failed())?;
         if host.as_ref().is_some_and(|h| !h.is_veth()) {
             return Err(EndpointError::HostTaken { host_if: self.spec.host_if.clone() });
         }
         let container = match &host {
-            Some(host) => self.other_end(host, netns).await?,
+            Some(host) => self.other_end(host).await?,
             None => None,
         };
         match (host, container) {
             (Some(host), Some(container)) => Ok(Some(Ends { host, container })),
-            _ if self.container.device(CONTAINER_IF).await.map_err(failed())?.is_some() => {
-                Err(EndpointError::Taken { netns: self.spec.netns.clone() })
-            }
+            _ if self.container.device(self.spec.name()).await.map_err(failed())?.is_some() => Err(taken(self.spec)),
             (Some(stale), None) => {
                 self.host.del(stale.index).await.map_err(failed())?;
                 Ok(None)
@@ -278,21 +291,30 @@ impl<'a> Job<'a> {
     }
 
     /// The other end of `host`, whatever it is called, if it is in the container.
-    async fn other_end(&self, host: &Device, netns: BorrowedFd<'_>) -> Result<Option<Device>, EndpointError> {
+    async fn other_end(&self, host: &Device) -> Result<Option<Device>, EndpointError> {
         let failed = || failed("look for an interface", self.spec);
-        let id = netns_id(&self.host, netns).await.map_err(failed())?;
-        let Some(index) = host.peer.filter(|_| id.is_some() && host.peer_netns == id) else { return Ok(None) };
+        // A device says nothing of the namespace of its other end when that is its own.
+        let id = match &self.netns {
+            Some(netns) => match netns_id(&self.host, netns.as_fd()).await.map_err(failed())? {
+                None => return Ok(None),
+                known => known,
+            },
+            None => None,
+        };
+        let Some(index) = host.peer.filter(|_| host.peer_netns == id) else { return Ok(None) };
         let found = self.container.device_at(index).await.map_err(failed())?;
-        Ok(found.filter(|container| are_ends(host, container, id)))
+        Ok(found.filter(|container| {
+            container.is_veth() && host.peer == Some(container.index) && container.peer == Some(host.index)
+        }))
     }
 
     /// Makes the veth with its other end in the container at once: it is never seen in the host's namespace.
-    async fn create(&self, netns: BorrowedFd<'_>) -> Result<(), EndpointError> {
-        let mut peer = LinkUnspec::new_with_name(CONTAINER_IF)
-            .address(self.spec.mac.0.to_vec())
-            .mtu(self.spec.mtu)
-            .setns_by_fd(netns.as_raw_fd())
-            .build();
+    async fn create(&self) -> Result<(), EndpointError> {
+        let mut peer = LinkUnspec::new_with_name(self.spec.name()).address(self.spec.mac.0.to_vec()).mtu(self.spec.mtu);
+        if let Some(netns) = &self.netns {
+            peer = peer.setns_by_fd(netns.as_fd().as_raw_fd());
+        }
+        let mut peer = peer.build();
         peer.attributes.push(LinkAttribute::GsoMaxSize(GSO_MAX));
         let mut message = LinkUnspec::new_with_name(&self.spec.host_if).mtu(self.spec.mtu).build();
         message.attributes.push(LinkAttribute::LinkInfo(vec![
@@ -307,7 +329,7 @@ impl<'a> Job<'a> {
         let failed = || failed("set up an interface", self.spec);
         let vanished = || failed()(NetlinkError::NoAnswer("it vanished at once".to_owned()));
         let host = self.host.device(&self.spec.host_if).await.map_err(failed())?.ok_or_else(vanished)?;
-        let container = self.container.device(CONTAINER_IF).await.map_err(failed())?.ok_or_else(vanished)?;
+        let container = self.container.device(self.spec.name()).await.map_err(failed())?.ok_or_else(vanished)?;
         self.host.also_call(host.index, &second_name(&self.spec.host_if)).await.map_err(failed())?;
         self.host.without_ipv6_address(host.index).await.map_err(failed())?;
         self.container.without_ipv6_address(container.index).await.map_err(failed())?;
@@ -328,6 +350,7 @@ impl<'a> Job<'a> {
         if !ends.container.up {
             self.container.up(index).await.map_err(failed())?;
         }
+        self.settle_routes(index).await?;
         Ok(ends.host.index)
     }
 
@@ -373,7 +396,24 @@ impl<'a> Job<'a> {
                 }
             }
         }
-        Err(EndpointError::Addresses { netns: self.spec.netns.clone() })
+        Err(EndpointError::Addresses { at: at(&self.spec.place), name: self.spec.name() })
+    }
+
+    /// Adds the routes that the subnets of the addresses do not bring along.
+    async fn settle_routes(&self, index: u32) -> Result<(), EndpointError> {
+        let failed = || failed("add a route", self.spec);
+        let Some(source) = self.spec.addrs.first().map(Ipv4Net::addr) else { return Ok(()) };
+        let brought = |route: &&Ipv4Net| !self.spec.addrs.iter().any(|addr| addr.trunc() == route.trunc());
+        for route in self.spec.routes.iter().filter(brought) {
+            let message = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(route.network(), route.prefix_len())
+                .output_interface(index)
+                .scope(RouteScope::Link)
+                .pref_source(source)
+                .build();
+            ask(self.container.handle.route().add(message).replace().execute()).await.map_err(failed())?;
+        }
+        Ok(())
     }
 }
 
@@ -405,15 +445,6 @@ fn address(message: &AddressMessage) -> Option<Ipv4Net> {
         _ => None,
     });
     Ipv4Net::new(found?, message.header.prefix_len).ok()
-}
-
-/// Whether `host` and `container` are the two ends of one veth, the latter in the namespace known here as `netns`.
-fn are_ends(host: &Device, container: &Device, netns: Option<i32>) -> bool {
-    container.is_veth()
-        && host.peer == Some(container.index)
-        && container.peer == Some(host.index)
-        && netns.is_some()
-        && host.peer_netns == netns
 }
 
 /// The number by which the namespace of `netlink` knows `netns`; `None` when it does not know it.

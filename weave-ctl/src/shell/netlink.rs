@@ -7,7 +7,7 @@
 //!
 //! Does not: decide anything.
 
-use std::{future::Future, io, net::Ipv4Addr, path::Path, pin::pin, time::Duration};
+use std::{future::Future, io, net::Ipv4Addr, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use rtnetlink::{
@@ -27,7 +27,7 @@ use rtnetlink::{
 use rustix::io::Errno;
 use tokio::time::{sleep, timeout};
 
-use super::netns::{NetnsError, in_netns};
+use super::netns::{NetnsError, OpenNetns};
 
 /// Longest wait for the kernel's answer to one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,10 +99,10 @@ impl Netlink {
         Ok(Self::of(rtnetlink::new_connection_with_strict_check().map_err(NetlinkError::Socket)?))
     }
 
-    /// To the namespace at `path`. Waits for a thread that makes a socket there.
-    pub(crate) fn inside(path: impl AsRef<Path>) -> Result<Self, NetlinkError> {
+    /// To the namespace `netns`. Waits for a thread that makes a socket there.
+    pub(crate) fn inside(netns: &OpenNetns) -> Result<Self, NetlinkError> {
         let runtime = tokio::runtime::Handle::current();
-        in_netns(path, || {
+        netns.run(|| {
             let _entered = runtime.enter();
             Self::here()
         })?

@@ -6,12 +6,12 @@
 //! | `node`        | `identity`, `params`, `targets`, `ring` | CBOR of `Identity`, `LaunchParams`, `Vec<Target>`, `Ring` |
 //! | `node`        | `vote`, `nicknames`                     | CBOR of `Vote`, `BTreeMap<PeerName, String>`        |
 //! | `node`        | `left`                                  | CBOR of `bool`: an earlier peer here handed all over |
-//! | `allocations` | container id                            | CBOR of `Allocation`                                |
+//! | `reservations` | owner key                              | CBOR of `Reservation`                               |
 //!
 //! CBOR is that of serde's derive: structs are maps with the fields' names, so a field may be added when its type has a
 //! default; anything else is a new [`SCHEMA`]. An absent key of `node` stands for "none yet". Keys that this version does
 //! not know are left alone. Retired keys: none. Retired schemas, refused and left as they are: 1 (a random uid and no key),
-//! 2 (a ring of names without uids), 3 (uids of 64 bits).
+//! 2 (a ring of names without uids), 3 (uids of 64 bits), 4 (addresses of containers by the words of operators).
 //!
 //! A batch is one transaction and durable when [`Store::commit`] returns. A new store is made under another name and
 //! renamed when it is whole, so a file called `weave.redb` is never half made: one that does not read is damaged, and
@@ -46,7 +46,7 @@ use crate::proto::{
 };
 
 /// Version of what this room's head describes.
-pub const SCHEMA: u64 = 4;
+pub const SCHEMA: u64 = 5;
 
 const FILE: &str = "weave.redb";
 /// A store that is being made.
@@ -58,7 +58,7 @@ const CACHE: usize = 1 << 20;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const NODE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
-const ALLOCATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("allocations");
+const RESERVATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("reservations");
 
 const KEY_SCHEMA: &str = "schema";
 const KEY_IDENTITY: &str = "identity";
@@ -211,7 +211,7 @@ impl Store {
         let transaction = self.database.begin_write().map_err(text)?;
         {
             let mut node = transaction.open_table(NODE).map_err(text)?;
-            let mut allocations = transaction.open_table(ALLOCATIONS).map_err(text)?;
+            let mut reservations = transaction.open_table(RESERVATIONS).map_err(text)?;
             for record in batch {
                 match record {
                     Record::Identity(value) => node.insert(KEY_IDENTITY, encode(value)?.as_slice()),
@@ -221,8 +221,8 @@ impl Store {
                     Record::Vote(value) => node.insert(KEY_VOTE, encode(value)?.as_slice()),
                     Record::Nicknames(value) => node.insert(KEY_NICKNAMES, encode(value)?.as_slice()),
                     Record::Left => node.insert(KEY_LEFT, encode(&true)?.as_slice()),
-                    Record::Allocation(id, value) => allocations.insert(id.as_str(), encode(value)?.as_slice()),
-                    Record::AllocationGone(id) => allocations.remove(id.as_str()),
+                    Record::Reservation(owner, value) => reservations.insert(owner.as_str(), encode(value)?.as_slice()),
+                    Record::ReservationGone(owner) => reservations.remove(owner.as_str()),
                 }
                 .map_err(text)?;
             }
@@ -292,7 +292,7 @@ fn initialise(database: &Database) -> Result<(), String> {
     let transaction = database.begin_write().map_err(text)?;
     transaction.open_table(META).map_err(text)?.insert(KEY_SCHEMA, SCHEMA).map_err(text)?;
     transaction.open_table(NODE).map_err(text)?;
-    transaction.open_table(ALLOCATIONS).map_err(text)?;
+    transaction.open_table(RESERVATIONS).map_err(text)?;
     transaction.commit().map_err(text)
 }
 
@@ -338,11 +338,11 @@ fn read(transaction: &ReadTransaction) -> Result<Stored, String> {
         left: value(&node, KEY_LEFT)?.unwrap_or_default(),
         ..Stored::default()
     };
-    for entry in transaction.open_table(ALLOCATIONS).map_err(text)?.iter().map_err(text)? {
-        let (id, allocation) = entry.map_err(text)?;
-        let id = id.value().to_owned();
-        let allocation = decode(allocation.value()).map_err(|e| format!("the addresses of {id:?} do not read: {e}"))?;
-        stored.allocations.insert(id, allocation);
+    for entry in transaction.open_table(RESERVATIONS).map_err(text)?.iter().map_err(text)? {
+        let (owner, held) = entry.map_err(text)?;
+        let owner = owner.value().to_owned();
+        let held = decode(held.value()).map_err(|e| format!("the addresses of {owner:?} do not read: {e}"))?;
+        stored.reservations.insert(owner, held);
     }
     // No peer would believe such an identity.
     let foreign = |identity: &Identity| identity.uid != identity.key.public().uid();

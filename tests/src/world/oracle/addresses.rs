@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
-    command::{Answer, Command, Refusal},
+    command::{Answer, Command, Holder, Refusal},
     election::Vote,
     ipam::{Ring, Share},
     name::PeerId,
@@ -71,10 +71,11 @@ impl Oracle {
     pub(in crate::world) fn asked(&mut self, request: u64, host: HostId, command: &Command) {
         let this = &mut self.addresses;
         let asked = match command {
-            Command::Attach(container, _) => Asked::Attach(host, container.id.clone()),
-            Command::Detach(id, _) => {
+            Command::Attach(container, _) => Asked::Attach(host, container.owner.clone()),
+            Command::Reserve(Some(owner), _) => Asked::Attach(host, owner.clone()),
+            Command::Detach { holder: Holder { owner, .. }, keep: false, .. } | Command::Release(owner, _) => {
                 // Until it is refused it may have been done, also when its answer is lost in a crash.
-                let key = (host, id.clone());
+                let key = (host, owner.clone());
                 let promise = this.attached.remove(&key);
                 Asked::Detach(key, promise)
             }
@@ -93,7 +94,7 @@ impl Oracle {
     pub(in crate::world) fn answered(&mut self, request: u64, answer: &Result<Answer, Refusal>) {
         let this = &mut self.addresses;
         match (this.asked.remove(&request), answer) {
-            (Some(Asked::Attach(host, id)), Ok(Answer::Attached(status))) => {
+            (Some(Asked::Attach(host, id)), Ok(Answer::Container(status))) => {
                 this.open.remove(&(host, id.clone(), request));
                 let key = (host, id);
                 let later = this.asked.range_mut(request..).find_map(|(_, asked)| match asked {
@@ -161,7 +162,7 @@ impl World {
     /// After a commit: no address is given twice, each is of the giver's share, promises are kept, the ring stays.
     pub(in crate::world) fn check_disk(&mut self, id: HostId) {
         let Some(host) = self.hosts.get(&id) else { return };
-        let given = host.disk.allocations.iter();
+        let given = host.disk.reservations.iter();
         let held = given.flat_map(|(c, a)| a.addrs.iter().map(move |n| (n.addr(), format!("container {c}"))));
         let held: Vec<(Ipv4Addr, String)> = held.collect();
         let ring = host.disk.ring.as_ref();
@@ -201,7 +202,7 @@ impl World {
             this.open.range(first..).next().is_some_and(|(h, c, _)| (h, c) == (host, container))
         };
         for (key, addrs) in promised {
-            let stored = host.disk.allocations.get(&key.1).map(|a| &a.addrs);
+            let stored = host.disk.reservations.get(&key.1).map(|a| &a.addrs);
             if stored != Some(addrs) && !open(key) {
                 let wrong = format!("h{id} told {} {addrs:?} but its disk says {stored:?}", key.1);
                 self.fail("promises are kept", &wrong);

@@ -73,7 +73,7 @@ impl World {
         let has = |addr: &Ipv4Addr, peer: &PeerName| {
             let them = self.hosts.values().find(|them| them.name == *peer);
             // A container that is gone since a reboot keeps its addresses.
-            let mut given = them.into_iter().flat_map(|them| them.disk.allocations.values()).flat_map(|a| &a.addrs);
+            let mut given = them.into_iter().flat_map(|them| them.disk.reservations.values()).flat_map(|a| &a.addrs);
             given.any(|given| given.addr() == *addr)
         };
         let stale = claimed.filter(|(addr, peer)| !has(addr, peer));

@@ -3,13 +3,13 @@
 use std::{panic, time::Duration};
 
 use weave_ctl::proto::{
-    command::{Command, Container, Refusal},
+    command::{Command, Refusal},
     io::{LinkOp, MapOp, RouteTo},
     time::Instant,
 };
 
 use super::{REPAIR, paths};
-use crate::world::{Faults, HostId, World, name, net::What};
+use crate::world::{Faults, HostId, World, detach, name, named, net::What};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -50,14 +50,14 @@ fn an_address_twice_is_found() {
         w.check_interfaces(2);
     });
     let on_disks = broken(|w| {
-        let allocation = w.hosts[&1].disk.allocations["c1"].clone();
+        let allocation = w.hosts[&1].disk.reservations["c1"].clone();
         let disk = &mut w.hosts.get_mut(&1).unwrap().disk;
-        disk.allocations.insert("again".to_owned(), allocation);
+        disk.reservations.insert("again".to_owned(), allocation);
         w.check_disk(1);
     });
     let anothers = broken(|w| {
-        let allocation = w.hosts[&1].disk.allocations["c1"].clone();
-        w.hosts.get_mut(&2).unwrap().disk.allocations.insert("mine".to_owned(), allocation);
+        let allocation = w.hosts[&1].disk.reservations["c1"].clone();
+        w.hosts.get_mut(&2).unwrap().disk.reservations.insert("mine".to_owned(), allocation);
         w.check_disk(2);
     });
     assert_eq!([&*on_interfaces, &on_disks, &anothers], ["an address once", "an address once", "own share only"]);
@@ -66,7 +66,7 @@ fn an_address_twice_is_found() {
 #[test]
 fn a_broken_promise_and_another_ring_are_found() {
     let forgotten = broken(|w| {
-        w.hosts.get_mut(&1).unwrap().disk.allocations.clear();
+        w.hosts.get_mut(&1).unwrap().disk.reservations.clear();
         w.check_disk(1);
     });
     let ring = broken(|w| {
@@ -82,11 +82,10 @@ fn detach_suspends_the_promise_until_it_is_refused() {
         let request = w.attach(1, "c1");
         w.run(SECOND);
         let attached = w.answer(request).expect("an answer").clone();
-        let container = Container { id: "c1".to_owned(), netns: "/run/netns/c1".to_owned() };
-        w.oracle.asked(1000, 1, &Command::Attach(container, vec![]));
-        w.oracle.asked(1001, 1, &Command::Detach("c1".to_owned(), vec![]));
+        w.oracle.asked(1000, 1, &Command::Attach(named("c1"), vec![]));
+        w.oracle.asked(1001, 1, &detach("c1"));
         w.oracle.answered(1000, &attached);
-        w.hosts.get_mut(&1).unwrap().disk.allocations.clear();
+        w.hosts.get_mut(&1).unwrap().disk.reservations.clear();
         let quiet = panic::catch_unwind(panic::AssertUnwindSafe(|| w.check_disk(1))).is_ok();
         w.oracle.answered(1001, &Err(Refusal("no".to_owned())));
         if quiet {

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use weave_ctl::proto::command::Command;
+use weave_ctl::proto::command::{Command, Holder};
 
 use super::{SETTLE, comings, host, index, pause, settle, shape, within};
 use crate::world::{
-    Faults, HostId, World,
+    Faults, HostId, World, detach,
     net::{Nat, What},
 };
 
@@ -51,10 +51,10 @@ fn chaos(world: &mut World, hosts: HostId) {
 fn anything(world: &mut World, hosts: HostId) {
     let id = host(world, hosts);
     let container = format!("c{id}-{}", world.pick(CONTAINERS));
-    match world.pick(21) {
+    match world.pick(24) {
         0..=3 => drop(world.attach(id, &container)),
         4 => comings::claim(world, id, &container),
-        5 | 6 => drop(world.ask(id, Command::Detach(container, vec![]))),
+        5 | 6 => drop(world.ask(id, detach(&container))),
         7 => world.vanish(id, &container),
         8 | 9 => cut(world, hosts),
         10 => world.heal(),
@@ -73,6 +73,12 @@ fn anything(world: &mut World, hosts: HostId) {
             world.limit(id, other, mtu);
         }
         19 => world.fill_disk(id),
+        20 => drop(world.ask(id, Command::Reserve(Some(container), vec![]))),
+        21 => drop(world.ask(id, Command::Release(container, vec![]))),
+        22 => {
+            let holder = Holder { owner: container, netns: None };
+            let _request = world.ask(id, Command::Detach { holder, addrs: vec![], keep: true });
+        }
         // A store that is lost before there is a ring may take the last quorum with it, and one whose gifts others have
         // not heard of the word that they were given.
         _ if world.outlived(id) => world.wipe(id),

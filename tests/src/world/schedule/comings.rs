@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
-use weave_ctl::proto::command::{AddrRequest, Answer, Command, Container};
+use weave_ctl::proto::command::{AddrRequest, Answer, Command};
 
 use super::{host, pause, settle, within};
-use crate::world::{HostId, World};
+use crate::world::{HostId, World, named};
 
 /// Time after which a host without power is forgotten by all others.
 const FORGOTTEN: Duration = Duration::from_secs(150);
@@ -21,8 +21,7 @@ pub(super) fn claim(world: &mut World, id: HostId, container: &str) {
     let last = u8::try_from(world.pick(64)).unwrap_or(0);
     let outside = u8::from(!inside);
     let request = AddrRequest::Fixed(Ipv4Addr::new(10, 32 + 100 * outside, id_byte(id, inside), last), Some(24));
-    let container = Container { id: container.to_owned(), netns: format!("/run/netns/{container}") };
-    let _request = world.ask(id, Command::Attach(container, vec![request]));
+    let _request = world.ask(id, Command::Attach(named(container), vec![request]));
 }
 
 /// Outside the range nobody keeps peers from claiming one address at once, apart: each has a subnet of its own here.

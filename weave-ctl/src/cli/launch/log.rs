@@ -1,9 +1,9 @@
 //! Where the controller's log goes: stderr in the foreground, a file of bounded size in the background.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -51,7 +51,7 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// A log that starts anew when it is full, and keeps the one before.
+/// A log that starts anew when it is full, and keeps the one before; and that is made again where others removed it.
 struct BoundedLog {
     path: PathBuf,
     file: File,
@@ -66,6 +66,22 @@ impl BoundedLog {
         Ok(Self { path, file, len, max })
     }
 
+    /// The file is where people look for it: others may have removed it, with its directory.
+    fn is_there(&self) -> bool {
+        let id = |found: Metadata| (found.dev(), found.ino());
+        fs::symlink_metadata(&self.path).ok().map(id) == self.file.metadata().ok().map(id)
+    }
+
+    /// Where that fails the old file is written on.
+    fn open_again(&mut self) {
+        if let Some(dir) = self.path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir).ok();
+        }
+        if let Ok(again) = Self::open(self.path.clone(), self.max) {
+            *self = again;
+        }
+    }
+
     fn rotate(&mut self) -> io::Result<()> {
         let mut old = self.path.clone().into_os_string();
         old.push(".1");
@@ -78,6 +94,9 @@ impl BoundedLog {
 
 impl Write for BoundedLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.is_there() {
+            self.open_again();
+        }
         if self.len + line.len() as u64 > self.max && self.len > 0 {
             self.rotate()?;
         }

@@ -16,7 +16,8 @@ use serde::Serialize;
 use self::table::table;
 use super::args::StatusPart;
 use crate::api::types::{
-    Consensus, Container, Detached, Done, Error, Ipam, Owner, Peer, PeerRef, RemovedPeer, Status, Targets,
+    Consensus, Container, Done, Error, Ipam, Owner, Peer, PeerRef, Released, ReleasedOwner, RemovedPeer, Status,
+    Targets,
 };
 
 /// A value as indented JSON.
@@ -102,8 +103,13 @@ pub(super) fn attached(container: &Container, as_json: bool) -> String {
 }
 
 /// The addresses that were released.
-pub(super) fn detached(detached: &Detached, as_json: bool) -> String {
-    if as_json { json(detached) } else { addresses(&detached.addrs) }
+pub(super) fn released(released: &Released, as_json: bool) -> String {
+    if as_json { json(released) } else { addresses(&released.addrs) }
+}
+
+/// The addresses that were released, a line for each owner.
+pub(super) fn released_absent(all: &[ReleasedOwner], as_json: bool) -> String {
+    if as_json { json(all) } else { table(all.iter().map(|one| vec![one.owner.clone(), one.addrs.join(" ")])) }
 }
 
 /// On one line, without the lengths of their subnets, ready for a script.
@@ -117,11 +123,22 @@ pub(super) fn containers(containers: &[Container], as_json: bool) -> String {
     if as_json {
         return json(containers);
     }
+    if containers.is_empty() {
+        return String::new();
+    }
+    let head = ["OWNER", "STATE", "AGE", "MAC", "ADDRESSES"].map(str::to_owned).to_vec();
     let rows = containers.iter().map(|c| {
-        let kept = if c.attached { "" } else { " (not attached)" };
-        vec![c.id.clone(), c.mac.clone(), c.addrs.join(" ") + kept]
+        let mac = if c.mac.is_empty() { "-".to_owned() } else { c.mac.clone() };
+        vec![c.owner.clone(), c.state.clone(), age(c.age_s), mac, c.addrs.join(" ")]
     });
-    table(rows)
+    table(std::iter::once(head).chain(rows))
+}
+
+/// In the largest unit of which there are at least two.
+fn age(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "min")];
+    let unit = units.into_iter().find(|(size, _)| seconds >= 2 * size);
+    unit.map_or_else(|| format!("{seconds} s"), |(size, unit)| format!("{} {unit}", seconds / size))
 }
 
 /// `status`, or a part of it.

@@ -146,7 +146,7 @@ fn ipam(status: &Status) -> String {
 fn dataplane(status: &Status) -> String {
     let dataplane = &status.dataplane;
     let drops: Vec<(u64, &str)> = dataplane.drops.iter().map(|d| (d.packets, d.reason.as_str())).collect();
-    let attached = status.containers.iter().filter(|c| c.attached).count();
+    let attached = status.containers.iter().filter(|c| c.state == "attached").count();
     let kept = status.containers.len() - attached;
     let text = [
         row("Service", "dataplane"),
@@ -175,7 +175,7 @@ fn narrow_paths(status: &Status) -> String {
         return String::new();
     }
     let lines = status.narrow_paths.iter().map(|path| {
-        let named = path.containers.iter().map(|c| format!("{} ({})", c.id, c.mtu));
+        let named = path.containers.iter().map(|c| format!("{} ({})", c.owner, c.mtu));
         let more = (path.more_containers > 0).then(|| format!("{} more", path.more_containers));
         let containers: Vec<String> = named.chain(more).collect();
         let PeerRef { name, nickname } = &path.peer;

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::args::StatusPart, attached, containers, detached, done, failure, launched, removed, status, targets, version,
+    super::args::StatusPart, attached, containers, done, failure, launched, released, removed, status, targets, version,
 };
 use crate::api::types::{
-    BroadcastRoute, Channel, Connection, Container, Counter, Dataplane, Detached, Done, Drop, Ipam, Map, NarrowPath,
-    Owner, Path, Peer, PeerLink, PeerRef, Program, Protocol, SizedContainer, Standby, Status, Targets, UnicastRoute,
+    BroadcastRoute, Channel, Connection, Container, Counter, Dataplane, Done, Drop, Ipam, Map, NarrowPath, Owner, Path,
+    Peer, PeerLink, PeerRef, Program, Protocol, Released, SizedContainer, Standby, Status, Targets, UnicastRoute,
 };
 
 pub(super) fn text(s: &str) -> String {
@@ -42,13 +42,14 @@ fn owner(n: u8, nickname: &str, addresses: u64, active: Option<u64>, unreachable
 
 fn container(id: &str, addrs: &[&str], attached: bool) -> Container {
     Container {
-        id: text(id),
+        owner: text(id),
+        state: text(if attached { "attached" } else { "absent" }),
+        age_s: if attached { 119 } else { 7300 },
         netns: format!("/run/netns/{id}"),
         mac: text("0a:77:0a:20:00:01"),
         addrs: addrs.iter().map(|a| text(a)).collect(),
         host_if: text("wv0a200001"),
         mtu: 1450,
-        attached,
     }
 }
 
@@ -208,7 +209,7 @@ fn summary() {
 #[test]
 fn summary_names_narrow_paths_and_what_they_mean() {
     let mut narrow = example();
-    let sized = |id: &str, mtu| SizedContainer { id: text(id), mtu };
+    let sized = |id: &str, mtu| SizedContainer { owner: text(id), mtu };
     narrow.narrow_paths = vec![NarrowPath {
         peer: id(2, "host2"),
         mtu: 1350,
@@ -362,14 +363,15 @@ fn containers_and_addresses() {
     let both =
         [container("c1", &["10.32.0.1/12", "10.40.0.1/24"], true), container("long-name", &["10.32.0.2/12"], false)];
     let expected = "\
-c1         0a:77:0a:20:00:01  10.32.0.1/12 10.40.0.1/24
-long-name  0a:77:0a:20:00:01  10.32.0.2/12 (not attached)
+OWNER      STATE     AGE    MAC                ADDRESSES
+c1         attached  119 s  0a:77:0a:20:00:01  10.32.0.1/12 10.40.0.1/24
+long-name  absent    2 h    0a:77:0a:20:00:01  10.32.0.2/12
 ";
     assert_eq!(containers(&both, false), expected);
     assert_eq!(containers(&[], false), "");
     assert_eq!(attached(&both[0], false), "10.32.0.1 10.40.0.1\n");
-    assert_eq!(detached(&Detached { addrs: both[1].addrs.clone() }, false), "10.32.0.2\n");
-    assert_eq!(detached(&Detached { addrs: Vec::new() }, false), "");
+    assert_eq!(released(&Released { addrs: both[1].addrs.clone() }, false), "10.32.0.2\n");
+    assert_eq!(released(&Released { addrs: Vec::new() }, false), "");
 }
 
 #[test]

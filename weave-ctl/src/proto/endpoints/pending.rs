@@ -1,25 +1,43 @@
-//! Callers whose containers wait for an address that must come from another peer first.
+//! Callers that wait for an address that must come from another peer first.
 //!
 //! In the order in which they came, each tried again whenever something changed; given up when the caller goes away.
 //! Bounds: [`PENDING_MAX`] callers.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Endpoints, Stop};
+use super::{Endpoints, Means};
 use crate::proto::{
     command::{AddrRequest, Container},
-    io::{Output, RequestId},
-    ipam::allocator::{Access, Need},
+    io::RequestId,
+    ipam::allocator::Need,
 };
 
 /// Most callers that wait.
 pub(super) const PENDING_MAX: usize = 1024;
 
+/// What addresses are asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// A container's interface.
+    Attach(Container),
+    /// To be held for an owner, or under a new id.
+    Reserve(Option<String>),
+}
+
+impl Purpose {
+    fn owner(&self) -> &str {
+        match self {
+            Self::Attach(container) => &container.owner,
+            Self::Reserve(owner) => owner.as_deref().unwrap_or("the network"),
+        }
+    }
+}
+
 /// One caller.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) request: RequestId,
-    pub(super) container: Container,
+    pub(super) purpose: Purpose,
     pub(super) asked: Vec<AddrRequest>,
     pub(super) need: Need,
     pub(super) why: String,
@@ -30,71 +48,35 @@ pub(super) struct Pending {
 pub(super) struct Queue(VecDeque<Pending>);
 
 impl Queue {
-    /// Lets a caller wait; false when too many do.
-    pub(super) fn push(&mut self, pending: Pending) -> bool {
-        let room = self.0.len() < PENDING_MAX;
-        if room {
-            self.0.push_back(pending);
-        }
-        room
-    }
-
     /// Takes all out, in order.
-    pub(super) fn take(&mut self) -> VecDeque<Pending> {
+    fn take(&mut self) -> VecDeque<Pending> {
         std::mem::take(&mut self.0)
     }
 
     /// Takes those out that need `need`.
-    pub(super) fn take_needing(&mut self, need: Need) -> Vec<Pending> {
+    fn take_needing(&mut self, need: Need) -> Vec<Pending> {
         let (out, left) = self.take().into_iter().partition(|p| p.need == need);
         self.0 = left;
         let out: VecDeque<Pending> = out;
         out.into()
     }
-
-    /// The caller went away.
-    pub(super) fn gone(&mut self, request: RequestId) {
-        self.0.retain(|p| p.request != request);
-    }
-
-    /// What is needed.
-    pub(super) fn needs(&self) -> BTreeSet<Need> {
-        self.0.iter().map(|p| p.need).collect()
-    }
-
-    /// How many wait, and why the first does.
-    pub(super) fn first(&self) -> Option<(usize, &str)> {
-        self.0.front().map(|p| (self.0.len(), p.why.as_str()))
-    }
 }
 
 impl Endpoints {
-    /// Gives `container` an interface with the addresses it has and those asked for; it waits when none is free here.
-    pub fn attach(
-        &mut self,
-        request: RequestId,
-        container: Container,
-        asked: Vec<AddrRequest>,
-        access: Access<'_>,
-        mtu: u32,
-    ) {
-        match self.try_attach(request, &container, &asked, access, mtu) {
-            Ok(()) => {}
-            Err(Stop::Refuse(refusal)) => self.out.push_back(Output::Reply(request, Err(refusal))),
-            Err(Stop::Wait(need, why)) => {
-                if !self.pending.push(Pending { request, container, asked, need, why }) {
-                    let text = format!("{PENDING_MAX} callers wait for addresses already: nothing was changed");
-                    self.refuse(&[request], &text);
-                }
-            }
+    /// Lets a caller wait; refused when too many do.
+    pub(super) fn wait(&mut self, pending: Pending) {
+        if self.pending.0.len() < PENDING_MAX {
+            return self.pending.0.push_back(pending);
         }
+        let text = format!("{PENDING_MAX} callers wait for addresses already: nothing was changed");
+        self.refuse(&[pending.request], &text);
     }
 
     /// Tries again for those who wait.
-    pub fn retry(&mut self, access: Access<'_>, mtu: u32) {
+    pub fn retry(&mut self, means: &Means<'_>) {
         self.freed = false;
-        for Pending { request, container, asked, .. } in self.pending.take() {
-            self.attach(request, container, asked, access, mtu);
+        for Pending { request, purpose, asked, .. } in self.pending.take() {
+            self.try_or_wait(request, purpose, asked, means);
         }
     }
 
@@ -107,25 +89,25 @@ impl Endpoints {
     /// What those who wait need.
     #[must_use]
     pub fn needs(&self) -> BTreeSet<Need> {
-        self.pending.needs()
+        self.pending.0.iter().map(|p| p.need).collect()
     }
 
     /// How many wait, and why the first does.
     #[must_use]
     pub fn waiting(&self) -> Option<(usize, &str)> {
-        self.pending.first()
+        self.pending.0.front().map(|p| (self.pending.0.len(), p.why.as_str()))
     }
 
     /// What is needed cannot be had.
     pub fn deny(&mut self, need: Need, why: &str) {
-        for Pending { request, container, .. } in self.pending.take_needing(need) {
-            self.refuse(&[request], &format!("{why}; {} was left as it was", container.id));
+        for Pending { request, purpose, .. } in self.pending.take_needing(need) {
+            self.refuse(&[request], &format!("{why}; {} was left as it was", purpose.owner()));
         }
     }
 
     /// A caller went away: what it asked for is not needed any more.
     pub fn request_gone(&mut self, request: RequestId) {
-        self.pending.gone(request);
+        self.pending.0.retain(|p| p.request != request);
     }
 
     /// Refuses all who wait.

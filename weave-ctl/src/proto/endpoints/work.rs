@@ -6,10 +6,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Allocation, Before, Endpoints, Kind, Stage, Work, mac};
+use super::{Before, Endpoints, Kind, Stage, Work, mac_of};
 use crate::proto::{
     command::Answer,
     io::{EndpointSpec, LinkOp, OpId, Output, RequestId, Severity},
+    reservation::{Attachment, Place, Reservation},
     time::Instant,
 };
 
@@ -49,26 +50,42 @@ impl Repairs {
 }
 
 impl Endpoints {
-    pub(super) fn work(&mut self, id: &str, allocation: Allocation, kind: Kind, waiters: Vec<RequestId>) {
+    /// Makes the interface that `reservation` says.
+    pub(super) fn work(&mut self, owner: &str, reservation: Reservation, kind: Kind, waiters: Vec<RequestId>) {
+        let Some(attachment) = reservation.attachment.clone() else { return };
         let attached = matches!(&kind, Kind::Ensure { before: Some((_, Before::Attached(_))), .. });
-        let allocation = Allocation { unfinished: attached, ..allocation };
-        let op = self.op();
-        let spec = EndpointSpec {
-            netns: allocation.netns.clone(),
-            host_if: allocation.host_if.clone(),
-            mac: mac(&allocation),
-            mtu: allocation.mtu,
-            addrs: allocation.addrs.clone(),
+        let routes = match attachment.place {
+            Place::Netns(_) => Vec::new(),
+            Place::Host { .. } => vec![self.range],
         };
-        self.set(id, allocation);
-        self.stages.insert(id.to_owned(), Stage::Working(Work { op, kind, waiters }));
+        let spec = EndpointSpec {
+            place: attachment.place.clone(),
+            host_if: attachment.host_if.clone(),
+            mac: mac_of(&attachment.host_if, &reservation.addrs),
+            mtu: attachment.mtu,
+            addrs: reservation.addrs.clone(),
+            routes,
+        };
+        let attachment = Some(Attachment { unfinished: attached, ..attachment });
+        self.set(owner, Reservation { attachment, ..reservation });
+        let op = self.op();
+        self.stages.insert(owner.to_owned(), Stage::Working(Work { op, kind, waiters }));
         self.out.push_back(Output::Link(op, LinkOp::Ensure(spec)));
     }
 
-    pub(super) fn remove(&mut self, id: &str, host_if: String, waiters: Vec<RequestId>) {
-        let (op, before) = (self.op(), self.before(id));
-        let work = Work { op, kind: Kind::Remove { before }, waiters };
-        self.stages.insert(id.to_owned(), Stage::Working(work));
+    /// Makes the interface of a container agree with its reservation.
+    pub(super) fn renew(&mut self, owner: &str, reservation: Reservation, before: Before) {
+        let before = Some((reservation.clone(), before));
+        self.work(owner, reservation, Kind::Ensure { before, released: Vec::new() }, Vec::new());
+    }
+
+    /// Takes the interface away; with `keep` its addresses stay reserved.
+    pub(super) fn remove(&mut self, owner: &str, keep: bool, waiters: Vec<RequestId>) {
+        let host_if = self.allocator.reservations().get(owner).and_then(Reservation::host_if).map(str::to_owned);
+        let Some(host_if) = host_if else { return };
+        let (op, before) = (self.op(), self.before(owner));
+        let work = Work { op, kind: Kind::Remove { before, keep }, waiters };
+        self.stages.insert(owner.to_owned(), Stage::Working(work));
         self.out.push_back(Output::Link(op, LinkOp::Remove(host_if)));
     }
 
@@ -77,112 +94,136 @@ impl Endpoints {
         if std::mem::replace(&mut self.mtu_max, mtu) == mtu {
             return;
         }
-        for id in self.stages.keys().cloned().collect::<Vec<_>>() {
-            self.lower_mtu(&id);
+        for owner in self.stages.keys().cloned().collect::<Vec<_>>() {
+            self.lower_mtu(&owner);
         }
     }
 
-    fn lower_mtu(&mut self, id: &str) {
-        let attached = matches!(self.stages.get(id), Some(Stage::Attached(_)));
-        let allocation = self.allocator.containers().get(id).filter(|a| attached && a.mtu > self.mtu_max);
-        let Some(Allocation { netns, host_if, .. }) = allocation.cloned() else { return };
+    fn lower_mtu(&mut self, owner: &str) {
+        let Some((reservation, attachment)) = self.here(owner).filter(|(_, a)| a.mtu > self.mtu_max) else { return };
         let (op, mtu) = (self.op(), self.mtu_max);
-        self.out.push_back(Output::Link(op, LinkOp::SetMtu { host_if, netns, mtu }));
-        self.lowering.insert(op, id.to_owned());
-        if let Some(allocation) = self.allocator.containers().get(id).cloned() {
-            // Until it is done, a relaunch has to make sure.
-            self.set(id, Allocation { mtu, unfinished: true, ..allocation });
-        }
+        let (place, host_if) = (attachment.place.clone(), attachment.host_if.clone());
+        self.out.push_back(Output::Link(op, LinkOp::SetMtu { host_if, place, mtu }));
+        self.lowering.insert(op, owner.to_owned());
+        // Until it is done, a relaunch has to make sure.
+        let attachment = Some(Attachment { mtu, unfinished: true, ..attachment });
+        self.set(owner, Reservation { attachment, ..reservation });
     }
 
-    fn lowered(&mut self, id: &str, result: Result<u32, String>, now: Instant) {
+    /// What `owner` has, while its interface is there and nothing is done to it.
+    fn here(&self, owner: &str) -> Option<(Reservation, Attachment)> {
+        matches!(self.stages.get(owner), Some(Stage::Attached(_))).then_some(())?;
+        let reservation = self.allocator.reservations().get(owner)?.clone();
+        let attachment = reservation.attachment.clone()?;
+        Some((reservation, attachment))
+    }
+
+    fn lowered(&mut self, owner: &str, result: Result<u32, String>, now: Instant) {
         // An operation that was begun meanwhile gives the interface its MTU as well.
-        let attached = matches!(self.stages.get(id), Some(Stage::Attached(_)));
-        let Some(allocation) = self.allocator.containers().get(id).filter(|_| attached).cloned() else { return };
+        let Some((reservation, attachment)) = self.here(owner) else { return };
         match result {
-            Ok(_) if self.lowering.values().any(|other| other == id) || self.repairs.is_due(id) => {}
-            Ok(_) => self.set(id, Allocation { unfinished: false, ..allocation }),
+            Ok(_) if self.lowering.values().any(|other| other == owner) || self.repairs.is_due(owner) => {}
+            Ok(_) => {
+                let attachment = Some(Attachment { unfinished: false, ..attachment });
+                self.set(owner, Reservation { attachment, ..reservation });
+            }
             Err(reason) => {
-                let (mtu, wait) = (allocation.mtu, self.repairs.failed(id, now).as_secs());
+                let (mtu, wait) = (attachment.mtu, self.repairs.failed(owner, now).as_secs());
                 let text = format!(
-                    "the interface of {id} did not get MTU {mtu}: {reason}; its larger packets are sent in pieces, tried \
+                    "the interface of {owner} did not get MTU {mtu}: {reason}; its larger packets are sent in pieces, tried \
                      again in {wait} s"
                 );
-                self.out.push_back(Output::Event(Severity::Warn, text));
+                self.event(Severity::Warn, text);
             }
         }
     }
 
     /// An operation came to its end.
     pub fn done(&mut self, op: OpId, result: Result<u32, String>, now: Instant) {
-        if let Some(id) = self.lowering.remove(&op) {
-            return self.lowered(&id, result, now);
+        if let Some(owner) = self.lowering.remove(&op) {
+            return self.lowered(&owner, result, now);
         }
         let found = self.stages.iter().find(|(_, s)| matches!(s, Stage::Working(w) if w.op == op));
-        let Some((id, Stage::Working(work))) = found.map(|(id, s)| (id.clone(), s.clone())) else { return };
+        let Some((owner, Stage::Working(work))) = found.map(|(owner, s)| (owner.clone(), s.clone())) else { return };
         match (work.kind, result) {
-            (Kind::Ensure { released, .. }, Ok(ifindex)) => {
-                self.stages.insert(id.clone(), Stage::Attached(ifindex));
-                self.repairs.over(&id);
-                self.freed |= !released.is_empty();
-                let Some(allocation) = self.allocator.containers().get(&id).cloned() else { return };
-                if allocation.unfinished {
-                    self.set(&id, Allocation { unfinished: false, ..allocation.clone() });
-                }
-                let attached = Answer::Attached(self.status_of(&id, &allocation));
-                let answer = if released.is_empty() { attached } else { Answer::Detached(released) };
-                for waiter in work.waiters {
-                    self.reply(waiter, answer.clone());
-                }
-                self.lower_mtu(&id);
-            }
+            (Kind::Ensure { released, .. }, Ok(ifindex)) => self.made(&owner, ifindex, released, &work.waiters, now),
             (Kind::Ensure { before, .. }, Err(reason)) => {
-                match before {
-                    None => self.release(&id),
-                    Some((old, before)) => {
-                        self.freed = true;
-                        // Nobody knows how far the kernel came.
-                        let unfinished = matches!(before, Before::Attached(_));
-                        self.set(&id, Allocation { unfinished, ..old });
-                        self.stages.insert(id.clone(), before.into());
-                        if unfinished {
-                            let wait = self.repairs.failed(&id, now).as_secs();
-                            let text = format!(
-                                "the interface of {id} is not as it should be: {reason}; tried again in {wait} s"
-                            );
-                            self.out.push_back(Output::Event(Severity::Warn, text));
-                        }
+                self.not_made(&owner, before, &reason, now);
+                self.refuse(&work.waiters, &format!("{owner}: {reason}; its addresses were left as they were"));
+            }
+            (Kind::Remove { keep, .. }, Ok(_)) => {
+                let held = self.allocator.reservations().get(&owner).cloned();
+                let released = held.as_ref().filter(|_| !keep).map_or_else(Vec::new, |held| held.addrs.clone());
+                match held.filter(|_| keep) {
+                    Some(held) => {
+                        self.stages.insert(owner.clone(), Stage::Reserved);
+                        self.set(&owner, Reservation { attachment: None, since: self.unix(now), ..held });
                     }
+                    None => self.release(&owner),
                 }
-                self.refuse(&work.waiters, &format!("{id}: {reason}; its addresses were left as they were"));
-            }
-            (Kind::Remove { .. }, Ok(_)) => {
-                let released = self.allocator.containers().get(&id).map_or_else(Vec::new, |a| a.addrs.clone());
-                self.release(&id);
                 for waiter in work.waiters {
-                    self.reply(waiter, Answer::Detached(released.clone()));
+                    self.reply(waiter, Answer::Released(released.clone()));
                 }
             }
-            (Kind::Remove { before }, Err(reason)) => {
-                self.stages.insert(id.clone(), before.into());
-                self.refuse(&work.waiters, &format!("{id}: {reason}; it was left attached, detach it again"));
+            (Kind::Remove { before, .. }, Err(reason)) => {
+                self.stages.insert(owner.clone(), before.into());
+                self.refuse(&work.waiters, &format!("{owner}: {reason}; it was left attached, detach it again"));
             }
+        }
+    }
+
+    fn made(&mut self, owner: &str, ifindex: u32, released: Vec<ipnet::Ipv4Net>, waiters: &[RequestId], now: Instant) {
+        self.stages.insert(owner.to_owned(), Stage::Attached(ifindex));
+        self.repairs.over(owner);
+        self.freed |= !released.is_empty();
+        let Some((reservation, attachment)) = self.here(owner) else { return };
+        let answer = if released.is_empty() {
+            Answer::Container(self.status_of(owner, &reservation, now))
+        } else {
+            Answer::Released(released)
+        };
+        if attachment.unfinished {
+            let attachment = Some(Attachment { unfinished: false, ..attachment });
+            self.set(owner, Reservation { attachment, ..reservation });
+        }
+        for waiter in waiters {
+            self.reply(*waiter, answer.clone());
+        }
+        self.lower_mtu(owner);
+    }
+
+    /// Goes back to what was before. What the kernel did of it nobody knows: an interface that is there is repaired, and
+    /// so is the host's own.
+    fn not_made(&mut self, owner: &str, before: Option<(Reservation, Before)>, reason: &str, now: Instant) {
+        let Some((old, before)) = before else { return self.release(owner) };
+        self.freed = true;
+        let repaired = matches!(before, Before::Attached(_)) || (old.attachment.is_some() && old.netns().is_none());
+        let attachment = old.attachment.clone().map(|a| Attachment { unfinished: repaired, ..a });
+        self.set(owner, Reservation { attachment, ..old });
+        self.stages.insert(owner.to_owned(), before.into());
+        if repaired {
+            let wait = self.repairs.failed(owner, now).as_secs();
+            let text = format!("the interface of {owner} is not as it should be: {reason}; tried again in {wait} s");
+            self.event(Severity::Warn, text);
         }
     }
 
     /// Begins what is due of the repairs.
     pub(super) fn repair(&mut self, now: Instant) {
-        let due = self.repairs.0.iter().filter(|(_, (at, _))| *at <= now).map(|(id, _)| id.clone());
-        for id in due.collect::<Vec<_>>() {
-            match (self.stages.get(&id), self.allocator.containers().get(&id).cloned()) {
-                (Some(Stage::Attached(ifindex)), Some(allocation)) => {
-                    self.repairs.begun(&id, now);
-                    let before = Some((allocation.clone(), Before::Attached(*ifindex)));
-                    self.work(&id, allocation, Kind::Ensure { before, released: Vec::new() }, Vec::new());
+        let due = self.repairs.0.iter().filter(|(_, (at, _))| *at <= now).map(|(owner, _)| owner.clone());
+        for owner in due.collect::<Vec<_>>() {
+            match (self.stages.get(&owner), self.allocator.reservations().get(&owner).cloned()) {
+                (Some(Stage::Attached(_)), Some(reservation)) => {
+                    self.repairs.begun(&owner, now);
+                    self.renew(&owner, reservation, self.before(&owner));
+                }
+                (Some(Stage::Absent(_)), Some(reservation)) if reservation.netns().is_none() => {
+                    self.repairs.begun(&owner, now);
+                    self.renew(&owner, reservation, self.before(&owner));
                 }
                 // What is under way says how it ended; what is gone needs no repair.
-                (Some(Stage::Working(_)), _) => self.repairs.begun(&id, now),
-                _ => self.repairs.over(&id),
+                (Some(Stage::Working(_)), _) => self.repairs.begun(&owner, now),
+                _ => self.repairs.over(&owner),
             }
         }
     }

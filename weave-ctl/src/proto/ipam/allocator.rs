@@ -6,7 +6,6 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
 use weave_common::map::ENDPOINTS_MAX;
 
 use super::{
@@ -16,29 +15,11 @@ use super::{
 use crate::proto::{
     name::{PeerId, PeerName},
     params::LaunchParams,
+    reservation::Reservation,
 };
 
 /// Most addresses outside the range on one host.
 pub const CLAIMS_MAX: usize = 4096;
-
-/// A container's addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allocation {
-    /// Path of the container's network namespace when it was attached.
-    pub netns: String,
-    /// Name of the veth's host end.
-    pub host_if: String,
-    /// Addresses with the length of their subnet; the first is the primary.
-    pub addrs: Vec<Ipv4Net>,
-    /// MTU in bytes.
-    pub mtu: u32,
-    /// The host was rebooted and the container has not attached since: its addresses are kept for it.
-    #[serde(default)]
-    pub absent: bool,
-    /// The addresses of its interface are being changed, and may not be these yet.
-    #[serde(default)]
-    pub unfinished: bool,
-}
 
 /// Why an address was not given. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,17 +132,17 @@ pub struct Allocator {
     given: BTreeMap<Ipv4Addr, String>,
     /// Those of `given` that are outside the range.
     outside: BTreeSet<Ipv4Addr>,
-    containers: BTreeMap<String, Allocation>,
+    reservations: BTreeMap<String, Reservation>,
 }
 
 impl Allocator {
     /// The allocator of peer `me` with what its store remembers.
     #[must_use]
-    pub fn new(me: PeerId, params: &LaunchParams, containers: BTreeMap<String, Allocation>) -> Self {
+    pub fn new(me: PeerId, params: &LaunchParams, reservations: BTreeMap<String, Reservation>) -> Self {
         let given: BTreeMap<Ipv4Addr, String> =
-            containers.iter().flat_map(|(id, a)| a.addrs.iter().map(move |net| (net.addr(), id.clone()))).collect();
+            reservations.iter().flat_map(|(id, r)| r.addrs.iter().map(move |net| (net.addr(), id.clone()))).collect();
         let outside = given.keys().copied().filter(|addr| !params.range.contains(addr)).collect();
-        Self { me, range: params.range, default_subnet: params.default_subnet, given, outside, containers }
+        Self { me, range: params.range, default_subnet: params.default_subnet, given, outside, reservations }
     }
 
     /// The subnet for containers that name none.
@@ -170,10 +151,10 @@ impl Allocator {
         self.default_subnet
     }
 
-    /// Containers with addresses, by id.
+    /// What is held, by owner.
     #[must_use]
-    pub fn containers(&self) -> &BTreeMap<String, Allocation> {
-        &self.containers
+    pub fn reservations(&self) -> &BTreeMap<String, Reservation> {
+        &self.reservations
     }
 
     /// Number of addresses given.
@@ -277,21 +258,21 @@ impl Allocator {
         if self.given.len() < ENDPOINTS_MAX as usize { Ok(()) } else { Err(AllocError::TooMany) }
     }
 
-    /// Records that `id` has what `allocation` says and nothing else.
-    pub fn set(&mut self, id: &str, allocation: Allocation) {
+    /// Records that `id` has what `reservation` says and nothing else.
+    pub fn set(&mut self, id: &str, reservation: Reservation) {
         self.remove(id);
-        for addr in allocation.addrs.iter().map(Ipv4Net::addr) {
+        for addr in reservation.addrs.iter().map(Ipv4Net::addr) {
             self.given.insert(addr, id.to_owned());
             if !self.range.contains(&addr) {
                 self.outside.insert(addr);
             }
         }
-        self.containers.insert(id.to_owned(), allocation);
+        self.reservations.insert(id.to_owned(), reservation);
     }
 
     /// Records that `id` has nothing.
-    pub fn remove(&mut self, id: &str) -> Option<Allocation> {
-        let old = self.containers.remove(id)?;
+    pub fn remove(&mut self, id: &str) -> Option<Reservation> {
+        let old = self.reservations.remove(id)?;
         for net in &old.addrs {
             self.given.remove(&net.addr());
             self.outside.remove(&net.addr());

@@ -89,6 +89,8 @@ pub enum KeeperEvent {
     Claim(Ipv4Addr, bool),
     /// What was needed cannot be had.
     Denied(Need, String),
+    /// No peer in reach has space in this subnet.
+    NoSpace(Ipv4Net),
     /// All ranges are handed over, or why not.
     Left(Result<(), String>),
     /// For the operator's log.

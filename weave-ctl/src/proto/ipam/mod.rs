@@ -5,8 +5,8 @@
 //!
 //! Terms: range (what all peers share), token (first address of a piece), owner (who may give addresses of a piece),
 //! epoch (how often a piece changed hands), seed (a peer among which the range is divided at the start), donor (who gives
-//! a part of its free space), heir (who takes everything over from a peer that leaves), allocation (the addresses of one
-//! container), exception (an address outside the range that a container has all the same).
+//! a part of its free space), heir (who takes everything over from a peer that leaves), exception (an address outside the
+//! range that a container has all the same).
 //! Rules: only the owner gives addresses of what it owns, and of ownership; what it gave is durable before anybody is
 //! told; the network and broadcast addresses of a subnet are never given.
 //! Bounds: [`ring::ENTRIES_MAX`] pieces, [`weave_common::map::ENDPOINTS_MAX`] addresses on a host.
@@ -18,6 +18,6 @@ pub mod keeper;
 pub mod ring;
 mod space;
 
-pub use allocator::{Allocation, Allocator};
+pub use allocator::Allocator;
 pub use keeper::Keeper;
 pub use ring::{Ring, Share};

@@ -12,6 +12,7 @@ use super::{
 use crate::proto::{
     command::{AddrRequest, Answer, Container, Refusal},
     election::Vote,
+    endpoints::Means,
     ids::{RequestId, SessionId, Severity},
     io::{Output, Record},
     ipam::{
@@ -38,17 +39,38 @@ fn access(keeper: &Keeper, leaving: bool) -> Access<'_> {
 }
 
 impl Node {
-    pub(super) fn attach(&mut self, id: RequestId, container: Container, addrs: Vec<AddrRequest>) {
-        for addr in &addrs {
-            let AddrRequest::Fixed(addr, _) = addr else { continue };
-            if let Some(peer) = self.keeper.claims().of(*addr) {
+    pub(super) fn attach(&mut self, id: RequestId, container: Container, addrs: Vec<AddrRequest>, now: Instant) {
+        if let Err(refusal) = self.check_claims(&addrs) {
+            return self.reply(id, Err(refusal));
+        }
+        let (leaving, mtu) = (self.is_leaving(), self.container_mtu());
+        let means = Means { access: access(&self.keeper, leaving), mtu, now };
+        self.endpoints.attach(id, container, addrs, &means);
+    }
+
+    pub(super) fn reserve(&mut self, id: RequestId, owner: Option<String>, addrs: Vec<AddrRequest>, now: Instant) {
+        if let Err(refusal) = self.check_claims(&addrs) {
+            return self.reply(id, Err(refusal));
+        }
+        let (leaving, mtu) = (self.is_leaving(), self.container_mtu());
+        let means = Means { access: access(&self.keeper, leaving), mtu, now };
+        self.endpoints.reserve(id, owner, addrs, &means);
+    }
+
+    pub(super) fn bind(&mut self, id: RequestId, reserved: &str, owner: &str, now: Instant) {
+        self.endpoints.bind(id, reserved, owner, now);
+    }
+
+    fn check_claims(&self, addrs: &[AddrRequest]) -> Result<(), Refusal> {
+        let fixed = addrs.iter().filter_map(|a| if let AddrRequest::Fixed(addr, _) = a { Some(*addr) } else { None });
+        for addr in fixed {
+            if let Some(peer) = self.keeper.claims().of(addr) {
                 let peer = self.called(peer);
                 let text = format!("address {addr} is in use by a container of peer {peer}; nothing was changed");
-                return self.reply(id, Err(Refusal(text)));
+                return Err(Refusal(text));
             }
         }
-        let access = access(&self.keeper, self.is_leaving());
-        self.endpoints.attach(id, container, addrs, access, self.container_mtu());
+        Ok(())
     }
 
     /// The nickname of `peer`, also when it is gone.
@@ -76,8 +98,8 @@ impl Node {
         for _ in 0..ROUNDS_MAX {
             self.look_for_ring(now);
             if std::mem::take(&mut self.ring_changed) || self.endpoints.freed() {
-                let access = access(&self.keeper, self.is_leaving());
-                self.endpoints.retry(access, mtu);
+                let leaving = self.is_leaving();
+                self.endpoints.retry(&Means { access: access(&self.keeper, leaving), mtu, now });
             }
             self.pump_leaving(now);
             let Self { sessions, membership, topology, paths, keeper, endpoints, .. } = self;
@@ -123,6 +145,7 @@ impl Node {
                 self.membership.set_entry(Channel::Claims, &addr.to_string(), value, now);
             }
             KeeperEvent::Denied(need, why) => self.endpoints.deny(need, &why),
+            KeeperEvent::NoSpace(subnet) => self.endpoints.give_way(subnet),
             KeeperEvent::Left(result) => self.left(result),
             KeeperEvent::Log(severity, text) => self.log(severity, text),
         }

@@ -100,7 +100,7 @@ impl Node {
         if self.keeper.owned() == 0 && !self.keeper.unconfirmed() {
             return;
         }
-        if !self.endpoints.allocator().containers().is_empty() {
+        if !self.endpoints.allocator().reservations().is_empty() {
             return self.remove_again(leaving, now);
         }
         match with_peers(self.witnesses(now), |peers| self.keeper.heir(peers)) {
@@ -119,7 +119,7 @@ impl Node {
         if again.is_some() {
             return;
         }
-        let left: Vec<String> = self.endpoints.allocator().containers().keys().cloned().collect();
+        let left: Vec<String> = self.endpoints.allocator().reservations().keys().cloned().collect();
         if removals > REMOVALS_MAX {
             self.leaving = None;
             let names = left.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");

@@ -45,7 +45,7 @@ impl Node {
             connections: self.connections(now),
             peers: self.peers(now),
             ipam: self.ipam_status(now),
-            containers: self.endpoints.status(),
+            containers: self.endpoints.status(now),
             narrow_paths,
             more_narrow_paths,
             broadcast: topology::broadcasts(me, &others),
@@ -279,8 +279,8 @@ impl Node {
     }
 
     fn narrow_paths(&self) -> (Vec<NarrowPath>, usize) {
-        let attached = self.endpoints.status().into_iter().filter(|container| container.attached);
-        let mut containers: Vec<(String, u32)> = attached.map(|container| (container.id, container.mtu)).collect();
+        let attached = self.endpoints.attached();
+        let mut containers: Vec<(String, u32)> = attached.map(|(owner, a)| (owner.to_owned(), a.mtu)).collect();
         containers.sort_by(|(one, a), (other, b)| (Reverse(a), one).cmp(&(Reverse(b), other)));
         let largest = containers.first().map_or(0, |(_, mtu)| *mtu);
         let sized = self.datapath.tunnels().map(|(peer, tunnel)| (inner_mtu(tunnel.path_mtu), peer));

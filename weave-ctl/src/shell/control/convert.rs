@@ -7,10 +7,11 @@ use crate::{
     proto::{
         boot::SecretKind,
         command::{
-            ChannelStatus, Connection, ConnectionState, ContainerStatus, NarrowPath, OwnerStatus, PathStatus,
-            PeerStatus, Status,
+            ChannelStatus, Connection, ConnectionState, ContainerState, ContainerStatus, NarrowPath, OwnerStatus,
+            PathStatus, PeerStatus, Status,
         },
         name::PeerName,
+        reservation::Place,
         wire::VERSIONS,
     },
 };
@@ -25,14 +26,22 @@ pub(super) fn strings<T: ToString>(items: &[T]) -> Vec<String> {
 }
 
 pub(super) fn container(from: &ContainerStatus) -> types::Container {
+    let state = match from.state {
+        ContainerState::Reserved => "reserved",
+        ContainerState::Changing => "changing",
+        ContainerState::Attached => "attached",
+        ContainerState::Vanished => "vanished",
+        ContainerState::Absent => "absent",
+    };
     types::Container {
-        id: from.id.clone(),
-        netns: from.netns.clone(),
-        mac: from.mac.to_string(),
+        owner: from.owner.clone(),
+        state: state.to_owned(),
+        age_s: from.age.as_secs(),
+        netns: from.place.as_ref().and_then(Place::path).unwrap_or_default().to_owned(),
+        mac: from.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         addrs: strings(&from.addrs),
         host_if: from.host_if.clone(),
         mtu: from.mtu,
-        attached: from.attached,
     }
 }
 
@@ -69,7 +78,7 @@ pub(super) fn status(from: &Status, kernel: KernelFacts) -> types::Status {
 }
 
 fn narrow_path(from: &NarrowPath, names: &Names) -> types::NarrowPath {
-    let container = |(id, mtu): &(String, u32)| types::SizedContainer { id: id.clone(), mtu: *mtu };
+    let container = |(owner, mtu): &(String, u32)| types::SizedContainer { owner: owner.clone(), mtu: *mtu };
     types::NarrowPath {
         peer: peer_ref(from.peer, names),
         mtu: from.mtu,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
@@ -25,8 +26,9 @@ use crate::{
     api::{self, types},
     config,
     proto::{
-        command::{Answer, Command, Container, Refusal, Status},
+        command::{AddrRequest, Answer, Command, Container, Holder, Refusal, Status},
         io::Target,
+        reservation::{HOST_OWNER, Place},
     },
     shell::netns,
 };
@@ -78,8 +80,6 @@ struct App {
     commands: Arc<Semaphore>,
     /// Those that may wait for addresses: they hold up nobody else.
     attaching: Arc<Semaphore>,
-    /// Held while targets change.
-    retargeting: Arc<Mutex<()>>,
     since: Instant,
     waits: Waits,
 }
@@ -88,12 +88,18 @@ struct App {
 pub(super) fn router(calls: mpsc::Sender<Call>, waits: Waits) -> Router {
     let commands = Arc::new(Semaphore::new(COMMANDS_MAX));
     let attaching = Arc::new(Semaphore::new(COMMANDS_MAX));
-    let app = App { calls, commands, attaching, retargeting: Arc::default(), since: Instant::now(), waits };
+    let app = App { calls, commands, attaching, since: Instant::now(), waits };
     Router::new()
         .route("/v1/connect", post(connect))
         .route("/v1/forget", post(forget))
+        .route("/v1/reserve", post(reserve))
+        .route("/v1/bind", post(bind))
         .route("/v1/attach", post(attach))
         .route("/v1/detach", post(detach))
+        .route("/v1/release", post(release))
+        .route("/v1/release-absent", post(release_absent))
+        .route("/v1/expose", post(expose))
+        .route("/v1/hide", post(hide))
         .route("/v1/consense", post(consense))
         .route("/v1/rmpeer", post(remove_peer))
         .route("/v1/stop", post(stop))
@@ -121,7 +127,7 @@ async fn connect(State(app): State<App>, request: Request) -> Reply<types::Targe
     let body: types::Connect = app.body(request).await?;
     let named = config::targets(&body.targets).map_err(|e| Failure::Malformed(e.to_string()))?;
     let command = Command::Connect { targets: named.clone(), replace: body.replace };
-    let before = app.retarget(command).await?;
+    let before = app.targets(command).await?;
     let (kept, added) = named.iter().partition(|t| before.contains(t));
     let removed = before.iter().filter(|t| body.replace && !named.contains(t)).collect();
     retargeted(added, kept, removed)
@@ -130,32 +136,80 @@ async fn connect(State(app): State<App>, request: Request) -> Reply<types::Targe
 async fn forget(State(app): State<App>, request: Request) -> Reply<types::Targets> {
     let body: types::Forget = app.body(request).await?;
     let named = config::targets(&body.targets).map_err(|e| Failure::Malformed(e.to_string()))?;
-    app.retarget(Command::Forget(named.clone())).await?;
+    app.targets(Command::Forget(named.clone())).await?;
     retargeted(Vec::new(), Vec::new(), named.iter().collect())
+}
+
+async fn reserve(State(app): State<App>, request: Request) -> Reply<types::Container> {
+    let body: types::Reserve = app.body(request).await?;
+    let addrs = wanted(&body.addrs)?;
+    app.container(&app.attaching, Command::Reserve(body.owner, addrs)).await
+}
+
+async fn bind(State(app): State<App>, request: Request) -> Reply<types::Container> {
+    let types::Bind { id, owner } = app.body(request).await?;
+    app.container(&app.commands, Command::Bind { id, owner }).await
 }
 
 async fn attach(State(app): State<App>, request: Request) -> Reply<types::Container> {
     let body: types::Attach = app.body(request).await?;
-    let addrs = body.addrs.iter().map(|t| config::addr::attach(t)).collect::<Result<_, _>>();
-    let addrs = addrs.map_err(|e| Failure::Malformed(e.to_string()))?;
-    let container = app.resolve(body.container).await?.map_err(Refusal)?;
-    let asked = app.in_turn(&app.attaching, Command::Attach(container, addrs));
-    match app.bounded(asked).await? {
-        Answer::Attached(container) => Ok(Json(convert::container(&container))),
+    let addrs = wanted(&body.addrs)?;
+    let mut container = app.look(move || netns::resolve(&body.container)).await?.map_err(|e| Refusal(e.to_string()))?;
+    if let Some(owner) = body.owner {
+        container = Container { owner, chosen: true, ..container };
+    }
+    app.container(&app.attaching, Command::Attach(container, addrs)).await
+}
+
+async fn detach(State(app): State<App>, request: Request) -> Reply<types::Released> {
+    let body: types::Detach = app.body(request).await?;
+    let addrs = named(&body.addrs)?;
+    if body.keep && !addrs.is_empty() {
+        return Err(Failure::Malformed("`keep` keeps all addresses: none can be named beside it".to_owned()));
+    }
+    let holder = app.look(move || netns::holder(&body.container)).await?;
+    app.released(Command::Detach { holder, addrs, keep: body.keep }).await
+}
+
+async fn release(State(app): State<App>, request: Request) -> Reply<types::Released> {
+    let body: types::Release = app.body(request).await?;
+    let addrs = named(&body.addrs)?;
+    app.released(Command::Release(body.owner, addrs)).await
+}
+
+async fn release_absent(State(app): State<App>) -> Reply<Vec<types::ReleasedOwner>> {
+    let released = |(owner, nets): (String, Vec<_>)| types::ReleasedOwner { owner, addrs: convert::strings(&nets) };
+    match app.command(Command::ReleaseAbsent).await? {
+        Answer::ReleasedAbsent(all) => Ok(Json(all.into_iter().map(released).collect())),
         other => Err(unexpected(&other)),
     }
 }
 
-async fn detach(State(app): State<App>, request: Request) -> Reply<types::Detached> {
-    let body: types::Detach = app.body(request).await?;
-    let addrs = body.addrs.iter().map(|t| config::addr::detach(t)).collect::<Result<_, _>>();
-    let addrs = addrs.map_err(|e| Failure::Malformed(e.to_string()))?;
-    // Not looked up: a container that is gone must be found under what it was attached as.
-    let id = netns::id_of(&body.container);
-    match app.command(Command::Detach(id, addrs)).await? {
-        Answer::Detached(nets) => Ok(Json(types::Detached { addrs: convert::strings(&nets) })),
-        other => Err(unexpected(&other)),
-    }
+async fn expose(State(app): State<App>, request: Request) -> Reply<types::Container> {
+    let body: types::Expose = app.body(request).await?;
+    let addrs = wanted(&body.addrs)?;
+    let place = Place::Host { masquerade: false };
+    let host = Container { owner: HOST_OWNER.to_owned(), chosen: true, place };
+    app.container(&app.attaching, Command::Attach(host, addrs)).await
+}
+
+async fn hide(State(app): State<App>, request: Request) -> Reply<types::Released> {
+    let body: types::Hide = app.body(request).await?;
+    let addrs = named(&body.addrs)?;
+    let holder = Holder { owner: HOST_OWNER.to_owned(), netns: None };
+    app.released(Command::Detach { holder, addrs, keep: false }).await
+}
+
+/// Addresses as they are asked for.
+fn wanted(addrs: &[String]) -> Result<Vec<AddrRequest>, Failure> {
+    let parsed: Result<_, _> = addrs.iter().map(|text| config::addr::attach(text)).collect();
+    parsed.map_err(|e| Failure::Malformed(e.to_string()))
+}
+
+/// Addresses as they are named to be given up.
+fn named(addrs: &[String]) -> Result<Vec<Ipv4Addr>, Failure> {
+    let parsed: Result<_, _> = addrs.iter().map(|text| config::addr::detach(text)).collect();
+    parsed.map_err(|e| Failure::Malformed(e.to_string()))
 }
 
 async fn consense(State(app): State<App>) -> Reply<types::Consensus> {
@@ -188,8 +242,10 @@ async fn reset(State(app): State<App>, request: Request) -> Reply<types::Done> {
 }
 
 async fn ps(State(app): State<App>) -> Reply<Vec<types::Container>> {
-    let status = app.status(app.waits.reply).await?;
-    Ok(Json(status.containers.iter().map(convert::container).collect()))
+    match app.command(Command::Containers).await? {
+        Answer::Containers(all) => Ok(Json(all.iter().map(convert::container).collect())),
+        other => Err(unexpected(&other)),
+    }
 }
 
 async fn status(State(app): State<App>) -> Reply<types::Status> {
@@ -248,19 +304,28 @@ impl App {
         self.bounded(self.in_turn(&self.commands, command)).await
     }
 
-    /// Changes the targets; those there were before. Only callers of the API change targets, and one at a time: what
-    /// the change did follows from both.
-    async fn retarget(&self, command: Command) -> Result<Vec<Target>, Failure> {
-        self.bounded(async {
-            let _alone = self.retargeting.lock().await;
-            let before = match self.ask(Command::Status).await? {
-                Answer::Status(status) => status.targets,
-                other => return Err(unexpected(&other)),
-            };
-            self.in_turn(&self.commands, command).await?;
-            Ok(before)
-        })
-        .await
+    /// Changes the targets; those that there were before.
+    async fn targets(&self, command: Command) -> Result<Vec<Target>, Failure> {
+        match self.command(command).await? {
+            Answer::Targets(before) => Ok(before),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for what a container shall have.
+    async fn container(&self, turns: &Semaphore, command: Command) -> Reply<types::Container> {
+        match self.bounded(self.in_turn(turns, command)).await? {
+            Answer::Container(container) => Ok(Json(convert::container(&container))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Gives addresses up.
+    async fn released(&self, command: Command) -> Reply<types::Released> {
+        match self.command(command).await? {
+            Answer::Released(nets) => Ok(Json(types::Released { addrs: convert::strings(&nets) })),
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn in_turn(&self, turns: &Semaphore, command: Command) -> Result<Answer, Failure> {
@@ -308,14 +373,10 @@ impl App {
         timeout(self.waits.reply, asked).await.unwrap_or_else(|_| Err(busy(self.waits.reply)))
     }
 
-    /// The container an operator means. The inner error is the sentence for the operator.
-    ///
-    /// Looks at files and may ask a container engine, so it runs beside the async tasks; commands' places bound how
-    /// many do.
-    async fn resolve(&self, text: String) -> Result<Result<Container, String>, Failure> {
+    /// Finds whom an operator means. Looks at files, so it runs beside the async tasks; commands' places bound how many do.
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
         let looked = async {
             let _place = self.commands.acquire().await.map_err(|_closed| Failure::Stopping)?;
-            let look = move || netns::resolve(&text).map_err(|e| e.to_string());
             tokio::task::spawn_blocking(look).await.map_err(|_aborted| Failure::Stopping)
         };
         timeout(self.waits.resolve, looked).await.unwrap_or(Err(Failure::NotFoundYet { after: self.waits.resolve }))

@@ -13,7 +13,7 @@ use tokio::{
     net::UnixStream,
     sync::mpsc,
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use self::answers::{container_status, core_status, kernel_facts, name};
@@ -25,7 +25,7 @@ use crate::{
         types::{Attach, Connect, Detach, Forget, Path as PeerPath, PeerRef, Reset, Stop, Targets},
     },
     proto::{
-        command::{Answer, Command, Refusal},
+        command::{Answer, Command, Holder, Refusal},
         wire::VERSIONS,
     },
 };
@@ -47,16 +47,23 @@ async fn drive(mut calls: mpsc::Receiver<Call>, seen: mpsc::UnboundedSender<Comm
         seen.send(command.clone()).ok();
         let answer = match command {
             Command::Status => Ok(Answer::Status(Box::new(core_status()))),
-            Command::Detach(_, addrs) if addrs.iter().any(|a| a.to_string() == SILENT) => {
+            Command::Detach { addrs, .. } if addrs.iter().any(|a| a.to_string() == SILENT) => {
                 unanswered.push(reply);
                 continue;
             }
-            Command::Detach(id, _) if id == "nobody" => Err(Refusal("no such container".into())),
-            Command::Detach(..) => Ok(Answer::Detached(container_status("c").addrs)),
-            Command::Attach(container, _) => Ok(Answer::Attached(container_status(&container.id))),
+            Command::Detach { holder, .. } if holder.owner == "nobody" => Err(Refusal("no such container".into())),
+            Command::Detach { .. } | Command::Release(..) => Ok(Answer::Released(container_status("c").addrs)),
+            Command::ReleaseAbsent => Ok(Answer::ReleasedAbsent(vec![("c".into(), container_status("c").addrs)])),
+            Command::Attach(container, _) => Ok(Answer::Container(container_status(&container.owner))),
+            Command::Reserve(owner, _) => {
+                Ok(Answer::Container(container_status(&owner.unwrap_or("reserved-1".into()))))
+            }
+            Command::Bind { owner, .. } => Ok(Answer::Container(container_status(&owner))),
+            Command::Containers => Ok(Answer::Containers(vec![container_status("c1")])),
             Command::Forget(targets) if targets.iter().any(|t| t.host == "unknown") => {
                 Err(Refusal("unknown is not a target".into()))
             }
+            Command::Forget(_) | Command::Connect { .. } => Ok(Answer::Targets(core_status().targets)),
             Command::Reset { force: false } => Err(Refusal("nobody takes over the addresses: use --force".into())),
             _ => Ok(Answer::Done),
         };
@@ -82,8 +89,12 @@ struct Bench {
 }
 
 /// Short, so that a test of a wait need not wait.
-const SHORT: Waits =
-    Waits { reply: Duration::from_millis(50), resolve: Duration::from_millis(50), request: Duration::from_millis(50) };
+const SHORT: Waits = Waits {
+    reply: Duration::from_millis(50),
+    resolve: Duration::from_millis(50),
+    request: Duration::from_millis(50),
+    ..WAITS
+};
 
 async fn bench() -> Bench {
     bench_with(WAITS).await
@@ -130,11 +141,13 @@ async fn requests_arrive_as_the_commands_they_mean() {
     assert_eq!(next_change(&mut bench.seen).await, Command::Connect { targets: target.clone(), replace: true });
     assert_eq!(next_change(&mut bench.seen).await, Command::Forget(target));
 
-    let detach = Detach { container: "/run/netns/gone-container".into(), addrs: vec!["10.32.0.1/12".into()] };
+    let detach =
+        Detach { container: "/run/netns/gone-container".into(), addrs: vec!["10.32.0.1/12".into()], keep: false };
     let detached = bench.client.detach(&detach);
     assert_eq!(detached.await.expect("done").addrs, ["10.32.0.1/12"]);
     let addrs = vec!["10.32.0.1".parse().expect("an address")];
-    assert_eq!(bench.seen.recv().await, Some(Command::Detach("gone-container".into(), addrs)));
+    let holder = Holder { owner: "gone-container".into(), netns: None };
+    assert_eq!(bench.seen.recv().await, Some(Command::Detach { holder, addrs, keep: false }));
 
     bench.client.reset(&Reset { force: false }).await.expect_err("a refusal");
     assert_eq!(bench.seen.recv().await, Some(Command::Reset { force: false }));
@@ -216,22 +229,22 @@ async fn a_status_holds_what_core_and_kernel_say() {
     let report = bench.client.report().await.expect("a report");
     assert_eq!((report.api, report.pid, report.status), (1, std::process::id(), status));
     let ps = bench.client.ps().await.expect("the containers");
-    assert_eq!((ps[0].id.as_str(), ps[0].mac.as_str()), ("c1", "0a:77:0a:20:00:01"));
+    assert_eq!((ps[0].owner.as_str(), ps[0].mac.as_str()), ("c1", "0a:77:0a:20:00:01"));
 }
 
 #[tokio::test]
 async fn refusals_and_malformed_requests_are_told_apart() {
     let mut bench = bench().await;
-    let nobody = Detach { container: "nobody".into(), addrs: Vec::new() };
+    let nobody = Detach { container: "nobody".into(), addrs: Vec::new(), keep: false };
     let refused = bench.client.detach(&nobody).await.expect_err("a refusal");
     assert!(matches!(&refused, ClientError::Refused(s) if s == "no such container"), "{refused:?}");
     bench.seen.recv().await.expect("the command");
 
-    let absent = Attach { container: "/nonexistent/netns".into(), addrs: Vec::new() };
+    let absent = Attach { container: "/nonexistent/netns".into(), owner: None, addrs: Vec::new() };
     let refused = bench.client.attach(&absent).await.expect_err("a refusal");
     assert!(matches!(refused, ClientError::Refused(_)), "{refused:?}");
     for addr in ["10.0.0", "net:10.0.0.1/8"] {
-        let attach = Attach { container: "/nonexistent/netns".into(), addrs: vec![addr.into()] };
+        let attach = Attach { container: "/nonexistent/netns".into(), owner: None, addrs: vec![addr.into()] };
         let bad = bench.client.attach(&attach).await.expect_err("not an address");
         assert!(matches!(&bad, ClientError::BadRequest(s) if s.contains(addr)), "{bad:?}");
     }
@@ -282,7 +295,7 @@ async fn a_caller_that_says_nothing_is_cut_off() {
 #[tokio::test]
 async fn an_oversized_request_does_not_leave_the_client() {
     let bench = bench().await;
-    let huge = Attach { container: "x".repeat(70_000), addrs: Vec::new() };
+    let huge = Attach { container: "x".repeat(70_000), owner: None, addrs: Vec::new() };
     let error = bench.client.attach(&huge).await.expect_err("too big");
     assert!(matches!(error, ClientError::TooBig(n) if n > 70_000), "{error:?}");
 }
@@ -308,8 +321,7 @@ async fn many_callers_at_once_are_all_answered() {
     while let Ok(command) = bench.seen.try_recv() {
         *if matches!(command, Command::Status) { &mut questions } else { &mut changes } += 1;
     }
-    // A caller that connects is told what that changed, so the targets are asked for before.
-    assert_eq!((questions, changes), (200, 100));
+    assert_eq!((questions, changes), (100, 100));
 }
 
 #[tokio::test]
@@ -364,6 +376,30 @@ async fn the_answer_to_stop_is_written_before_the_server_ends() {
     assert_eq!(seen.recv().await, Some(Command::Stop { teardown: false }));
     bench.control.close().await;
     asked.await.expect("the task ran").expect("done");
+}
+
+#[tokio::test]
+async fn socket_that_others_remove_is_made_again() {
+    let bench = bench_with(Waits { look: Duration::from_millis(20), ..WAITS }).await;
+    let socket = bench.run_dir().join(SOCKET);
+    let answers = async || {
+        while bench.client.ps().await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    for _ in 0..2 {
+        std::fs::remove_dir_all(bench.run_dir()).expect("removed");
+        assert!(bench.client.ps().await.is_err());
+        timeout(Duration::from_secs(20), answers()).await.expect("in time");
+        assert_eq!((mode(&bench.run_dir()), mode(&socket)), (0o700, 0o600));
+    }
+    // What is in the way stays; when it is gone the socket is back.
+    std::fs::remove_file(&socket).expect("removed");
+    std::fs::write(&socket, "mine").expect("a file");
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(std::fs::read(&socket).expect("a file"), b"mine");
+    std::fs::remove_file(&socket).expect("removed");
+    timeout(Duration::from_secs(20), answers()).await.expect("in time");
 }
 
 #[tokio::test]

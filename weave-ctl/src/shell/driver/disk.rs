@@ -14,6 +14,7 @@ impl Driver {
     pub(super) fn needs_room(&self, command: &Command) -> Option<Refusal> {
         let what = match command {
             Command::Attach(..) => "attach a container",
+            Command::Reserve(..) => "reserve an address",
             Command::Connect { .. } => "remember a peer",
             _ => return None,
         };

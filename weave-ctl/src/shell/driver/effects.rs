@@ -79,8 +79,8 @@ impl Driver {
                     let result = endpoints::ensure(&spec).await.map_err(|e| e.to_string());
                     Finished { op, step: Step::Made { host_if: spec.host_if }, result }
                 }
-                LinkOp::SetMtu { host_if, netns, mtu } => {
-                    let result = endpoints::set_mtu(host_if, netns, mtu).await.map_err(|e| e.to_string());
+                LinkOp::SetMtu { host_if, place, mtu } => {
+                    let result = endpoints::set_mtu(host_if, place, mtu).await.map_err(|e| e.to_string());
                     Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
                 }
                 LinkOp::Remove(host_if) => {

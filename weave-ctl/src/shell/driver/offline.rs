@@ -64,7 +64,7 @@ fn known_devices(dirs: &Dirs) -> Devices {
     if dirs.state.is_dir()
         && let Ok((_, stored)) = Store::open(&dirs.state)
     {
-        endpoints.extend(stored.allocations.into_values().map(|a| a.host_if));
+        endpoints.extend(stored.reservations.into_values().filter_map(|held| Some(held.attachment?.host_if)));
     }
     Devices { endpoints: endpoints.into_iter().collect(), socket_device }
 }

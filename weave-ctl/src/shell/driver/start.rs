@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ipnet::Ipv4Net;
@@ -40,7 +40,7 @@ use crate::{
         links::{Links, LinksConfig},
         lock::{self, Lock, LockError},
         neighbours::Neighbours,
-        overlap,
+        netns, overlap,
         prober::{Prober, ProberConfig},
         slow_path::{SlowPath, Table},
         socket_device,
@@ -195,7 +195,10 @@ async fn dataplane(bpf_dir: &Path, port: u16, me: PeerName) -> Result<(Datapath,
 
 /// What an earlier run left in the kernel.
 async fn installed(existing: Existing) -> Result<Installed, RunError> {
-    Ok(Installed { adopted: existing.adopted, maps: existing.maps, endpoints: endpoints::list().await? })
+    // Before 1970 or not to be had, times of reservations begin at zero: they are for people, and order those absent.
+    let unix_start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (adopted, maps) = (existing.adopted, existing.maps);
+    Ok(Installed { adopted, maps, endpoints: endpoints::list().await?, boot: netns::boot(), unix_start })
 }
 
 /// Holds `dir`. One that was just killed lets go of it only when the kernel has closed its maps, so a holder is given

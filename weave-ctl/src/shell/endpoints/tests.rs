@@ -7,8 +7,14 @@ use weave_common::addr::Mac;
 
 use super::{EndpointError, Step, ensure, list, raise, remove, set_mtu, step};
 use crate::{
-    proto::io::EndpointSpec,
-    shell::netns::tests::{TestNetns, run},
+    proto::{
+        io::EndpointSpec,
+        reservation::{Netns, Place},
+    },
+    shell::netns::{
+        resolve,
+        tests::{TestNetns, run},
+    },
 };
 
 fn nets(texts: &[&str]) -> Vec<Ipv4Net> {
@@ -36,6 +42,10 @@ fn addresses_are_changed_one_at_a_time() {
     }
 }
 
+fn place(netns: &TestNetns) -> Place {
+    resolve(&netns.path()).unwrap().place
+}
+
 /// A host and a container, both namespaces.
 struct Fixture {
     host: TestNetns,
@@ -49,11 +59,12 @@ impl Fixture {
 
     fn spec(&self, addrs: &[&str]) -> EndpointSpec {
         EndpointSpec {
-            netns: self.container.path(),
+            place: place(&self.container),
             host_if: "wv1".to_owned(),
             mac: Mac::of_container([10, 32, 0, 1]),
             mtu: 1450,
             addrs: nets(addrs),
+            routes: Vec::new(),
         }
     }
 
@@ -138,9 +149,9 @@ fn mtu_of_a_running_interface_changes_in_place() {
     let f = Fixture::new("ep-mtu");
     let spec = f.spec(&["10.32.0.1/12"]);
     let index = f.ensure(&spec).unwrap();
-    let lower = |netns: String, mtu| f.host.block_on(set_mtu(spec.host_if.clone(), netns, mtu));
-    lower(f.container.path(), 1230).unwrap();
-    lower(f.container.path(), 1230).unwrap();
+    let lower = |place: Place, mtu| f.host.block_on(set_mtu(spec.host_if.clone(), place, mtu));
+    lower(place(&f.container), 1230).unwrap();
+    lower(place(&f.container), 1230).unwrap();
     assert!(f.container.ip(&["link", "show", "ethwe"]).contains("mtu 1230 "));
     assert!(f.host.ip(&["link", "show", "wv1"]).contains("mtu 1230 "));
     assert_eq!(
@@ -150,11 +161,12 @@ fn mtu_of_a_running_interface_changes_in_place() {
 
     // What is not its veth is left alone.
     let other = TestNetns::new("ep-mtu-c2");
-    assert!(lower(other.path(), 1000).is_err(), "no interface there");
+    assert!(lower(place(&other), 1000).is_err(), "no interface there");
     other.ip(&["link", "add", "ethwe", "type", "bridge"]);
-    assert!(matches!(lower(other.path(), 1000), Err(EndpointError::Taken { .. })));
+    assert!(matches!(lower(place(&other), 1000), Err(EndpointError::Taken { .. })));
     assert!(f.host.ip(&["link", "show", "wv1"]).contains("mtu 1230 "));
-    assert!(matches!(lower("/run/netns/none".to_owned(), 1000), Err(EndpointError::Netns(_))));
+    let none = Netns { path: "/run/netns/none".to_owned(), id: Default::default() };
+    assert!(matches!(lower(Place::Netns(none), 1000), Err(EndpointError::Netns(_))));
 }
 
 #[test]
@@ -188,7 +200,7 @@ fn a_host_end_that_leads_elsewhere_is_replaced() {
     let spec = f.spec(&["10.32.0.1/12"]);
     let second = TestNetns::new("ep-stale-c2");
     let old = f.ensure(&spec).unwrap();
-    let index = f.ensure(&EndpointSpec { netns: second.path(), ..spec.clone() }).unwrap();
+    let index = f.ensure(&EndpointSpec { place: place(&second), ..spec.clone() }).unwrap();
     assert_ne!(index, old);
     assert!(!f.container.ip(&["link"]).contains("ethwe"));
     assert!(second.ip(&["link"]).contains("ethwe"));
@@ -212,7 +224,7 @@ fn renamed_ends_are_found_and_left_as_they_are() {
     f.host.ip(&["link", "add", "wv1", "type", "bridge"]);
     assert_eq!(f.ensure(&spec).unwrap(), index);
     assert_eq!(f.host.block_on(list()).unwrap().into_iter().collect::<Vec<_>>(), [("wv1".to_owned(), index)]);
-    f.host.block_on(set_mtu(spec.host_if.clone(), f.container.path(), 1300)).unwrap();
+    f.host.block_on(set_mtu(spec.host_if.clone(), place(&f.container), 1300)).unwrap();
     let inside = f.container.ip(&["addr", "show", "eth0"]);
     assert!(inside.contains("mtu 1300") && inside.contains("10.32.0.1/12"), "{inside}");
     assert!(f.host.ip(&["link", "show", "ens7"]).contains("mtu 1300"));
@@ -239,7 +251,7 @@ fn a_failure_leaves_nothing_behind() {
     assert_eq!(f.addrs(), ["10.32.0.1/12"]);
 
     let mut gone = f.spec(&[]);
-    gone.netns = "/run/netns/shell-no-such".to_owned();
+    gone.place = Place::Netns(Netns { path: "/run/netns/shell-no-such".to_owned(), id: Default::default() });
     assert!(matches!(f.ensure(&gone), Err(EndpointError::Netns(_))));
 }
 

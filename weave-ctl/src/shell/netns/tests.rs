@@ -1,8 +1,8 @@
 //! Namespaces made for a test, and what is found of them.
 
-use std::{path::PathBuf, process::Command};
+use std::process::{Child, Command};
 
-use super::{ContainerError, SELF, id_of, in_netns, is_netns, resolve, same_netns_as_self};
+use super::*;
 
 /// A namespace in `/run/netns` that goes away with the test.
 pub(crate) struct TestNetns {
@@ -61,19 +61,17 @@ fn what_is_a_network_namespace() {
     assert!(!is_netns("/proc"));
     assert!(!is_netns("/dev/null"));
     assert!(!is_netns("/no/such/file"));
-    assert!(same_netns_as_self(SELF));
-    assert!(!same_netns_as_self("/proc/self/ns/mnt"));
-    assert!(!same_netns_as_self("/no/such/file"));
 }
 
 #[test]
-fn ids_are_the_operators_words() {
-    assert_eq!(id_of("c1"), "c1");
-    assert_eq!(id_of("/run/netns/c1"), "c1");
-    assert_eq!(id_of("/var/run/netns/c1"), "c1");
-    assert_eq!(id_of("/proc/12/ns/net"), "/proc/12/ns/net");
-    assert_eq!(id_of("/run/netns/sub/c1"), "/run/netns/sub/c1");
-    assert_eq!(id_of("12"), "12");
+fn holders_are_the_operators_words() {
+    let owner = |text: &str| holder(text).owner;
+    assert_eq!([owner("c1"), owner("/run/netns/c1"), owner("/var/run/netns/c1")], ["c1", "c1", "c1"]);
+    assert_eq!(owner("/proc/12/ns/net"), "/proc/12/ns/net");
+    assert_eq!(owner("/run/netns/sub/c1"), "/run/netns/sub/c1");
+    assert_eq!(holder("net:[4026531840]"), Holder { owner: "net:[4026531840]".to_owned(), netns: None });
+    assert_eq!(holder(SELF).netns, None, "the host is nobody's namespace");
+    assert_ne!(boot(), BootId::default());
 }
 
 #[test]
@@ -120,21 +118,69 @@ fn a_panic_inside_reaches_the_caller() {
     assert!(caught.is_err());
 }
 
+fn netns_of(container: Container) -> Netns {
+    match container.place {
+        Place::Netns(netns) => netns,
+        place @ Place::Host { .. } => panic!("{place:?}"),
+    }
+}
+
+/// A process that stays in `ns` until it is killed.
+fn process_in(ns: &TestNetns) -> Child {
+    ns.inside(|| Command::new("sleep").arg("60").spawn().unwrap())
+}
+
+fn end(mut process: Child) {
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
 #[test]
 #[ignore = "needs root"]
-fn containers_are_found_by_name_path_and_pid() {
+fn name_path_and_process_are_one_container() {
     let ns = TestNetns::new("find");
     let by_name = resolve(&ns.name).unwrap();
-    assert_eq!((by_name.id.as_str(), by_name.netns.as_str()), (ns.name.as_str(), ns.path().as_str()));
+    assert_eq!(by_name.owner, ns.name);
     assert_eq!(resolve(&ns.path()).unwrap(), by_name);
-
-    let mut child = ns.inside(|| Command::new("sleep").arg("60").spawn().unwrap());
-    let pid = child.id().to_string();
-    let by_pid = resolve(&pid);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let by_pid = by_pid.unwrap();
-    assert_eq!(by_pid.id, pid);
-    assert_eq!(PathBuf::from(by_pid.netns), PathBuf::from(format!("/proc/{pid}/ns/net")));
+    let process = process_in(&ns);
+    let pid = process.id().to_string();
+    assert_eq!(resolve(&pid).unwrap(), by_name);
+    assert_eq!(resolve(&format!("/proc/{pid}/ns/net")).unwrap(), by_name);
+    let netns = netns_of(by_name.clone());
+    assert_eq!((netns.path.as_str(), holder(&pid).netns), (ns.path().as_str(), Some(netns.id)));
+    // A second name is another word for the same.
+    let second = format!("{}-b", ns.name);
+    run("ip", &["netns", "attach", &second, &pid]);
+    let (first, other) = (resolve(&pid).unwrap(), resolve(&second).unwrap());
+    run("ip", &["netns", "del", &second]);
+    assert_eq!((first.owner.as_str(), other.owner.as_str()), (ns.name.as_str(), second.as_str()));
+    assert_eq!(netns_of(other).id, netns.id);
+    end(process);
     assert_eq!(resolve(&pid).unwrap_err(), ContainerError::Unknown(pid));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn namespace_outlives_the_path_that_led_to_it() {
+    let ns = TestNetns::new("hold");
+    let (one, two) = (process_in(&ns), process_in(&ns));
+    run("ip", &["netns", "del", &ns.name]);
+    let found = resolve(&one.id().to_string()).unwrap();
+    let netns = netns_of(found.clone());
+    assert_eq!(found.owner, format!("net:[{}]", netns.id.inode));
+    end(one);
+    // By the other process.
+    let inside = OpenNetns::of(&netns).unwrap().run(|| fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
+    assert_eq!(inside.to_string_lossy(), found.owner);
+    end(two);
+    assert!(matches!(OpenNetns::of(&netns), Err(NetnsError::Gone { .. })));
+    // The path leads to another namespace now.
+    run("ip", &["netns", "add", &ns.name]);
+    assert!(matches!(OpenNetns::of(&Netns { path: ns.path(), ..netns }), Err(NetnsError::Gone { .. })));
+}
+
+#[test]
+fn nothing_is_done_in_the_hosts_namespace() {
+    let own = Netns { path: SELF.to_owned(), id: id_at(SELF).unwrap() };
+    assert!(matches!(OpenNetns::of(&own), Err(NetnsError::Own { .. })));
 }

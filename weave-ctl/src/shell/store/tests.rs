@@ -14,14 +14,15 @@ use ciborium::Value;
 use proptest::prelude::*;
 use redb::{Database, ReadableDatabase, TableDefinition};
 
-use super::{ALLOCATIONS, FILE, KEY_SCHEMA, META, NEW_FILE, NODE, SCHEMA, Store, StoreError, decode, encode};
+use super::{FILE, KEY_SCHEMA, META, NEW_FILE, NODE, RESERVATIONS, SCHEMA, Store, StoreError, decode, encode};
 use crate::proto::{
     boot::{Identity, Init, LaunchParams, Stored},
     election::{Accepted, Ballot, Vote},
     io::{Record, Target},
-    ipam::{Allocation, Ring, Share},
+    ipam::{Ring, Share},
     key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
+    reservation::{Attachment, BootId, Netns, NetnsId, Place, Reservation},
 };
 
 fn identity(incarnation: u64) -> Identity {
@@ -30,15 +31,17 @@ fn identity(incarnation: u64) -> Identity {
     Identity { name, uid: key.public().uid(), key, nickname: "h\u{f6}st".to_owned(), incarnation }
 }
 
-fn allocation(host_if: &str) -> Allocation {
-    Allocation {
-        netns: "/run/netns/c1".to_owned(),
+fn reservation(host_if: &str) -> Reservation {
+    let id = NetnsId { device: 4, inode: 4_026_532_621, boot: BootId([7; 16]) };
+    let attachment = Attachment {
+        place: Place::Netns(Netns { path: "/run/netns/c1".to_owned(), id }),
         host_if: host_if.to_owned(),
-        addrs: vec!["10.32.0.1/12".parse().unwrap(), "10.40.0.1/24".parse().unwrap()],
         mtu: 1450,
         absent: true,
         unfinished: false,
-    }
+    };
+    let addrs = vec!["10.32.0.1/12".parse().unwrap(), "10.40.0.1/24".parse().unwrap()];
+    Reservation { addrs, since: 1 << 40, id: Some("reserved-1-1".to_owned()), attachment: Some(attachment) }
 }
 
 /// One of every record, and what they make of an empty store.
@@ -72,16 +75,16 @@ fn everything() -> (Vec<Record>, Stored) {
         Record::Vote(vote.clone()),
         Record::Nicknames(nicknames.clone()),
         Record::Left,
-        Record::Allocation("gone".to_owned(), allocation("wv0")),
-        Record::Allocation("c1".to_owned(), allocation("wv1")),
-        Record::AllocationGone("gone".to_owned()),
-        Record::AllocationGone("never there".to_owned()),
+        Record::Reservation("gone".to_owned(), reservation("wv0")),
+        Record::Reservation("c1".to_owned(), reservation("wv1")),
+        Record::ReservationGone("gone".to_owned()),
+        Record::ReservationGone("never there".to_owned()),
         Record::Identity(identity(2)),
     ];
-    let allocations = [("c1".to_owned(), allocation("wv1"))].into();
+    let reservations = [("c1".to_owned(), reservation("wv1"))].into();
     let (identity, params) = (Some(identity(2)), Some(params));
     let stored =
-        Stored { identity, params, targets, ring: Some(ring), vote: Some(vote), nicknames, left: true, allocations };
+        Stored { identity, params, targets, ring: Some(ring), vote: Some(vote), nicknames, left: true, reservations };
     (records, stored)
 }
 
@@ -144,7 +147,7 @@ fn a_newer_schema_is_refused_with_both_versions() {
     set(42);
     let error = open_error(root.path());
     assert!(matches!(error, StoreError::Newer { found, .. } if found == 42), "{error}");
-    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 4"), "{error}");
+    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 5"), "{error}");
     set(0);
     assert!(matches!(open_error(root.path()), StoreError::Damaged { .. }));
     set(SCHEMA);
@@ -168,7 +171,7 @@ fn records_that_do_not_read_are_named() {
         t.open_table(NODE).unwrap().insert("of a later version", b"".as_slice()).unwrap();
     });
     assert_eq!(Store::open(root.path()).unwrap().1.identity, Some(identity(1)));
-    tamper(root.path(), |t| drop(t.open_table(ALLOCATIONS).unwrap().insert("c1", b"x".as_slice()).unwrap()));
+    tamper(root.path(), |t| drop(t.open_table(RESERVATIONS).unwrap().insert("c1", b"x".as_slice()).unwrap()));
     assert!(open_error(root.path()).to_string().contains("addresses of \"c1\" do not read"));
 }
 
@@ -299,7 +302,7 @@ proptest! {
         drop(decode::<LaunchParams>(&bytes));
         drop(decode::<Vec<Target>>(&bytes));
         drop(decode::<Ring>(&bytes));
-        drop(decode::<Allocation>(&bytes));
+        drop(decode::<Reservation>(&bytes));
     }
 
     #[test]

@@ -37,3 +37,19 @@ fn the_log_is_private_and_no_link_leads_it_elsewhere() {
     std::os::unix::fs::symlink(&path, &link).expect("a link");
     assert!(open(&link).is_err());
 }
+
+#[test]
+fn removed_log_is_made_again_with_its_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (run, path) = (dir.path().join("run"), dir.path().join("run/a.log"));
+    fs::create_dir(&run).expect("a directory");
+    let mut log = BoundedLog::open(path.clone(), 40).expect("the log opens");
+    for line in ["one\n", "two\n"] {
+        fs::remove_dir_all(&run).expect("removed");
+        log.write_all(line.as_bytes()).expect("the log takes a line");
+        assert_eq!(fs::read_to_string(&path).expect("the log"), line);
+    }
+    fs::remove_dir_all(&run).expect("removed");
+    fs::write(&run, "no directory").expect("something in the way");
+    log.write_all(b"three\n").expect("lost, and nobody's trouble");
+}

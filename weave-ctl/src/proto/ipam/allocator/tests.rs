@@ -26,8 +26,8 @@ fn setup(range: &str, seeds: &[u8], me: u8) -> (Allocator, Ring) {
     (Allocator::new(id(me), &params, BTreeMap::new()), ring)
 }
 
-fn allocation(addrs: Vec<Ipv4Net>) -> Allocation {
-    Allocation { netns: "/n".into(), host_if: "wv".into(), addrs, mtu: 1450, absent: false, unfinished: false }
+fn allocation(addrs: Vec<Ipv4Net>) -> Reservation {
+    Reservation::of(addrs, 0)
 }
 
 #[test]
@@ -97,7 +97,7 @@ proptest! {
                 peers[who].remove(&id);
             }
             for peer in &peers {
-                let listed: usize = peer.containers.values().map(|a| a.addrs.len()).sum();
+                let listed: usize = peer.reservations.values().map(|a| a.addrs.len()).sum();
                 prop_assert_eq!(listed, peer.given.len());
             }
         }

@@ -121,6 +121,9 @@ impl Keeper {
         };
         if asked.to.is_none() {
             asked.tried.clear();
+            if let Want::Space(net) = want {
+                self.out.push_back(KeeperEvent::NoSpace(net));
+            }
         }
         asked.until = now + if asked.to.is_some() { ASK_WAIT } else { ASK_PAUSE };
     }

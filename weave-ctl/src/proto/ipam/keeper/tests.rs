@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::proto::{
-    ipam::Allocation,
     params::{Init, LaunchParams},
+    reservation::Reservation,
 };
 
 fn id(n: u8) -> PeerId {
@@ -133,6 +133,7 @@ impl Network {
             KeeperEvent::Denied(need, why) => peer.denied.push((need, why)),
             KeeperEvent::Left(result) => peer.left = Some(result),
             KeeperEvent::Log(_, text) => peer.log.push(text),
+            KeeperEvent::NoSpace(subnet) => peer.log.push(format!("no space in {subnet}")),
             KeeperEvent::Tell(part, _) | KeeperEvent::Send(_, part, false) => {
                 self.each(&others, |keeper| keeper.heard(SessionId(0), from, &part, false));
             }
@@ -233,15 +234,8 @@ fn who_has_no_ring_adopts_one_and_who_has_no_space_is_given_some() {
 fn a_fixed_address_comes_from_its_owner_and_not_when_it_is_in_use() {
     let mut network = two_and_a_guest();
     let (free, used) = (Ipv4Addr::new(10, 0, 0, 7), Ipv4Addr::new(10, 0, 0, 8));
-    let allocation = Allocation {
-        netns: "/n".into(),
-        host_if: "wv".into(),
-        addrs: vec![net("10.0.0.8/24")],
-        mtu: 1450,
-        absent: false,
-        unfinished: false,
-    };
-    network.peer(1).allocator.set("web", allocation);
+    let held = Reservation::of(vec![net("10.0.0.8/24")], 0);
+    network.peer(1).allocator.set("web", held);
     network.peer(3).needs = BTreeSet::from([Need::Address(free), Need::Address(used)]);
     network.settle();
     let ring = network.peer(3).keeper.ring().unwrap().clone();

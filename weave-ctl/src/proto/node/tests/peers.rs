@@ -134,7 +134,7 @@ fn paths_of_an_earlier_run_are_kept() {
     let installed = Installed {
         adopted: true,
         maps: vec![MapOp::PutTunnel(name(2), tunnel), MapOp::PutSender(ip(2), name(2))],
-        endpoints: BTreeMap::new(),
+        ..Installed::default()
     };
     let mut node = node(1, &[1, 2], &installed, 200);
     assert_eq!(node.paths.active(name(2)).map(|path| (path.remote, path.path_mtu)), Some((tunnel.remote, 1400)));

@@ -8,10 +8,11 @@ use crate::{
     proto::{
         boot::{Init, Launch, LaunchParams, SecretKind},
         command::{
-            ChannelStatus, Connection, ConnectionState, ContainerStatus, IpamStatus, NarrowPath, PathStatus,
-            PeerStatus, Status,
+            ChannelStatus, Connection, ConnectionState, ContainerState, ContainerStatus, IpamStatus, NarrowPath,
+            PathStatus, PeerStatus, Status,
         },
         name::{PeerName, PeerUid},
+        reservation::{Netns, Place},
         wire::entry::PeerRecord,
     },
     shell::control::KernelFacts,
@@ -100,13 +101,14 @@ pub(super) fn core_status() -> Status {
 
 pub(super) fn container_status(id: &str) -> ContainerStatus {
     ContainerStatus {
-        id: id.into(),
-        netns: format!("/run/netns/{id}"),
-        mac: Mac([10, 0x77, 10, 32, 0, 1]),
+        owner: id.into(),
+        place: Some(Place::Netns(Netns { path: format!("/run/netns/{id}"), id: Default::default() })),
+        mac: Some(Mac([10, 0x77, 10, 32, 0, 1])),
         addrs: vec!["10.32.0.1/12".parse().expect("a network")],
         host_if: "wv0a200001".into(),
         mtu: 1450,
-        attached: true,
+        state: ContainerState::Attached,
+        age: Duration::from_secs(61),
     }
 }
 

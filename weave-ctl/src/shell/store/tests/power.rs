@@ -10,7 +10,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use redb::StorageBackend;
 
-use super::{allocation, everything};
+use super::{everything, reservation};
 use crate::{
     proto::{boot::Stored, io::Record},
     shell::store::{Store, StoreError, database, initialise},
@@ -167,9 +167,9 @@ fn random_batch(rng: &mut impl Rng, stored: &Stored) -> (Vec<Record>, Stored) {
     for _ in 0..rng.random_range(1..6) {
         let id = format!("c{}", rng.random_range(0..40));
         let record = match rng.random_range(0..4) {
-            0 => Record::AllocationGone(id),
+            0 => Record::ReservationGone(id),
             1 => everything[rng.random_range(0..everything.len())].clone(),
-            _ => Record::Allocation(id, allocation(&"w".repeat(rng.random_range(1..3000)))),
+            _ => Record::Reservation(id, reservation(&"w".repeat(rng.random_range(1..3000)))),
         };
         match record.clone() {
             Record::Identity(value) => after.identity = Some(value),
@@ -179,8 +179,8 @@ fn random_batch(rng: &mut impl Rng, stored: &Stored) -> (Vec<Record>, Stored) {
             Record::Vote(value) => after.vote = Some(value),
             Record::Nicknames(value) => after.nicknames = value,
             Record::Left => after.left = true,
-            Record::Allocation(id, value) => drop(after.allocations.insert(id, value)),
-            Record::AllocationGone(id) => drop(after.allocations.remove(&id)),
+            Record::Reservation(id, value) => drop(after.reservations.insert(id, value)),
+            Record::ReservationGone(id) => drop(after.reservations.remove(&id)),
         }
         batch.push(record);
     }
@@ -232,7 +232,7 @@ fn a_full_disk_keeps_what_was_there() {
     let (records, expected) = everything();
     store.commit(&records).unwrap();
     disk.set(|state| state.room = Some(state.seen.len()));
-    let large = |i: usize| Record::Allocation(format!("large{i}"), allocation(&"w".repeat(100_000)));
+    let large = |i: usize| Record::Reservation(format!("large{i}"), reservation(&"w".repeat(100_000)));
     let batch: Vec<Record> = (0..10).map(large).collect();
     let error = store.commit(&batch).unwrap_err();
     assert!(matches!(error, StoreError::Commit { .. }), "{error}");
@@ -243,7 +243,7 @@ fn a_full_disk_keeps_what_was_there() {
     assert_eq!(stored, expected);
     store.commit(&batch).unwrap();
     drop(store);
-    assert_eq!(disk.open().unwrap().1.allocations.len(), 11);
+    assert_eq!(disk.open().unwrap().1.reservations.len(), 11);
 }
 
 #[test]

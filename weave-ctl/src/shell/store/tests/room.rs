@@ -32,7 +32,7 @@ impl Drop for Disk {
 }
 
 fn record(n: usize, size: usize) -> Record {
-    Record::Allocation(format!("c{n}"), allocation(&"w".repeat(size)))
+    Record::Reservation(format!("c{n}"), reservation(&"w".repeat(size)))
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn full_disk_is_known_before_a_commit_fails() {
     // What replaces and what removes still finds room.
     for n in 0..200 {
         store.commit(&[record(n % 7, 3000)]).unwrap();
-        store.commit(&[Record::AllocationGone(format!("c{}", n % 5))]).unwrap();
+        store.commit(&[Record::ReservationGone(format!("c{}", n % 5))]).unwrap();
     }
     store.look_for_room().unwrap();
     assert!(store.is_low());
@@ -62,5 +62,5 @@ fn full_disk_is_known_before_a_commit_fails() {
     assert!(!store.is_low());
     drop(store);
     let (store, stored) = Store::open(&disk.0.path().join("state")).unwrap();
-    assert!(!store.is_low() && stored.allocations.len() >= kept.saturating_sub(7));
+    assert!(!store.is_low() && stored.reservations.len() >= kept.saturating_sub(7));
 }
