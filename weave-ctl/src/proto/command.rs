@@ -171,8 +171,6 @@ pub struct Status {
     pub narrow_paths: Vec<NarrowPath>,
     /// How many more there are.
     pub more_narrow_paths: usize,
-    /// For each peer whose broadcasts reach this one: the peers to which this one passes them on.
-    pub broadcast: Vec<(PeerName, Vec<PeerName>)>,
     /// What is gossiped, by channel.
     pub channels: Vec<ChannelStatus>,
     /// Troubles that need the operator: collisions, ring conflicts, failed map writes.

@@ -13,7 +13,6 @@ use crate::proto::{
     name::{PeerId, PeerName},
     session::{DialEntry, DialKey, DialState, Session},
     time::Instant,
-    topology,
     wire::entry::PeerRecord,
 };
 
@@ -33,8 +32,6 @@ fn inner_mtu(size: u32) -> u32 {
 
 impl Node {
     pub(super) fn status(&self, now: Instant) -> Status {
-        let me = self.membership.me();
-        let others: Vec<&PeerRecord> = self.membership.others().collect();
         let (narrow_paths, more_narrow_paths) = self.narrow_paths();
         Status {
             launch: self.launch.clone(),
@@ -48,7 +45,6 @@ impl Node {
             containers: self.endpoints.status(now),
             narrow_paths,
             more_narrow_paths,
-            broadcast: topology::broadcasts(me, &others),
             channels: self.membership.channels(),
             warnings: self.warnings(now),
         }

@@ -12,6 +12,7 @@ use crate::{
         },
         name::PeerName,
         reservation::Place,
+        topology,
         wire::VERSIONS,
     },
 };
@@ -155,7 +156,10 @@ fn broadcast_routes(from: &Status) -> Vec<types::BroadcastRoute> {
         source: named(source),
         via: children.iter().map(named).collect(),
     };
-    from.broadcast.iter().map(route).collect()
+    // Paths through the mesh are computed here, from the records: the core has packets to see to.
+    let mut records = from.peers.iter().map(|peer| &peer.record);
+    let Some(me) = records.next() else { return Vec::new() };
+    topology::broadcasts(me, &records.collect::<Vec<_>>()).iter().map(route).collect()
 }
 
 fn channel(from: &ChannelStatus) -> types::Channel {

@@ -249,11 +249,11 @@ async fn ps(State(app): State<App>) -> Reply<Vec<types::Container>> {
 }
 
 async fn status(State(app): State<App>) -> Reply<types::Status> {
-    Ok(Json(convert::status(&app.status(app.waits.reply).await?, app.kernel().await?)))
+    Ok(Json(app.whole_status().await?))
 }
 
 async fn report(State(app): State<App>) -> Reply<types::Report> {
-    let status = convert::status(&app.status(app.waits.reply).await?, app.kernel().await?);
+    let status = app.whole_status().await?;
     Ok(Json(types::Report {
         api: api::API,
         pid: std::process::id(),
@@ -362,6 +362,13 @@ impl App {
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(busy(wait)),
         }
+    }
+
+    /// What core and kernel say, as the contract has it: put together beside the driver.
+    async fn whole_status(&self) -> Result<types::Status, Failure> {
+        let (core, kernel) = (self.status(self.waits.reply).await?, self.kernel().await?);
+        let whole = tokio::task::spawn_blocking(move || convert::status(&core, kernel));
+        whole.await.map_err(|_aborted| Failure::Stopping)
     }
 
     async fn kernel(&self) -> Result<KernelFacts, Failure> {

@@ -13,7 +13,7 @@ use crate::{
         },
         name::{PeerName, PeerUid},
         reservation::{Netns, Place},
-        wire::entry::PeerRecord,
+        wire::entry::{PeerRecord, ReportedSession},
     },
     shell::control::KernelFacts,
 };
@@ -28,9 +28,19 @@ fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
         uid: PeerUid(n.into()),
         point: crate::proto::wire::entry::Point(2, 0),
         nickname: nickname.into(),
+        // One and two have a session, two and three, and two and nine, of which nothing is known but the name.
+        sessions: [(1, 2), (2, 1), (2, 3), (2, 9), (3, 2)]
+            .into_iter()
+            .filter(|(from, _)| *from == n)
+            .map(session)
+            .collect(),
         ..PeerRecord::default()
     };
     PeerStatus { record, path, standby: None }
+}
+
+fn session((_, to): (u8, u8)) -> ReportedSession {
+    ReportedSession { peer: name(to), uid: PeerUid(to.into()), address: format!("192.0.2.{to}:6783"), outbound: true }
 }
 
 /// This peer, and one a way of being reached.
@@ -87,7 +97,6 @@ pub(super) fn core_status() -> Status {
         containers: vec![container_status("c1")],
         narrow_paths: vec![NarrowPath { peer: name(2), mtu: 1350, containers: vec![("c1".into(), 1450)], more: 2 }],
         more_narrow_paths: 3,
-        broadcast: vec![(name(1), vec![name(2), name(9)]), (name(3), Vec::new())],
         channels: vec![ChannelStatus {
             name: "peers".into(),
             known: true,
