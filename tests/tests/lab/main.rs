@@ -6,6 +6,7 @@ mod badinput;
 mod badpeers;
 mod containers;
 mod deploy;
+mod gateway;
 mod host;
 mod mesh_badpeers;
 mod mesh_chain;

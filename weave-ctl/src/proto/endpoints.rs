@@ -31,7 +31,7 @@ use weave_common::addr::Mac;
 use self::{pending::Queue, work::Repairs};
 use super::{
     command::{AddrRequest, Answer, Container, ContainerStatus, Refusal},
-    io::{LinkOp, OpId, Output, Record, RequestId},
+    io::{EndpointTo, LinkOp, OpId, Output, Record, RequestId},
     ipam::{
         Allocation, Allocator,
         allocator::{Access, AllocError, Need},
@@ -210,7 +210,7 @@ impl Endpoints {
 
     /// What the kernel's table of endpoints should hold: containers with an interface.
     #[must_use]
-    pub fn installed(&self) -> BTreeMap<Ipv4Addr, (u32, Mac)> {
+    pub fn installed(&self) -> BTreeMap<Ipv4Addr, EndpointTo> {
         let mut table = BTreeMap::new();
         for (id, stage) in &self.stages {
             let Some(now) = self.allocator.containers().get(id) else { continue };
@@ -225,7 +225,7 @@ impl Endpoints {
             };
             let mac = mac(allocation);
             let kept = allocation.addrs.iter().filter(|net| now.addrs.contains(net));
-            table.extend(kept.map(|net| (net.addr(), (ifindex, mac))));
+            table.extend(kept.map(|net| (net.addr(), EndpointTo::container(ifindex, mac))));
         }
         table
     }
