@@ -8,6 +8,7 @@ pub mod control;
 pub mod datapath;
 pub mod driver;
 pub mod endpoints;
+pub mod exposed;
 pub mod host;
 pub mod identity;
 pub mod links;
