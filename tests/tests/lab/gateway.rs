@@ -5,7 +5,10 @@ use std::{fs, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
-use weave_ctl::proto::io::{EndpointTo, MapOp, RouteTo};
+use weave_ctl::{
+    proto::io::{EndpointTo, MapOp, RouteTo},
+    shell::{exposed::HOST_IF, masquerade},
+};
 use weave_tests::lab::{
     cmd::run,
     host::{ping, ping_with},
@@ -28,12 +31,12 @@ fn expose(network: &mut Network, at: usize, gateway: bool) {
     let host = network.lab.host(at).clone();
     let ip = |args: &[&str]| run(&[&["ip", "-n", host.netns()], args].concat()).expect("ip");
     let (addr, mac) = (own(at), Mac::of_container(own(at).octets()));
-    ip(&["link", "add", "wvhost", "mtu", "1450", "type", "veth", "peer", "name", "weave", "mtu", "1450"]);
+    ip(&["link", "add", "wvhost", "mtu", "1450", "type", "veth", "peer", "name", HOST_IF, "mtu", "1450"]);
     ip(&["link", "set", "wvhost", "up"]);
-    ip(&["link", "set", "weave", "address", &mac.to_string(), "up"]);
-    ip(&["addr", "add", &format!("{addr}/12"), "dev", "weave"]);
+    ip(&["link", "set", HOST_IF, "address", &mac.to_string(), "up"]);
+    ip(&["addr", "add", &format!("{addr}/12"), "dev", HOST_IF]);
     let ifindex = inside(&host, || {
-        for device in ["all", "weave", "wvhost"] {
+        for device in ["all", HOST_IF, "wvhost"] {
             fs::write(format!("{SYSCTLS}/conf/{device}/rp_filter"), "1").expect("written");
         }
         if gateway {
@@ -114,13 +117,25 @@ fn a_gateway_serves_the_containers_beside_it() {
     // The host's own underlay address too: it answers, and asks for the container, from there.
     assert!(ping(&network.name(1), underlay(1), 3), "no answer of the gateway");
 
+    // The same under the host's own address, without a way back of its own; and then nobody gets in.
+    let host = network.lab.host(1).clone();
+    let netns = network.lab.host(2).netns();
+    let applied =
+        inside(&host, || masquerade::ensure("10.32.0.0/12".parse().expect("a range"), HOST_IF)).expect("rules");
+    assert!(applied.changed.len() == 1 && applied.blocked.is_empty(), "{applied:?}");
+    assert!(!ping_with(netns, container(1), &["-c", "2", "-W", "1"]), "from outside");
+    run(&[&["ip", "-n", netns, "route", "del"], &back[5..]].concat()).expect("ip");
+    assert!(ping(&network.name(1), outside, 3), "no answer from outside, masqueraded");
+    tcp(&network.name(1), netns, outside, TCP_BYTES).expect("TCP, masqueraded");
+    assert!(inside(&host, masquerade::remove).expect("removed"));
+
     // By the gateway of another host nothing leaves.
     let before = network.drops(2, "no-route");
     assert!(!ping_with(&network.name(2), Ipv4Addr::new(198, 51, 100, 1), &["-c", "2", "-W", "1"]));
     assert_eq!(network.drops(2, "no-route"), before + 2);
 
     // Never from the address of a container, nor from outside to one on another host.
-    let netns = network.lab.host(1).netns();
+    let netns = host.netns();
     run(&["ip", "-n", netns, "addr", "add", &format!("{}/32", container(2)), "dev", "lo"]).expect("ip");
     run(&["ip", "-n", netns, "addr", "add", "198.51.100.7/32", "dev", "lo"]).expect("ip");
     for (source, to) in [(container(2), container(1)), (Ipv4Addr::new(198, 51, 100, 7), own(2))] {

@@ -13,6 +13,7 @@ pub mod host;
 pub mod identity;
 pub mod links;
 pub mod lock;
+pub mod masquerade;
 pub mod neighbours;
 mod netlink;
 pub mod netns;
