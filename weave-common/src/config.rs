@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 /// Version of every layout in this crate. Part of the path under which maps and links are pinned.
 ///
 /// Changed whenever a struct, a map's type, the meaning of a field or the name of a pin changes.
-pub const SCHEMA: u32 = 5;
+pub const SCHEMA: u32 = 6;
 
 /// The one entry (key 0) of [`crate::map::CONFIG`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]

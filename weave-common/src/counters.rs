@@ -59,6 +59,8 @@ counters! {
     Contact = 14, "contact";
     /// Probes that the controller wrote, sent.
     ProbeSent = 15, "probe-sent";
+    /// From a container to an address outside the network, given to this host, which forwards it.
+    Outside = 16, "outside";
 }
 
 /// Packets and bytes; a super-packet counts once, with all its bytes. One entry a [`Counter`] and CPU.

@@ -13,14 +13,21 @@ pub struct Endpoint {
     /// MAC of the container's end: the one derived from the first of its addresses. Not a [`Mac`], whose only field would
     /// show as `__0` in dumps.
     pub mac: [u8; 6],
-    /// Always zero.
-    pub pad: [u8; 2],
+    /// [`ENDPOINT_HOST`], [`ENDPOINT_GATEWAY`]; the other bits are zero.
+    pub flags: u16,
     /// Always zero.
     pub pad4: [u8; 4],
     /// When an ICMP "fragmentation needed" was last sent to this address, in nanoseconds of the monotonic clock; zero when
     /// none ever was. Written by the programs, in place; an entry that the controller replaces begins at zero again.
     pub icmp_ns: u64,
 }
+
+/// The container is the host itself: both ends of the veth are in this namespace, and frames are delivered out of its host
+/// end. (`bpf_redirect_peer` delivers to another namespace alone, `net/core/filter.c`.)
+pub const ENDPOINT_HOST: u16 = 1;
+/// With [`ENDPOINT_HOST`]: local containers reach what is outside the network through the host, which may forward the
+/// answers, from addresses outside the network, to them.
+pub const ENDPOINT_GATEWAY: u16 = 2;
 
 /// Least time between two ICMP "fragmentation needed" to one address of a container, in nanoseconds.
 pub const ICMP_STEP_NS: u64 = 1_000_000;
@@ -29,7 +36,14 @@ impl Endpoint {
     /// The endpoint behind host interface `ifindex`, whose container's interface has `mac`.
     #[must_use]
     pub const fn new(ifindex: u32, mac: Mac) -> Self {
-        Self { ifindex, mac: mac.0, pad: [0; 2], pad4: [0; 4], icmp_ns: 0 }
+        Self { ifindex, mac: mac.0, flags: 0, pad4: [0; 4], icmp_ns: 0 }
+    }
+
+    /// True when all of these flags are set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(&self, flags: u16) -> bool {
+        self.flags & flags == flags
     }
 
     /// MAC of the container's end.

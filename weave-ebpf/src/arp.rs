@@ -1,8 +1,9 @@
 //! ARP for IPv4 over Ethernet (RFC 826): requests of containers are answered in place.
 //!
 //! A container believes every neighbour to be on its link; the answer is derived from the address, so nothing is asked
-//! of any other host. Left unanswered: an address of the asker itself (duplicate address detection must find nobody),
-//! and an address of this host's ranges that no container holds.
+//! of any other host. Where the host is the gateway out of the network, that holds for addresses outside it too. Left
+//! unanswered: an address of the asker itself (duplicate address detection must find nobody), and an address of this host's
+//! ranges that no container holds.
 
 use weave_common::{
     addr::{Ip4, Mac},
@@ -71,10 +72,17 @@ pub fn reply(request: &Request) -> [u8; FRAME_LEN] {
 
 #[cfg(target_arch = "bpf")]
 mod live {
-    use weave_common::{counters::Counter, drop::DropReason, endpoint::EndpointKey, route::ROUTE_PEER, wire::ETH_LEN};
+    use weave_common::{
+        addr::Ip4, counters::Counter, drop::DropReason, endpoint::EndpointKey, route::ROUTE_PEER, wire::ETH_LEN,
+    };
 
     use super::{ARP_LEN, FRAME_LEN, reply, request};
-    use crate::{Outcome, maps, packet::Packet};
+    use crate::{
+        Outcome, maps,
+        packet::Packet,
+        parse,
+        source::{self, Source},
+    };
 
     /// Answers the ARP request in `packet` out of the interface that it came from.
     ///
@@ -92,13 +100,11 @@ mod live {
             return Err(DropReason::Arp);
         }
         let ifindex = packet.ifindex();
-        let holds = |addr| maps::endpoint(EndpointKey::new(addr)).map(|endpoint| endpoint.ifindex);
-        if holds(request.sender) != Some(ifindex) {
-            return Err(DropReason::SourceAddress);
-        }
-        let known = match holds(request.target) {
-            Some(holder) => holder != ifindex,
-            None => maps::route(request.target).is_some_and(|route| route.kind == ROUTE_PEER),
+        // A host asks from the address that its packet will have, which may be one outside the network.
+        let asker = source::check(request.sender, ifindex)?;
+        let known = match maps::endpoint(EndpointKey::new(request.target)) {
+            Some(holder) => holder.ifindex != ifindex,
+            None => asker == Source::Own && reachable(request.target, ifindex),
         };
         if !known {
             return Err(DropReason::Arp);
@@ -106,6 +112,14 @@ mod live {
         packet.write(0, &reply(&request)).ok_or(DropReason::Malformed)?;
         packet.redirect(ifindex)?;
         Ok(Outcome::Redirected { counter: Counter::ArpReply, bytes: FRAME_LEN as u32 })
+    }
+
+    /// True when the container behind `ifindex` reaches `addr` on a peer, or outside the network through the host.
+    #[inline(always)]
+    fn reachable(addr: Ip4, ifindex: u32) -> bool {
+        let Some(route) = maps::route(addr) else { return false };
+        let outside = || maps::gateway_by(route).is_some_and(|host| host.ifindex != ifindex);
+        route.kind == ROUTE_PEER || (parse::is_routable(addr) && outside())
     }
 }
 

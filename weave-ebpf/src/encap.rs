@@ -1,4 +1,8 @@
-//! From a container: to another on this host, or encapsulated to the peer that owns the destination.
+//! From a container: to another on this host, encapsulated to the peer that owns the destination, or out of the network
+//! through this host.
+//!
+//! The host itself is a container whose interface is in this namespace. Where it is the gateway, it may also forward to
+//! local containers what comes from outside the network, and to nothing else.
 
 use weave_common::{
     checksum,
@@ -53,7 +57,7 @@ mod live {
         config::Config,
         counters::Counter,
         drop::DropReason,
-        endpoint::EndpointKey,
+        endpoint::{Endpoint, EndpointKey},
         wire::{ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, IPV4_LEN},
     };
 
@@ -62,6 +66,7 @@ mod live {
         Outcome, arp, maps,
         packet::Packet,
         parse::{self, IP_AT, Ipv4, TransportLen},
+        source::{self, Source},
         too_big,
     };
 
@@ -72,6 +77,10 @@ mod live {
     #[inline(always)]
     pub fn from_container(packet: &Packet) -> Result<Outcome, DropReason> {
         let config = maps::config().ok_or(DropReason::NotConfigured)?;
+        // The kernel takes the mark off between namespaces alone. One that the host put on must not be read as our own.
+        if packet.mark() != 0 {
+            packet.clear_mark();
+        }
         if packet.vlan_id().is_some() {
             return Err(DropReason::NotIpv4);
         }
@@ -87,14 +96,15 @@ mod live {
         }
         let header = packet.read::<IPV4_LEN>(IP_AT).ok_or(DropReason::Malformed)?;
         let ip = parse::ipv4(&header, packet.frame_len() - ETH_LEN as u32, packet.gso_size() != 0)?;
-        let sender = maps::endpoint(EndpointKey::new(ip.source)).map(|endpoint| endpoint.ifindex);
-        if sender != Some(packet.ifindex()) {
-            return Err(DropReason::SourceAddress);
-        }
+        let source = source::check(ip.source, packet.ifindex())?;
         if ethernet.group || parse::is_group(ip.destination) {
             return Err(DropReason::Multicast);
         }
-        if let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) {
+        let endpoint = maps::endpoint(EndpointKey::new(ip.destination));
+        if source == Source::Outside && endpoint.is_none_or(|endpoint| endpoint.ifindex == packet.ifindex()) {
+            return Err(DropReason::SourceAddress);
+        }
+        if let Some(endpoint) = endpoint {
             let bytes = packet.frame_len();
             packet.deliver(endpoint, ip.source)?;
             return Ok(Outcome::Redirected { counter: Counter::Local, bytes });
@@ -102,10 +112,25 @@ mod live {
         to_peer(packet, &ip, config)
     }
 
-    /// Encapsulates and sends to the owner of the destination.
+    /// Hands the frame to the host, which forwards it out of the network.
+    #[inline(always)]
+    fn to_outside(packet: &Packet, ip: &Ipv4, host: &Endpoint) -> Result<Outcome, DropReason> {
+        if host.ifindex == packet.ifindex() || !parse::is_routable(ip.destination) {
+            return Err(DropReason::NoRoute);
+        }
+        let bytes = packet.frame_len();
+        packet.deliver(host, ip.source)?;
+        Ok(Outcome::Redirected { counter: Counter::Outside, bytes })
+    }
+
+    /// Encapsulates and sends to the owner of the destination, or hands to the host what is for outside the network.
     #[inline(always)]
     fn to_peer(packet: &Packet, ip: &Ipv4, config: &Config) -> Result<Outcome, DropReason> {
-        let (_, way) = maps::owner(ip.destination)?;
+        let route = maps::route(ip.destination).ok_or(DropReason::NoRoute)?;
+        if let Some(host) = maps::gateway_by(route) {
+            return to_outside(packet, ip, host);
+        }
+        let (_, way) = maps::owner_by(route)?;
         let tunnel = way.tunnel();
         let largest = largest(packet, IP_AT as u32, ip, packet.frame_len() - ETH_LEN as u32)?;
         if largest > tunnel.inner_mtu {

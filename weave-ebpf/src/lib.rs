@@ -3,7 +3,7 @@
 //! `parse`, `arp`, `encap`, `decap`, `relay`, `probe` and `too_big` hold pure functions over bytes, which also compile for the host and
 //! are tested there; their parts that touch a live packet are compiled for the kernel alone, as is all of `xdp`. `packet` is
 //! the one place with pointers and helpers for the packets of traffic control, `frame` that for the frames of XDP, `maps`
-//! the one with maps, `stats` the one that counts.
+//! the one with maps, `source` the one that says who may use an address, `stats` the one that counts.
 //!
 //! Bounds: no loops, no recursion; 512 bytes of stack; helpers of kernel 5.15 only, of 5.18 in `xdp`.
 //! Does not: learn, time out or allocate. All state comes from the controller's maps.
@@ -23,6 +23,8 @@ pub mod frame;
 pub mod maps;
 #[cfg(target_arch = "bpf")]
 pub mod packet;
+#[cfg(target_arch = "bpf")]
+pub mod source;
 #[cfg(target_arch = "bpf")]
 pub mod stats;
 #[cfg(target_arch = "bpf")]

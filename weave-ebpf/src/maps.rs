@@ -16,11 +16,11 @@ use weave_common::{
     counters::Count,
     device::{Device, DeviceKey},
     drop::DropReason,
-    endpoint::{Endpoint, EndpointKey, ICMP_STEP_NS},
+    endpoint::{ENDPOINT_GATEWAY, ENDPOINT_HOST, Endpoint, EndpointKey, ICMP_STEP_NS},
     local::{Local, LocalKey},
     map,
     probe::{ContactEvent, ProbeKeys, ReplyEvent},
-    route::{ROUTE_LOCAL, ROUTE_PEER, Route},
+    route::{ROUTE_HOST, ROUTE_LOCAL, ROUTE_PEER, Route},
     tunnel::{BIG, Sender, SenderKey, TIME_STEP_NS, Tunnel},
     vxlan,
     wire::NAME_LEN,
@@ -99,6 +99,21 @@ pub fn route(addr: Ip4) -> Option<&'static Route> {
     ROUTES.get(&Key::new(IPV4_BITS, addr))
 }
 
+/// The host's own interface, when `route` leads out of the network and the host may forward there.
+#[inline(always)]
+pub fn gateway_by(route: &Route) -> Option<&'static Endpoint> {
+    if route.kind != ROUTE_HOST {
+        return None;
+    }
+    endpoint(EndpointKey { addr: route.host }).filter(|endpoint| endpoint.has(ENDPOINT_HOST | ENDPOINT_GATEWAY))
+}
+
+/// The host's own interface, when `addr` is outside the network and the host may forward to and from there.
+#[inline(always)]
+pub fn gateway(addr: Ip4) -> Option<&'static Endpoint> {
+    route(addr).and_then(gateway_by)
+}
+
 /// A tunnel's entry.
 #[derive(Clone, Copy)]
 pub struct Way(*mut Tunnel);
@@ -169,7 +184,15 @@ pub fn way_to(name: [u8; NAME_LEN]) -> Result<Way, DropReason> {
 /// Why it cannot be.
 #[inline(always)]
 pub fn owner(destination: Ip4) -> Result<(PeerKey, Way), DropReason> {
-    let route = route(destination).ok_or(DropReason::NoRoute)?;
+    owner_by(route(destination).ok_or(DropReason::NoRoute)?)
+}
+
+/// The same by the route that was found.
+///
+/// # Errors
+/// Why it cannot be; of a route out of the network [`DropReason::NoRoute`].
+#[inline(always)]
+pub fn owner_by(route: &Route) -> Result<(PeerKey, Way), DropReason> {
     match route.kind {
         ROUTE_PEER => Ok((route.peer, way_to(route.peer.name)?)),
         ROUTE_LOCAL => Err(DropReason::NoEndpoint),

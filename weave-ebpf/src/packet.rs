@@ -15,7 +15,7 @@ use weave_common::{
     addr::{Ip4, Mac},
     checksum,
     drop::DropReason,
-    endpoint::Endpoint,
+    endpoint::{ENDPOINT_HOST, Endpoint},
     wire::{ETH_LEN, ETHERTYPE_IPV4, OUTER_TTL, PUSH_LEN, Push},
 };
 
@@ -306,7 +306,7 @@ impl Packet {
         Ok(())
     }
 
-    /// Hands the frame to a container as if it came from its neighbour `source`.
+    /// Hands the frame to a container, or to this host where it is the container, as if it came from its neighbour `source`.
     ///
     /// # Errors
     /// [`DropReason::Kernel`] when a helper refuses.
@@ -317,6 +317,11 @@ impl Packet {
         if !self.is_for_host() {
             // SAFETY: plain integers. Kernels before 6.15 leave the type as the host's stack saw it.
             accepted(unsafe { helpers::bpf_skb_change_type(self.skb, PACKET_HOST) })?;
+        }
+        if endpoint.has(ENDPOINT_HOST) {
+            // Out of the host end, and so in by the other end in this namespace, where a mark would stay.
+            self.clear_mark();
+            return self.redirect(endpoint.ifindex);
         }
         // SAFETY: plain integers.
         redirected(unsafe { helpers::bpf_redirect_peer(endpoint.ifindex, 0) })

@@ -122,6 +122,13 @@ pub const fn is_group(addr: Ip4) -> bool {
     addr.0[0] >= 224
 }
 
+/// False for addresses that no packet may have which a host forwards: 0/8, loopback, and groups (RFC 1812 section 5.3.7).
+#[must_use]
+#[inline(always)]
+pub const fn is_routable(addr: Ip4) -> bool {
+    !is_group(addr) && !matches!(addr.0[0], 0 | 127)
+}
+
 /// Where the length of the transport header of a super-packet stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportLen {

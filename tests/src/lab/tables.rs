@@ -24,7 +24,7 @@ use weave_common::{
 };
 use weave_ctl::{
     proto::{
-        io::{Egress, MapOp, PathKind, RouteTo, TunnelTo},
+        io::{Egress, EndpointTo, MapOp, PathKind, RouteTo, TunnelTo},
         name::PeerName,
     },
     shell::{
@@ -169,6 +169,16 @@ impl Network {
         self.apply(at, &MapOp::PutTunnel(peer(to), tunnel));
     }
 
+    /// Attaches the program for what a container sends to a host end at host `at`.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn attach_container(&mut self, at: usize, ifindex: u32) {
+        let host = self.lab.host(at).clone();
+        let datapath = &mut self.datapaths[at - 1];
+        inside(&host, || datapath.attach_container(ifindex)).expect("attached");
+    }
+
     /// How host `at` sends to host `to` on the first underlay.
     #[must_use]
     pub fn egress(&self, at: usize, to: usize) -> Egress {
@@ -181,7 +191,7 @@ impl Network {
     /// When it cannot be done.
     pub fn without_underlay_program(&self, at: usize) {
         let host = self.lab.host(at);
-        let pin = host.bpf_dir().join(format!("v{SCHEMA}/links/{PROG_UNDERLAY}-eth0"));
+        let pin = host.bpf_dir().join(format!("v{SCHEMA}/links/{PROG_UNDERLAY}-{}", self.eth0[at - 1]));
         fs::remove_file(&pin).expect("detached");
         let attached =
             || inside(host, || SchedClassifier::query_tcx("eth0", TcAttachType::Ingress)).expect("a query").1.len();
@@ -285,7 +295,8 @@ impl Network {
             assert!(ping(host.netns(), *neighbour, 1), "no neighbour {neighbour}");
         }
         for device in devices {
-            let pin = host.bpf_dir().join(format!("v{SCHEMA}/links/{PROG_UNDERLAY}-{device}"));
+            let ifindex = inside(host, || device_index(device));
+            let pin = host.bpf_dir().join(format!("v{SCHEMA}/links/{PROG_UNDERLAY}-{ifindex}"));
             fs::remove_file(&pin).expect("detached");
         }
     }
@@ -402,7 +413,7 @@ fn build(host: &Host, mtu: u32) -> (Datapath, u32) {
         run(&[&["ip", "-n", &name], args].concat()).expect("ip");
     }
     datapath.attach_container(device_index("wv1")).expect("attached");
-    let put = MapOp::PutEndpoint(addr, device_index("wv1"), mac);
+    let put = MapOp::PutEndpoint(addr, EndpointTo::container(device_index("wv1"), mac));
     datapath.apply(&put).expect("applied");
     (datapath, eth0)
 }

@@ -1,7 +1,7 @@
 //! What becomes of frames that a container sends.
 
 use weave_common::{
-    addr::{Mac, PeerKey},
+    addr::Mac,
     checksum,
     counters::Counter,
     drop::DropReason,
@@ -354,10 +354,10 @@ fn no_destination(rig: &mut Rig) -> Result<(), String> {
     run(rig, &from_container(OWN, NOWHERE, 60))?.dropped_for(DropReason::NoRoute)?;
     run(rig, &from_container(OWN, VACANT, 60))?.dropped_for(DropReason::NoEndpoint)?;
     run(rig, &from_container(OWN, LOST, 60))?.dropped_for(DropReason::NoTunnel)?;
-    rig.route(LOCAL_NET, Route { kind: 77, peer: PeerKey::new([0; 6]) })?;
+    rig.route(LOCAL_NET, Route { kind: 77, ..Route::LOCAL })?;
     run(rig, &from_container(OWN, VACANT, 60))?.dropped_for(DropReason::NoRoute)?;
     // The longest prefix decides: one address of our range has gone to the peer.
-    rig.route((VACANT, 32), Route { kind: weave_common::route::ROUTE_PEER, peer: frames::PEER })?;
+    rig.route((VACANT, 32), Route::to_peer(frames::PEER))?;
     let sent = from_container(OWN, VACANT, 60);
     run(rig, &sent)?.redirected_as(Counter::Encap, sent.len()).map(drop)
 }

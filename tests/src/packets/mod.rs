@@ -10,6 +10,7 @@
 mod container;
 pub mod cost;
 mod frames;
+mod host;
 mod probe;
 mod prober;
 mod relay;
@@ -31,8 +32,16 @@ pub struct Case {
 /// Every row.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let tables =
-        [container::CASES, underlay::CASES, relay::CASES, probe::CASES, prober::CASES, xdp::CASES, socket::CASES];
+    let tables = [
+        container::CASES,
+        host::CASES,
+        underlay::CASES,
+        relay::CASES,
+        probe::CASES,
+        prober::CASES,
+        xdp::CASES,
+        socket::CASES,
+    ];
     tables.iter().flat_map(|table| table.iter()).map(|(name, run)| Case { name, run: *run }).collect()
 }
 

@@ -14,7 +14,7 @@ use weave_common::{
     counters::Counter,
     drop::DropReason,
     map::{PROG_CONTAINER, PROG_UNDERLAY},
-    route::{ROUTE_PEER, Route},
+    route::Route,
     tunnel::Tunnel,
 };
 
@@ -192,12 +192,12 @@ fn no_destination(rig: &mut Rig) -> Result<(), String> {
         run(rig, &Underlay::data(destination).named(ME).frame())?.dropped_for(reason)?;
     }
     run(rig, &Underlay::data(LOST).frame())?.dropped_for(DropReason::NoTunnel)?;
-    rig.route(frames::FAR_NET, Route { kind: 77, peer: PeerKey::new([0; 6]) })?;
+    rig.route(frames::FAR_NET, Route { kind: 77, ..Route::LOCAL })?;
     run(rig, &Underlay::data(FAR).named(ME).frame())?.dropped_for(DropReason::NoRoute)
 }
 
 fn local_first(rig: &mut Rig) -> Result<(), String> {
-    rig.route((OWN, 32), Route { kind: ROUTE_PEER, peer: FAR_PEER })?;
+    rig.route((OWN, 32), Route::to_peer(FAR_PEER))?;
     let packet = Underlay::data(OWN);
     run(rig, &packet.frame())?.redirected_as(Counter::Decap, packet.inner.len()).map(drop)
 }

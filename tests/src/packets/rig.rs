@@ -16,7 +16,7 @@ use weave_common::{
     local::{Local, LocalKey},
     map,
     probe::{ContactEvent, ProbeKeys, ReplyEvent},
-    route::{ROUTE_LOCAL, ROUTE_PEER, Route},
+    route::Route,
     tunnel::{Sender, SenderKey, Tunnel},
 };
 use weave_ctl::shell::datapath::abi::Abi;
@@ -186,11 +186,10 @@ impl Rig {
         for (addr, endpoint) in frames::endpoints() {
             self.endpoint(addr, endpoint)?;
         }
-        let none = PeerKey::new([0; 6]);
-        self.route(frames::LOCAL_NET, Route { kind: ROUTE_LOCAL, peer: none })?;
-        self.route(frames::PEER_NET, Route { kind: ROUTE_PEER, peer: frames::PEER })?;
-        self.route(frames::LOST_NET, Route { kind: ROUTE_PEER, peer: frames::LOST_PEER })?;
-        self.route(frames::FAR_NET, Route { kind: ROUTE_PEER, peer: frames::FAR_PEER })?;
+        self.route(frames::LOCAL_NET, Route::LOCAL)?;
+        self.route(frames::PEER_NET, Route::to_peer(frames::PEER))?;
+        self.route(frames::LOST_NET, Route::to_peer(frames::LOST_PEER))?;
+        self.route(frames::FAR_NET, Route::to_peer(frames::FAR_PEER))?;
         self.tunnels.insert(Abi(frames::PEER), Abi(frames::tunnel()), 0).map_err(text)?;
         self.tunnels.insert(Abi(frames::FAR_PEER), Abi(frames::far_tunnel()), 0).map_err(text)?;
         self.sender(Sender::new(frames::PEER))
@@ -282,6 +281,25 @@ impl Rig {
     /// What the kernel said.
     pub fn run_marked(&self, program: &str, frame: &[u8], mark: u32) -> Result<Ran, String> {
         self.run_with(program, frame, SKB_MARK_AT, mark)
+    }
+
+    /// The same, and the packet's mark afterwards.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn mark_after(&self, program: &str, frame: &[u8], mark: u32) -> Result<(Ran, u32), String> {
+        let loaded = self.ebpf.program(program).ok_or("no such program")?;
+        let loaded = <&SchedClassifier>::try_from(loaded).map_err(text)?;
+        let (mut context, mut after) = ([0_u8; SKB_LEN], [0_u8; SKB_LEN]);
+        context[SKB_MARK_AT..SKB_MARK_AT + 4].copy_from_slice(&mark.to_ne_bytes());
+        let run = |options: TestRunOptions<'_>| {
+            let mut options: TestRunOptions<'_> = options;
+            options.ctx_out = Some(&mut after);
+            loaded.test_run(options)
+        };
+        let ran = self.ran(frame, Some(&context), run, tc_verdict)?;
+        let mark = after[SKB_MARK_AT..].first_chunk().ok_or("no mark")?;
+        Ok((ran, u32::from_ne_bytes(*mark)))
     }
 
     fn run_with(&self, program: &str, frame: &[u8], at: usize, value: u32) -> Result<Ran, String> {

@@ -136,7 +136,7 @@ impl Kernel {
                     *index
                 })
             }
-            LinkOp::Remove(host_if) => {
+            LinkOp::Remove { host_if, .. } => {
                 self.interfaces.remove(host_if);
                 0
             }
@@ -155,7 +155,7 @@ impl Kernel {
     /// What a controller that starts finds.
     pub(super) fn installed(&self) -> Installed {
         let Maps { endpoints, routes, tunnels, senders } = &self.maps;
-        let endpoints_ops = endpoints.iter().map(|(addr, (ifindex, mac))| MapOp::PutEndpoint(*addr, *ifindex, *mac));
+        let endpoints_ops = endpoints.iter().map(|(addr, to)| MapOp::PutEndpoint(*addr, *to));
         let routes = routes.iter().map(|(net, to)| MapOp::PutRoute(*net, *to));
         let tunnels = tunnels.iter().map(|(peer, tunnel)| MapOp::PutTunnel(*peer, *tunnel));
         let senders = senders.iter().map(|(addr, peer)| MapOp::PutSender(*addr, *peer));

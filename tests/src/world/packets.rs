@@ -242,7 +242,8 @@ fn next(maps: &Maps, to: Whither) -> Result<PeerName, Why> {
     match longest(maps, addr) {
         Some(RouteTo::Peer(peer)) => Ok(peer),
         Some(RouteTo::Local) => Err(Why::NoEndpoint),
-        None => Err(Why::NoRoute),
+        // Only to what its own host forwards.
+        Some(RouteTo::Host(_)) | None => Err(Why::NoRoute),
     }
 }
 

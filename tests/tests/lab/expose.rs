@@ -2,7 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use weave_tests::lab::{Host, Lab, Plan, SETTLED, cmd::run, eventually, host::ping};
+use weave_tests::lab::{
+    Host, Lab, Plan, SETTLED,
+    cmd::{output, run, text},
+    eventually,
+    host::ping,
+    underlay,
+};
 
 /// Gives the host an interface; its first address.
 fn expose(host: &Host, args: &[&str]) -> Ipv4Addr {
@@ -63,7 +69,7 @@ fn hidden_host_leaves_nothing() {
     let lab = Lab::ready(Plan::of("lxhide", 2).containers(1)).expect("a Lab");
     let all = lab.addresses().expect("addresses");
     let host = lab.host(1);
-    let routes = || run(&["ip", "-n", host.netns(), "route", "show", "table", "all"]).expect("routes");
+    let routes = || run(&["ip", "-4", "-n", host.netns(), "route", "show", "table", "all"]).expect("routes");
     let before = (links(host).lines().count(), routes());
     let fixed = Ipv4Addr::new(10, 32, 7, 7);
     let first = expose(host, &["net:10.32.64.0/18"]);
@@ -107,4 +113,48 @@ fn interface_of_the_host_is_made_again_and_others_are_left_alone() {
     super::restart::reboot(host, &host.containers());
     host.weave(&["launch"]).expect("launch");
     assert!(eventually(SETTLED, || ping(&all[1].0, address, 1)), "{}", host.log_tail(10));
+}
+
+/// Containers go out through their host under its address, which is told what stands in the way; `hide` leaves no rule.
+#[test]
+#[ignore = "needs root"]
+fn containers_go_out_through_a_host_that_masquerades() {
+    let lab = Lab::ready(Plan::of("lxout", 2).containers(1)).expect("a Lab");
+    let all = lab.addresses().expect("addresses");
+    let (host, name) = (lab.host(1), &all[0].0);
+    let inside = |args: &[&str]| run(&[&["nsenter", &format!("--net=/run/netns/{}", host.netns())], args].concat());
+    let rules = || inside(&["nft", "list", "ruleset"]).expect("rules");
+    run(&["ip", "-n", name, "route", "add", "default", "dev", "ethwe"]).expect("a default route");
+    let out = || ping(name, underlay(2), 1);
+    assert!(!out(), "without --masquerade nothing leaves the network");
+    expose(host, &[]);
+    assert!(!out(), "exposed alone, nothing leaves the network");
+    expose(host, &["--masquerade"]);
+    assert!(eventually(SETTLED, out), "{}", host.log_tail(10));
+    // It stays so when addresses are added, over a relaunch, and when others flush the rules.
+    expose(host, &["10.32.7.7"]);
+    assert!(out());
+    host.kill().expect("kill");
+    assert!(out());
+    host.weave(&["launch"]).expect("launch");
+    assert!(eventually(SETTLED, out));
+    inside(&["nft", "flush", "ruleset"]).expect("flushed");
+    let mended = std::time::Duration::from_secs(90);
+    assert!(eventually(mended, out), "the rules are not written again: {}", host.log_tail(10));
+    // A host that forwards nothing: told, with the command that helps.
+    host.weave(&["hide"]).expect("hide");
+    assert_eq!(rules(), "", "rules stay");
+    assert!(!out());
+    inside(&["iptables", "-P", "FORWARD", "DROP"]).expect("a firewall");
+    let exposed = host.try_weave(&["expose", "--masquerade"]).expect("expose");
+    let said = text(&exposed);
+    assert!(exposed.status.success() && said.contains("Warning: masquerade: "), "{said}");
+    let status = host.weave(&["status"]).expect("status");
+    assert!(status.contains("masquerade: ") && status.contains("iptables"), "{status}");
+    assert!(!out());
+    inside(&["iptables", "-P", "FORWARD", "ACCEPT"]).expect("a firewall");
+    assert!(eventually(SETTLED, out));
+    host.weave(&["stop", "--teardown"]).expect("stop");
+    assert!(!rules().contains("weave"), "{}", rules());
+    assert!(output(&["ip", "-n", host.netns(), "link", "show", "weave"]).is_ok_and(|o| !o.status.success()));
 }

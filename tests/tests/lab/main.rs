@@ -7,6 +7,7 @@ mod badpeers;
 mod containers;
 mod deploy;
 mod expose;
+mod gateway;
 mod host;
 mod mesh_badpeers;
 mod mesh_chain;

@@ -95,6 +95,10 @@ pub struct Expose {
     /// As in [`Attach`].
     #[serde(default)]
     pub addrs: Vec<String>,
+    /// Let containers of this host out of the network, under the host's own address, until the host is hidden. What stands
+    /// in the way is among the warnings of `status`, and begins with `masquerade: `.
+    #[serde(default)]
+    pub masquerade: bool,
 }
 
 /// Take the host's addresses away.

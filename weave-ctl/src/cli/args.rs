@@ -148,6 +148,9 @@ pub struct ReleaseArgs {
 /// Arguments of `expose`.
 #[derive(Args, Debug)]
 pub struct ExposeArgs {
+    /// Let containers of this host out of the network, under the host's own address; until `hide`
+    #[arg(long)]
+    pub masquerade: bool,
     /// IP, IP/LENGTH, net:CIDR or net:default; one address of the default subnet when none is named
     #[arg(value_name = "ADDR")]
     pub addrs: Vec<String>,

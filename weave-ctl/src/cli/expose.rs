@@ -16,8 +16,16 @@ pub(super) fn run(context: &Context<'_>, args: ExposeArgs) -> Result<String, Fai
     for text in &args.addrs {
         addr::attach(text)?;
     }
-    let request = Expose { addrs: args.addrs };
-    Ok(render::attached(&context.wait(context.client.expose(&request))?, context.json))
+    let request = Expose { addrs: args.addrs, masquerade: args.masquerade };
+    let exposed = context.wait(context.client.expose(&request))?;
+    if args.masquerade {
+        let status = context.wait(context.client.status())?;
+        // It is exposed all the same: what the host's firewall needs is the operator's to decide.
+        for text in status.warnings.iter().filter(|text| text.starts_with("masquerade: ")) {
+            super::print(&mut std::io::stderr().lock(), &render::warning(text, context.json));
+        }
+    }
+    Ok(render::attached(&exposed, context.json))
 }
 
 pub(super) fn hide(context: &Context<'_>, args: HideArgs) -> Result<String, Failure> {

@@ -17,7 +17,7 @@ use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
 use super::{
-    io::{Egress, MapOp, PathKind, RouteTo, TunnelTo},
+    io::{Egress, EndpointTo, MapOp, PathKind, RouteTo, TunnelTo},
     ipam::Ring,
     name::PeerName,
     time::Instant,
@@ -47,6 +47,8 @@ pub struct Datapath {
     have: Maps,
     /// Addresses outside the range, with the peers whose containers have them.
     exceptions: BTreeMap<Ipv4Addr, PeerName>,
+    /// The host's own address in the network, when it forwards for local containers to addresses outside.
+    gateway: Option<Ipv4Addr>,
     routed: bool,
     routes_changed: bool,
     /// Some peer may own nothing any more.
@@ -71,7 +73,7 @@ pub struct Datapath {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maps {
     /// Local containers.
-    pub endpoints: BTreeMap<Ipv4Addr, (u32, Mac)>,
+    pub endpoints: BTreeMap<Ipv4Addr, EndpointTo>,
     /// The ring.
     pub routes: BTreeMap<Ipv4Net, RouteTo>,
     /// Peers.
@@ -84,7 +86,7 @@ impl Maps {
     /// Applies one change.
     pub fn apply(&mut self, op: &MapOp) {
         match *op {
-            MapOp::PutEndpoint(addr, ifindex, mac) => drop(self.endpoints.insert(addr, (ifindex, mac))),
+            MapOp::PutEndpoint(addr, to) => drop(self.endpoints.insert(addr, to)),
             MapOp::DelEndpoint(addr) => drop(self.endpoints.remove(&addr)),
             MapOp::PutRoute(net, to) => drop(self.routes.insert(net, to)),
             MapOp::DelRoute(net) => drop(self.routes.remove(&net)),
@@ -113,17 +115,18 @@ impl Datapath {
     }
 
     /// Replaces the local containers.
-    pub fn set_endpoints(&mut self, endpoints: BTreeMap<Ipv4Addr, (u32, Mac)>) {
+    pub fn set_endpoints(&mut self, endpoints: BTreeMap<Ipv4Addr, EndpointTo>) {
         self.want.endpoints = endpoints;
     }
 
-    /// Replaces the routes by those of `ring`, as peer `me` sees it; exceptions stay.
+    /// Replaces the routes by those of `ring`, as peer `me` sees it; exceptions and the route out of the network stay.
     pub fn set_ring(&mut self, ring: &Ring, me: PeerName) {
         let to = |owner| if owner == me { RouteTo::Local } else { RouteTo::Peer(owner) };
         self.want.routes = ring.routes().map(|(net, owner)| (net, to(owner.name))).collect();
         self.want
             .routes
             .extend(self.exceptions.iter().map(|(addr, peer)| (Ipv4Net::from(*addr), RouteTo::Peer(*peer))));
+        self.want.routes.extend(self.gateway.map(|addr| (Ipv4Net::default(), RouteTo::Host(addr))));
         self.routed = true;
         (self.routes_changed, self.owners_changed) = (true, true);
     }
@@ -139,6 +142,21 @@ impl Datapath {
         self.want.routes.extend(exceptions.iter().map(|(addr, peer)| (Ipv4Net::from(*addr), RouteTo::Peer(*peer))));
         self.exceptions = exceptions;
         (self.routes_changed, self.owners_changed) = (true, true);
+    }
+
+    /// Packets of local containers to addresses outside the network go to the endpoint with this address, which is the
+    /// host as a gateway, or nowhere.
+    pub fn set_gateway(&mut self, addr: Option<Ipv4Addr>) {
+        if self.gateway == addr {
+            return;
+        }
+        self.gateway = addr;
+        let everywhere = Ipv4Net::default();
+        match addr {
+            Some(addr) => self.want.routes.insert(everywhere, RouteTo::Host(addr)),
+            None => self.want.routes.remove(&everywhere),
+        };
+        self.routes_changed = true;
     }
 
     /// Packets to `addr`, which is outside the range, go to `peer` from now on, or nowhere.
@@ -248,10 +266,10 @@ impl Datapath {
     pub fn failed(&mut self, op: &MapOp, reason: &str, now: Instant) {
         // Forgetting that it was written makes the next difference contain it again.
         match *op {
-            MapOp::PutEndpoint(addr, _, _) => drop(self.have.endpoints.remove(&addr)),
+            MapOp::PutEndpoint(addr, _) => drop(self.have.endpoints.remove(&addr)),
             MapOp::PutRoute(net, _) => drop(self.have.routes.remove(&net)),
             MapOp::PutTunnel(peer, _) => drop(self.tunnels_changed.insert(peer, None)),
-            MapOp::DelEndpoint(addr) => drop(self.have.endpoints.insert(addr, (0, Mac([0; 6])))),
+            MapOp::DelEndpoint(addr) => drop(self.have.endpoints.insert(addr, EndpointTo::container(0, Mac([0; 6])))),
             MapOp::DelRoute(net) => drop(self.have.routes.insert(net, RouteTo::Local)),
             MapOp::PutSender(addr, _) => drop(self.senders_changed.insert(addr, None)),
             MapOp::DelTunnel(peer) => drop(self.tunnels_changed.insert(peer, Some(UNKNOWN))),
@@ -301,7 +319,7 @@ impl Datapath {
             }
         }
         let endpoints = want.endpoints.iter().filter(|(a, e)| have.endpoints.get(a) != Some(e));
-        ops.extend(endpoints.map(|(addr, (ifindex, mac))| MapOp::PutEndpoint(*addr, *ifindex, *mac)));
+        ops.extend(endpoints.map(|(addr, to)| MapOp::PutEndpoint(*addr, *to)));
         if self.routed && std::mem::take(&mut self.routes_changed) {
             let routes = want.routes.iter().filter(|(n, to)| have.routes.get(n) != Some(to));
             let before = ops.len();
@@ -333,7 +351,7 @@ fn gone<'a, K: Ord + Copy, V>(have: &'a BTreeMap<K, V>, want: &'a BTreeMap<K, V>
 
 fn key(op: &MapOp) -> String {
     match op {
-        MapOp::PutEndpoint(addr, _, _) | MapOp::DelEndpoint(addr) => format!("endpoint {addr}"),
+        MapOp::PutEndpoint(addr, _) | MapOp::DelEndpoint(addr) => format!("endpoint {addr}"),
         MapOp::PutRoute(net, _) | MapOp::DelRoute(net) => format!("route {net}"),
         MapOp::PutTunnel(peer, _) | MapOp::DelTunnel(peer) => format!("tunnel to {peer}"),
         MapOp::PutSender(addr, _) | MapOp::DelSender(addr) => format!("sender {addr}"),

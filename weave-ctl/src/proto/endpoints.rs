@@ -37,12 +37,12 @@ use self::{pending::Queue, work::Repairs};
 use super::{
     boot::Installed,
     command::{Answer, ContainerState, ContainerStatus, Refusal},
-    io::{LinkOp, OpId, Output, Record, RequestId, Severity},
+    io::{EndpointTo, LinkOp, OpId, Output, Record, RequestId, Severity},
     ipam::{
         Allocator,
         allocator::{Access, AllocError},
     },
-    reservation::{Attachment, Place, Reservation, is_numbered},
+    reservation::{Attachment, HOST_OWNER, Place, Reservation, is_numbered},
     time::Instant,
 };
 #[cfg(doc)]
@@ -195,7 +195,7 @@ impl Endpoints {
             orphans.filter(|n| host_if_addr(n).is_some_and(|a| range.contains(&a))).cloned().collect();
         for host_if in ours {
             let op = this.op();
-            this.out.push_back(Output::Link(op, LinkOp::Remove(host_if)));
+            this.out.push_back(Output::Link(op, LinkOp::Remove { host_if, masquerade: false }));
         }
         this
     }
@@ -247,7 +247,7 @@ impl Endpoints {
 
     /// What the kernel's table of endpoints should hold: containers with an interface.
     #[must_use]
-    pub fn installed(&self) -> BTreeMap<Ipv4Addr, (u32, Mac)> {
+    pub fn installed(&self) -> BTreeMap<Ipv4Addr, EndpointTo> {
         let mut table = BTreeMap::new();
         for (owner, stage) in &self.stages {
             let Some(now) = self.allocator.reservations().get(owner) else { continue };
@@ -261,10 +261,26 @@ impl Endpoints {
                 Stage::Reserved | Stage::Absent(_) | Stage::Working(_) => continue,
             };
             let Some(mac) = mac(reservation) else { continue };
+            let host = reservation.masquerade();
+            let to = EndpointTo { ifindex, mac, host: host.is_some(), gateway: host == Some(true) };
             let kept = reservation.addrs.iter().filter(|net| now.addrs.contains(net));
-            table.extend(kept.map(|net| (net.addr(), (ifindex, mac))));
+            table.extend(kept.map(|net| (net.addr(), to)));
         }
         table
+    }
+
+    /// The host's address through which containers leave the network, while they may.
+    #[must_use]
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        let host = self.allocator.reservations().get(HOST_OWNER).filter(|host| host.masquerade() == Some(true))?;
+        let there = match self.stages.get(HOST_OWNER)? {
+            Stage::Attached(_) => true,
+            Stage::Working(work) => {
+                matches!(work.kind, Kind::Ensure { before: Some((_, Before::Attached(_))), .. })
+            }
+            Stage::Reserved | Stage::Absent(_) => false,
+        };
+        host.addrs.first().filter(|_| there).map(Ipv4Net::addr)
     }
 
     /// Every reservation, for `status` and `ps`.

@@ -159,8 +159,8 @@ pub enum Record {
 /// A change to the kernel's maps, in the controller's words.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MapOp {
-    /// A local container: its address, the index of its veth's host end, the MAC of its interface.
-    PutEndpoint(Ipv4Addr, u32, Mac),
+    /// A local container's address, and where it is.
+    PutEndpoint(Ipv4Addr, EndpointTo),
     /// No local container has this address.
     DelEndpoint(Ipv4Addr),
     /// A range of the ring, and its owner.
@@ -177,6 +177,28 @@ pub enum MapOp {
     DelSender(Ipv4Addr),
 }
 
+/// Where packets for a local container go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndpointTo {
+    /// Index of the host end of its veth.
+    pub ifindex: u32,
+    /// MAC of its interface.
+    pub mac: Mac,
+    /// The container is this host: both ends of the veth are in its namespace.
+    pub host: bool,
+    /// With `host`: this host forwards packets of local containers to addresses outside the network, and the answers to
+    /// them. Packets get there by a [`RouteTo::Host`] that names this endpoint's address.
+    pub gateway: bool,
+}
+
+impl EndpointTo {
+    /// A container behind the host end `ifindex`, whose interface has `mac`.
+    #[must_use]
+    pub const fn container(ifindex: u32, mac: Mac) -> Self {
+        Self { ifindex, mac, host: false, gateway: false }
+    }
+}
+
 /// Owner of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RouteTo {
@@ -184,6 +206,9 @@ pub enum RouteTo {
     Local,
     /// A peer.
     Peer(PeerName),
+    /// Nobody in the network: packets of local containers go to this host's own interface, the endpoint with that address,
+    /// which must be a gateway. Packets from peers find no route.
+    Host(Ipv4Addr),
 }
 
 /// How packets for a peer leave this host: to the peer itself, or to another that relays them.
@@ -220,7 +245,12 @@ pub enum LinkOp {
         mtu: u32,
     },
     /// Remove the veth with this host end, if there is one.
-    Remove(String),
+    Remove {
+        /// Name of the host end.
+        host_if: String,
+        /// Remove the rules too by which containers go out through the host.
+        masquerade: bool,
+    },
 }
 
 /// A container's interface as it should be.

@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::Ipv4Net;
 use weave_common::vxlan;
 
 use self::{alive::Queries, events::Facts, leave::Leaving, remove::Removal};
@@ -183,6 +184,12 @@ impl Node {
         self.endpoints.host_ends().map(str::to_owned).collect()
     }
 
+    /// The range whose containers go out of the network through this host; `None` when they do not.
+    #[must_use]
+    pub fn masqueraded(&self) -> Option<Ipv4Net> {
+        self.endpoints.gateway().map(|_| self.params.range)
+    }
+
     /// Takes in something that happened.
     pub fn handle_input(&mut self, input: Input, now: Instant) {
         let facts = Facts { membership: &self.membership, topology: &self.topology };
@@ -263,6 +270,7 @@ impl Node {
         self.pump_addresses(now);
         self.pump_messages(now);
         self.datapath.set_endpoints(self.endpoints.installed());
+        self.datapath.set_gateway(self.endpoints.gateway());
         // Some that were gone before may own nothing only now.
         for peer in self.datapath.take_unrouted() {
             if self.membership.record(peer).is_none() {

@@ -95,6 +95,15 @@ impl Reservation {
         self.attachment.as_ref().map(|attachment| attachment.host_if.as_str())
     }
 
+    /// Whether containers go out through it; `None` when it is not the host's.
+    #[must_use]
+    pub fn masquerade(&self) -> Option<bool> {
+        match self.attachment.as_ref()?.place {
+            Place::Host { masquerade } => Some(masquerade),
+            Place::Netns(_) => None,
+        }
+    }
+
     /// The namespace that its interface is in.
     #[must_use]
     pub fn netns(&self) -> Option<&Netns> {

@@ -10,6 +10,7 @@
 
 mod disk;
 mod effects;
+mod egress;
 mod error;
 mod host;
 mod offline;
@@ -36,13 +37,14 @@ pub use self::{
     error::RunError,
     offline::{teardown_offline, wipe_offline},
 };
-use self::{reconcile::Reconcile, socket::SocketStep};
+use self::{offline::Devices, reconcile::Reconcile, socket::SocketStep};
 use super::{
     control::{Call, Control},
     datapath::{Datapath, Look},
     host::{Host, HostEvent, Scan},
     links::Links,
     lock::Lock,
+    masquerade::Applied,
     neighbours::Neighbours,
     prober::Prober,
     slow_path::SlowPath,
@@ -84,6 +86,8 @@ enum Step {
     Made {
         /// Name of the host end.
         host_if: String,
+        /// What keeps containers from going out through it, where they shall.
+        masquerade: Option<Applied>,
     },
     /// Brought its host end up, or removed it: nothing is left to do.
     Last,
@@ -119,6 +123,8 @@ struct Driver {
     /// Underlay devices that have the program, by index: the name that was told last.
     devices: BTreeMap<u32, String>,
     /// Underlay devices that refused it, with the reason.
+    /// What keeps containers from going out through this host.
+    egress_blocked: Vec<String>,
     unattached: BTreeMap<u32, String>,
     /// The device by which packets to each watched address leave.
     egresses: BTreeMap<Ipv4Addr, u32>,
@@ -280,6 +286,7 @@ impl Driver {
             control.close().await;
         }
         let host_ifs: Vec<String> = self.endpoints.keys().cloned().collect();
+        let masquerade = self.node.masqueraded().is_some();
         let Self { dirs, socket_device, datapath, store, links, host, slow_path, .. } = self;
         drop((datapath, store, links, host));
         // It must not bring back what is removed now.
@@ -287,7 +294,8 @@ impl Driver {
         match how {
             Shutdown::Stop => info!("stopped; containers keep talking"),
             Shutdown::Teardown | Shutdown::Wipe | Shutdown::Leave => {
-                for line in offline::remove_dataplane(&dirs, &host_ifs, &socket_device).await? {
+                let devices = Devices { endpoints: host_ifs, socket_device, masquerade };
+                for line in offline::remove_dataplane(&dirs, &devices).await? {
                     info!("{line}");
                 }
             }

@@ -2,14 +2,18 @@
 //! way round.
 //!
 //! Looked at once a launch: a host may have very many routes.
-//! Does not: judge whether that is allowed, or count default routes, which lead everywhere.
+//! Does not: judge whether that is allowed, or count default routes, which lead everywhere, and the route of this host's
+//! own interface in the network.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use ipnet::Ipv4Net;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 
-use super::netlink::{Netlink, NetlinkError};
+use super::{
+    exposed::is_exposed,
+    netlink::{Device, Netlink, NetlinkError},
+};
 
 /// A route, as far as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,17 +40,23 @@ impl fmt::Display for HostRoute {
 pub async fn find(range: Ipv4Net) -> Result<Option<HostRoute>, NetlinkError> {
     let netlink = Netlink::here()?;
     let routes = netlink.routes(None).await?;
-    let Some((net, index)) = first(&routes, range) else { return Ok(None) };
-    let devices = netlink.devices().await?;
-    let device = devices.into_iter().find(|device| Some(device.index) == index);
-    Ok(Some(HostRoute { net, device: device.map_or_else(String::new, |device| device.name) }))
+    let overlapping: Vec<_> = overlapping(&routes, range).collect();
+    if overlapping.is_empty() {
+        return Ok(None);
+    }
+    let devices: BTreeMap<u32, Device> =
+        netlink.devices().await?.into_iter().map(|device| (device.index, device)).collect();
+    let mut routes = overlapping.into_iter().map(|(net, index)| (net, index.and_then(|index| devices.get(&index))));
+    let found =
+        routes.find(|(_, device)| !device.is_some_and(|device| is_exposed(device, |index| devices.get(&index))));
+    Ok(found.map(|(net, device)| HostRoute { net, device: device.map_or_else(String::new, |d| d.name.clone()) }))
 }
 
-/// Destination and device of the first route that shares addresses with `range`.
-fn first(routes: &[RouteMessage], range: Ipv4Net) -> Option<(Ipv4Net, Option<u32>)> {
+/// Destination and device of the routes that share addresses with `range`.
+fn overlapping(routes: &[RouteMessage], range: Ipv4Net) -> impl Iterator<Item = (Ipv4Net, Option<u32>)> + '_ {
     let main = routes.iter().filter(|route| route.header.table == RouteHeader::RT_TABLE_MAIN);
     main.filter_map(|route| Some((destination(route)?, device(route))))
-        .find(|(net, _)| range.contains(net) || net.contains(&range))
+        .filter(move |(net, _)| range.contains(net) || net.contains(&range))
 }
 
 /// `None` for a default route.

@@ -90,6 +90,17 @@ fn inner_frames() {
 fn group_addresses() {
     assert!(is_group(Ip4([224, 0, 0, 1])) && is_group(Ip4([255; 4])));
     assert!(!is_group(Ip4([223, 255, 255, 255])));
+    for (addr, routable) in [
+        ([0, 255, 255, 255], false),
+        ([1, 0, 0, 0], true),
+        ([126, 255, 255, 255], true),
+        ([127, 0, 0, 1], false),
+        ([128, 0, 0, 0], true),
+        ([223, 255, 255, 255], true),
+        ([224, 0, 0, 0], false),
+    ] {
+        assert_eq!(is_routable(Ip4(addr)), routable, "{addr:?}");
+    }
     assert!(ethernet(&[1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 8, 6]).group);
     assert_eq!(ethernet(&[2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 8, 6]), Ethernet { group: false, ethertype: 0x806 });
 }

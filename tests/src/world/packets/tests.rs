@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use weave_common::addr::Mac;
-use weave_ctl::proto::io::{Egress, MapOp, PathKind, TunnelTo};
+use weave_ctl::proto::io::{Egress, EndpointTo, MapOp, PathKind, TunnelTo};
 
 use super::*;
 use crate::world::{
@@ -52,7 +52,7 @@ fn world(hosts: HostId) -> World {
         (host.kernel.on, host.kernel.loaded) = (true, true);
         world.by_name.insert(host.name, id);
         world.hosts.insert(id, host);
-        world.apply(id, &MapOp::PutEndpoint(container(id), 1, Mac([0; 6])));
+        world.apply(id, &MapOp::PutEndpoint(container(id), EndpointTo::container(1, Mac([0; 6]))));
         for other in 1..=hosts {
             let to = if other == id { RouteTo::Local } else { RouteTo::Peer(name(other)) };
             world.apply(id, &MapOp::PutRoute(net(other), to));

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use weave_ctl::proto::command::{Command, Holder};
+use weave_ctl::proto::{
+    command::{Command, Container, Holder},
+    reservation::{HOST_OWNER, Place},
+};
 
 use super::{SETTLE, comings, host, index, pause, settle, shape, within};
 use crate::world::{
@@ -51,7 +54,7 @@ fn chaos(world: &mut World, hosts: HostId) {
 fn anything(world: &mut World, hosts: HostId) {
     let id = host(world, hosts);
     let container = format!("c{id}-{}", world.pick(CONTAINERS));
-    match world.pick(24) {
+    match world.pick(26) {
         0..=3 => drop(world.attach(id, &container)),
         4 => comings::claim(world, id, &container),
         5 | 6 => drop(world.ask(id, detach(&container))),
@@ -76,6 +79,12 @@ fn anything(world: &mut World, hosts: HostId) {
         20 => drop(world.ask(id, Command::Reserve(Some(container), vec![]))),
         21 => drop(world.ask(id, Command::Release(container, vec![]))),
         22 => {
+            let place = Place::Host { masquerade: false };
+            let host = Container { owner: HOST_OWNER.to_owned(), chosen: true, place };
+            let _request = world.ask(id, Command::Attach(host, vec![]));
+        }
+        23 => drop(world.ask(id, detach(HOST_OWNER))),
+        24 => {
             let holder = Holder { owner: container, netns: None };
             let _request = world.ask(id, Command::Detach { holder, addrs: vec![], keep: true });
         }

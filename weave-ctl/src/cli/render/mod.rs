@@ -102,6 +102,11 @@ pub(super) fn attached(container: &Container, as_json: bool) -> String {
     if as_json { json(container) } else { addresses(&container.addrs) }
 }
 
+/// What an operator must know beside what was asked for.
+pub(super) fn warning(text: &str, as_json: bool) -> String {
+    if as_json { json(&serde_json::json!({ "warning": text })) } else { format!("Warning: {}\n", table::clean(text)) }
+}
+
 /// The addresses that were released.
 pub(super) fn released(released: &Released, as_json: bool) -> String {
     if as_json { json(released) } else { addresses(&released.addrs) }

@@ -19,9 +19,9 @@ fn tunnel(n: u8) -> TunnelTo {
     TunnelTo { remote, via: name(n), kind: PathKind::Direct, fixed: false, egress, path_mtu: 1500 }
 }
 
-fn endpoint(n: u8) -> (Ipv4Addr, (u32, Mac)) {
+fn endpoint(n: u8) -> (Ipv4Addr, EndpointTo) {
     let addr = Ipv4Addr::new(10, 0, 0, n);
-    (addr, (u32::from(n), Mac::of_container(addr.octets())))
+    (addr, EndpointTo::container(u32::from(n), Mac::of_container(addr.octets())))
 }
 
 #[test]
@@ -36,8 +36,8 @@ fn without_a_ring_inherited_routes_and_tunnels_stay() {
 
 #[test]
 fn inherited_endpoints_that_nobody_has_go() {
-    let (addr, (ifindex, mac)) = endpoint(5);
-    let mut datapath = Datapath::new(&[MapOp::PutEndpoint(addr, ifindex, mac)]);
+    let (addr, to) = endpoint(5);
+    let mut datapath = Datapath::new(&[MapOp::PutEndpoint(addr, to)]);
     assert_eq!(datapath.diff(NOW), [MapOp::DelEndpoint(addr)]);
 }
 
@@ -58,8 +58,8 @@ fn a_refused_write_comes_again_after_a_pause() {
 
 #[test]
 fn a_refused_removal_comes_again() {
-    let (addr, (ifindex, mac)) = endpoint(5);
-    let mut datapath = Datapath::new(&[MapOp::PutEndpoint(addr, ifindex, mac)]);
+    let (addr, to) = endpoint(5);
+    let mut datapath = Datapath::new(&[MapOp::PutEndpoint(addr, to)]);
     datapath.set_tunnel(name(2), tunnel(2));
     datapath.set_senders(name(2), &BTreeSet::from([addr]));
     datapath.diff(NOW);
@@ -121,6 +121,25 @@ fn a_route_goes_only_when_those_that_take_its_place_are_there() {
     assert_eq!((datapath.diff(retry), datapath.poll_timeout()), (vec![], None));
 }
 
+#[test]
+fn the_route_out_of_the_network_stays_with_a_new_ring() {
+    let (everywhere, host) = (Ipv4Net::default(), Ipv4Addr::new(10, 0, 0, 9));
+    let inherited = MapOp::PutRoute(everywhere, RouteTo::Host(host));
+    let ring = |names: &[PeerName]| Ring::from_seeds("10.0.0.0/24".parse().unwrap(), names).unwrap();
+    let mut datapath = Datapath::new(std::slice::from_ref(&inherited));
+    datapath.set_ring(&ring(&[name(1)]), name(1));
+    datapath.set_gateway(Some(host));
+    assert!(datapath.diff(NOW).iter().all(|op| !matches!(op, MapOp::PutRoute(net, _) if *net == everywhere)));
+    datapath.set_ring(&ring(&[name(1), name(2)]), name(1));
+    drop(datapath.diff(NOW));
+    assert!(!datapath.diff(NOW).contains(&MapOp::DelRoute(everywhere)));
+    let other = Ipv4Addr::new(10, 0, 0, 8);
+    datapath.set_gateway(Some(other));
+    assert_eq!(datapath.diff(NOW), [MapOp::PutRoute(everywhere, RouteTo::Host(other))]);
+    datapath.set_gateway(None);
+    assert_eq!(datapath.diff(NOW), [MapOp::DelRoute(everywhere)]);
+}
+
 proptest! {
     #[test]
     fn applying_the_difference_gives_what_is_wanted(
@@ -129,8 +148,8 @@ proptest! {
         seeds in prop::collection::btree_set(1_u8..8, 1..4),
     ) {
         let installed: Vec<MapOp> = before.iter().map(|n| {
-            let (addr, (ifindex, mac)) = endpoint(*n);
-            MapOp::PutEndpoint(addr, ifindex + u32::from(*n % 2), mac)
+            let (addr, to) = endpoint(*n);
+            MapOp::PutEndpoint(addr, EndpointTo { ifindex: to.ifindex + u32::from(*n % 2), ..to })
         }).collect();
         let mut kernel = Maps::default();
         installed.iter().for_each(|op| kernel.apply(op));

@@ -208,7 +208,12 @@ impl Endpoints {
         let attached = matches!(self.stages.get(owner), Some(Stage::Attached(_)));
         let mtu = former.filter(|_| attached).map_or(means.mtu, |former| former.mtu.min(means.mtu));
         let since = before.as_ref().filter(|_| attached).map_or_else(|| self.unix(means.now), |before| before.since);
-        let attachment = Attachment { place: container.place.clone(), host_if, mtu, absent: false, unfinished: false };
+        // What the host was exposed with stays until it is hidden.
+        let place = match (&container.place, former.map(|former| &former.place)) {
+            (Place::Host { .. }, Some(place @ Place::Host { masquerade: true })) => place.clone(),
+            (place, _) => place.clone(),
+        };
+        let attachment = Attachment { place, host_if, mtu, absent: false, unfinished: false };
         let id = before.as_ref().and_then(|before| before.id.clone());
         let reservation = Reservation { addrs, since, id, attachment: Some(attachment) };
         let kind = Kind::Ensure { before: before.map(|b| (b, self.before(owner))), released: Vec::new() };

@@ -134,7 +134,7 @@ fn detach_releases_only_after_the_interface_is_gone() {
     attached(&mut endpoints, "c");
     detach(&mut endpoints, "c", &[]);
     let outputs = drain(&mut endpoints);
-    assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove(..))]));
+    assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove { .. })]));
     assert_eq!(endpoints.allocator().active(), 1, "still held");
     assert!(endpoints.installed().is_empty(), "but no packet goes there any more");
     endpoints.done(op_of(&outputs), Ok(0), NOW);
@@ -276,7 +276,7 @@ fn host_ends_that_nothing_explains_are_removed_within_the_range_only() {
     let present = BTreeMap::from([("wv0a000009".to_owned(), 3), ("wv0b000009".to_owned(), 4), ("wvx".to_owned(), 5)]);
     let mut endpoints = launched(BTreeMap::new(), true, &present, GRACE);
     let outputs = drain(&mut endpoints);
-    assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove(host_if))] if host_if == "wv0a000009"));
+    assert!(matches!(&outputs[..], [Output::Link(_, LinkOp::Remove { host_if, .. })] if host_if == "wv0a000009"));
 }
 
 #[test]

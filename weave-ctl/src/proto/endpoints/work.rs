@@ -81,12 +81,13 @@ impl Endpoints {
 
     /// Takes the interface away; with `keep` its addresses stay reserved.
     pub(super) fn remove(&mut self, owner: &str, keep: bool, waiters: Vec<RequestId>) {
-        let host_if = self.allocator.reservations().get(owner).and_then(Reservation::host_if).map(str::to_owned);
-        let Some(host_if) = host_if else { return };
+        let Some(held) = self.allocator.reservations().get(owner) else { return };
+        let Some(host_if) = held.host_if().map(str::to_owned) else { return };
+        let masquerade = held.masquerade() == Some(true);
         let (op, before) = (self.op(), self.before(owner));
         let work = Work { op, kind: Kind::Remove { before, keep }, waiters };
         self.stages.insert(owner.to_owned(), Stage::Working(work));
-        self.out.push_back(Output::Link(op, LinkOp::Remove(host_if)));
+        self.out.push_back(Output::Link(op, LinkOp::Remove { host_if, masquerade }));
     }
 
     /// Lowers the MTU of running containers' interfaces to `mtu` bytes where it is larger, and keeps it there.

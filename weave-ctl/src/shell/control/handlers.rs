@@ -188,7 +188,7 @@ async fn release_absent(State(app): State<App>) -> Reply<Vec<types::ReleasedOwne
 async fn expose(State(app): State<App>, request: Request) -> Reply<types::Container> {
     let body: types::Expose = app.body(request).await?;
     let addrs = wanted(&body.addrs)?;
-    let place = Place::Host { masquerade: false };
+    let place = Place::Host { masquerade: body.masquerade };
     let host = Container { owner: HOST_OWNER.to_owned(), chosen: true, place };
     app.container(&app.attaching, Command::Attach(host, addrs)).await
 }

@@ -59,7 +59,7 @@ fn as_read(op: MapOp) -> MapOp {
 }
 
 fn entries(tables: &Tables) -> impl Iterator<Item = MapOp> {
-    let endpoints = tables.endpoints.iter().map(|(addr, (ifindex, mac))| MapOp::PutEndpoint(*addr, *ifindex, *mac));
+    let endpoints = tables.endpoints.iter().map(|(addr, to)| MapOp::PutEndpoint(*addr, *to));
     let routes = tables.routes.iter().map(|(net, to)| MapOp::PutRoute(*net, *to));
     let tunnels = tables.tunnels.iter().map(|(peer, tunnel)| MapOp::PutTunnel(*peer, *tunnel));
     let senders = tables.senders.iter().map(|(addr, peer)| MapOp::PutSender(*addr, *peer));
@@ -134,9 +134,7 @@ impl Datapath {
     /// Makes the entry that `key` would remove be as it should; false when it is.
     fn keep_entry(&mut self, key: &MapOp) -> Result<bool, DatapathError> {
         let wanted = match *key {
-            MapOp::DelEndpoint(addr) => {
-                self.tables.endpoints.get(&addr).map(|(ifindex, mac)| MapOp::PutEndpoint(addr, *ifindex, *mac))
-            }
+            MapOp::DelEndpoint(addr) => self.tables.endpoints.get(&addr).map(|to| MapOp::PutEndpoint(addr, *to)),
             MapOp::DelRoute(net) => self.tables.routes.get(&net).map(|to| MapOp::PutRoute(net, *to)),
             MapOp::DelTunnel(peer) => self.tables.tunnels.get(&peer).map(|tunnel| MapOp::PutTunnel(peer, *tunnel)),
             MapOp::DelSender(addr) => self.tables.senders.get(&addr).map(|peer| MapOp::PutSender(addr, *peer)),

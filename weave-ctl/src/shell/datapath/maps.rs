@@ -13,23 +13,23 @@ use aya::{
 };
 use ipnet::Ipv4Net;
 use weave_common::{
-    addr::{Ip4, Mac, PeerKey},
+    addr::{Ip4, PeerKey},
     bucket::Bucket,
     config::Config,
     counters::{Count, Counter},
     device::{Device, DeviceKey},
     drop::DropReason,
-    endpoint::{Endpoint, EndpointKey},
+    endpoint::{ENDPOINT_GATEWAY, ENDPOINT_HOST, Endpoint, EndpointKey},
     local::{Local, LocalKey},
     map,
     probe::ProbeKeys,
-    route::{ROUTE_LOCAL, ROUTE_PEER, Route},
+    route::{ROUTE_HOST, ROUTE_LOCAL, ROUTE_PEER, Route},
     tunnel::{Sender, SenderKey, Tunnel},
 };
 
 use super::{abi::Abi, error::DatapathError, tunnels::read_back};
 use crate::proto::{
-    io::{MapOp, RouteTo},
+    io::{EndpointTo, MapOp, RouteTo},
     name::PeerName,
 };
 
@@ -129,7 +129,7 @@ impl Tables {
             MapOp::DelEndpoint(addr) => {
                 let found = present(self.endpoints.get(&Abi(EndpointKey::new(addr.into())), 0));
                 let found = found.map_err(refused(map::ENDPOINTS))?;
-                Ok(found.map(|Abi(endpoint)| MapOp::PutEndpoint(addr, endpoint.ifindex, endpoint.mac())))
+                Ok(found.map(|Abi(endpoint)| MapOp::PutEndpoint(addr, endpoint_read(&endpoint))))
             }
             MapOp::DelRoute(net) => {
                 // The trie answers with the longest prefix that matches, so its entries are gone through.
@@ -149,10 +149,12 @@ impl Tables {
         }
     }
 
-    pub(super) fn put_endpoint(&mut self, addr: Ipv4Addr, ifindex: u32, mac: Mac) -> Result<(), DatapathError> {
+    pub(super) fn put_endpoint(&mut self, addr: Ipv4Addr, to: EndpointTo) -> Result<(), DatapathError> {
         let key = Abi(EndpointKey::new(addr.into()));
+        let flag = |set: bool, flag: u16| if set { flag } else { 0 };
+        let flags = flag(to.host, ENDPOINT_HOST) | flag(to.gateway, ENDPOINT_GATEWAY);
         self.endpoints
-            .insert(key, Abi(Endpoint::new(ifindex, mac)), 0)
+            .insert(key, Abi(Endpoint { flags, ..Endpoint::new(to.ifindex, to.mac) }), 0)
             .map_err(full(map::ENDPOINTS, map::ENDPOINTS_MAX))
     }
 
@@ -162,8 +164,9 @@ impl Tables {
 
     pub(super) fn put_route(&mut self, net: Ipv4Net, to: RouteTo) -> Result<(), DatapathError> {
         let route = match to {
-            RouteTo::Local => Route { kind: ROUTE_LOCAL, peer: PeerKey::new([0; 6]) },
-            RouteTo::Peer(peer) => Route { kind: ROUTE_PEER, peer: peer.key() },
+            RouteTo::Local => Route::LOCAL,
+            RouteTo::Peer(peer) => Route::to_peer(peer.key()),
+            RouteTo::Host(addr) => Route::to_host(addr.octets()),
         };
         self.routes.insert(&route_key(net), Abi(route), 0).map_err(full(map::ROUTES, map::ROUTES_MAX))
     }
@@ -213,7 +216,7 @@ impl Tables {
         let mut ops = Vec::new();
         for item in self.endpoints.iter() {
             let (Abi(key), Abi(endpoint)) = item.map_err(refused(map::ENDPOINTS))?;
-            ops.push(MapOp::PutEndpoint(key.addr.into(), endpoint.ifindex, endpoint.mac()));
+            ops.push(MapOp::PutEndpoint(key.addr.into(), endpoint_read(&endpoint)));
         }
         ops.extend(self.read_routes()?.into_iter().map(|(net, to)| MapOp::PutRoute(net, to)));
         Ok(ops)
@@ -228,6 +231,7 @@ impl Tables {
             let to = match route.kind {
                 ROUTE_LOCAL => RouteTo::Local,
                 ROUTE_PEER => RouteTo::Peer(PeerName::from_bytes(route.peer.name)),
+                ROUTE_HOST => RouteTo::Host(route.host.into()),
                 _ => continue,
             };
             routes.extend(net.map(|net| (net, to)));
@@ -336,6 +340,11 @@ impl Maps {
         };
         Ok(values.iter().fold(Count::default(), add))
     }
+}
+
+fn endpoint_read(endpoint: &Endpoint) -> EndpointTo {
+    let (host, gateway) = (endpoint.has(ENDPOINT_HOST), endpoint.has(ENDPOINT_GATEWAY));
+    EndpointTo { ifindex: endpoint.ifindex, mac: endpoint.mac(), host, gateway }
 }
 
 fn route_key(net: Ipv4Net) -> Key<Abi<Ip4>> {

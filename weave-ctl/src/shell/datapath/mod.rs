@@ -202,7 +202,7 @@ impl Datapath {
 
     fn write(&mut self, op: &MapOp) -> Result<(), DatapathError> {
         match *op {
-            MapOp::PutEndpoint(addr, ifindex, mac) => self.maps.tables.put_endpoint(addr, ifindex, mac),
+            MapOp::PutEndpoint(addr, to) => self.maps.tables.put_endpoint(addr, to),
             MapOp::DelEndpoint(addr) => self.maps.tables.del_endpoint(addr),
             MapOp::PutRoute(net, to) => self.maps.tables.put_route(net, to),
             MapOp::DelRoute(net) => self.maps.tables.del_route(net),

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use weave_common::{addr::Mac, map, vxlan};
 
 use super::*;
-use crate::proto::io::{Egress, PathKind, RouteTo};
+use crate::proto::io::{Egress, EndpointTo, PathKind, RouteTo};
 
 const CONFIG: Config = Config {
     schema: SCHEMA,
@@ -19,6 +19,7 @@ const CONFIG: Config = Config {
     pad2: [0; 2],
 };
 const ADDR: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 1);
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 2);
 const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const OTHER_REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const EGRESS: Egress = Egress { ifindex: 1, next_hop: REMOTE, source: REMOTE, mtu: 1500 };
@@ -89,7 +90,9 @@ fn net(text: &str) -> Ipv4Net {
 
 pub(super) fn content() -> Vec<MapOp> {
     vec![
-        MapOp::PutEndpoint(ADDR, 3, Mac::of_container(ADDR.octets())),
+        MapOp::PutEndpoint(ADDR, EndpointTo::container(3, Mac::of_container(ADDR.octets()))),
+        MapOp::PutEndpoint(HOST, EndpointTo { host: true, gateway: true, ..EndpointTo::container(4, Mac([2; 6])) }),
+        MapOp::PutRoute(Ipv4Net::default(), RouteTo::Host(HOST)),
         MapOp::PutRoute(net("10.32.0.0/16"), RouteTo::Local),
         MapOp::PutRoute(net("10.40.0.0/16"), RouteTo::Peer(peer(1))),
         tunnel(1, REMOTE),
@@ -134,6 +137,8 @@ fn what_was_written_is_adopted() {
 
     for op in [
         MapOp::DelEndpoint(ADDR),
+        MapOp::DelEndpoint(HOST),
+        MapOp::DelRoute(Ipv4Net::default()),
         MapOp::DelRoute(net("10.32.0.0/16")),
         MapOp::DelRoute(net("10.40.0.0/16")),
         MapOp::DelTunnel(peer(1)),
@@ -436,7 +441,7 @@ fn filters_do_where_there_are_no_links() {
 fn a_full_table_says_so() {
     let dir = Dir::new("full");
     let (mut datapath, _) = dir.open();
-    let put = |n: u32| MapOp::PutEndpoint(Ipv4Addr::from(n), 1, Mac([0; 6]));
+    let put = |n: u32| MapOp::PutEndpoint(Ipv4Addr::from(n), EndpointTo::container(1, Mac([0; 6])));
     for n in 0..map::ENDPOINTS_MAX {
         datapath.apply(&put(n)).expect("fits");
     }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::{Driver, Finished, RunError, Step};
+use super::{Driver, Finished, RunError, Step, egress};
 use crate::{
-    proto::io::{Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
+    proto::{
+        io::{EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
+        reservation::Place,
+    },
     shell::endpoints,
 };
 
@@ -75,16 +78,16 @@ impl Driver {
     fn job(&self, op: OpId, what: LinkOp) {
         self.in_a_task(async move {
             match what {
-                LinkOp::Ensure(spec) => {
-                    let result = endpoints::ensure(&spec).await.map_err(|e| e.to_string());
-                    Finished { op, step: Step::Made { host_if: spec.host_if }, result }
-                }
+                LinkOp::Ensure(spec) => ensure(op, spec).await,
                 LinkOp::SetMtu { host_if, place, mtu } => {
                     let result = endpoints::set_mtu(host_if, place, mtu).await.map_err(|e| e.to_string());
                     Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
                 }
-                LinkOp::Remove(host_if) => {
-                    let result = endpoints::remove(&host_if).await.map_err(|e| e.to_string());
+                LinkOp::Remove { host_if, masquerade } => {
+                    let mut result = endpoints::remove(&host_if).await.map_err(|e| e.to_string());
+                    if masquerade && result.is_ok() {
+                        result = egress::remove().await.map_err(|e| e.to_string());
+                    }
                     Finished { op, step: Step::Last, result: result.map(|()| Default::default()) }
                 }
             }
@@ -110,7 +113,10 @@ impl Driver {
     /// up: so nothing that the container sends reaches this host's stack.
     pub(super) async fn job_done(&mut self, done: Finished) -> Result<Option<Shutdown>, RunError> {
         let Finished { op, step, mut result } = done;
-        if let (Step::Made { host_if }, &Ok(ifindex)) = (step, &result) {
+        if let (Step::Made { host_if, masquerade }, &Ok(ifindex)) = (step, &result) {
+            if let Some(applied) = masquerade {
+                self.masqueraded(Ok(applied));
+            }
             match self.datapath.attach_container(ifindex) {
                 Ok(()) => {
                     self.has_endpoint(&host_if, ifindex);
@@ -132,4 +138,21 @@ impl Driver {
         }
         self.input(Input::LinkDone(op, result)).await
     }
+}
+
+/// Makes an interface; before that of the host, the rules by which containers go out through it.
+async fn ensure(op: OpId, spec: EndpointSpec) -> Finished {
+    let range = match spec.place {
+        Place::Host { masquerade: true } => spec.routes.first().copied(),
+        Place::Host { .. } | Place::Netns(_) => None,
+    };
+    let applied = match range {
+        Some(range) => egress::apply(range).await.map(Some).map_err(|e| e.to_string()),
+        None => Ok(None),
+    };
+    let (masquerade, result) = match applied {
+        Ok(applied) => (applied, endpoints::ensure(&spec).await.map_err(|e| e.to_string())),
+        Err(error) => (None, Err(error)),
+    };
+    Finished { op, step: Step::Made { host_if: spec.host_if, masquerade }, result }
 }

@@ -8,7 +8,7 @@ use crate::{
     proto::boot::BootError,
     shell::{
         control::ControlError, datapath::DatapathError, endpoints::EndpointError, host::HostError, links::LinksError,
-        lock::LockError, overlap::HostRoute, prober::ProberError, slow_path::TableError,
+        lock::LockError, masquerade::MasqueradeError, overlap::HostRoute, prober::ProberError, slow_path::TableError,
         socket_device::SocketDeviceError, store::StoreError,
     },
 };
@@ -25,6 +25,9 @@ pub enum RunError {
     /// The store cannot be used, or a commit failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The rules by which containers go out through the host stay.
+    #[error("the rules of `expose --masquerade` stay, and nothing was removed after them: {0}")]
+    Masquerade(MasqueradeError),
     /// The launch contradicts the store.
     #[error(transparent)]
     Boot(#[from] BootError),

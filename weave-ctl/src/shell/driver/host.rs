@@ -143,6 +143,7 @@ impl Driver {
         let mut warnings: Vec<String> = known.into_iter().flatten().collect();
         warnings.extend(self.without_program());
         warnings.extend(self.reconcile.warnings());
+        warnings.extend(self.egress_blocked.iter().cloned());
         let facts = match self.datapath.facts() {
             Ok(facts) => facts,
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::RunError;
+use super::{RunError, egress};
 use crate::{
     config::Dirs,
     shell::{datapath::Datapath, endpoints, lock, slow_path::Table, socket_device, store::Store},
@@ -15,8 +15,7 @@ use crate::{
 pub fn teardown_offline(dirs: &Dirs) -> Result<Vec<String>, RunError> {
     blocking(async {
         let _locks = hold(dirs)?;
-        let devices = known_devices(dirs);
-        remove_dataplane(dirs, &devices.endpoints, &devices.socket_device).await
+        remove_dataplane(dirs, &known_devices(dirs)).await
     })
 }
 
@@ -27,8 +26,7 @@ pub fn teardown_offline(dirs: &Dirs) -> Result<Vec<String>, RunError> {
 pub fn wipe_offline(dirs: &Dirs) -> Result<Vec<String>, RunError> {
     blocking(async {
         let _locks = hold(dirs)?;
-        let devices = known_devices(dirs);
-        let mut lines = remove_dataplane(dirs, &devices.endpoints, &devices.socket_device).await?;
+        let mut lines = remove_dataplane(dirs, &known_devices(dirs)).await?;
         Store::wipe(&dirs.state)?;
         lines.push(format!("the store in {} was removed", dirs.state.display()));
         Ok(lines)
@@ -45,14 +43,20 @@ fn hold(dirs: &Dirs) -> Result<Vec<lock::Lock>, RunError> {
     Ok(present.map(|dir| lock::take(dir)).collect::<Result<_, _>>()?)
 }
 
-struct Devices {
-    endpoints: Vec<String>,
-    socket_device: String,
+/// What a controller made on its host.
+pub(super) struct Devices {
+    /// Host ends of interfaces.
+    pub(super) endpoints: Vec<String>,
+    /// The VXLAN socket device.
+    pub(super) socket_device: String,
+    /// Containers go out through the host.
+    pub(super) masquerade: bool,
 }
 
 /// Devices of this controller as its pins and its store tell; a store that cannot be read tells nothing.
 fn known_devices(dirs: &Dirs) -> Devices {
     let mut endpoints: BTreeSet<String> = BTreeSet::new();
+    let mut masquerade = false;
     let mut socket_device = socket_device::name(crate::config::DEFAULT_PORT + 1);
     for (program, device) in Datapath::pinned_devices(&dirs.bpf) {
         match program {
@@ -64,20 +68,22 @@ fn known_devices(dirs: &Dirs) -> Devices {
     if dirs.state.is_dir()
         && let Ok((_, stored)) = Store::open(&dirs.state)
     {
+        masquerade = stored.reservations.values().any(|held| held.masquerade() == Some(true));
         endpoints.extend(stored.reservations.into_values().filter_map(|held| Some(held.attachment?.host_if)));
     }
-    Devices { endpoints: endpoints.into_iter().collect(), socket_device }
+    Devices { endpoints: endpoints.into_iter().collect(), socket_device, masquerade }
 }
 
 /// Removes containers' interfaces, programs, maps, the VXLAN socket device, and routes for narrow paths. Says what was
 /// removed, a line each.
-pub(super) async fn remove_dataplane(
-    dirs: &Dirs,
-    host_ifs: &[String],
-    socket_device: &str,
-) -> Result<Vec<String>, RunError> {
+pub(super) async fn remove_dataplane(dirs: &Dirs, devices: &Devices) -> Result<Vec<String>, RunError> {
+    let Devices { endpoints: host_ifs, socket_device, masquerade } = devices;
     let present = endpoints::list().await?;
     let mut lines = Vec::new();
+    if *masquerade {
+        egress::remove().await.map_err(RunError::Masquerade)?;
+        lines.push("the rules by which containers went out through this host were removed".to_owned());
+    }
     for host_if in host_ifs.iter().filter(|name| present.contains_key(*name)) {
         endpoints::remove(host_if).await?;
         lines.push(format!("the interface {host_if} was removed"));

@@ -12,6 +12,7 @@
 //! | programs on the VXLAN socket device      | the device                       | attaching again                  |
 //! | host ends of containers' interfaces      | there and up                     | up; gone: the core is told       |
 //! | the VXLAN socket device                  | there, up, with our settings     | made again (`socket`)            |
+//! | rules of `expose --masquerade`           | the host's interface             | written again (`egress`)         |
 //! | routing rule and table of narrow paths   | the tunnels                      | its own task (`slow_path`)       |
 //!
 //! What takes time (lists of devices, whole tables) is read by a task of its own and comes back as [`Seen`]. What cannot be
@@ -31,12 +32,13 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Driver, RunError};
+use super::{Driver, RunError, egress};
 use crate::{
     proto::io::{MapOp, Shutdown},
     shell::{
         datapath::{DatapathError, Reader, device_name},
         endpoints,
+        masquerade::{Applied, MasqueradeError},
         netlink::{Netlink, NetlinkError},
         socket_device,
     },
@@ -56,6 +58,8 @@ pub(super) struct Seen {
     tables: Result<Vec<MapOp>, DatapathError>,
     /// The VXLAN socket device is there, up and as it should be.
     socket_fits: bool,
+    /// The rules by which containers go out through this host, where they do.
+    masquerade: Option<Result<Applied, MasqueradeError>>,
 }
 
 /// What the loop remembers.
@@ -175,18 +179,28 @@ impl Driver {
         let host_ends = self.endpoints.values().copied().collect();
         let (reader, sender) = (self.datapath.reader(), self.reconcile.seen.0.clone());
         let (name, data_port) = (self.socket_device.clone(), self.data_port);
+        let range = self.node.masqueraded();
         tokio::spawn(async move {
             let devices = devices().await;
             let socket_fits = socket_device::fits_now(&name, data_port).await;
+            let masquerade = match range {
+                Some(range) => Some(egress::apply(range).await),
+                None => None,
+            };
+            let tables = tables(reader).await;
             // Fails only when the driver has ended.
-            drop(sender.send(Seen { host_ends, devices, tables: tables(reader).await, socket_fits }).await);
+            drop(sender.send(Seen { host_ends, devices, tables, socket_fits, masquerade }).await);
         });
     }
 
     /// A task has read.
     pub(super) async fn mend(&mut self, seen: Seen) -> Result<Option<Shutdown>, RunError> {
-        let Seen { host_ends, devices, tables, socket_fits } = seen;
+        let Seen { host_ends, devices, tables, socket_fits, masquerade } = seen;
         self.reconcile.reading = false;
+        match masquerade.filter(|_| self.node.masqueraded().is_some()) {
+            Some(applied) => self.masqueraded(applied),
+            None => self.egress_blocked.clear(),
+        }
         let tables = tables.and_then(|found| self.datapath.keep_tables(found));
         self.reconcile.told(
             "a table of the programs".to_owned(),

@@ -89,9 +89,8 @@ impl Driver {
         let (host, scan) = Host::start(data_port, host_sender, tables.clone()).await?;
         let slow_path = SlowPath::start(data_port, tunnels(&installed), tables.changed);
         let (call_sender, calls) = mpsc::channel(QUEUE);
-        let (me, seed) = (boot.identity.name, entropy().map_err(RunError::Runtime)?);
+        let (me, seed, clock) = (boot.identity.name, entropy().map_err(RunError::Runtime)?, Clock::now());
         let node = Node::new(boot, &launch, &installed, seed, Arc::new(Verify), Instant::default());
-        let clock = Clock::now();
         let prober = prober(&mut datapath, me, data_port, clock)?;
         let lost_events = datapath.lost_events()?;
         let control = control::start(&dirs.run, call_sender).await?;
@@ -121,6 +120,7 @@ impl Driver {
             pending: VecDeque::new(),
             devices: BTreeMap::new(),
             unattached: BTreeMap::new(),
+            egress_blocked: Vec::new(),
             egresses: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             scan: Scan::default(),

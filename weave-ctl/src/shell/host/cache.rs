@@ -19,7 +19,7 @@ use rtnetlink::{
     },
 };
 
-use crate::shell::{endpoints::made_as, netlink, socket_device};
+use crate::shell::{endpoints::made_as, exposed::is_exposed, netlink, socket_device};
 
 /// A device of the underlay: up, with a global IPv4 address, and not one of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,20 +149,26 @@ impl Cache {
 
     /// Global addresses of this host with the index of their device: of the underlay, and of the loopback device.
     pub(super) fn locals(&self) -> BTreeMap<Ipv4Addr, u32> {
-        let devices = self.devices.values().filter(|device| device.up && !is_ours(device));
+        let devices = self.devices.values().filter(|device| device.up && !self.is_ours(device));
         let addrs = devices.filter_map(|device| Some((device.index, self.addrs.get(&device.index)?)));
         addrs.flat_map(|(index, addrs)| addrs.iter().map(move |addr| (*addr, index))).collect()
     }
 
     /// The devices of the underlay, in order of index.
     pub(super) fn underlay(&self) -> Vec<Device> {
-        let used = self.devices.values().filter(|device| device.up && !device.loopback && !is_ours(device));
+        let used = self.devices.values().filter(|device| device.up && !device.loopback && !self.is_ours(device));
         let device = |device: &netlink::Device| {
             let addrs = self.addrs.get(&device.index).filter(|addrs| !addrs.is_empty())?.clone();
             let (mac, nature) = (device.mac.as_slice().try_into().ok(), Nature::of(device));
             Some(Device { ifindex: device.index, name: device.name.clone(), mtu: device.mtu, mac, nature, addrs })
         };
         used.filter_map(device).collect()
+    }
+
+    /// True for the devices that this controller makes.
+    fn is_ours(&self, device: &netlink::Device) -> bool {
+        let socket = device.kind == Some(InfoKind::Vxlan) && device.name.starts_with(socket_device::NAME_PREFIX);
+        socket || made_as(device).is_some() || is_exposed(device, |index| self.devices.get(&index))
     }
 
     /// Takes in one message.
@@ -229,11 +235,6 @@ impl Cache {
         }
         Change::UNDERLAY
     }
-}
-
-fn is_ours(device: &netlink::Device) -> bool {
-    let socket = device.kind == Some(InfoKind::Vxlan) && device.name.starts_with(socket_device::NAME_PREFIX);
-    socket || made_as(device).is_some()
 }
 
 /// Device and address, when that is a global IPv4 address.

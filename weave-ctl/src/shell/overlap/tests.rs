@@ -8,7 +8,8 @@ use rtnetlink::{
     packet_route::route::{RouteHeader, RouteMessage},
 };
 
-use super::{HostRoute, first};
+use super::{HostRoute, find, overlapping};
+use crate::shell::netns::tests::TestNetns;
 
 /// Number of the table of this host's own addresses.
 const LOCAL: u8 = 255;
@@ -24,7 +25,7 @@ fn route(net: &str, index: u32, table: u8) -> RouteMessage {
 }
 
 fn found(routes: &[RouteMessage], range: &str) -> Option<(String, Option<u32>)> {
-    first(routes, range.parse().expect("a range")).map(|(net, index)| (net.to_string(), index))
+    overlapping(routes, range.parse().expect("a range")).next().map(|(net, index)| (net.to_string(), index))
 }
 
 #[test]
@@ -52,4 +53,32 @@ fn a_route_is_told_with_its_device() {
     let net = "10.33.0.0/16".parse().expect("a network");
     assert_eq!(HostRoute { net, device: "eth0".to_owned() }.to_string(), "10.33.0.0/16 dev eth0");
     assert_eq!(HostRoute { net, device: String::new() }.to_string(), "10.33.0.0/16");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_hosts_own_interface_is_no_overlap() {
+    let ns = TestNetns::new("overlap");
+    let range = "10.32.0.0/12".parse().expect("a range");
+    let found = || ns.block_on(find(range)).expect("a list").map(|route| route.to_string());
+    ns.ip(&["link", "add", "wv12345678", "type", "veth", "peer", "name", "weave"]);
+    for device in ["wv12345678", "weave"] {
+        ns.ip(&["link", "set", device, "up"]);
+    }
+    ns.ip(&["addr", "add", "10.32.0.9/12", "dev", "weave"]);
+    assert_eq!(found(), None);
+    // A route behind it is told, whichever the kernel lists first.
+    ns.ip(&["link", "add", "eth7", "type", "bridge"]);
+    ns.ip(&["link", "set", "eth7", "up"]);
+    ns.ip(&["route", "add", "10.40.0.0/16", "dev", "eth7"]);
+    assert_eq!(found().as_deref(), Some("10.40.0.0/16 dev eth7"));
+    ns.ip(&["link", "del", "eth7"]);
+    // A device of the same name that others made.
+    ns.ip(&["link", "del", "weave"]);
+    ns.ip(&["link", "add", "weave", "type", "veth", "peer", "name", "other"]);
+    for device in ["other", "weave"] {
+        ns.ip(&["link", "set", device, "up"]);
+    }
+    ns.ip(&["addr", "add", "10.32.0.9/12", "dev", "weave"]);
+    assert_eq!(found().as_deref(), Some("10.32.0.0/12 dev weave"));
 }

@@ -59,7 +59,7 @@ fn reset_succeeds_while_an_attach_is_under_way() {
     net.attach(LATE, "c");
     assert!(matches!(net.reply(LATE), Some(Err(_))), "nothing new is begun");
     assert_eq!(net.end_jobs(&Ok(8)), 2);
-    assert!(matches!(net.jobs.as_slice(), [(0, _, LinkOp::Remove(_))]), "{:?}", net.jobs);
+    assert!(matches!(net.jobs.as_slice(), [(0, _, LinkOp::Remove { .. })]), "{:?}", net.jobs);
     assert_eq!(net.end_jobs(&Ok(0)), 1);
     net.run(Duration::from_secs(5));
     assert!(matches!(net.reply(RESET), Some(Ok(_))), "{:?}", net.replies);

@@ -28,18 +28,19 @@ fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
         uid: PeerUid(n.into()),
         point: crate::proto::wire::entry::Point(2, 0),
         nickname: nickname.into(),
-        // One and two have a session, two and three, and two and nine, of which nothing is known but the name.
-        sessions: [(1, 2), (2, 1), (2, 3), (2, 9), (3, 2)]
-            .into_iter()
-            .filter(|(from, _)| *from == n)
-            .map(session)
-            .collect(),
+        sessions: sessions(n).map(session).collect(),
+        paths: sessions(n).map(name).collect(),
         ..PeerRecord::default()
     };
     PeerStatus { record, path, standby: None }
 }
 
-fn session((_, to): (u8, u8)) -> ReportedSession {
+/// One and two have a session and a path, two and three, and two and nine, of which nothing is known but the name.
+fn sessions(n: u8) -> impl Iterator<Item = u8> {
+    [(1, 2), (2, 1), (2, 3), (2, 9), (3, 2)].into_iter().filter(move |(from, _)| *from == n).map(|(_, to)| to)
+}
+
+fn session(to: u8) -> ReportedSession {
     ReportedSession { peer: name(to), uid: PeerUid(to.into()), address: format!("192.0.2.{to}:6783"), outbound: true }
 }
 

@@ -2,13 +2,17 @@
 
 use std::fs;
 
+use ipnet::Ipv4Net;
 use weave_common::map;
 
 use super::{
     super::tests::{Dir, content, index, run},
     *,
 };
-use crate::proto::{io::RouteTo, name::PeerName};
+use crate::proto::{
+    io::{EndpointTo, RouteTo},
+    name::PeerName,
+};
 
 fn read(datapath: &Datapath) -> BTreeSet<MapOp> {
     datapath.reader().read().expect("read").into_iter().map(as_read).collect()
@@ -37,15 +41,18 @@ fn changed_entries_are_put_back() {
         assert_eq!((mended(&mut datapath), mended(&mut datapath)), (1, 0), "{op:?}");
         assert_eq!(read(&datapath), right, "{op:?}");
     }
-    // One is changed, and one is too many.
+    // Some are changed, and one is too many.
     let before = datapath.tables.clone();
+    let [_, MapOp::PutEndpoint(host, to), ..] = content()[..] else { unreachable!("the host's own") };
+    let demoted = MapOp::PutEndpoint(host, EndpointTo { gateway: false, ..to });
+    let elsewhere = MapOp::PutRoute(Ipv4Net::default(), RouteTo::Host(Ipv4Addr::LOCALHOST));
     let changed = MapOp::PutRoute("10.40.0.0/16".parse().expect("a net"), RouteTo::Local);
     let surplus = MapOp::PutSender(Ipv4Addr::new(203, 0, 113, 7), PeerName::from_bytes([2; 6]));
-    for op in [changed, surplus] {
+    for op in [demoted, elsewhere, changed, surplus] {
         datapath.apply(&op).expect("applied");
     }
     datapath.tables = before;
-    assert_eq!((mended(&mut datapath), read(&datapath)), (2, right.clone()));
+    assert_eq!((mended(&mut datapath), read(&datapath)), (4, right.clone()));
     // What was read before a change of our own is not put back.
     let found = datapath.reader().read().expect("read");
     datapath.apply(&removal(&content()[0])).expect("applied");

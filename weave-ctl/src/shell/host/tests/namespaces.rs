@@ -77,6 +77,50 @@ fn only_the_underlay_is_listed() {
 
 #[test]
 #[ignore = "needs root"]
+fn the_hosts_own_interface_is_not_of_the_underlay() {
+    let ns = underlay("exposed");
+    let names = |scan: &Scan| scan.devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>();
+    let own: Ipv4Addr = "10.32.0.9".parse().unwrap();
+    let make = |kind: &[&str], devices: &[&str]| {
+        ns.ip(&[&["link", "add", "weave"], kind].concat());
+        for device in devices {
+            ns.ip(&["link", "set", device, "up"]);
+        }
+        ns.ip(&["addr", "add", "10.32.0.9/12", "dev", "weave"]);
+    };
+    let told = |scan: &Scan| scan.underlay.addrs.contains(&own) || scan.locals.contains_key(&own);
+    watching(&ns, async |_, events, _| {
+        let steps: [&dyn Fn(); 5] = [
+            &|| make(&["type", "veth", "peer", "name", "wv12345678"], &["weave", "wv12345678"]),
+            &|| drop(ns.ip(&["link", "set", "weave", "mtu", "1400"])),
+            &|| drop(ns.ip(&["link", "set", "weave", "down"])),
+            &|| drop(ns.ip(&["link", "set", "weave", "name", "net7", "up"])),
+            &|| drop(ns.ip(&["link", "del", "wv12345678"])),
+        ];
+        for step in steps {
+            step();
+            for event in drain(events).await {
+                if let HostEvent::Underlay(scan) = event {
+                    assert!(names(&scan) == ["u0", "u1"] && !told(&scan), "{scan:?}");
+                }
+            }
+        }
+    });
+    make(&["type", "veth", "peer", "name", "wv12345678"], &["weave", "wv12345678"]);
+    let scan = watching(&ns, async |_, _, scan| scan);
+    assert!(names(&scan) == ["u0", "u1"] && !told(&scan), "found at the start: {scan:?}");
+    ns.ip(&["link", "del", "weave"]);
+    // Devices of that name that others made.
+    for (kind, other) in [(&["type", "veth", "peer", "name", "other"][..], "other"), (&["type", "bridge"], "weave")] {
+        make(kind, &["weave", other]);
+        let scan = watching(&ns, async |_, _, scan| scan);
+        assert!(names(&scan) == ["u0", "u1", "weave"] && told(&scan), "{kind:?}: {scan:?}");
+        ns.ip(&["link", "del", "weave"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn default_mtu_follows_the_default_route() {
     let ns = TestNetns::new("scan-empty");
     assert_eq!(watching(&ns, async |_, _, scan| scan.underlay.default_mtu), 1500);
