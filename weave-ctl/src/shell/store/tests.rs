@@ -18,9 +18,10 @@ use crate::proto::{
     boot::{Identity, Init, LaunchParams, Stored},
     election::{Accepted, Ballot, Vote},
     io::{Record, Target},
-    ipam::{Allocation, Ring, Share},
+    ipam::{Allocation, Ring, Share, keeper::Inherited},
     key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
+    wire::{letter::Positions, takeover::Takeover},
 };
 
 fn identity(incarnation: u64) -> Identity {
@@ -56,13 +57,15 @@ fn everything() -> (Vec<Record>, Stored) {
     let ring = Ring {
         range: params.range,
         origin: vec![peer],
-        shares: [("10.32.0.0".parse().unwrap(), Share { epoch: 3, owner: peer })].into(),
-        removed: [peer].into(),
+        shares: [("10.32.0.0".parse().unwrap(), Share { epoch: 3, ..Share::first(peer) })].into(),
+        removed: [(peer, Takeover::sign(7, peer, 1, name, &SecretKey::from_bytes([6; 32])))].into(),
     };
     let ballot = Ballot { round: 2, proposer: peer };
     let accepted = Some(Accepted { ballot, origin: vec![peer] });
     let vote = Vote { promised: Some(ballot), accepted, known: vec![peer], ..Vote::new(params.range, Some(3)) };
     let nicknames = BTreeMap::from([(name, "h\u{f6}st".to_owned())]);
+    let positions = Positions { first: [10, 32, 0, 0].into(), last: [10, 32, 0, 9].into(), generation: 1, epoch: 2 };
+    let inherited = vec![Inherited { positions, from: peer, peers: Some([peer].into()) }];
     let records = vec![
         Record::Identity(identity(1)),
         Record::Params(params.clone()),
@@ -70,6 +73,10 @@ fn everything() -> (Vec<Record>, Stored) {
         Record::Ring(ring.clone()),
         Record::Vote(vote.clone()),
         Record::Nicknames(nicknames.clone()),
+        Record::Inherited(inherited.clone()),
+        Record::Grant([192, 168, 7, 1].into(), peer),
+        Record::Grant([192, 168, 7, 2].into(), peer),
+        Record::GrantGone([192, 168, 7, 1].into()),
         Record::Left,
         Record::Allocation("gone".to_owned(), allocation("wv0")),
         Record::Allocation("c1".to_owned(), allocation("wv1")),
@@ -79,8 +86,18 @@ fn everything() -> (Vec<Record>, Stored) {
     ];
     let allocations = [("c1".to_owned(), allocation("wv1"))].into();
     let (identity, params) = (Some(identity(2)), Some(params));
-    let stored =
-        Stored { identity, params, targets, ring: Some(ring), vote: Some(vote), nicknames, left: true, allocations };
+    let stored = Stored {
+        identity,
+        params,
+        targets,
+        ring: Some(ring),
+        vote: Some(vote),
+        nicknames,
+        left: true,
+        grants: [([192, 168, 7, 2].into(), peer)].into(),
+        inherited,
+        allocations,
+    };
     (records, stored)
 }
 
@@ -143,7 +160,7 @@ fn a_newer_schema_is_refused_with_both_versions() {
     set(42);
     let error = open_error(root.path());
     assert!(matches!(error, StoreError::Newer { found, .. } if found == 42), "{error}");
-    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 4"), "{error}");
+    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 5"), "{error}");
     set(0);
     assert!(matches!(open_error(root.path()), StoreError::Damaged { .. }));
     set(SCHEMA);
