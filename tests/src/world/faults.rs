@@ -20,7 +20,7 @@ use super::{
     conns::{Parcel, Side},
     host::Host,
     net::{Nat, What},
-    oracle::{covers, islands},
+    oracle::islands,
 };
 
 /// Time for which the kernel takes answers to probes of the run before, as the shell's.
@@ -258,7 +258,7 @@ impl World {
     #[must_use]
     pub fn outlived(&self, id: HostId) -> bool {
         let ring = self.hosts.get(&id).and_then(|host| host.disk.ring.as_ref());
-        ring.is_some_and(|mine| self.rings_of_others(id).all(|ring| ring.is_some_and(|ring| covers(ring, mine))))
+        ring.is_some_and(|mine| self.rings_of_others(id).all(|ring| ring.is_some_and(|ring| ring.covers(mine))))
     }
 
     /// True when the store of `id` is empty.
@@ -272,7 +272,7 @@ impl World {
     pub fn removal_known(&self, id: HostId) -> (usize, usize) {
         let Some(store) = self.hosts.get(&id).and_then(Host::store) else { return (0, 0) };
         let others = self.rings_of_others(id);
-        let known = others.clone().filter(|ring| ring.is_some_and(|ring| ring.removed.contains(&store)));
+        let known = others.clone().filter(|ring| ring.is_some_and(|ring| ring.is_removed(store)));
         (known.count(), others.count())
     }
 

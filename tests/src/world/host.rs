@@ -169,7 +169,8 @@ impl Host {
     /// What the shell finds out about the underlay.
     pub(super) fn facts(&self, id: HostId) -> Underlay {
         let bridge = self.spec.bridge.then_some(BRIDGE);
-        Underlay { addrs: bridge.into_iter().chain([underlay(id)]).collect(), default_mtu: self.spec.mtu }
+        let addrs = bridge.into_iter().chain([underlay(id)]).collect();
+        Underlay { addrs, default_mtu: self.spec.mtu, ..Underlay::default() }
     }
 
     /// Starts the core from the disk and what the kernel holds.
@@ -215,6 +216,9 @@ impl Host {
                 Record::Ring(ring) => self.disk.ring = Some(ring),
                 Record::Vote(vote) => self.disk.vote = Some(vote),
                 Record::Nicknames(nicknames) => self.disk.nicknames = nicknames,
+                Record::Grant(addr, holder) => drop(self.disk.grants.insert(addr, holder)),
+                Record::GrantGone(addr) => drop(self.disk.grants.remove(&addr)),
+                Record::Inherited(all) => self.disk.inherited = all,
                 Record::Left => self.disk.left = true,
                 Record::Reservation(owner, held) => drop(self.disk.reservations.insert(owner, held)),
                 Record::ReservationGone(owner) => {

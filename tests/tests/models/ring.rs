@@ -25,11 +25,12 @@ use weave_ctl::proto::{
         keeper::{KeeperEvent, Peers},
         ring::Part,
     },
+    key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
     reservation::Reservation,
     rng::Rng,
     time::Instant,
-    wire::letter::{Request, Want},
+    wire::letter::{Reply, Request, Want},
 };
 
 use crate::interner::{Interner, Number};
@@ -163,7 +164,15 @@ impl Sharers {
     }
 
     fn keeper(&self, peer: usize, ring: Option<Ring>) -> Keeper {
-        Keeper::new(id(peer), self.range, ring, true, Rng::new([0; 32]), Instant::default())
+        Keeper::new(
+            id(peer),
+            SecretKey::from_bytes([1; 32]),
+            self.range,
+            ring,
+            true,
+            Rng::new([0; 32]),
+            Instant::default(),
+        )
     }
 
     fn allocator(&self, peer: usize, given: u8) -> Allocator {
@@ -183,7 +192,7 @@ impl Sharers {
     fn owned(&self, memory: &mut Memory, n: usize, peer: &Peer) -> u8 {
         let Some(number) = peer.ring else { return 0 };
         let ring = memory.rings.value(number);
-        let own = |addr: &u8| !ring.removed.contains(&id(n)) && ring.owner_of(self.address(*addr)) == Some(id(n));
+        let own = |addr: &u8| !ring.is_removed(id(n)) && ring.owner_of(self.address(*addr)) == Some(id(n));
         let owned = || self.addresses().filter(own).fold(0, |mask, addr| mask | 1 << addr);
         *memory.owned.entry((n, number)).or_insert_with(owned)
     }
@@ -223,9 +232,9 @@ impl Sharers {
             Deed::HandOver(heir) => {
                 keeper.hand_over(id(heir), Instant::default());
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
-                let asked = keeper.requests().get(&Want::Willing).copied();
-                assert_eq!(asked, Some(id(heir).name), "the heir is asked if it is willing");
-                keeper.responded(id(heir).name, Want::Willing, Ok(()));
+                let asked = keeper.requests().contains(&(Want::Willing, id(heir).name));
+                assert!(asked, "the heir is asked if it is willing");
+                keeper.responded(id(heir).name, Want::Willing, Reply::Done);
                 keeper.turn(&allocator, BTreeSet::new(), peers, Instant::default());
             }
             Deed::Hear(from, part, whole) => {
@@ -254,7 +263,7 @@ impl Sharers {
 
     /// True when `peer` is heard, and hears.
     fn linked(&self, memory: &Memory, state: &State, peer: usize) -> bool {
-        let knows = |ring: Number| memory.rings.value(ring).removed.contains(&id(peer));
+        let knows = |ring: Number| memory.rings.value(ring).is_removed(id(peer));
         let mut left = state.peers.iter().filter(|peer| !peer.lost);
         !state.peers[peer].lost || self.loss == Loss::CutOff && left.all(|left| left.ring.is_some_and(knows))
     }
@@ -291,14 +300,6 @@ impl Sharers {
         if state.peers[0].lost && !peer.lost && !state.taken_over && one {
             add(Deed::TakeOver(0));
         }
-    }
-
-    /// True when tokens, epochs and removed stores are as before or further.
-    fn forward(&self, before: &Ring, after: &Ring) -> bool {
-        let epoch = |ring: &Ring, addr| ring.shares.range(..=addr).next_back().map(|(_, share)| share.epoch);
-        before.shares.keys().all(|token| after.shares.contains_key(token))
-            && before.removed.is_subset(&after.removed)
-            && self.addresses().map(|n| self.address(n)).all(|addr| epoch(before, addr) <= epoch(after, addr))
     }
 }
 
@@ -343,7 +344,7 @@ impl Model for Sharers {
                     return None;
                 }
                 if let (Some(before), Some(after)) = (ring, after) {
-                    state.back |= !self.forward(memory.rings.value(before), memory.rings.value(after));
+                    state.back |= !memory.rings.value(after).covers(memory.rings.value(before));
                 }
                 state.told.extend(told);
                 state.told.sort_unstable();
@@ -364,7 +365,7 @@ impl Model for Sharers {
             }
             Step::Forgets(n) => {
                 let start = self.start();
-                state.back |= state.peers[n].ring.is_some_and(|ring| !self.forward(memory.rings.value(ring), &start));
+                state.back |= state.peers[n].ring.is_some_and(|ring| !start.covers(memory.rings.value(ring)));
                 state.peers[n].ring = Some(memory.rings.number(&start));
                 state.forgot = true;
             }

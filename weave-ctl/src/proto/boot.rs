@@ -9,10 +9,11 @@ use super::{
     io::{MapOp, Record, RouteTo, Target, TunnelTo},
     ipam::{
         Ring,
+        keeper::Inherited,
         ring::{self, SeedError},
     },
     key::SecretKey,
-    name::PeerName,
+    name::{PeerId, PeerName},
     reservation::{BootId, Reservation},
 };
 
@@ -35,6 +36,10 @@ pub struct Stored {
     pub nicknames: BTreeMap<PeerName, String>,
     /// An earlier peer of this host handed everything over: others own what was its.
     pub left: bool,
+    /// Grants of addresses outside the range.
+    pub grants: BTreeMap<Ipv4Addr, PeerId>,
+    /// Positions whose grants are not all known.
+    pub inherited: Vec<Inherited>,
     /// What is held, by owner.
     pub reservations: BTreeMap<String, Reservation>,
 }

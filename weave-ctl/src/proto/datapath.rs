@@ -99,6 +99,12 @@ impl Maps {
 }
 
 impl Datapath {
+    /// Routes and sender addresses that should be in the kernel's maps.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.want.routes.len(), self.want.senders.len())
+    }
+
     /// Starts from what an earlier run left in the kernel. Its tunnels stay wanted: the peers behind them are most
     /// likely there still.
     #[must_use]

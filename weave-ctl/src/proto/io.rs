@@ -15,8 +15,8 @@ use weave_common::addr::Mac;
 use super::{
     command::{Answer, Command, Refusal},
     election::Vote,
-    ipam::Ring,
-    name::PeerName,
+    ipam::{Ring, keeper::Inherited},
+    name::{PeerId, PeerName},
     params::{Identity, LaunchParams},
     reservation::{Place, Reservation},
     time::Instant,
@@ -87,6 +87,8 @@ pub enum Input {
 pub struct Underlay {
     /// Global IPv4 addresses of the devices that are up, in order of device index.
     pub addrs: Vec<Ipv4Addr>,
+    /// Subnets that are on the link of an underlay device: containers get no address of them.
+    pub on_link: Vec<Ipv4Net>,
     /// MTU in bytes of the default route's device; 1500 without one.
     pub default_mtu: u32,
 }
@@ -146,6 +148,12 @@ pub enum Record {
     Ring(Ring),
     /// What this peer promised and accepted in the election.
     Vote(Vote),
+    /// The peer that is granted an address outside the range.
+    Grant(Ipv4Addr, PeerId),
+    /// No peer is granted that address any more.
+    GrantGone(Ipv4Addr),
+    /// Positions whose grants are not all known, whole.
+    Inherited(Vec<Inherited>),
     /// Nicknames of peers that own something, whole.
     Nicknames(BTreeMap<PeerName, String>),
     /// The peer that was here left the network, and handed its addresses over.

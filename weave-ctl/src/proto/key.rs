@@ -16,13 +16,19 @@ use super::name::PeerUid;
 /// Length in bytes of a signature.
 pub const SIGNATURE_LEN: usize = 64;
 
+/// BLAKE2b (RFC 7693) of some bytes, with a digest of 16 bytes.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> u128 {
+    u128::from_be_bytes(Blake2b::<U16>::digest(bytes).into())
+}
+
 /// The secret half. Its bytes are stored and never told; it prints as nothing, and is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretKey(#[serde(with = "serde_bytes")] [u8; 32]);
 
 /// The public half, as it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PublicKey(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
@@ -62,7 +68,7 @@ impl PublicKey {
     /// The uid that belongs to this key: BLAKE2b (RFC 7693) with a digest of 16 bytes.
     #[must_use]
     pub fn uid(&self) -> PeerUid {
-        PeerUid(u128::from_be_bytes(Blake2b::<U16>::digest(self.0).into()))
+        PeerUid(digest(&self.0))
     }
 
     /// True when `signature` is this key's for `message`. Total: arbitrary bytes are merely not a signature.

@@ -60,6 +60,8 @@ pub(crate) enum MembershipEvent {
     Whole(PeerName),
     /// This peer's own record has a new version.
     Published,
+    /// A peer sent entries that cannot be used.
+    Refused(SessionId, String),
     Log(Severity, String),
 }
 
@@ -151,6 +153,12 @@ impl Membership {
     }
 
     /// The nickname of a peer, or nothing.
+    /// Entries of this peer and their bound; bytes of all entries and theirs.
+    pub(crate) fn sizes(&self) -> [(usize, usize); 2] {
+        let store = &self.gossip.store;
+        [(store.of(self.me.name).count(), store::ENTRIES_MAX), (store.bytes(), store::BYTES_MAX)]
+    }
+
     pub(crate) fn nickname(&self, peer: PeerName) -> String {
         let record = if peer == self.me.name { Some(&self.me) } else { self.record(peer) };
         record.map_or_else(String::new, |record| record.nickname.clone())
@@ -251,6 +259,8 @@ impl Membership {
 
     pub(crate) fn message(&mut self, session: SessionId, message: Message, alive: Alive<'_>, now: Instant) {
         self.gossip.message(session, message, alive, now);
+        let refused = self.gossip.refused.take();
+        self.events.extend(refused.map(|(session, what)| MembershipEvent::Refused(session, what)));
         if let Some(point) = self.gossip.foreign.take() {
             self.recover(point, now);
         }

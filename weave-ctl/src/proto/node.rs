@@ -4,12 +4,15 @@
 //! all are quiet, and then computes the difference of the kernel's maps; the modules do not know each other.
 //!
 //! Files: `events` (sessions, membership, topology, paths), `alive` (whether a peer is alive, and the question to all
-//! peers), `remove` (`rmpeer`), `leave` (`reset`), `addresses` (ring, election, containers), `status`.
+//! peers), `remove` (`rmpeer`), `leave` (`reset`), `addresses` (ring, election, containers), `refused` (peers
+//! that send what cannot be used), `bounds` (tables that are nearly full), `status`.
 
 mod addresses;
 mod alive;
+mod bounds;
 mod events;
 mod leave;
+mod refused;
 mod remove;
 mod status;
 
@@ -24,7 +27,7 @@ use std::{
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
 
-use self::{alive::Queries, events::Facts, leave::Leaving, remove::Removal};
+use self::{alive::Queries, bounds::Bounds, events::Facts, leave::Leaving, refused::Refused, remove::Removal};
 use super::{
     boot::{Boot, Init, Installed, Launch, LaunchParams, Stored},
     command::{Answer, Command, Refusal},
@@ -70,6 +73,8 @@ pub struct Node {
     nicknames: BTreeMap<PeerName, String>,
     /// This host's underlay addresses.
     own_addrs: Vec<Ipv4Addr>,
+    /// Subnets that are on the link of an underlay device.
+    on_link: Vec<Ipv4Net>,
     /// MTU in bytes of the default route's device.
     default_mtu: u32,
     /// Smallest and largest MTU in bytes of the devices that packets for peers leave by.
@@ -86,6 +91,9 @@ pub struct Node {
     removals: Vec<Removal>,
     queries: Queries,
     requests: Requests,
+    refused: Refused,
+    /// Tables that are nearly full.
+    near: Bounds,
     out: VecDeque<Output>,
 }
 
@@ -124,7 +132,7 @@ impl Node {
         now: Instant,
     ) -> Self {
         let Boot { identity, params, stored, records } = boot;
-        let Stored { targets, ring, vote, nicknames, left, reservations, .. } = stored;
+        let Stored { targets, ring, vote, nicknames, left, reservations, grants, inherited, .. } = stored;
         let me = PeerId { name: identity.name, uid: identity.uid };
         let allocator = Allocator::new(me, &params, reservations);
         let alone = targets.is_empty() && !left;
@@ -138,7 +146,7 @@ impl Node {
             verifier: Arc::clone(&verifier),
         };
         let (key, data_port) = (identity.key.clone(), launch.port.saturating_add(1));
-        let request_key = identity.key.clone();
+        let (request_key, ring_key) = (identity.key.clone(), identity.key.clone());
         let grace = |usual: Duration| launch.test_grace.map_or(usual, |most| most.min(usual));
         let kept_for = grace(endpoints::GRACE);
         let mut datapath = Datapath::new(&installed.maps);
@@ -148,7 +156,7 @@ impl Node {
         let election = election(me, &params, vote, ring.is_some(), &mut rng, now);
         let mut node = Self {
             me,
-            keeper: Keeper::new(me, params.range, ring, alone, rng.fork(), now),
+            keeper: Keeper::new(me, ring_key, params.range, ring, alone, rng.fork(), now),
             membership: Membership::new(identity, launch.port, verifier, rng.fork(), now),
             topology: Topology::new(grace(topology::GRACE)),
             paths: Paths::new(me.name, key, data_port, installed, rng.fork(), now),
@@ -158,6 +166,7 @@ impl Node {
             election,
             nicknames,
             own_addrs: Vec::new(),
+            on_link: Vec::new(),
             default_mtu: MTU_DEFAULT,
             device_mtus: None,
             seen_elsewhere: BTreeSet::new(),
@@ -168,10 +177,13 @@ impl Node {
             removals: Vec::new(),
             queries: Queries::new(rng.fork(), now),
             requests: Requests::new(me, request_key, rng.fork()),
+            refused: Refused::default(),
+            near: Bounds::default(),
             params,
             launch: launch.clone(),
             out: records.into_iter().map(Output::Persist).collect(),
         };
+        node.keeper.restore_grants(grants, inherited);
         node.keeper.claims_mut().remember(installed.host_routes());
         node.refresh_exceptions();
         node.pump(now);
@@ -269,6 +281,7 @@ impl Node {
         self.pump_removals(now);
         self.pump_addresses(now);
         self.pump_messages(now);
+        self.look_at_bounds(now);
         self.datapath.set_endpoints(self.endpoints.installed());
         self.datapath.set_gateway(self.endpoints.gateway());
         // Some that were gone before may own nothing only now.
@@ -291,6 +304,7 @@ impl Node {
 
     fn set_underlay(&mut self, underlay: &Underlay, now: Instant) {
         self.default_mtu = underlay.default_mtu;
+        self.on_link.clone_from(&underlay.on_link);
         if self.own_addrs != underlay.addrs {
             self.own_addrs.clone_from(&underlay.addrs);
             self.sessions.set_own_addrs(underlay.addrs.clone());
@@ -324,7 +338,7 @@ impl Node {
             Command::Connect { targets, replace } => self.connect(id, targets, replace, now),
             Command::Forget(targets) => self.forget(id, &targets, now),
             Command::Reserve(owner, addrs) => self.reserve(id, owner, addrs, now),
-            Command::Bind { id: reserved, owner } => self.bind(id, &reserved, &owner, now),
+            Command::Bind { id: reserved, owner } => self.endpoints.bind(id, &reserved, &owner, now),
             Command::Attach(container, addrs) => self.attach(id, container, addrs, now),
             Command::Detach { holder, addrs, keep } => self.endpoints.detach(id, &holder, &addrs, keep),
             Command::Release(owner, addrs) => self.endpoints.release_addrs(id, &owner, &addrs),
@@ -338,7 +352,7 @@ impl Node {
                 self.reply(id, Ok(Answer::Status(status)));
             }
             Command::Stop { teardown } => {
-                self.shut_down(id, if teardown { Shutdown::Teardown } else { Shutdown::Stop });
+                self.shut_down(id, if teardown { Shutdown::Teardown } else { Shutdown::Stop }, now);
             }
             Command::Reset { force } => self.reset(id, force, now),
             Command::RemovePeer { peer, force } => self.remove_peer(id, peer, force, now),

@@ -16,7 +16,7 @@
 //! looked at; [`FORWARDED_MAX`] letters of a session at once and [`FORWARDED_RATE`] a second are forwarded.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -28,13 +28,13 @@ use super::{
     rng::Rng,
     throttle::Budget,
     time::Instant,
-    wire::letter::{Content, Forwarded, Letter, Request, Want},
+    wire::letter::{Content, Forwarded, Letter, Reply, Request, Want},
 };
 
 /// Time between two letters of one request.
 pub(crate) const RESEND: Duration = Duration::from_secs(1);
 /// Most requests of this peer that are open.
-pub(crate) const OPEN_MAX: usize = 16;
+pub(crate) const OPEN_MAX: usize = 96;
 /// Requests of one peer that are looked at at once.
 const RECEIVED_MAX: u32 = 32;
 /// The same a second.
@@ -52,7 +52,7 @@ pub(crate) enum RequestEvent {
     /// A peer asks; [`Requests::respond`] with this id.
     Received(PeerId, u64, Request),
     /// A peer answered what this one wanted of it.
-    Answered(PeerName, Want, Result<(), String>),
+    Answered(PeerName, Want, Reply),
 }
 
 /// See the head of this file.
@@ -61,7 +61,7 @@ pub(crate) struct Requests {
     me: PeerId,
     key: SecretKey,
     rng: Rng,
-    open: BTreeMap<Want, Open>,
+    open: BTreeMap<(Want, PeerName), Open>,
     received: BTreeMap<PeerName, Budget>,
     forwarded: BTreeMap<SessionId, Budget>,
     out: VecDeque<Forwarded>,
@@ -70,7 +70,6 @@ pub(crate) struct Requests {
 
 #[derive(Debug)]
 struct Open {
-    to: PeerName,
     id: u64,
     request: Request,
     resend_at: Instant,
@@ -94,21 +93,21 @@ impl Requests {
 
     /// What this peer, which owns so many addresses, wants now, and of which peers. What is not wanted any more is not
     /// repeated, and a response to it is not told.
-    pub(crate) fn want(&mut self, wanted: &BTreeMap<Want, PeerName>, owned: u64, now: Instant) {
-        self.open.retain(|want, open| wanted.get(want) == Some(&open.to) && open.request.owned == owned);
-        for (want, to) in wanted {
-            if self.open.contains_key(want) || self.open.len() >= OPEN_MAX {
+    pub(crate) fn want(&mut self, wanted: &BTreeSet<(Want, PeerName)>, owned: u64, now: Instant) {
+        self.open.retain(|open, Open { request, .. }| wanted.contains(open) && request.owned == owned);
+        for key @ (want, _) in wanted {
+            if self.open.contains_key(key) || self.open.len() >= OPEN_MAX {
                 continue;
             }
             let (id, request) = (self.rng.bits(), Request { want: *want, owned });
-            self.open.insert(*want, Open { to: *to, id, request, resend_at: now });
+            self.open.insert(*key, Open { id, request, resend_at: now });
         }
         self.resend(now);
     }
 
     /// What `request` of a peer came to.
-    pub(crate) fn respond(&mut self, to: PeerName, request: u64, result: Result<(), String>) {
-        self.send(to, request, Content::Response(result.err()));
+    pub(crate) fn respond(&mut self, to: PeerName, request: u64, reply: Reply) {
+        self.send(to, request, Content::Response(reply));
     }
 
     /// Whether a letter for another peer that came by this session is forwarded.
@@ -137,12 +136,11 @@ impl Requests {
                     self.events.push_back(RequestEvent::Received(from, id, request));
                 }
             }
-            Content::Response(reason) => {
-                let open = self.open.iter().find(|(_, open)| open.id == id && open.to == from.name);
-                let Some(want) = open.map(|(want, _)| *want) else { return Ok(()) };
-                self.open.remove(&want);
-                let result = reason.map_or(Ok(()), Err);
-                self.events.push_back(RequestEvent::Answered(from.name, want, result));
+            Content::Response(reply) => {
+                let open = self.open.iter().find(|((_, to), open)| open.id == id && *to == from.name);
+                let Some(key @ (want, _)) = open.map(|(key, _)| *key) else { return Ok(()) };
+                self.open.remove(&key);
+                self.events.push_back(RequestEvent::Answered(from.name, want, reply));
             }
         }
         Ok(())
@@ -158,9 +156,9 @@ impl Requests {
 
     fn resend(&mut self, now: Instant) {
         let mut due = Vec::new();
-        for open in self.open.values_mut().filter(|open| open.resend_at <= now) {
+        for ((_, to), open) in self.open.iter_mut().filter(|(_, open)| open.resend_at <= now) {
             open.resend_at = now + RESEND;
-            due.push((open.to, open.id, Content::Request(open.request)));
+            due.push((*to, open.id, Content::Request(open.request)));
         }
         for (to, id, content) in due {
             self.send(to, id, content);

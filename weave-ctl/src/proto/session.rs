@@ -84,6 +84,8 @@ pub(crate) enum SessionEvent {
     Down(SessionId, PeerName),
     /// The peer of that record must be refused for want of room: to be answered by [`Sessions::refuse_full`] at once.
     Full(SessionId, Arc<Entry>),
+    /// The peer sent what cannot be read; it was skipped.
+    Unreadable(PeerName, String),
     /// A message of the peer for another module.
     Message(SessionId, PeerName, Message),
 }
@@ -137,6 +139,11 @@ impl Sessions {
     /// All sessions, also before their handshake.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
         self.sessions.values()
+    }
+
+    /// The peer at the other end of a session, after its handshake.
+    pub(crate) fn peer_of(&self, session: SessionId) -> Option<PeerName> {
+        self.sessions.get(&session)?.peer()
     }
 
     /// The session to a peer, after its handshake.
@@ -271,7 +278,7 @@ impl Sessions {
             (Ok(message), Some(from)) => self.events.push_back(SessionEvent::Message(id, from, message)),
             (Err(error), Some(from)) => {
                 self.unreadable += 1;
-                self.log(Severity::Warn, format!("skipped {error} from {from}"));
+                self.events.push_back(SessionEvent::Unreadable(from, error.to_string()));
             }
         }
     }

@@ -6,6 +6,7 @@
 pub mod entry;
 pub mod letter;
 mod signed;
+pub mod takeover;
 
 use std::net::Ipv4Addr;
 
@@ -16,15 +17,15 @@ use serde::{
 };
 use serde_bytes::ByteBuf;
 
-use self::{entry::Point, letter::Forwarded};
+use self::{entry::Point, letter::Forwarded, takeover::Takeover};
 use super::{
     cbor,
     name::{PeerId, PeerName, PeerUid},
 };
 
 /// Oldest and newest version of the protocol that this build speaks. Version 1 had short ids in its data packets, version 2
-/// uids of 64 bits and one entry a channel.
-pub const VERSIONS: (u16, u16) = (3, 3);
+/// uids of 64 bits and one entry a channel, version 3 ring versions without a generation and no grants.
+pub const VERSIONS: (u16, u16) = (4, 4);
 /// Largest frame in bytes, after decryption.
 pub const FRAME_MAX: usize = 1 << 20;
 /// Longest nickname in bytes.
@@ -37,8 +38,10 @@ pub const ENTRIES_MAX: usize = 512;
 pub const PAGE_MAX: usize = 1024;
 /// Buckets that the owners of entries are divided into for anti-entropy.
 pub const BUCKETS: usize = 256;
-/// Most pieces of a ring in one message.
+/// Most ranges of a ring in one message.
 pub const RING_MAX: usize = 8192;
+/// Most takeovers in one message.
+pub const TAKEOVERS_MAX: usize = 1024;
 
 /// The same at both ends of one connection and nowhere else (the hash of its Noise handshake): RFC 5929.
 pub type ChannelBinding = [u8; 32];
@@ -67,15 +70,18 @@ pub struct RingMessage {
     pub range: Ipv4Net,
     /// The founders, among which it was divided at the start.
     pub origin: Vec<PeerId>,
-    /// Ranges: token, epoch and owner of each.
-    pub shares: Vec<(Ipv4Addr, u64, PeerId)>,
+    /// Ranges, by token.
+    pub shares: Vec<(Ipv4Addr, RingShare)>,
     /// Tokens at which ranges end, and of whose own ranges the message says nothing.
     pub limits: Vec<Ipv4Addr>,
-    /// Identities whose ranges were taken over.
-    pub removed: Vec<PeerId>,
+    /// Peers that are gone for good.
+    pub removed: Vec<Takeover>,
     /// These are all ranges of the ring.
     pub whole: bool,
 }
+
+/// Generation, epoch and owner of a range, and the peer that owned it before. Written as an array.
+pub type RingShare = (u64, u64, PeerId, PeerId);
 
 /// Entries that the receiver may lack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,7 +271,8 @@ impl Message {
             Self::Ring(ring) => {
                 bound("the ring's founders", ring.origin.len(), RING_MAX)?;
                 bound("the ring's ranges", ring.shares.len(), RING_MAX)?;
-                bound("removed peers", ring.removed.len(), RING_MAX)?;
+                bound("the ends of the ring's ranges", ring.limits.len(), RING_MAX)?;
+                bound("takeovers", ring.removed.len(), TAKEOVERS_MAX)?;
             }
             Self::AliveResponse(response) => {
                 response.kernel = clean(&response.kernel);

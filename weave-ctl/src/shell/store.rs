@@ -5,13 +5,15 @@
 //! | `meta`        | `schema`                                | u64: [`SCHEMA`]                                     |
 //! | `node`        | `identity`, `params`, `targets`, `ring` | CBOR of `Identity`, `LaunchParams`, `Vec<Target>`, `Ring` |
 //! | `node`        | `vote`, `nicknames`                     | CBOR of `Vote`, `BTreeMap<PeerName, String>`        |
+//! | `node`        | `inherited`                             | CBOR of `Vec<Inherited>`                            |
+//! | `grants`      | address outside the range               | CBOR of `PeerId`                                    |
 //! | `node`        | `left`                                  | CBOR of `bool`: an earlier peer here handed all over |
 //! | `reservations` | owner key                              | CBOR of `Reservation`                               |
 //!
 //! CBOR is that of serde's derive: structs are maps with the fields' names, so a field may be added when its type has a
 //! default; anything else is a new [`SCHEMA`]. An absent key of `node` stands for "none yet". Keys that this version does
 //! not know are left alone. Retired keys: none. Retired schemas, refused and left as they are: 1 (a random uid and no key),
-//! 2 (a ring of names without uids), 3 (uids of 64 bits), 4 (addresses of containers by the words of operators).
+//! 2 (a ring of names without uids), 3 (uids of 64 bits), 4 (a ring without generations, containers instead of owners).
 //!
 //! A batch is one transaction and durable when [`Store::commit`] returns. A new store is made under another name and
 //! renamed when it is whole, so a file called `weave.redb` is never half made: one that does not read is damaged, and
@@ -59,12 +61,14 @@ const CACHE: usize = 1 << 20;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const NODE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const RESERVATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("reservations");
+const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
 
 const KEY_SCHEMA: &str = "schema";
 const KEY_IDENTITY: &str = "identity";
 const KEY_PARAMS: &str = "params";
 const KEY_TARGETS: &str = "targets";
 const KEY_RING: &str = "ring";
+const KEY_INHERITED: &str = "inherited";
 const KEY_VOTE: &str = "vote";
 const KEY_NICKNAMES: &str = "nicknames";
 const KEY_LEFT: &str = "left";
@@ -212,6 +216,7 @@ impl Store {
         {
             let mut node = transaction.open_table(NODE).map_err(text)?;
             let mut reservations = transaction.open_table(RESERVATIONS).map_err(text)?;
+            let mut grants = transaction.open_table(GRANTS).map_err(text)?;
             for record in batch {
                 match record {
                     Record::Identity(value) => node.insert(KEY_IDENTITY, encode(value)?.as_slice()),
@@ -220,6 +225,9 @@ impl Store {
                     Record::Ring(value) => node.insert(KEY_RING, encode(value)?.as_slice()),
                     Record::Vote(value) => node.insert(KEY_VOTE, encode(value)?.as_slice()),
                     Record::Nicknames(value) => node.insert(KEY_NICKNAMES, encode(value)?.as_slice()),
+                    Record::Inherited(value) => node.insert(KEY_INHERITED, encode(value)?.as_slice()),
+                    Record::Grant(addr, value) => grants.insert(addr.to_string().as_str(), encode(value)?.as_slice()),
+                    Record::GrantGone(addr) => grants.remove(addr.to_string().as_str()),
                     Record::Left => node.insert(KEY_LEFT, encode(&true)?.as_slice()),
                     Record::Reservation(owner, value) => reservations.insert(owner.as_str(), encode(value)?.as_slice()),
                     Record::ReservationGone(owner) => reservations.remove(owner.as_str()),
@@ -293,6 +301,7 @@ fn initialise(database: &Database) -> Result<(), String> {
     transaction.open_table(META).map_err(text)?.insert(KEY_SCHEMA, SCHEMA).map_err(text)?;
     transaction.open_table(NODE).map_err(text)?;
     transaction.open_table(RESERVATIONS).map_err(text)?;
+    transaction.open_table(GRANTS).map_err(text)?;
     transaction.commit().map_err(text)
 }
 
@@ -335,6 +344,7 @@ fn read(transaction: &ReadTransaction) -> Result<Stored, String> {
         ring: value(&node, KEY_RING)?,
         vote: value(&node, KEY_VOTE)?,
         nicknames: value(&node, KEY_NICKNAMES)?.unwrap_or_default(),
+        inherited: value(&node, KEY_INHERITED)?.unwrap_or_default(),
         left: value(&node, KEY_LEFT)?.unwrap_or_default(),
         ..Stored::default()
     };
@@ -343,6 +353,12 @@ fn read(transaction: &ReadTransaction) -> Result<Stored, String> {
         let owner = owner.value().to_owned();
         let held = decode(held.value()).map_err(|e| format!("the addresses of {owner:?} do not read: {e}"))?;
         stored.reservations.insert(owner, held);
+    }
+    for entry in transaction.open_table(GRANTS).map_err(text)?.iter().map_err(text)? {
+        let (addr, holder) = entry.map_err(text)?;
+        let wrong = |why: &dyn std::fmt::Display| format!("the grant of {:?} does not read: {why}", addr.value());
+        let holder = decode(holder.value()).map_err(|error| wrong(&error))?;
+        stored.grants.insert(addr.value().parse().map_err(|error| wrong(&error))?, holder);
     }
     // No peer would believe such an identity.
     let foreign = |identity: &Identity| identity.uid != identity.key.public().uid();

@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     command::{Answer, Command, Holder, Refusal},
     election::Vote,
-    ipam::{Ring, Share},
+    ipam::Ring,
     name::PeerId,
 };
 
@@ -169,7 +169,7 @@ impl World {
         let owner = |addr: Ipv4Addr| ring.and_then(|ring| ring.owner_of(addr));
         let me = host.store();
         // Who was taken over from keeps what its containers have until it is reset.
-        let removed = ring.is_some_and(|ring| me.is_some_and(|me| ring.removed.contains(&me)));
+        let removed = ring.is_some_and(|ring| me.is_some_and(|me| ring.is_removed(me)));
         let inside = |addr: &Ipv4Addr| host.spec.range.contains(addr);
         let foreign = held.iter().filter(|(addr, _)| inside(addr) && !removed).find(|(addr, _)| owner(*addr) != me);
         let ring = ring.cloned();
@@ -211,12 +211,6 @@ impl World {
     }
 }
 
-/// True when `ring` says of each token what the `other` says, or something newer.
-pub(in crate::world) fn covers(ring: &Ring, other: &Ring) -> bool {
-    let known = |(token, share): (&Ipv4Addr, &Share)| ring.shares.get(token).is_some_and(|known| known >= share);
-    other.shares.iter().all(known)
-}
-
 impl Addresses {
     /// What a store promised and accepted stays, or gives way to higher ballots.
     fn vote_stays(&mut self, id: HostId, vote: Option<Vote>) -> Option<String> {
@@ -228,7 +222,7 @@ impl Addresses {
         (back || other || accepted(&vote) > vote.promised).then(|| format!("h{id}: {before:?} became {vote:?}"))
     }
 
-    /// A ring, once there, only grows: of the same origin, no token lost, no epoch lowered; it covers the range, and all
+    /// A ring, once there, only grows: of the same origin, no version lowered, no takeover lost; it covers the range, and all
     /// hosts have rings of one origin.
     fn ring_stays(&mut self, id: HostId, ring: Option<Ring>) -> Option<String> {
         let before = self.rings.get(&id);
@@ -237,7 +231,7 @@ impl Addresses {
         }
         let Some(ring) = ring else { return Some(format!("h{id} lost its ring {before:?}")) };
         if let Some(before) = before
-            && (before.origin != ring.origin || !covers(&ring, before) || !before.removed.is_subset(&ring.removed))
+            && (before.origin != ring.origin || !ring.covers(before))
         {
             return Some(format!("the ring of h{id} went back from {before:?} to {ring:?}"));
         }

@@ -9,7 +9,6 @@ mod addresses;
 mod paths;
 mod settled;
 
-pub(super) use addresses::covers;
 pub use paths::REPAIR;
 pub(super) use paths::islands;
 pub use settled::SETTLE;

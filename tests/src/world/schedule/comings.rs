@@ -16,17 +16,12 @@ const INHERITED: Duration = Duration::from_secs(20);
 
 /// Asks for a fixed address: of the range, or outside it.
 pub(super) fn claim(world: &mut World, id: HostId, container: &str) {
-    let inside = world.pick(8) != 0;
-    // Within the smallest range that schedules draw.
-    let last = u8::try_from(world.pick(64)).unwrap_or(0);
-    let outside = u8::from(!inside);
-    let request = AddrRequest::Fixed(Ipv4Addr::new(10, 32 + 100 * outside, id_byte(id, inside), last), Some(24));
+    let inside = world.pick(4) != 0;
+    // Within the smallest range that schedules draw; outside few, so that several peers want the same.
+    let last = u8::try_from(world.pick(if inside { 64 } else { 6 })).unwrap_or(0);
+    let addr = if inside { Ipv4Addr::new(10, 32, 0, last) } else { Ipv4Addr::new(10, 132, 0, 1 + last) };
+    let request = AddrRequest::Fixed(addr, Some(24));
     let _request = world.ask(id, Command::Attach(named(container), vec![request]));
-}
-
-/// Outside the range nobody keeps peers from claiming one address at once, apart: each has a subnet of its own here.
-fn id_byte(id: HostId, inside: bool) -> u8 {
-    if inside { 0 } else { u8::try_from(id).unwrap_or(0) }
 }
 
 fn attach_all(world: &mut World, hosts: HostId, container: &str) {

@@ -3,7 +3,10 @@
 //! In the order in which they came, each tried again whenever something changed; given up when the caller goes away.
 //! Bounds: [`PENDING_MAX`] callers.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::Ipv4Addr,
+};
 
 use super::{Endpoints, Means};
 use crate::proto::{
@@ -84,6 +87,18 @@ impl Endpoints {
     #[must_use]
     pub fn freed(&self) -> bool {
         self.freed
+    }
+
+    /// Fixed addresses that callers wait for, and may have in part already.
+    #[must_use]
+    pub fn fixed(&self) -> BTreeSet<Ipv4Addr> {
+        let asked = self.pending.0.iter().flat_map(|pending| &pending.asked);
+        asked.filter_map(|asked| if let AddrRequest::Fixed(addr, _) = asked { Some(*addr) } else { None }).collect()
+    }
+
+    /// Addresses outside the range that may be given now.
+    pub fn set_granted(&mut self, granted: BTreeSet<Ipv4Addr>) {
+        self.allocator.set_granted(granted);
     }
 
     /// What those who wait need.

@@ -67,6 +67,9 @@ pub enum AllocError {
     /// Somebody else may give it.
     #[error("address {0} is owned by other peer {1}")]
     Foreign(Ipv4Addr, PeerName),
+    /// Outside the range, and not granted yet.
+    #[error("address {0} is outside the range, and the peer that decides about it has not answered yet")]
+    Ungranted(Ipv4Addr),
     /// A container has it.
     #[error("address {0} is already in use by {1}")]
     Taken(Ipv4Addr, String),
@@ -84,6 +87,8 @@ pub enum Need {
     Space(Ipv4Net),
     /// One address.
     Address(Ipv4Addr),
+    /// The grant of an address outside the range.
+    Claim(Ipv4Addr),
 }
 
 impl AllocError {
@@ -94,6 +99,7 @@ impl AllocError {
             Self::NoRing(_) => Some(Need::Ring),
             Self::Full { subnet, .. } => Some(Need::Space(*subnet)),
             Self::Foreign(addr, _) => Some(Need::Address(*addr)),
+            Self::Ungranted(addr) => Some(Need::Claim(*addr)),
             _ => None,
         }
     }
@@ -132,6 +138,8 @@ pub struct Allocator {
     given: BTreeMap<Ipv4Addr, String>,
     /// Those of `given` that are outside the range.
     outside: BTreeSet<Ipv4Addr>,
+    /// Addresses outside the range that containers of this peer may have.
+    granted: BTreeSet<Ipv4Addr>,
     reservations: BTreeMap<String, Reservation>,
 }
 
@@ -142,7 +150,15 @@ impl Allocator {
         let given: BTreeMap<Ipv4Addr, String> =
             reservations.iter().flat_map(|(id, r)| r.addrs.iter().map(move |net| (net.addr(), id.clone()))).collect();
         let outside = given.keys().copied().filter(|addr| !params.range.contains(addr)).collect();
-        Self { me, range: params.range, default_subnet: params.default_subnet, given, outside, reservations }
+        Self {
+            me,
+            range: params.range,
+            default_subnet: params.default_subnet,
+            given,
+            outside,
+            granted: BTreeSet::new(),
+            reservations,
+        }
     }
 
     /// The subnet for containers that name none.
@@ -166,6 +182,11 @@ impl Allocator {
     /// Addresses outside the range that containers have.
     pub fn exceptions(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         self.outside.iter().copied()
+    }
+
+    /// Addresses outside the range that may be given now: no others are.
+    pub fn set_granted(&mut self, granted: BTreeSet<Ipv4Addr>) {
+        self.granted = granted;
     }
 
     /// Whether `addr` could be given to `id`, as an address of `subnet`; without one, of the default subnet.
@@ -200,10 +221,11 @@ impl Allocator {
                 None => Err(AllocError::Outside { addr, range: self.range }),
             };
         }
-        match access {
-            Access::Removed | Access::Leaving => access.ring().map(drop),
+        access.ring()?;
+        match self.granted.contains(&addr) {
             _ if self.outside.len() >= CLAIMS_MAX => Err(AllocError::Exceptions),
-            _ => Ok(()),
+            true => Ok(()),
+            false => Err(AllocError::Ungranted(addr)),
         }
     }
 

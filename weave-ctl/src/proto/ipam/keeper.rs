@@ -19,30 +19,38 @@
 
 mod asking;
 mod claims;
+mod grants;
+mod inherit;
 mod leaving;
 mod timers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
     net::Ipv4Addr,
     time::Duration,
 };
 
 use ipnet::Ipv4Net;
 
-use self::{asking::Asked, claims::Claims, leaving::Leaving};
+use self::{asking::Asked, claims::Claims, grants::Grants, leaving::Leaving};
+pub use self::{
+    grants::{GRANTS_MAX, position},
+    inherit::Inherited,
+};
 use super::{
     allocator::{Access, Allocator, Need},
     hint::Hint,
-    ring::{Part, Ring},
+    ring::{self, Nonsense, Part, Ring},
 };
 use crate::proto::{
     ids::{SessionId, Severity},
+    key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
     rng::Rng,
     throttle::Budget,
     time::Instant,
-    wire::letter::{Request, Want},
+    wire::letter::{Reply, Request, Want},
 };
 
 /// Time between two comparisons with a neighbour, on average.
@@ -84,13 +92,23 @@ pub enum KeeperEvent {
     /// What this peer publishes of its space changed.
     Hint(Vec<u8>),
     /// What the request of a peer with this id came to.
-    Respond(PeerName, u64, Result<(), String>),
+    Respond(PeerName, u64, Reply),
+    /// Make durable: which peer is granted an address, or that none is.
+    Grant(Ipv4Addr, Option<PeerId>),
+    /// Make durable: all positions whose grants are not all known.
+    Inherited(Vec<Inherited>),
+    /// [`Keeper::granted`] has one more.
+    Granted,
+    /// Claims of other peers ended: see [`Keeper::claims`].
+    Released,
     /// A container of this peer has this address outside the range, or has it no more.
     Claim(Ipv4Addr, bool),
     /// What was needed cannot be had.
     Denied(Need, String),
     /// No peer in reach has space in this subnet.
     NoSpace(Ipv4Net),
+    /// A peer sent something that no peer that keeps to the rules sends; it was ignored.
+    Refused(PeerName, String),
     /// All ranges are handed over, or why not.
     Left(Result<(), String>),
     /// For the operator's log.
@@ -101,11 +119,15 @@ pub enum KeeperEvent {
 #[derive(Debug)]
 pub struct Keeper {
     me: PeerId,
+    /// Signs takeovers.
+    key: SecretKey,
     range: Ipv4Net,
     ring: Option<Ring>,
     sum: u64,
     /// Addresses that this peer owns.
     own: u64,
+    /// The same as ranges: first and last.
+    ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// Names of all who own something.
     owners: BTreeSet<PeerName>,
     /// What is waited for while there is no ring.
@@ -119,6 +141,16 @@ pub struct Keeper {
     /// What each peer published last, and its store.
     hints: BTreeMap<PeerName, (PeerUid, Hint)>,
     claims: Claims,
+    /// What this peer decided about addresses outside the range.
+    grants: Grants,
+    /// What others decided, for callers that wait: which peer.
+    granted: BTreeMap<Ipv4Addr, PeerId>,
+    /// Addresses outside the range that callers wait for.
+    wanted: BTreeSet<Ipv4Addr>,
+    /// Peers that were forgotten since this peer was launched, and may come back.
+    seen: BTreeSet<PeerId>,
+    /// Peers of which is known that they are gone for good.
+    gone: BTreeSet<PeerId>,
     /// Requests to this peer that are not answered yet.
     inbox: VecDeque<(PeerId, u64, Request)>,
     /// Peers that leave and were told that this one takes over, and until when it stays for them.
@@ -126,7 +158,7 @@ pub struct Keeper {
     needs: BTreeSet<Need>,
     asked: BTreeMap<Want, Asked>,
     /// Rings that each neighbour may still tell.
-    granted: BTreeMap<PeerName, Budget>,
+    budgets: BTreeMap<PeerName, Budget>,
     leaving: Option<Leaving>,
     /// Everything was handed over, and no heir has said yet that it has it.
     unconfirmed: bool,
@@ -137,15 +169,27 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The keeper of peer `me` with what its store remembers. `alone` when it was told of no peer that it could ask.
+    /// The ring manager of peer `me`, whose key that is, with what its store remembers. `alone` when it was told of no peer
+    /// that it could ask.
     #[must_use]
-    pub fn new(me: PeerId, range: Ipv4Net, ring: Option<Ring>, alone: bool, rng: Rng, now: Instant) -> Self {
+    pub fn new(
+        me: PeerId,
+        key: SecretKey,
+        range: Ipv4Net,
+        ring: Option<Ring>,
+        alone: bool,
+        rng: Rng,
+        now: Instant,
+    ) -> Self {
         Self {
             me,
+            key,
             range,
             sum: ring.as_ref().map_or(0, Ring::sum),
             own: ring.as_ref().map_or(0, |ring| ring.owned(me)),
+            ranges: ring.as_ref().map(|ring| ring.owned_by(me).collect()).unwrap_or_default(),
             owners: ring.as_ref().map(names).unwrap_or_default(),
+            gone: ring.as_ref().map(|ring| ring.removed.keys().copied().collect()).unwrap_or_default(),
             ring,
             waiting: String::new(),
             alone,
@@ -153,11 +197,15 @@ impl Keeper {
             conflicts: BTreeMap::new(),
             hints: BTreeMap::new(),
             claims: Claims::new(range),
+            grants: Grants::default(),
+            granted: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            seen: BTreeSet::new(),
             inbox: VecDeque::new(),
             promised: BTreeMap::new(),
             needs: BTreeSet::new(),
             asked: BTreeMap::new(),
-            granted: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             leaving: None,
             unconfirmed: false,
             told: None,
@@ -181,7 +229,7 @@ impl Keeper {
     /// True when this peer's store was taken over from.
     #[must_use]
     pub fn removed(&self) -> bool {
-        self.ring.as_ref().is_some_and(|ring| ring.removed.contains(&self.me))
+        self.ring.as_ref().is_some_and(|ring| ring.is_removed(self.me))
     }
 
     /// True when a store of that name owns something.
@@ -260,16 +308,21 @@ impl Keeper {
     fn changed(&mut self, part: Part, except: Option<SessionId>) {
         let Some(ring) = &self.ring else { return };
         self.sum = ring.sum();
+        let (own, before) = (ring.owned_by(self.me).collect(), mem::take(&mut self.ranges));
         self.own = ring.owned(self.me);
         self.owners = names(ring);
         self.out.push_back(KeeperEvent::Ring(ring.clone()));
         self.out.push_back(KeeperEvent::Tell(part, except));
+        self.ranges = own;
+        self.inherit(&before);
+        self.release_removed();
     }
 
     fn change(&mut self, with: impl FnOnce(&mut Ring) -> Vec<Ipv4Addr>) -> u64 {
         let Some(ring) = &mut self.ring else { return 0 };
+        let takeovers = ring.removed.clone();
         let tokens = with(ring);
-        if tokens.is_empty() {
+        if tokens.is_empty() && takeovers == ring.removed {
             return 0;
         }
         let part = ring.part(tokens.iter().copied());
@@ -296,16 +349,25 @@ impl Keeper {
     /// is heard [`RINGS_RATE`] times a second. What is missed then, the comparison finds.
     pub fn grants(&mut self, from: PeerName, now: Instant) -> bool {
         let full = || Budget::full(RINGS_MAX, RINGS_RATE, now);
-        self.granted.entry(from).or_insert_with(full).take(now)
+        self.budgets.entry(from).or_insert_with(full).take(now)
     }
 
-    /// A neighbour told its ring, or what changed of it.
+    /// A neighbour sent its ring, or what changed of it.
     pub fn heard(&mut self, link: SessionId, from: PeerName, part: &Part, whole: bool) {
+        // A part says nothing of the rest; the whole comes when the digests of rings are compared.
+        if self.ring.is_none() && !part.is_whole() {
+            return;
+        }
+        let known = |peer: PeerId| self.hints.get(&peer.name).is_some_and(|(uid, _)| *uid == peer.uid);
+        if let Err(nonsense) = ring::admit(part, self.ring.as_ref(), self.me, known) {
+            self.out.push_back(KeeperEvent::Refused(from, format!("a ring that cannot be: {nonsense}")));
+            return if matches!(nonsense, Nonsense::Stolen(..)) {
+                self.defend(part)
+            };
+        }
         let had = self.ring.clone();
         let merged = match &mut self.ring {
             Some(ring) => ring.merge(part),
-            // A part says nothing of the rest; the whole comes when the sums of rings are compared.
-            None if !part.is_whole() => return,
             None => Ring::adopt(self.range, part).map(|ring| {
                 let tokens = ring.shares.keys().copied().collect();
                 self.ring = Some(ring);
@@ -323,32 +385,27 @@ impl Keeper {
             let text = format!("adopted the ring of {} peers from {from}", ring.origin.len());
             self.out.push_back(KeeperEvent::Log(Severity::Info, text));
         }
-        if whole {
-            self.answer_with_newer(link, part);
+        if let Some(newer) = ring.newer_than(part).filter(|_| whole) {
+            self.out.push_back(KeeperEvent::Send(link, newer, false));
         }
-        let Some(ring) = &self.ring else { return };
-        let outcasts = had.as_ref().map_or(0, |had| had.removed.len()) != ring.removed.len();
-        if !tokens.is_empty() || outcasts {
-            let was_removed = had.is_some_and(|had| had.removed.contains(&self.me));
+        let takeovers = had.as_ref().is_none_or(|had| had.removed != ring.removed);
+        if !tokens.is_empty() || takeovers {
+            let was_removed = had.is_some_and(|had| had.is_removed(self.me));
             let part = ring.part(tokens);
+            let by = ring.removed.get(&self.me).map(|takeover| takeover.by);
             self.changed(part, Some(link));
-            if self.removed() && !was_removed {
-                let text = "this peer was removed from the network by `rmpeer`: others own its addresses now";
-                self.out.push_back(KeeperEvent::Log(Severity::Warn, text.to_owned()));
+            if let Some(by) = by.filter(|_| !was_removed) {
+                let text =
+                    format!("this peer was removed from the network by `rmpeer` on {by}: others own its addresses now");
+                self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
             }
         }
     }
 
-    /// What is newer here goes back to who told its whole ring.
-    fn answer_with_newer(&mut self, link: SessionId, part: &Part) {
-        let Some(ring) = &self.ring else { return };
-        let theirs: BTreeMap<Ipv4Addr, _> = part.shares.iter().copied().collect();
-        let newer = ring.shares.iter().filter(|(token, share)| theirs.get(token).is_none_or(|held| *share > held));
-        let newer: Vec<Ipv4Addr> = newer.map(|(token, _)| *token).collect();
-        let removed: BTreeSet<PeerId> = part.removed.iter().copied().collect();
-        if !newer.is_empty() || !ring.removed.is_subset(&removed) {
-            self.out.push_back(KeeperEvent::Send(link, ring.part(newer), false));
-        }
+    fn defend(&mut self, part: &Part) {
+        let (me, hints) = (self.me, self.hints.clone());
+        let known = |peer: PeerId| hints.get(&peer.name).is_some_and(|(uid, _)| *uid == peer.uid);
+        self.change(|ring| ring.defend(part, me, known));
     }
 
     fn conflict(&mut self, from: PeerName, what: &str) {
@@ -371,16 +428,20 @@ impl Keeper {
     /// It does not read; nothing changed.
     pub fn heard_hint(&mut self, of: PeerId, bytes: Option<&[u8]>) -> Result<(), String> {
         let hint = bytes.map_or_else(|| Ok(Hint::default()), Hint::decode)?;
-        self.hints.insert(of.name, (of.uid, hint));
+        let before = self.hints.insert(of.name, (of.uid, hint));
+        if before.is_none_or(|(uid, _)| uid != of.uid) && !self.seen.contains(&of) {
+            self.await_newcomer(of);
+        }
         Ok(())
     }
 
     /// A peer is forgotten; its containers may live, so what they have outside the range is still theirs.
     pub fn peer_gone(&mut self, peer: PeerName) {
+        self.remember_peer(peer);
         self.hints.remove(&peer);
         self.claims.peer_gone(peer);
         self.conflicts.remove(&peer);
-        self.granted.remove(&peer);
+        self.budgets.remove(&peer);
         self.inbox.retain(|(from, ..)| from.name != peer);
         self.promised.retain(|from, _| from.name != peer);
     }
@@ -388,18 +449,29 @@ impl Keeper {
     /// Lets `heir` take over from stores that are gone for good: how many addresses.
     pub fn remove(&mut self, stores: &BTreeSet<PeerId>, heir: PeerId) -> u64 {
         let addresses = stores.iter().map(|store| self.owned_by(*store)).sum();
+        let (by, key) = (self.me.name, self.key.clone());
         for store in stores {
-            self.change(|ring| ring.take_over(*store, heir));
+            self.change(|ring| ring.take_over(*store, heir, by, &key));
         }
         addresses
+    }
+
+    /// This peer has left, and what it had is forgotten: all peers in reach are told that it is gone for good.
+    pub fn depart(&mut self) {
+        let (me, key) = (self.me, self.key.clone());
+        let Some(ring) = &mut self.ring else { return };
+        ring.depart(me, &key);
+        let part = ring.part([]);
+        self.changed(part, None);
     }
 
     /// Does what is to be done, given what is needed for containers.
     pub fn turn(&mut self, allocator: &Allocator, needs: BTreeSet<Need>, peers: Peers<'_>, now: Instant) {
         self.needs = needs;
         self.claim(peers);
-        self.answer_others(allocator, now);
-        self.ask(peers, now);
+        self.turn_grants(allocator, peers, now);
+        self.answer_others(allocator, peers, now);
+        self.ask(allocator, peers, now);
         self.leave(peers, now);
         if self.compare_at <= now {
             self.compare_at = now + self.rng.jitter(COMPARE);
@@ -413,12 +485,12 @@ impl Keeper {
     pub fn poll_timeout(&self) -> Instant {
         let asked = self.asked.values().map(|asked| asked.until);
         let leaving = self.leaving.as_ref().map(Leaving::due);
-        asked.chain(leaving).fold(self.compare_at, Instant::min)
+        asked.chain(leaving).chain([self.grants.audit_at]).fold(self.compare_at, Instant::min)
     }
 
     fn claim(&mut self, peers: Peers<'_>) {
         let (me, heard) = (self.me, self.has_heard());
-        let Some(ring) = self.ring.as_ref().filter(|ring| heard && !ring.removed.contains(&me)) else { return };
+        let Some(ring) = self.ring.as_ref().filter(|ring| heard && !ring.is_removed(me)) else { return };
         let former = |id: &PeerId| id.name == me.name && *id != me && id.uid != PeerUid(0);
         let owners = ring.shares.values().map(|share| share.owner);
         let former: BTreeSet<PeerId> = owners.filter(former).filter(|id| !(peers.alive)(*id)).collect();
@@ -427,7 +499,8 @@ impl Keeper {
         }
         for store in former {
             let addresses = self.owned_by(store);
-            self.change(|ring| ring.succeed(store, me));
+            let key = self.key.clone();
+            self.change(|ring| ring.succeed(store, me, &key));
             let text = format!("took {addresses} addresses over that this peer had before its store was lost");
             self.out.push_back(KeeperEvent::Log(Severity::Warn, text));
         }

@@ -1,19 +1,18 @@
-//! The ring: which peer owns which piece of the range.
+//! The ring: which peer owns which range of the network's range.
 //!
-//! A ring begins with an origin, the peers among whom the range was divided: from seeds (the same list everywhere, no
-//! message needed), or from an election. From then on only the owner of a piece gives of it, and whoever takes over from
-//! a peer that is gone for good. Each address has an epoch that only rises: a ring is a map from addresses to (epoch,
-//! owner), merged by the maximum of each, so merging is commutative, associative and idempotent, and total on any input.
-//! It is kept as pieces, by the token where each begins; tokens are never taken out. Rings of different origins never
-//! mix: a conflict is an answer, not a panic.
+//! A ring begins with founders, the peers among which the range was divided: from seeds (the same list everywhere, no
+//! message needed), or from an election. From then on only the owner of a range gives of it, and a peer that takes over
+//! from one that is gone for good. Each address has a version (generation, epoch) that only rises: a takeover raises the
+//! generation, a change by the owner the epoch. A ring is a map from addresses to (version, owner), merged by the maximum of
+//! each ([`merge`]). It is kept as ranges, by the token at which each begins; no two neighbours are the same, so a takeover
+//! or a hand-over also mends a ring that was cut into many ranges. Rings of different founders never mix: a conflict is an
+//! answer, not a panic.
 //!
-//! What is told of a piece says where it ends ([`Part::limits`]), and counts for the addresses up to there: who does not
-//! know yet that more was split off behind it would else take that for a part of it; and a piece that is split after it
-//! was taken over would else come back under a new token.
-//!
-//! The owner is a name with a uid: who lost its store does not own what it had. Seeds name nobody's store; the first
+//! The owner is a name with a uid: a peer that lost its store does not own what it had. Seeds name nobody's store; the first
 //! store of a seed's name claims the share (an epoch later).
-//! Bounds: [`ENTRIES_MAX`] tokens, as many removed stores.
+//! Bounds: [`ENTRIES_MAX`] ranges, [`TAKEOVERS_MAX`] peers that are gone for good: of more, those of the latest takeovers.
+
+mod merge;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,22 +22,26 @@ use std::{
 use ipnet::{Ipv4Net, Ipv4Subnets};
 use serde::{Deserialize, Serialize};
 
-use crate::proto::name::{PeerId, PeerName};
+pub use self::merge::{Conflict, GENERATIONS_AHEAD_MAX, Nonsense, Part, admit};
+pub use crate::proto::wire::TAKEOVERS_MAX;
+use crate::proto::{
+    key::{self, SecretKey},
+    name::{PeerId, PeerName},
+    wire::takeover::Takeover,
+};
 
-/// Most pieces in a ring.
+/// Most ranges in a ring.
 pub const ENTRIES_MAX: usize = crate::proto::wire::RING_MAX;
 
-/// Blocks a peer's share is rounded to: shares differ by at most one block, and each is a few CIDR pieces.
+/// Blocks a peer's share is rounded to: shares differ by at most one block, and each is a few CIDR ranges.
 const BLOCKS_PER_PEER: u64 = 64;
-/// Epochs by which a takeover is ahead of what the one taken over from may still say.
-const TAKEOVER: u64 = 1 << 20;
 /// By how much a gift raises the epoch: more than a claim, so that what a store gave away before it was lost, and not all
 /// heard of, is not the next store's again.
 const GIFT: u64 = 2;
 /// By how much a store's claim of what is its name's raises it.
 const CLAIM: u64 = 1;
 
-/// How the range is divided. A token owns up to the next one; the last up to the end of the range.
+/// How the range is divided. A range goes from its token up to the next one; the last up to the end of the network's range.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ring {
     /// What is divided.
@@ -47,50 +50,33 @@ pub struct Ring {
     pub origin: Vec<PeerId>,
     /// By token; the first token is the start of the range.
     pub shares: BTreeMap<Ipv4Addr, Share>,
-    /// Stores whose ranges were taken over: they own nothing again until they begin anew.
-    pub removed: BTreeSet<PeerId>,
+    /// Peers that are gone for good: they own nothing again until they begin anew.
+    pub removed: BTreeMap<PeerId, Takeover>,
 }
 
-/// Whose a piece of the ring is.
+/// Whose a range is. The greatest wins: by generation, then epoch; the owners only break a tie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Share {
-    /// Raised whenever ownership changes; the highest wins.
+    /// Raised by a takeover.
+    pub generation: u64,
+    /// Raised whenever the owner changes something; begins at zero with each generation.
     pub epoch: u64,
-    /// Who owns it.
+    /// The peer that owns it.
     pub owner: PeerId,
+    /// The peer that owned it before: the owner itself, where it is the first.
+    pub from: PeerId,
 }
 
-/// A ring, or what changed of it, as it is told.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Part {
-    /// What is divided.
-    pub range: Ipv4Net,
-    /// Which ring it is of.
-    pub origin: Vec<PeerId>,
-    /// Some or all of its tokens.
-    pub shares: Vec<(Ipv4Addr, Share)>,
-    /// Tokens of which nothing is told but that pieces end before them.
-    pub limits: Vec<Ipv4Addr>,
-    /// Some or all of the removed stores.
-    pub removed: Vec<PeerId>,
-}
-
-impl Part {
-    /// True when it tells of every address of the range.
+impl Share {
+    /// The first owner's.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.limits.is_empty() && self.shares.iter().any(|(token, _)| *token == self.range.network())
+    pub const fn first(owner: PeerId) -> Self {
+        Self { generation: 0, epoch: 0, owner, from: owner }
     }
 
-    /// By token: what is told of the addresses up to the next one, if anything.
-    fn told(&self, range: Ipv4Net) -> BTreeMap<Ipv4Addr, Option<Share>> {
-        let limits = self.limits.iter().map(|token| (*token, None));
-        let mut told: BTreeMap<Ipv4Addr, Option<Share>> = limits.filter(|(token, _)| range.contains(token)).collect();
-        for (token, share) in self.shares.iter().filter(|(token, _)| range.contains(token)) {
-            let held = told.entry(*token).or_default();
-            *held = (*held).max(Some(*share));
-        }
-        told
+    /// The same range when its owner has changed something.
+    fn changed(self, epoch: u64, to: PeerId) -> Self {
+        Self { generation: self.generation, epoch, owner: to, from: self.owner }
     }
 }
 
@@ -110,33 +96,9 @@ pub enum SeedError {
         /// Number of seeds.
         peers: usize,
     },
-    /// More seeds than a ring may have pieces.
+    /// More seeds than a ring may have ranges.
     #[error("{0} seeds are more than the {ENTRIES_MAX} that a ring can hold")]
     TooMany(usize),
-}
-
-/// Why a ring that was told is not merged. Ours stays as it was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Conflict {
-    /// Another range.
-    #[error("Incompatible IP allocation ranges (received: {theirs}, ours: {ours})")]
-    Range {
-        /// Theirs.
-        theirs: Ipv4Net,
-        /// Ours.
-        ours: Ipv4Net,
-    },
-    /// Another network.
-    #[error("IP allocation was seeded by different peers (received: {theirs:?}, ours: {ours:?})")]
-    Origin {
-        /// Among whom theirs was divided.
-        theirs: Vec<PeerName>,
-        /// Among whom ours was.
-        ours: Vec<PeerName>,
-    },
-    /// No ring at all.
-    #[error("received a ring that cannot be: {0}")]
-    Impossible(String),
 }
 
 /// Addresses in `net`.
@@ -190,8 +152,8 @@ impl Ring {
         let block = size(range) / blocks;
         let start = u64::from(u32::from(range.network()));
         let token = |i: u64| address(start + (i * blocks / peers) * block);
-        let shares = (0_u64..).zip(&origin).map(|(i, owner)| (token(i), Share { epoch: 0, owner: *owner })).collect();
-        Ok(Self { range, origin, shares, removed: BTreeSet::new() })
+        let shares = (0_u64..).zip(&origin).map(|(i, owner)| (token(i), Share::first(*owner))).collect();
+        Ok(Self { range, origin, shares, removed: BTreeMap::new() })
     }
 
     /// Every piece, as large as it is one owner's: first address, last address, owner.
@@ -242,143 +204,95 @@ impl Ring {
         self.shares.values().any(|share| share.owner == PeerId::of_any_store(me))
     }
 
+    /// True when a takeover from that peer is known.
+    #[must_use]
+    pub fn is_removed(&self, peer: PeerId) -> bool {
+        self.removed.contains_key(&peer)
+    }
+
+    /// The highest generation of a range or a takeover.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        let ranges = self.shares.values().map(|share| share.generation);
+        ranges.chain(self.removed.values().map(|takeover| takeover.generation)).max().unwrap_or(0)
+    }
+
+    /// Tells this network, by range and founders, from others: what a takeover is signed with.
+    #[must_use]
+    pub fn network(&self) -> u128 {
+        let range = u64::from(u32::from(self.range.network())) << 8 | u64::from(self.range.prefix_len());
+        let founders = self.origin.iter().flat_map(|id| [&id.name.bytes()[..], &{ id.uid.0 }.to_be_bytes()].concat());
+        key::digest(&range.to_be_bytes().into_iter().chain(founders).collect::<Vec<u8>>())
+    }
+
     /// Claims what is a seed's of the name of `me`; the tokens changed.
     pub fn claim(&mut self, me: PeerId) -> Vec<Ipv4Addr> {
-        self.reassign(PeerId::of_any_store(me.name), me, CLAIM)
+        let seed = PeerId::of_any_store(me.name);
+        self.reassign(seed, |share| Share { from: me, ..share.changed(share.epoch.saturating_add(CLAIM), me) })
     }
 
     /// Hands everything of `from` to `to`: by `from` itself. The tokens changed.
     pub fn hand_over(&mut self, from: PeerId, to: PeerId) -> Vec<Ipv4Addr> {
-        self.reassign(from, to, GIFT)
+        let newest = newest(self.shares.values().filter(|share| share.owner == from));
+        self.reassign(from, |share| share.changed(gift(&newest, share), to))
     }
 
-    /// Takes over for `me` what a former store of its name has, which is lost. The tokens changed.
-    pub fn succeed(&mut self, former: PeerId, me: PeerId) -> Vec<Ipv4Addr> {
-        if self.removed.len() < ENTRIES_MAX {
-            self.removed.insert(former);
-        }
-        self.reassign(former, me, CLAIM)
+    /// Takes over for `me` what a former store of its name has, which is lost; signed by `me`. The tokens changed.
+    pub fn succeed(&mut self, former: PeerId, me: PeerId, key: &SecretKey) -> Vec<Ipv4Addr> {
+        self.remove(former, self.generation(), me.name, key);
+        self.reassign(former, |share| share.changed(share.epoch.saturating_add(CLAIM), me))
     }
 
-    /// Takes everything of `from`, which is gone for good, over for `to`. The tokens changed.
-    pub fn take_over(&mut self, from: PeerId, to: PeerId) -> Vec<Ipv4Addr> {
-        if self.removed.len() < ENTRIES_MAX {
-            self.removed.insert(from);
-        }
-        self.reassign(from, to, TAKEOVER)
+    /// Takes everything of `from`, which is gone for good, over for `to`; signed by peer `by`. The tokens changed.
+    pub fn take_over(&mut self, from: PeerId, to: PeerId, by: PeerName, key: &SecretKey) -> Vec<Ipv4Addr> {
+        let generation = self.generation().saturating_add(1);
+        self.remove(from, generation, by, key);
+        self.reassign(from, |_| Share { generation, epoch: 0, owner: to, from })
     }
 
-    fn reassign(&mut self, from: PeerId, to: PeerId, ahead: u64) -> Vec<Ipv4Addr> {
+    /// `me` is gone for good, by its own word.
+    pub fn depart(&mut self, me: PeerId, key: &SecretKey) {
+        self.remove(me, self.generation(), me.name, key);
+    }
+
+    fn remove(&mut self, peer: PeerId, generation: u64, by: PeerName, key: &SecretKey) {
+        let takeover = Takeover::sign(self.network(), peer, generation, by, key);
+        self.add_takeovers(&[takeover]);
+    }
+
+    fn reassign(&mut self, from: PeerId, with: impl Fn(Share) -> Share) -> Vec<Ipv4Addr> {
         let of_from = self.shares.iter_mut().filter(|(_, share)| share.owner == from);
         let changed = of_from.map(|(token, share)| {
-            *share = Share { epoch: share.epoch.saturating_add(ahead), owner: to };
+            *share = with(*share);
             *token
         });
-        changed.collect()
+        let changed = changed.collect();
+        join(&mut self.shares);
+        changed
     }
 
-    /// Gives `first` to `last` of what `from` owns to `to`; the tokens changed: none when the piece is not `from`'s whole,
+    /// Gives `first` to `last` of what `from` owns to `to`; the tokens changed: none when the range is not `from`'s whole,
     /// or the ring is full.
     pub fn give(&mut self, first: Ipv4Addr, last: Ipv4Addr, from: PeerId, to: PeerId) -> Vec<Ipv4Addr> {
         let whole = self.owned_by(from).any(|(start, end)| start <= first && last <= end);
         if !whole || first > last || self.shares.len() + 2 > ENTRIES_MAX {
             return Vec::new();
         }
-        let epoch_at = |at: Ipv4Addr| self.shares.range(..=at).next_back().map_or(0, |(_, share)| share.epoch);
+        let at = |at: Ipv4Addr| self.shares.range(..=at).next_back().map(|(_, share)| *share);
         let behind = after(last).filter(|next| self.range.contains(next) && !self.shares.contains_key(next));
-        let rest = behind.map(|next| (next, Share { epoch: epoch_at(next), owner: from }));
-        let head = (first, Share { epoch: epoch_at(first).saturating_add(GIFT), owner: to });
+        let head = at(first);
+        let rest = behind.and_then(|next| Some((next, at(next)?)));
+        let newest = newest(head.iter().chain(self.shares.range(first..=last).map(|(_, share)| share)));
+        self.shares.extend(head.map(|share| (first, share)));
+        self.shares.extend(rest);
         let mut changed: Vec<Ipv4Addr> = Vec::new();
         for (token, share) in self.shares.range_mut(first..=last) {
-            *share = Share { epoch: share.epoch.saturating_add(GIFT), owner: to };
+            *share = share.changed(gift(&newest, *share), to);
             changed.push(*token);
         }
-        if !self.shares.contains_key(&first) {
-            self.shares.insert(head.0, head.1);
-            changed.push(first);
-        }
-        if let Some((token, share)) = rest {
-            self.shares.insert(token, share);
-            changed.push(token);
-        }
+        changed.extend(rest.map(|(token, _)| token));
+        join(&mut self.shares);
         changed
-    }
-
-    /// Takes in what another peer told: the tokens that changed, and whether anything did.
-    ///
-    /// # Errors
-    /// It is of another ring, or would make this one too large; nothing changed.
-    pub fn merge(&mut self, part: &Part) -> Result<Vec<Ipv4Addr>, Conflict> {
-        if part.range != self.range {
-            return Err(Conflict::Range { theirs: part.range, ours: self.range });
-        }
-        if part.origin != self.origin {
-            let names = |origin: &[PeerId]| origin.iter().map(|id| id.name).collect();
-            return Err(Conflict::Origin { theirs: names(&part.origin), ours: names(&self.origin) });
-        }
-        let told = part.told(self.range);
-        let split: Vec<Ipv4Addr> = told.keys().copied().filter(|token| !self.shares.contains_key(token)).collect();
-        let outcast = part.removed.iter().filter(|id| !self.removed.contains(id)).count();
-        if self.shares.len() + split.len() > ENTRIES_MAX || self.removed.len() + outcast > ENTRIES_MAX {
-            return Err(Conflict::Impossible(format!("it has more than {ENTRIES_MAX} pieces")));
-        }
-        for token in &split {
-            let held = self.shares.range(..token).next_back().map(|(_, share)| *share);
-            self.shares.extend(held.map(|share| (*token, share)));
-        }
-        let mut changed: BTreeSet<Ipv4Addr> = split.into_iter().collect();
-        let mut newest = None;
-        for (token, held) in &mut self.shares {
-            // What is told counts up to the next token that is told of, or a limit.
-            newest = told.get(token).copied().unwrap_or(newest);
-            if let Some(share) = newest.filter(|share| share > held) {
-                *held = share;
-                changed.insert(*token);
-            }
-        }
-        self.removed.extend(&part.removed);
-        Ok(changed.into_iter().collect())
-    }
-
-    /// The ring that a part of it, told to a peer without one, begins.
-    ///
-    /// # Errors
-    /// There is no such ring, or it is of another range than `range`.
-    pub fn adopt(range: Ipv4Net, part: &Part) -> Result<Self, Conflict> {
-        if part.range != range {
-            return Err(Conflict::Range { theirs: part.range, ours: range });
-        }
-        let sorted = part.origin.is_sorted() && part.origin.windows(2).all(|pair| pair[0] != pair[1]);
-        if !sorted {
-            return Err(Conflict::Impossible("its origin is not in order".to_owned()));
-        }
-        let mut ring =
-            Self::from_origin(range, &part.origin).map_err(|error| Conflict::Impossible(error.to_string()))?;
-        ring.merge(part)?;
-        Ok(ring)
-    }
-
-    /// All of the ring.
-    #[must_use]
-    pub fn whole(&self) -> Part {
-        self.part(self.shares.keys().copied())
-    }
-
-    /// These tokens of the ring, with all removed stores.
-    pub fn part(&self, tokens: impl IntoIterator<Item = Ipv4Addr>) -> Part {
-        let tokens: BTreeSet<Ipv4Addr> = tokens.into_iter().filter(|token| self.shares.contains_key(token)).collect();
-        let (mut shares, mut limits, mut open) = (Vec::new(), Vec::new(), false);
-        for (token, share) in &self.shares {
-            let here = tokens.contains(token);
-            if here {
-                shares.push((*token, *share));
-            } else if open {
-                limits.push(*token);
-            }
-            open = here;
-        }
-        let removed = self.removed.iter().copied().collect();
-        Part { range: self.range, origin: self.origin.clone(), shares, limits, removed }
     }
 
     /// A number that two different rings hardly share (FNV-1a); never zero.
@@ -395,12 +309,38 @@ impl Ring {
         self.origin.iter().flat_map(|peer| id(*peer)).for_each(&mut eat);
         for (token, share) in &self.shares {
             eat(u64::from(u32::from(*token)));
+            eat(share.generation);
             eat(share.epoch);
-            id(share.owner).into_iter().for_each(&mut eat);
+            [share.owner, share.from].into_iter().flat_map(id).for_each(&mut eat);
         }
-        self.removed.iter().flat_map(|peer| id(*peer)).for_each(&mut eat);
+        for takeover in self.removed.values() {
+            eat(takeover.generation);
+            id(takeover.peer).into_iter().for_each(&mut eat);
+            eat(takeover.signature.first_chunk().map_or(0, |head| u64::from_be_bytes(*head)));
+        }
         hash.max(1)
     }
+}
+
+/// The highest epoch of each generation.
+fn newest<'a>(shares: impl Iterator<Item = &'a Share>) -> BTreeMap<u64, u64> {
+    let mut newest = BTreeMap::new();
+    for share in shares {
+        let epoch: &mut u64 = newest.entry(share.generation).or_default();
+        *epoch = (*epoch).max(share.epoch);
+    }
+    newest
+}
+
+/// The epoch of a gift: the same for all that is given, so that ranges that were apart are one again.
+fn gift(newest: &BTreeMap<u64, u64>, share: Share) -> u64 {
+    newest.get(&share.generation).copied().unwrap_or(share.epoch).saturating_add(GIFT)
+}
+
+/// Makes one range of neighbours that are the same.
+fn join(shares: &mut BTreeMap<Ipv4Addr, Share>) {
+    let mut last = None;
+    shares.retain(|_, share| last.replace(*share) != Some(*share));
 }
 
 fn pad(name: PeerName) -> [u8; 8] {

@@ -78,6 +78,8 @@ pub(super) struct Gossip {
     /// The highest point under this peer's own name and key that it did not make in this run: its store was restored from
     /// a backup, or another controller runs with a copy of it.
     pub(super) foreign: Option<Point>,
+    /// A session that entries came by which cannot be used, and why: the last since it was taken.
+    pub(super) refused: Option<(SessionId, String)>,
     out: VecDeque<(SessionId, Message)>,
     updates: VecDeque<Update>,
 }
@@ -111,6 +113,7 @@ impl Gossip {
             rng,
             errors: BTreeMap::new(),
             foreign: None,
+            refused: None,
             out: VecDeque::new(),
             updates: VecDeque::new(),
         }
@@ -206,7 +209,7 @@ impl Gossip {
                         *held = (version, raw);
                     }
                 }
-                Err(error) => return self.error("?", &error.to_string()),
+                Err(error) => return self.refuse(session, "?", &error.to_string()),
             }
         }
         let mut named: BTreeMap<PeerName, BTreeSet<EntryKey>> = BTreeMap::new();
@@ -229,7 +232,7 @@ impl Gossip {
                 Ok(entry) if key.owner == self.me => self.foreign = self.foreign.max(Some(entry.version.point)),
                 Ok(entry) => gained |= self.hold(entry, Some(session), vouched, alive, now) == Offer::New,
                 // An honest peer passes on only what it verified: the rest of this message is not worth the effort.
-                Err(error) => return self.error(key.channel.name(), &error.to_string()),
+                Err(error) => return self.refuse(session, key.channel.name(), &error.to_string()),
             }
         }
         for (owner, span) in spans {
@@ -351,9 +354,14 @@ impl Gossip {
         }
     }
 
+    fn refuse(&mut self, session: SessionId, channel: &str, what: &str) {
+        self.error(channel, what);
+        self.refused = Some((session, what.to_owned()));
+    }
+
     fn buckets(&mut self, session: SessionId, theirs: &[u64]) {
         if theirs.len() != BUCKETS {
-            return self.error("?", "a comparison of another shape");
+            return self.refuse(session, "?", "a comparison of another shape");
         }
         let ours = self.store.digests();
         let differ: Vec<u8> = (0..=u8::MAX).filter(|n| ours[usize::from(*n)] != theirs[usize::from(*n)]).collect();

@@ -184,6 +184,11 @@ impl Store {
         find(bucket, owner).ok().map(|at| &bucket[at].1)
     }
 
+    /// Bytes of all entries held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Changes what is held of an owner, and keeps digests and bytes true.
     fn update<T>(&mut self, owner: PeerName, change: impl FnOnce(&mut Held) -> (T, Vec<Arc<Entry>>)) -> Option<T> {
         let number = bucket(owner);

@@ -20,6 +20,7 @@ use crate::proto::{
         allocator::{Access, Need},
         keeper::KeeperEvent,
         ring::Part,
+        special,
     },
     name::{PeerId, PeerName},
     params::Init,
@@ -40,37 +41,56 @@ fn access(keeper: &Keeper, leaving: bool) -> Access<'_> {
 
 impl Node {
     pub(super) fn attach(&mut self, id: RequestId, container: Container, addrs: Vec<AddrRequest>, now: Instant) {
-        if let Err(refusal) = self.check_claims(&addrs) {
-            return self.reply(id, Err(refusal));
+        match self.check_fixed(&addrs) {
+            Ok(()) => {
+                let (leaving, mtu) = (self.is_leaving(), self.container_mtu());
+                let means = Means { access: access(&self.keeper, leaving), mtu, now };
+                self.endpoints.attach(id, container, addrs, &means);
+            }
+            Err(refusal) => self.reply(id, Err(refusal)),
         }
-        let (leaving, mtu) = (self.is_leaving(), self.container_mtu());
-        let means = Means { access: access(&self.keeper, leaving), mtu, now };
-        self.endpoints.attach(id, container, addrs, &means);
     }
 
     pub(super) fn reserve(&mut self, id: RequestId, owner: Option<String>, addrs: Vec<AddrRequest>, now: Instant) {
-        if let Err(refusal) = self.check_claims(&addrs) {
-            return self.reply(id, Err(refusal));
+        match self.check_fixed(&addrs) {
+            Ok(()) => {
+                let (leaving, mtu) = (self.is_leaving(), self.container_mtu());
+                let means = Means { access: access(&self.keeper, leaving), mtu, now };
+                self.endpoints.reserve(id, owner, addrs, &means);
+            }
+            Err(refusal) => self.reply(id, Err(refusal)),
         }
-        let (leaving, mtu) = (self.is_leaving(), self.container_mtu());
-        let means = Means { access: access(&self.keeper, leaving), mtu, now };
-        self.endpoints.reserve(id, owner, addrs, &means);
     }
 
-    pub(super) fn bind(&mut self, id: RequestId, reserved: &str, owner: &str, now: Instant) {
-        self.endpoints.bind(id, reserved, owner, now);
-    }
-
-    fn check_claims(&self, addrs: &[AddrRequest]) -> Result<(), Refusal> {
-        let fixed = addrs.iter().filter_map(|a| if let AddrRequest::Fixed(addr, _) = a { Some(*addr) } else { None });
-        for addr in fixed {
-            if let Some(peer) = self.keeper.claims().of(addr) {
-                let peer = self.called(peer);
-                let text = format!("address {addr} is in use by a container of peer {peer}; nothing was changed");
-                return Err(Refusal(text));
+    /// Refuses what no container is given; tells the allocator what was granted.
+    fn check_fixed(&mut self, addrs: &[AddrRequest]) -> Result<(), Refusal> {
+        for addr in addrs {
+            let AddrRequest::Fixed(addr, length) = addr else { continue };
+            let held = self.endpoints.allocator().holder(*addr).is_some();
+            if let Some(why) = length.filter(|_| !held).and_then(|length| self.never_given(*addr, length)) {
+                return Err(Refusal(format!("address {addr} is given to no container: {why}; nothing was changed")));
             }
         }
+        self.endpoints.set_granted(self.keeper.granted());
         Ok(())
+    }
+
+    /// Why an address outside the range is given to no container at all.
+    fn never_given(&self, addr: Ipv4Addr, length: u8) -> Option<String> {
+        if self.params.range.contains(&addr) {
+            return None;
+        }
+        if let Some(why) = special(addr, length) {
+            return Some(why);
+        }
+        if self.own_addrs.contains(&addr) {
+            return Some("this host has it in the underlay".to_owned());
+        }
+        if let Some(net) = self.on_link.iter().find(|net| net.contains(&addr)) {
+            return Some(format!("{} is a subnet of the underlay on this host", net.trunc()));
+        }
+        let of = self.membership.others().find(|record| record.addrs.contains(&addr)).map(|record| record.name)?;
+        Some(format!("the host of peer {} has it in the underlay", self.called(of)))
     }
 
     /// The nickname of `peer`, also when it is gone.
@@ -98,6 +118,7 @@ impl Node {
         for _ in 0..ROUNDS_MAX {
             self.look_for_ring(now);
             if std::mem::take(&mut self.ring_changed) || self.endpoints.freed() {
+                self.endpoints.set_granted(self.keeper.granted());
                 let leaving = self.is_leaving();
                 self.endpoints.retry(&Means { access: access(&self.keeper, leaving), mtu, now });
             }
@@ -105,6 +126,7 @@ impl Node {
             let Self { sessions, membership, topology, paths, keeper, endpoints, .. } = self;
             let witnesses = Witnesses { sessions, membership, topology, paths, now };
             let (allocator, needs) = (endpoints.allocator(), endpoints.needs());
+            keeper.set_wanted(endpoints.fixed());
             with_peers(witnesses, |peers| keeper.turn(allocator, needs, peers, now));
             let mut quiet = !self.ring_changed;
             self.requests.want(&self.keeper.requests(), self.keeper.owned(), now);
@@ -118,7 +140,7 @@ impl Node {
         }
     }
 
-    fn keeper_event(&mut self, event: KeeperEvent, now: Instant) {
+    pub(super) fn keeper_event(&mut self, event: KeeperEvent, now: Instant) {
         match event {
             KeeperEvent::Ring(ring) => {
                 self.datapath.set_ring(&ring, self.me.name);
@@ -146,7 +168,13 @@ impl Node {
             }
             KeeperEvent::Denied(need, why) => self.endpoints.deny(need, &why),
             KeeperEvent::NoSpace(subnet) => self.endpoints.give_way(subnet),
-            KeeperEvent::Left(result) => self.left(result),
+            KeeperEvent::Grant(addr, Some(holder)) => self.out.push_back(Output::Persist(Record::Grant(addr, holder))),
+            KeeperEvent::Grant(addr, None) => self.out.push_back(Output::Persist(Record::GrantGone(addr))),
+            KeeperEvent::Inherited(all) => self.out.push_back(Output::Persist(Record::Inherited(all))),
+            KeeperEvent::Granted => self.ring_changed = true,
+            KeeperEvent::Released => self.refresh_exceptions(),
+            KeeperEvent::Refused(from, what) => self.refused(from, &what),
+            KeeperEvent::Left(result) => self.left(result, now),
             KeeperEvent::Log(severity, text) => self.log(severity, text),
         }
     }
@@ -156,7 +184,8 @@ impl Node {
             return;
         }
         let RingMessage { range, origin, shares, limits, removed, whole } = message;
-        let shares = shares.into_iter().map(|(token, epoch, owner)| (token, Share { epoch, owner })).collect();
+        let share = |(generation, epoch, owner, from)| Share { generation, epoch, owner, from };
+        let shares = shares.into_iter().map(|(token, told)| (token, share(told))).collect();
         self.keeper.heard(session, from, &Part { range, origin, shares, limits, removed }, whole);
         self.ring_changed = true;
     }
@@ -175,7 +204,11 @@ impl Node {
                 self.keeper.heard_hint(from, value)
             }
             (Channel::Claims, value) => key.parse().map_err(|e| format!("{key}: {e}")).map(|addr| {
-                if self.keeper.claims_mut().received(*owner, addr, value.is_some()) {
+                let held = value.is_some() && !self.keeper.ring().is_some_and(|ring| ring.is_removed(from));
+                if !held {
+                    self.keeper.claim_gone(from, addr);
+                }
+                if self.keeper.claims_mut().received(*owner, addr, held) {
                     self.refresh_exception(addr);
                 }
             }),
@@ -282,6 +315,7 @@ impl Node {
 
 fn message(part: Part, whole: bool) -> RingMessage {
     let Part { range, origin, shares, limits, removed } = part;
-    let shares = shares.into_iter().map(|(token, Share { epoch, owner })| (token, epoch, owner)).collect();
+    let share = |Share { generation, epoch, owner, from }| (generation, epoch, owner, from);
+    let shares = shares.into_iter().map(|(token, held)| (token, share(held))).collect();
     RingMessage { range, origin, shares, limits, removed, whole }
 }

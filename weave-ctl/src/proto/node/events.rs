@@ -129,6 +129,7 @@ impl Node {
                 self.paths.set_session(peer, data, now);
                 self.report_adjacencies(now);
             }
+            SessionEvent::Unreadable(from, what) => self.refused(from, &what),
             SessionEvent::Full(session, entry) => self.refuse_full(session, entry, now),
             SessionEvent::Message(session, from, message) => match message {
                 Message::Ring(ring) => self.ring_received(session, from, ring, now),
@@ -150,6 +151,7 @@ impl Node {
             let holder = |peer| self.membership.record(peer).map(|record| record.uid);
             if let Err(error) = self.requests.received(&letter, holder, now) {
                 self.membership.channel_error(&Channel::Space, &error);
+                self.refused(from, &error);
             }
         } else if let Some(hops) =
             letter.hops.min(HOPS_MAX).checked_sub(1).filter(|_| self.requests.forwards(session, now))
@@ -187,6 +189,11 @@ impl Node {
             MembershipEvent::Whole(peer) => {
                 if self.keeper.claims_mut().received_all(peer) {
                     self.refresh_exceptions();
+                }
+            }
+            MembershipEvent::Refused(session, what) => {
+                if let Some(from) = self.sessions.peer_of(session) {
+                    self.refused(from, &what);
                 }
             }
             MembershipEvent::Published => self.topology.changed(self.membership.known(), now),

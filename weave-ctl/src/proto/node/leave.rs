@@ -46,7 +46,7 @@ impl Node {
             return self.reply(id, Err(Refusal("this peer is leaving the network already".to_owned())));
         }
         if self.keeper.owned() == 0 && !self.keeper.unconfirmed() {
-            return self.shut_down(id, Shutdown::Wipe);
+            return self.shut_down(id, Shutdown::Wipe, now);
         }
         let alone = self.sessions.targets().is_empty() && self.membership.known() <= 1;
         let until = if alone { now } else { now + SUCCESSOR_SEARCH };
@@ -68,7 +68,7 @@ impl Node {
         } else if until <= now {
             self.leaving = None;
             if force {
-                self.shut_down(request, Shutdown::Wipe);
+                self.shut_down(request, Shutdown::Wipe, now);
             } else {
                 let owned = self.keeper.owned();
                 let text = format!(
@@ -81,9 +81,21 @@ impl Node {
         found
     }
 
-    pub(super) fn shut_down(&mut self, id: RequestId, how: Shutdown) {
+    pub(super) fn shut_down(&mut self, id: RequestId, how: Shutdown, now: Instant) {
+        if matches!(how, Shutdown::Wipe | Shutdown::Leave) {
+            self.depart(now);
+        }
         self.reply(id, Ok(Answer::Done));
         self.out.push_back(Output::Shutdown(how));
+    }
+
+    /// Tells all peers in reach that this one is gone for good, before the sessions end: what it was granted ends too.
+    fn depart(&mut self, now: Instant) {
+        self.keeper.depart();
+        while let Some(event) = self.keeper.poll_event() {
+            self.keeper_event(event, now);
+        }
+        self.out.extend(std::iter::from_fn(|| self.sessions.poll_output()));
     }
 
     /// Goes on when there is a successor, and when the containers' interfaces are gone.
@@ -109,7 +121,9 @@ impl Node {
                 self.log(Severity::Info, text);
                 self.keeper.hand_over(heir, now);
             }
-            None => self.left(Err("the peer that was to take this one's addresses over is out of reach".to_owned())),
+            None => {
+                self.left(Err("the peer that was to take this one's addresses over is out of reach".to_owned()), now)
+            }
         }
     }
 
@@ -135,11 +149,11 @@ impl Node {
     }
 
     /// The successor has everything, or did not confirm it.
-    pub(super) fn left(&mut self, result: Result<(), String>) {
+    pub(super) fn left(&mut self, result: Result<(), String>, now: Instant) {
         let Some(Leaving { request, force, .. }) = self.leaving.take() else { return };
         match result {
             Err(text) if !force => self.reply(request, Err(Refusal(text))),
-            _ => self.shut_down(request, Shutdown::Leave),
+            _ => self.shut_down(request, Shutdown::Leave, now),
         }
     }
 }

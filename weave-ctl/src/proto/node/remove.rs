@@ -145,6 +145,7 @@ impl Node {
         let owners = ring.owners();
         let name = self.name_of(text, &owners)?;
         let mut stores: BTreeSet<PeerId> = owners.into_iter().filter(|id| id.name == name).collect();
+        stores.extend(self.keeper.counted_on(name));
         if name == self.me.name {
             stores.remove(&self.me);
             if stores.is_empty() {
@@ -152,7 +153,7 @@ impl Node {
             }
         }
         if stores.is_empty() {
-            return Err(format!("{name} owns no addresses (status ipam lists the owners)"));
+            return Err(format!("{name} owns no addresses, and none wait for it (status ipam lists the owners)"));
         }
         Ok((name, stores))
     }

@@ -67,6 +67,8 @@ impl Node {
             format!("several peers are called {name}, at {at}: relaunch all but one with another --name")
         }));
         warnings.extend(self.membership.warning(now));
+        warnings.extend(self.near.warnings(&self.bounds()));
+        warnings.extend(self.refused.warnings(&|peer| self.called(peer)));
         warnings.extend(self.keeper.conflicts().cloned());
         warnings.extend(self.keeper.removed().then(|| REMOVED.to_owned()));
         warnings.extend(self.datapath.warnings().cloned());

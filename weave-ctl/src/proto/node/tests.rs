@@ -1,6 +1,7 @@
 //! Whole nodes, joined by sessions, whose kernels answer probes as a test says.
 
 mod leave;
+mod outside;
 mod peers;
 mod removal;
 
@@ -78,7 +79,7 @@ fn node(n: u8, owners: &[u8], installed: &Installed, conn_limit: u32) -> Node {
         records: Vec::new(),
     };
     let mut node = Node::new(boot, &launch, installed, [n; 32], Arc::new(Verify), NOW);
-    node.handle_input(Input::Underlay(Underlay { addrs: vec![ip(n)], default_mtu: 1500 }), NOW);
+    node.handle_input(Input::Underlay(Underlay { addrs: vec![ip(n)], default_mtu: 1500, ..Underlay::default() }), NOW);
     node
 }
 

@@ -7,8 +7,8 @@ fn requests(n: u8) -> Requests {
     Requests::new(id(n), key(n, 0), Rng::new([n; 32]))
 }
 
-fn wants(want: Want, to: u8) -> BTreeMap<Want, PeerName> {
-    BTreeMap::from([(want, name(to))])
+fn wants(want: Want, to: u8) -> BTreeSet<(Want, PeerName)> {
+    BTreeSet::from([(want, name(to))])
 }
 
 fn sent(of: &mut Requests) -> Vec<Forwarded> {
@@ -33,10 +33,11 @@ fn a_request_is_repeated_until_it_is_answered() {
     two.received(&first[0], known, later).expect("a letter");
     let Some(RequestEvent::Received(from, request, what)) = two.poll_event() else { panic!("nothing asked") };
     assert_eq!((from, what), (id(1), Request { want: Want::Willing, owned: 9 }));
-    two.respond(from.name, request, Err("it is leaving".to_owned()));
+    let reply = Reply::Refused("it is leaving".to_owned());
+    two.respond(from.name, request, reply.clone());
     let response = sent(&mut two).remove(0);
     one.received(&response, known, later).expect("a letter");
-    let answered = RequestEvent::Answered(name(2), Want::Willing, Err("it is leaving".to_owned()));
+    let answered = RequestEvent::Answered(name(2), Want::Willing, reply);
     assert_eq!(one.poll_event(), Some(answered));
     one.received(&response, known, later).expect("a letter");
     assert_eq!((one.poll_event(), one.poll_timeout()), (None, None), "told once, and not repeated");
@@ -49,11 +50,11 @@ fn what_is_not_wanted_any_more_is_not_repeated() {
     let first = sent(&mut one).remove(0);
     one.want(&wants(Want::Willing, 3), 9, NOW);
     assert_eq!(sent(&mut one)[0].to, name(3));
-    one.want(&BTreeMap::new(), 9, NOW);
+    one.want(&BTreeSet::new(), 9, NOW);
     assert_eq!(one.poll_timeout(), None);
     let mut two = requests(2);
     two.received(&first, known, NOW).expect("a letter");
-    two.respond(name(1), 1, Ok(()));
+    two.respond(name(1), 1, Reply::Done);
     one.received(&sent(&mut two)[0], known, NOW).expect("a letter");
     assert_eq!(one.poll_event(), None);
 }

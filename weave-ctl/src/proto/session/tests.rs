@@ -193,13 +193,13 @@ fn negotiated((min_version, max_version): (u16, u16)) -> Option<String> {
 
 #[test]
 fn a_common_version_is_found_or_both_ranges_are_named() {
-    assert_eq!(VERSIONS, (3, 3), "what is expected below");
-    for theirs in [(0, 3), (3, 3), (1, 7), (0, u16::MAX)] {
+    assert_eq!(VERSIONS, (4, 4), "what is expected below");
+    for theirs in [(0, 4), (4, 4), (1, 7), (0, u16::MAX)] {
         assert_eq!(negotiated(theirs), None, "{theirs:?}");
     }
     // The last one is upside down.
-    for (min, max) in [(0, 2), (4, 9), (5, 1)] {
-        let text = format!("remote version range [{min},{max}] is incompatible with ours [3,3]: upgrade the older one");
+    for (min, max) in [(0, 3), (5, 9), (6, 1)] {
+        let text = format!("remote version range [{min},{max}] is incompatible with ours [4,4]: upgrade the older one");
         assert_eq!(negotiated((min, max)), Some(text));
     }
 }

@@ -16,12 +16,16 @@ use crate::proto::{
     name::{PeerId, PeerName},
 };
 
-/// Longest letter in bytes.
-pub const LETTER_MAX: usize = 2048;
+/// Longest letter in bytes: the addresses outside the range that a host may have fit.
+pub const LETTER_MAX: usize = 32 * 1024;
+/// Most grants in one response, and most peers.
+pub const GRANTS_MAX: usize = 256;
+/// Most addresses in one response.
+pub const CLAIMS_MAX: usize = 4096;
 /// Most hops of a letter.
 pub const HOPS_MAX: u8 = 32;
 /// Set before what is signed, so that a signature of another kind is none of a letter.
-const CONTEXT: &[u8] = b"weave-ctl letter 3\0";
+const CONTEXT: &[u8] = b"weave-ctl letter 4\0";
 
 /// A letter on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,9 +60,57 @@ pub enum Content {
     /// The sender asks.
     #[serde(rename = "q")]
     Request(Request),
-    /// The answer: nothing when it was done, else why not.
+    /// The answer.
     #[serde(rename = "a")]
-    Response(Option<String>),
+    Response(Reply),
+}
+
+/// What a request came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// It was done.
+    #[serde(rename = "d")]
+    Done,
+    /// It was not, and why.
+    #[serde(rename = "n")]
+    Refused(String),
+    /// Grants of the positions asked for, in order of address.
+    #[serde(rename = "g")]
+    Grants(Grants),
+    /// Addresses of the sender's containers whose positions were asked for.
+    #[serde(rename = "c")]
+    Claims(Vec<Ipv4Addr>),
+}
+
+/// See [`Reply::Grants`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grants {
+    /// Address, and the peer whose container may have it.
+    #[serde(rename = "g")]
+    pub grants: Vec<(Ipv4Addr, PeerId)>,
+    /// There are more behind the last one.
+    #[serde(rename = "m")]
+    pub more: bool,
+    /// Peers whose claims the sender does not know yet.
+    #[serde(rename = "p")]
+    pub peers: Vec<PeerId>,
+}
+
+/// Positions of the ring that a peer owns since a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Positions {
+    /// The first.
+    #[serde(rename = "f")]
+    pub first: Ipv4Addr,
+    /// The last.
+    #[serde(rename = "l")]
+    pub last: Ipv4Addr,
+    /// Generation of the range when it came to that peer.
+    #[serde(rename = "g")]
+    pub generation: u64,
+    /// Epoch likewise.
+    #[serde(rename = "e")]
+    pub epoch: u64,
 }
 
 /// What one peer asks of another.
@@ -88,6 +140,21 @@ pub enum Want {
     /// A word that all ranges of the sender are the receiver's now.
     #[serde(rename = "h")]
     Heir,
+    /// The grant of this address, which is outside the range, for a container of the sender.
+    #[serde(rename = "k")]
+    Claim(Ipv4Addr),
+    /// A word that a container of the receiver has this address, or is to have it.
+    #[serde(rename = "u")]
+    Held(Ipv4Addr),
+    /// The grants of positions that are the sender's now, behind this address.
+    #[serde(rename = "g")]
+    Grants(Positions, Ipv4Addr),
+    /// A word that the receiver has forgotten the grants of these positions, which the sender has.
+    #[serde(rename = "d")]
+    Taken(Positions),
+    /// What the receiver's containers have of these positions, once it knows that they are the sender's.
+    #[serde(rename = "n")]
+    Claims(Positions),
 }
 
 impl Want {
@@ -131,8 +198,14 @@ impl Letter {
         if !signed.is_genuine(CONTEXT) {
             return Err(WireError::Malformed("a letter whose signature is not its key's".to_owned()));
         }
-        if let Content::Response(Some(reason)) = &mut content {
-            *reason = clean_to(reason, REASON_MAX);
+        match &mut content {
+            Content::Response(Reply::Refused(reason)) => *reason = clean_to(reason, REASON_MAX),
+            Content::Response(Reply::Grants(grants)) => {
+                bound("grants", grants.grants.len(), GRANTS_MAX)?;
+                bound("peers", grants.peers.len(), GRANTS_MAX)?;
+            }
+            Content::Response(Reply::Claims(claims)) => bound("claims", claims.len(), CLAIMS_MAX)?,
+            Content::Response(Reply::Done) | Content::Request(_) => {}
         }
         Ok(Self { from: PeerId { name: from, uid: signed.key.uid() }, to, id, content })
     }

@@ -39,9 +39,9 @@ fn messages_survive_the_trip() {
     let ring = RingMessage {
         range: "10.32.0.0/12".parse().unwrap(),
         origin: vec![id],
-        shares: vec![(Ipv4Addr::new(10, 32, 0, 0), 3, id)],
+        shares: vec![(Ipv4Addr::new(10, 32, 0, 0), (1, 3, id, id))],
         limits: vec![Ipv4Addr::new(10, 32, 0, 9)],
-        removed: vec![id],
+        removed: vec![takeover::Takeover::sign(7, id, 1, id.name, &crate::proto::fixture::key(1, 0))],
         whole: true,
     };
     let messages = [

@@ -342,6 +342,6 @@ impl<K: Kernel> Task<K> {
         }
         let only = if let [device] = devices.as_slice() { device.mtu } else { DEFAULT_MTU };
         let default_mtu = self.default.map_or(only, |egress| egress.mtu);
-        Scan { underlay: Underlay { addrs, default_mtu }, devices, locals: self.cache.locals() }
+        Scan { underlay: Underlay { addrs, default_mtu, ..Underlay::default() }, devices, locals: self.cache.locals() }
     }
 }

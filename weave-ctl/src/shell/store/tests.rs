@@ -19,10 +19,11 @@ use crate::proto::{
     boot::{Identity, Init, LaunchParams, Stored},
     election::{Accepted, Ballot, Vote},
     io::{Record, Target},
-    ipam::{Ring, Share},
+    ipam::{Ring, Share, keeper::Inherited},
     key::SecretKey,
     name::{PeerId, PeerName, PeerUid},
     reservation::{Attachment, BootId, Netns, NetnsId, Place, Reservation},
+    wire::{letter::Positions, takeover::Takeover},
 };
 
 fn identity(incarnation: u64) -> Identity {
@@ -60,13 +61,15 @@ fn everything() -> (Vec<Record>, Stored) {
     let ring = Ring {
         range: params.range,
         origin: vec![peer],
-        shares: [("10.32.0.0".parse().unwrap(), Share { epoch: 3, owner: peer })].into(),
-        removed: [peer].into(),
+        shares: [("10.32.0.0".parse().unwrap(), Share { epoch: 3, ..Share::first(peer) })].into(),
+        removed: [(peer, Takeover::sign(7, peer, 1, name, &SecretKey::from_bytes([6; 32])))].into(),
     };
     let ballot = Ballot { round: 2, proposer: peer };
     let accepted = Some(Accepted { ballot, origin: vec![peer] });
     let vote = Vote { promised: Some(ballot), accepted, known: vec![peer], ..Vote::new(params.range, Some(3)) };
     let nicknames = BTreeMap::from([(name, "h\u{f6}st".to_owned())]);
+    let positions = Positions { first: [10, 32, 0, 0].into(), last: [10, 32, 0, 9].into(), generation: 1, epoch: 2 };
+    let inherited = vec![Inherited { positions, from: peer, peers: Some([peer].into()) }];
     let records = vec![
         Record::Identity(identity(1)),
         Record::Params(params.clone()),
@@ -74,6 +77,10 @@ fn everything() -> (Vec<Record>, Stored) {
         Record::Ring(ring.clone()),
         Record::Vote(vote.clone()),
         Record::Nicknames(nicknames.clone()),
+        Record::Inherited(inherited.clone()),
+        Record::Grant([192, 168, 7, 1].into(), peer),
+        Record::Grant([192, 168, 7, 2].into(), peer),
+        Record::GrantGone([192, 168, 7, 1].into()),
         Record::Left,
         Record::Reservation("gone".to_owned(), reservation("wv0")),
         Record::Reservation("c1".to_owned(), reservation("wv1")),
@@ -83,8 +90,18 @@ fn everything() -> (Vec<Record>, Stored) {
     ];
     let reservations = [("c1".to_owned(), reservation("wv1"))].into();
     let (identity, params) = (Some(identity(2)), Some(params));
-    let stored =
-        Stored { identity, params, targets, ring: Some(ring), vote: Some(vote), nicknames, left: true, reservations };
+    let stored = Stored {
+        identity,
+        params,
+        targets,
+        ring: Some(ring),
+        vote: Some(vote),
+        nicknames,
+        left: true,
+        grants: [([192, 168, 7, 2].into(), peer)].into(),
+        inherited,
+        reservations,
+    };
     (records, stored)
 }
 

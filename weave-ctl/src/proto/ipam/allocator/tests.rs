@@ -52,7 +52,10 @@ fn claims_are_answered_with_the_reason() {
     assert_eq!(claim(&alloc, "10.0.0.7/24"), Ok(()));
     let bare = alloc.claim(Access::Ring(&ring), "c", Ipv4Addr::new(10, 1, 0, 7), None);
     assert!(matches!(bare, Err(AllocError::Outside { .. })));
-    assert_eq!(claim(&alloc, "10.1.0.7/24"), Ok(()), "with the length of its subnet it may be outside");
+    let ungranted = claim(&alloc, "10.1.0.7/24");
+    assert_eq!(ungranted, Err(AllocError::Ungranted(Ipv4Addr::new(10, 1, 0, 7))), "with a length it may be outside");
+    alloc.set_granted([Ipv4Addr::new(10, 1, 0, 7)].into());
+    assert_eq!(claim(&alloc, "10.1.0.7/24"), Ok(()), "and is given once it is granted");
     assert!(matches!(claim(&alloc, "10.1.0.0/24"), Err(AllocError::Reserved(..))));
     assert!(matches!(claim(&alloc, "10.0.0.0/24"), Err(AllocError::Reserved(..))));
     assert!(matches!(claim(&alloc, "10.0.0.8/29"), Err(AllocError::Reserved(..))));

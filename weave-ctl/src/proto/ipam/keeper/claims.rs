@@ -1,6 +1,6 @@
 //! Addresses outside the range: which peer's containers have them, by the entries that peers publish.
 //!
-//! Does not: decide who gets one. Two peers may claim one address at the same moment; packets then go to the last by name.
+//! Does not: decide which peer gets one ([`super::grants`]).
 //! Bounds: [`super::super::allocator::CLAIMS_MAX`] addresses of this peer, as many entries of another as membership holds,
 //! [`REMEMBERED_MAX`] of peers that are gone.
 
@@ -64,6 +64,18 @@ impl Claims {
             self.peers.remove(&of);
         }
         gone
+    }
+
+    /// True when a peer's entries say that it has `addr`.
+    pub(super) fn has(&self, peer: PeerName, addr: Ipv4Addr) -> bool {
+        self.peers.get(&peer).is_some_and(|addrs| addrs.contains(&addr))
+    }
+
+    /// A peer is gone for good, and its containers with it. True when it had something.
+    pub(super) fn released(&mut self, peer: PeerName) -> bool {
+        let before = self.remembered.len();
+        self.remembered.retain(|_, of| *of != peer);
+        self.peers.remove(&peer).is_some() || before != self.remembered.len()
     }
 
     /// All entries of a peer are here: what is remembered of it besides is not so any more. True when that changed

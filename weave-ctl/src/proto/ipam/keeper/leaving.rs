@@ -87,7 +87,7 @@ impl Keeper {
     }
 
     fn outcast(&self, id: PeerId) -> bool {
-        self.ring.as_ref().is_some_and(|ring| ring.removed.contains(&id))
+        self.ring.as_ref().is_some_and(|ring| ring.is_removed(id))
     }
 
     /// Hands everything to `heir`, or to another when that one leaves too; [`KeeperEvent::Left`] tells how that ended.

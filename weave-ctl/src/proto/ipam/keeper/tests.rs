@@ -1,5 +1,7 @@
 //! Peers that share a ring: who asks is served, what was given stays given, who leaves is inherited from.
 
+mod claims;
+mod hostile;
 mod parts;
 
 use std::collections::VecDeque;
@@ -16,6 +18,11 @@ fn id(n: u8) -> PeerId {
 
 fn store(n: u8, uid: u128) -> PeerId {
     PeerId { name: PeerName::from_bytes([0, 0, 0, 0, 0, n]), uid: PeerUid(uid) }
+}
+
+/// Not the key of the uid: a test may name the uids.
+fn key(of: PeerId) -> SecretKey {
+    SecretKey::from_bytes([of.uid.0 as u8; 32])
 }
 
 fn net(text: &str) -> Ipv4Net {
@@ -38,6 +45,8 @@ struct Peer {
     allocator: Allocator,
     needs: BTreeSet<Need>,
     ring: Option<Ring>,
+    grants: BTreeMap<Ipv4Addr, PeerId>,
+    inherited: Vec<Inherited>,
     denied: Vec<(Need, String)>,
     left: Option<Result<(), String>>,
     log: Vec<String>,
@@ -50,22 +59,39 @@ struct Network {
     now: Instant,
     /// Requests sent: when, while they are not answered, by which peer, what, of which. Their number is their id.
     requests: Vec<(Option<Instant>, PeerName, Want, PeerName)>,
+    /// What each publishes: its hint, and its claims.
+    published: BTreeMap<PeerId, (Vec<u8>, BTreeSet<Ipv4Addr>)>,
+    /// Which peer is killed, at which of its commits, and whether that commit is done.
+    crash: Option<(PeerName, u32, bool)>,
 }
 
 impl Network {
     fn new(rings: &[(PeerId, Option<Ring>)]) -> Self {
-        let mut network =
-            Self { peers: BTreeMap::new(), cut: BTreeSet::new(), now: Instant::default(), requests: vec![] };
+        let mut network = Self {
+            peers: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            now: Instant::default(),
+            requests: vec![],
+            published: BTreeMap::new(),
+            crash: None,
+        };
         rings.iter().for_each(|(id, ring)| network.add(*id, ring.clone(), true));
         network
     }
 
     fn add(&mut self, id: PeerId, ring: Option<Ring>, alone: bool) {
+        self.add_of(id, range(), ring, alone);
+    }
+
+    fn add_of(&mut self, id: PeerId, range: Ipv4Net, ring: Option<Ring>, alone: bool) {
+        let params = LaunchParams { range, default_subnet: range, ..params() };
         let peer = Peer {
-            keeper: Keeper::new(id, range(), ring.clone(), alone, Rng::new([id.uid.0 as u8; 32]), self.now),
-            allocator: Allocator::new(id, &params(), BTreeMap::new()),
+            keeper: Keeper::new(id, key(id), range, ring.clone(), alone, Rng::new([id.uid.0 as u8; 32]), self.now),
+            allocator: Allocator::new(id, &params, BTreeMap::new()),
             needs: BTreeSet::new(),
             ring,
+            grants: BTreeMap::new(),
+            inherited: vec![],
             denied: vec![],
             left: None,
             log: vec![],
@@ -91,7 +117,7 @@ impl Network {
     fn turn(&mut self, n: u8) {
         let now = self.now;
         let peer = self.peer(n);
-        peer.keeper.turn(&peer.allocator, BTreeSet::new(), ALL, now);
+        peer.keeper.turn(&peer.allocator, peer.needs.clone(), ALL, now);
         let events: Vec<KeeperEvent> = std::iter::from_fn(|| self.peer(n).keeper.poll_event()).collect();
         events.into_iter().for_each(|event| self.carry(id(n).name, event));
         self.request(id(n).name);
@@ -107,11 +133,18 @@ impl Network {
             for (name, peer) in &mut self.peers {
                 let here = reached.contains(name);
                 let peers = Peers { reached: &|other| here && reached.contains(&other), alive: &|_| false };
+                // What was granted is used at once.
+                for addr in peer.keeper.granted() {
+                    if peer.needs.remove(&Need::Claim(addr)) {
+                        peer.allocator.set(&addr.to_string(), Reservation::of(vec![Ipv4Net::from(addr)], 0));
+                    }
+                }
                 peer.keeper.turn(&peer.allocator, peer.needs.clone(), peers, now);
                 while let Some(event) = peer.keeper.poll_event() {
                     said.push_back((*name, event));
                 }
             }
+            self.kill(&mut said);
             let peers: Vec<PeerName> = self.peers.keys().copied().collect();
             let asked = peers.into_iter().filter(|peer| self.request(*peer)).count();
             if said.is_empty() && asked == 0 {
@@ -130,9 +163,18 @@ impl Network {
         let peer = self.peers.get_mut(&from).unwrap();
         match event {
             KeeperEvent::Ring(ring) => peer.ring = Some(ring),
-            KeeperEvent::Denied(need, why) => peer.denied.push((need, why)),
+            KeeperEvent::Grant(addr, Some(holder)) => drop(peer.grants.insert(addr, holder)),
+            KeeperEvent::Grant(addr, None) => drop(peer.grants.remove(&addr)),
+            KeeperEvent::Inherited(all) => peer.inherited = all,
+            KeeperEvent::Granted | KeeperEvent::Released => {}
+            KeeperEvent::Denied(need, why) => {
+                if matches!(need, Need::Claim(_)) {
+                    peer.needs.remove(&need);
+                }
+                peer.denied.push((need, why));
+            }
             KeeperEvent::Left(result) => peer.left = Some(result),
-            KeeperEvent::Log(_, text) => peer.log.push(text),
+            KeeperEvent::Log(_, text) | KeeperEvent::Refused(_, text) => peer.log.push(text),
             KeeperEvent::NoSpace(subnet) => peer.log.push(format!("no space in {subnet}")),
             KeeperEvent::Tell(part, _) | KeeperEvent::Send(_, part, false) => {
                 self.each(&others, |keeper| keeper.heard(SessionId(0), from, &part, false));
@@ -144,25 +186,78 @@ impl Network {
                 self.each(&others, |keeper| keeper.heard_sum(SessionId(0), sum));
             }
             KeeperEvent::Claim(addr, held) => {
-                self.each(&others, |keeper| {
-                    keeper.claims_mut().received(from, addr, held);
-                });
+                let of = peer.keeper.me;
+                let claims = &mut self.published.entry(of).or_default().1;
+                let _changed = if held { claims.insert(addr) } else { claims.remove(&addr) };
+                self.each(&others, |keeper| hear_claim(keeper, of, addr, held));
             }
             KeeperEvent::Hint(bytes) => {
                 let of = peer.keeper.me;
+                self.published.entry(of).or_default().0.clone_from(&bytes);
                 self.each(&others, |keeper| {
                     keeper.heard_hint(of, Some(&bytes)).unwrap();
                 });
             }
-            KeeperEvent::Respond(to, request, result) => {
+            KeeperEvent::Respond(to, request, reply) => {
                 let (open, asker, want, asked) = &mut self.requests[request as usize];
                 assert_eq!((*asker, *asked), (to, from), "a response to another request");
                 *open = None;
                 let want = *want;
                 let to: Vec<PeerName> = others.into_iter().filter(|peer| *peer == to).collect();
-                self.each(&to, |keeper| keeper.responded(from, want, result.clone()));
+                self.each(&to, |keeper| keeper.responded(from, want, reply.clone()));
             }
         }
+    }
+
+    /// Kills the peer that is to be killed, at its commit: what is not committed by then is lost, and nothing is sent.
+    fn kill(&mut self, said: &mut VecDeque<(PeerName, KeeperEvent)>) {
+        let durable = |event: &KeeperEvent| {
+            matches!(event, KeeperEvent::Ring(_) | KeeperEvent::Grant(..) | KeeperEvent::Inherited(_))
+        };
+        let Some((name, left, committed)) = self.crash else { return };
+        if !said.iter().any(|(from, event)| *from == name && durable(event)) {
+            return;
+        }
+        self.crash = left.checked_sub(1).map(|left| (name, left, committed));
+        if self.crash.is_none() {
+            let (own, others) = std::mem::take(said).into_iter().partition(|(from, _)| *from == name);
+            *said = others;
+            let own: VecDeque<(PeerName, KeeperEvent)> = own;
+            for (from, event) in own.into_iter().filter(|(_, event)| committed && durable(event)) {
+                self.carry(from, event);
+            }
+            self.relaunch(name.bytes()[5]);
+        }
+    }
+
+    /// A peer is in reach again, and all hear what the others publish.
+    fn rejoin(&mut self, n: u8) {
+        self.cut.remove(&id(n).name);
+        for (of, (hint, claims)) in self.published.clone() {
+            let others = self.peers.values_mut().filter(|peer| peer.keeper.me != of);
+            for peer in others.filter(|_| !self.cut.contains(&of.name)) {
+                peer.keeper.heard_hint(of, Some(&hint)).unwrap();
+                claims.iter().for_each(|addr| hear_claim(&mut peer.keeper, of, *addr, true));
+            }
+        }
+        self.link_all();
+    }
+
+    /// Launches a peer again from what is durable, and tells it what others publish.
+    fn relaunch(&mut self, n: u8) {
+        let (now, name) = (self.now, id(n).name);
+        let published = self.published.clone();
+        let reached = |of: &PeerId| !self.cut.contains(&of.name) && !self.cut.contains(&name);
+        let heard: Vec<_> = published.into_iter().filter(|(of, _)| of.name != name && reached(of)).collect();
+        let peer = self.peer(n);
+        let me = peer.keeper.me;
+        peer.keeper = Keeper::new(me, key(me), range(), peer.ring.clone(), false, Rng::new([n; 32]), now);
+        peer.keeper.restore_grants(peer.grants.clone(), peer.inherited.clone());
+        for (of, (hint, claims)) in heard {
+            peer.keeper.heard_hint(of, Some(&hint)).unwrap();
+            claims.into_iter().for_each(|addr| hear_claim(&mut peer.keeper, of, addr, true));
+        }
+        self.link_all();
     }
 
     /// Sends each open request of a peer once a second; false when there was nothing new to send.
@@ -201,6 +296,13 @@ impl Network {
     fn owned(&self) -> Vec<u64> {
         self.peers.values().map(|peer| peer.keeper.owned()).collect()
     }
+}
+
+fn hear_claim(keeper: &mut Keeper, of: PeerId, addr: Ipv4Addr, held: bool) {
+    if !held {
+        keeper.claim_gone(of, addr);
+    }
+    keeper.claims_mut().received(of.name, addr, held);
 }
 
 fn ring(peers: &[PeerId]) -> Ring {
@@ -325,7 +427,7 @@ fn a_peer_that_lost_its_store_has_again_what_it_did_not_give_away() {
     network.settle();
     assert_eq!(network.owned(), [64, 128, 64]);
     let ring = network.peer(1).ring.clone().unwrap();
-    assert!(ring.removed.contains(&id(1)) && ring.owned(store(1, 77)) == 64);
+    assert!(ring.is_removed(id(1)) && ring.owned(store(1, 77)) == 64);
     assert!(network.peer(1).log.iter().any(|line| line.contains("before its store was lost")));
 }
 
@@ -442,7 +544,7 @@ fn a_hand_over_without_a_word_is_not_forgotten() {
     network.link_all();
     let now = network.now;
     network.peer(1).keeper.hand_over(id(2), now);
-    network.settle();
+    network.later(2);
     assert_eq!(network.peer(1).left, Some(Ok(())));
     assert!(!network.peer(1).keeper.unconfirmed());
     assert_eq!(network.owned(), [0, 256, 0]);

@@ -5,6 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::proto::name::PeerUid;
 
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_bytes([n; 32])
+}
+
 fn name(n: u8) -> PeerName {
     PeerName::from_bytes([0, 0, 0, 0, 0, n])
 }
@@ -83,7 +87,7 @@ fn a_piece_is_given_and_the_rest_is_kept() {
 fn whoever_is_taken_over_from_owns_nothing_whatever_it_says() {
     let mut ours = ring(&[1, 2]);
     let mut theirs = ours.clone();
-    ours.take_over(id(2), id(1));
+    ours.take_over(id(2), id(1), name(1), &key(1));
     // Meanwhile, apart, the one that is thought dead goes on.
     theirs.give(addr("10.0.0.128"), addr("10.0.0.255"), id(2), id(3));
     theirs.give(addr("10.0.0.128"), addr("10.0.0.255"), id(3), id(2));
@@ -91,14 +95,14 @@ fn whoever_is_taken_over_from_owns_nothing_whatever_it_says() {
     theirs.merge(&ours.whole()).unwrap();
     assert_eq!(ours, theirs);
     assert_eq!(theirs.owned(id(2)), 0);
-    assert!(theirs.removed.contains(&id(2)));
+    assert!(theirs.is_removed(id(2)));
 }
 
 #[test]
 fn what_is_split_after_it_was_taken_over_stays_taken_over() {
     let mut ours = ring(&[1, 2]);
     let mut theirs = ours.clone();
-    ours.take_over(id(2), id(1));
+    ours.take_over(id(2), id(1), name(1), &key(1));
     // Meanwhile, apart, the one that is thought dead gives from the middle: tokens that nobody else has.
     theirs.give(addr("10.0.0.160"), addr("10.0.0.191"), id(2), id(3));
     ours.merge(&theirs.whole()).unwrap();
@@ -146,8 +150,8 @@ fn merge_answers() {
 #[test]
 fn a_ring_does_not_grow_beyond_its_bound() {
     let mut ours = Ring::from_origin(net("10.0.0.0/16"), &[id(1)]).unwrap();
-    let shares =
-        (0..ENTRIES_MAX as u32 + 1).map(|n| (Ipv4Addr::from(0x0a00_0000 + n), Share { epoch: 9, owner: id(2) }));
+    let shares = (0..ENTRIES_MAX as u32 + 1)
+        .map(|n| (Ipv4Addr::from(0x0a00_0000 + n), Share { epoch: u64::from(n), ..Share::first(id(2)) }));
     let part = Part { shares: shares.collect(), ..ours.whole() };
     assert!(matches!(ours.merge(&part), Err(Conflict::Impossible(_))));
     assert_eq!(ours.shares.len(), 1);
@@ -162,7 +166,7 @@ fn views(ops: &[(u8, u8, u8, u8)]) -> Vec<Ring> {
         let first = Ipv4Addr::from(0x0a00_0000 + u32::from(*at));
         let last = Ipv4Addr::from(0x0a00_0000 + u32::from(at.saturating_add(*length)));
         match what % 8 {
-            0 => drop(view.take_over(other, me)),
+            0 => drop(view.take_over(other, me, me.name, &key(1 + who % 3))),
             1 => drop(view.hand_over(me, other)),
             _ => drop(view.give(first, last, me, other)),
         }
@@ -256,12 +260,12 @@ proptest! {
     ) {
         let mut ours = ring(&[1, 2]);
         let owner = |n: u8, uid: u128| PeerId { name: name(n), uid: PeerUid(uid) };
-        let shares = tokens.iter().map(|(t, e, n, u)| (Ipv4Addr::from(*t), Share { epoch: *e, owner: owner(*n, *u) }));
-        let inside = tokens.iter().map(|(t, e, n, u)| (Ipv4Addr::from(0x0a00_0000 + t % 256), Share { epoch: *e, owner: owner(*n, *u) }));
+        let shares = tokens.iter().map(|(t, e, n, u)| (Ipv4Addr::from(*t), Share { epoch: *e, ..Share::first(owner(*n, *u)) }));
+        let inside = tokens.iter().map(|(t, e, n, u)| (Ipv4Addr::from(0x0a00_0000 + t % 256), Share { epoch: *e, ..Share::first(owner(*n, *u)) }));
         let part = Part {
             shares: shares.chain(inside).collect(),
             limits: limits.iter().map(|n| Ipv4Addr::from(0x0a00_0000 + n % 512)).collect(),
-            removed: removed.iter().map(|uid| owner(1, *uid)).collect(),
+            removed: removed.iter().map(|uid| Takeover::sign(0, owner(1, *uid), 1, name(1), &key(1))).collect(),
             ..ours.whole()
         };
         ours.merge(&part).unwrap();

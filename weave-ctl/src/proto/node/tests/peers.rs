@@ -49,7 +49,7 @@ fn a_peer_without_room_is_made_known() {
 #[test]
 fn an_address_of_this_host_is_no_place_of_another() {
     let (mut net, bridge) = (Net::new(2, &[1]), Ipv4Addr::new(172, 17, 0, 1));
-    let both = |n| Underlay { addrs: vec![ip(n), bridge], default_mtu: 1500 };
+    let both = |n| Underlay { addrs: vec![ip(n), bridge], default_mtu: 1500, ..Underlay::default() };
     net.at(2).handle_input(Input::Underlay(both(2)), NOW);
     net.connect(2, 1);
     net.run(Duration::from_secs(1));
@@ -180,7 +180,8 @@ fn a_peer_without_a_route_is_shown() {
 fn container_mtu_follows_the_devices_of_paths() {
     let mut net = Net::new(2, &[1]);
     assert_eq!(net.at(1).container_mtu(), 1450);
-    net.at(1).handle_input(Input::Underlay(Underlay { addrs: vec![ip(1)], default_mtu: 9000 }), NOW);
+    net.at(1)
+        .handle_input(Input::Underlay(Underlay { addrs: vec![ip(1)], default_mtu: 9000, ..Underlay::default() }), NOW);
     assert_eq!(net.at(1).container_mtu(), 8950, "without a peer by the default route");
     net.connect(1, 2);
     net.answer(&[(1, 2)]);

@@ -50,7 +50,7 @@ fn a_dead_peer_is_taken_over_from_after_asking() {
     net.run(ASK_FOR);
     assert!(net.answered().expect("an answer").expect("taken over") > 0);
     net.run(Duration::from_secs(1));
-    assert!(net.at(2).keeper.ring().is_some_and(|ring| ring.removed.contains(&id(3))), "others know");
+    assert!(net.at(2).keeper.ring().is_some_and(|ring| ring.removed.contains_key(&id(3))), "others know");
 }
 
 #[test]

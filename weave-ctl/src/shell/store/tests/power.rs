@@ -179,6 +179,9 @@ fn random_batch(rng: &mut impl Rng, stored: &Stored) -> (Vec<Record>, Stored) {
             Record::Vote(value) => after.vote = Some(value),
             Record::Nicknames(value) => after.nicknames = value,
             Record::Left => after.left = true,
+            Record::Inherited(value) => after.inherited = value,
+            Record::Grant(addr, value) => drop(after.grants.insert(addr, value)),
+            Record::GrantGone(addr) => drop(after.grants.remove(&addr)),
             Record::Reservation(id, value) => drop(after.reservations.insert(id, value)),
             Record::ReservationGone(id) => drop(after.reservations.remove(&id)),
         }

@@ -27,7 +27,7 @@ fn a_new_store_neither_claims_nor_adopts_when_it_heard_a_part_alone() {
         full.part(tokens)
     };
     for stored in [Some(seeds), None] {
-        let mut keeper = Keeper::new(id(2), range(), stored, false, Rng::new([0; 32]), Instant::default());
+        let mut keeper = Keeper::new(id(2), key(id(2)), range(), stored, false, Rng::new([0; 32]), Instant::default());
         keeper.heard(SessionId(0), id(1).name, &part, false);
         assert!(matches!(keeper.access(), Access::Waiting(_)));
         keeper.heard(SessionId(0), id(1).name, &full.whole(), true);
@@ -41,7 +41,7 @@ fn who_was_down_gives_nothing_before_it_heard_what_happened() {
     let wants = [Want::Space(range()), Want::Address(Ipv4Addr::new(10, 0, 0, 9)), Want::Willing];
     for removed in [false, true] {
         let now = Instant::default();
-        let mut keeper = Keeper::new(id(1), range(), Some(ring.clone()), true, Rng::new([0; 32]), now);
+        let mut keeper = Keeper::new(id(1), key(id(1)), range(), Some(ring.clone()), true, Rng::new([0; 32]), now);
         let allocator = Allocator::new(id(1), &params(), BTreeMap::new());
         let responses = |keeper: &mut Keeper| {
             for (want, request) in wants.into_iter().zip(1..) {
@@ -54,7 +54,7 @@ fn who_was_down_gives_nothing_before_it_heard_what_happened() {
         assert_eq!((responses(&mut keeper), keeper.ring()), (0, Some(&ring)));
         if removed {
             let mut theirs = ring.clone();
-            theirs.take_over(id(1), id(2));
+            theirs.take_over(id(1), id(2), id(2).name, &key(id(2)));
             keeper.heard(SessionId(0), id(3).name, &theirs.whole(), true);
         } else {
             keeper.heard_sum(SessionId(0), ring.sum());
@@ -74,7 +74,7 @@ fn a_request_that_is_repeated_is_granted_once() {
     let mut given = BTreeSet::new();
     // Its responses are lost, and it is relaunched between two of them.
     for launch in 0..3_u64 {
-        let mut keeper = Keeper::new(id(1), range(), stored.clone(), true, Rng::new([0; 32]), now);
+        let mut keeper = Keeper::new(id(1), key(id(1)), range(), stored.clone(), true, Rng::new([0; 32]), now);
         keeper.heard_sum(SessionId(0), keeper.sum);
         for _ in 0..3 {
             keeper.requested(id(3), launch, request);
@@ -82,7 +82,7 @@ fn a_request_that_is_repeated_is_granted_once() {
             while let Some(event) = keeper.poll_event() {
                 match event {
                     KeeperEvent::Ring(ring) => stored = Some(ring),
-                    KeeperEvent::Respond(_, _, result) => assert_eq!(result, Ok(())),
+                    KeeperEvent::Respond(_, _, reply) => assert_eq!(reply, Reply::Done),
                     _ => {}
                 }
             }
@@ -94,7 +94,7 @@ fn a_request_that_is_repeated_is_granted_once() {
 
 #[test]
 fn requests_that_wait_are_bounded() {
-    let mut keeper = Keeper::new(id(1), range(), None, true, Rng::new([0; 32]), Instant::default());
+    let mut keeper = Keeper::new(id(1), key(id(1)), range(), None, true, Rng::new([0; 32]), Instant::default());
     for n in 0..2 * INBOX_MAX as u64 {
         keeper.requested(id(3), n, Request { want: Want::Willing, owned: 0 });
     }
@@ -105,7 +105,7 @@ fn requests_that_wait_are_bounded() {
 fn conflicts_that_are_remembered_are_bounded() {
     let ring = Ring::from_origin(range(), &[id(1)]).unwrap();
     let other = Ring::from_origin(range(), &[id(2)]).unwrap();
-    let mut keeper = Keeper::new(id(1), range(), Some(ring), true, Rng::new([0; 32]), Instant::default());
+    let mut keeper = Keeper::new(id(1), key(id(1)), range(), Some(ring), true, Rng::new([0; 32]), Instant::default());
     for n in 0..2 * CONFLICTS_MAX as u8 {
         keeper.heard(SessionId(0), id(n).name, &other.whole(), true);
     }
