@@ -196,6 +196,14 @@ impl Node {
         self.endpoints.host_ends().map(str::to_owned).collect()
     }
 
+    /// True when the tables lead to every owner of the ring: nothing is known that is not in them.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        let Some(ring) = self.keeper.ring() else { return false };
+        let tunnels: BTreeSet<PeerName> = self.datapath.tunnels().map(|(peer, _)| peer).collect();
+        ring.owners().iter().all(|owner| owner.name == self.me.name || tunnels.contains(&owner.name))
+    }
+
     /// The range whose containers go out of the network through this host; `None` when they do not.
     #[must_use]
     pub fn masqueraded(&self) -> Option<Ipv4Net> {

@@ -73,6 +73,9 @@ const LOOKS_A_SECOND: u32 = 10;
 /// Answers to probes of an earlier run are taken for this long.
 const FORMER_KEY_FOR: Duration = Duration::from_secs(10);
 
+/// Programs of another schema are left to work for at most this long.
+const FORMER_PROGRAMS_FOR: Duration = Duration::from_secs(15);
+
 /// A job on an interface that came to its end.
 struct Finished {
     op: OpId,
@@ -240,6 +243,7 @@ impl Driver {
             }
         }
         self.look_at_disk();
+        self.end_former_programs();
         self.look_at_objects();
         match self.forget_callers().await? {
             None => self.look_at_traffic(Look::All).await,
@@ -278,6 +282,22 @@ impl Driver {
                 Ok(None)
             }
         }
+    }
+
+    /// Programs of another version decide about packets until the tables of these lead to all owners of addresses, or
+    /// [`FORMER_PROGRAMS_FOR`] is over: a peer may be away for good.
+    fn end_former_programs(&mut self) {
+        if !self.datapath.has_former() || !(self.node.is_mapped() || self.clock.elapsed() >= FORMER_PROGRAMS_FOR) {
+            return;
+        }
+        match self.datapath.end_former() {
+            Ok(_) => info!("the programs of another version of weave-ctl ended, and those of this one took over"),
+            Err(error) => {
+                warn!("{error}; programs of another version of weave-ctl may still decide about packets: launch again")
+            }
+        }
+        // XDP programs could not be attached beside the former ones.
+        self.keep_underlay();
     }
 
     /// Ends in the way that was asked for.

@@ -23,7 +23,7 @@ mod xdp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::{
@@ -109,6 +109,8 @@ pub struct Datapath {
     xdp: Xdp,
     /// Where filters are, on a kernel without links; links are found by their pins.
     filters: BTreeSet<LinkPin>,
+    /// Where programs of another schema are pinned, which come first while these tables are filled.
+    former: Option<PathBuf>,
 }
 
 impl Datapath {
@@ -136,7 +138,12 @@ impl Datapath {
         });
         let (tunnels, traffic, filters) = (Tunnels::default(), Traffic::default(), BTreeSet::new());
         let (held, keys, tables) = (keep::hold(&pins)?, maps.keys()?, Tables::default());
-        let mut datapath = Self { ebpf, maps, pins, hook, held, config, keys, tables, tunnels, traffic, xdp, filters };
+        let former = pins::has_others(bpf_dir)?.then(|| bpf_dir.to_owned());
+        if former.is_some() {
+            pins::end_other_xdp(bpf_dir)?;
+        }
+        let mut datapath =
+            Self { ebpf, maps, pins, hook, held, config, keys, tables, tunnels, traffic, xdp, filters, former };
         let found = datapath.maps.config()?;
         if found != config {
             datapath.maps.set_config(config)?;
@@ -147,6 +154,23 @@ impl Datapath {
         datapath.replace_attached()?;
         datapath.replace_xdp()?;
         Ok((datapath, existing))
+    }
+
+    /// True while programs of another schema, of an earlier version of this program or of a later one, decide about packets:
+    /// they were attached before these, and come first.
+    #[must_use]
+    pub fn has_former(&self) -> bool {
+        self.former.is_some()
+    }
+
+    /// Ends the programs of other schemas: each packet is decided about by them or by these. True when there were any.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed; those before it are gone.
+    pub fn end_former(&mut self) -> Result<bool, DatapathError> {
+        let Some(bpf_dir) = self.former.take() else { return Ok(false) };
+        pins::remove_all(&bpf_dir, true)?;
+        Ok(true)
     }
 
     /// Reads the tables back, and mends what a controller killed in the middle of a change may have left.
@@ -459,7 +483,7 @@ impl Datapath {
     /// # Errors
     /// When a pin cannot be removed; those before it are gone.
     pub fn teardown(bpf_dir: &Path) -> Result<(), DatapathError> {
-        pins::remove_all(bpf_dir)?;
+        pins::remove_all(bpf_dir, false)?;
         if !features::tcx() {
             device::names().iter().for_each(|device| attach::detach_clsact(device));
         }

@@ -146,16 +146,41 @@ impl Pins {
     }
 }
 
-/// Removes every pin of every schema under `bpf_dir`: links first, so that no program runs without its maps.
-pub(super) fn remove_all(bpf_dir: &Path) -> Result<(), DatapathError> {
+/// Names of the directories of schemas under `bpf_dir`; those of other schemas than this one alone, when asked for.
+fn schemas(bpf_dir: &Path, others: bool) -> Result<Vec<String>, DatapathError> {
+    let names = list(bpf_dir).map_err(|source| pin_error("list", bpf_dir, source))?;
+    let schema = |name: &String| name.strip_prefix('v').and_then(|n| n.parse::<u32>().ok());
+    Ok(names.into_iter().filter(|name| schema(name).is_some_and(|n| !others || n != SCHEMA)).collect())
+}
+
+/// Whether programs of another schema are pinned under `bpf_dir`.
+pub(super) fn has_others(bpf_dir: &Path) -> Result<bool, DatapathError> {
+    let named = |name: &String| list(&bpf_dir.join(name).join("links")).is_ok_and(|links| !links.is_empty());
+    Ok(schemas(bpf_dir, true)?.iter().any(named))
+}
+
+/// Takes the XDP programs of other schemas off: a device has one. The traffic-control programs do the same meanwhile.
+pub(super) fn end_other_xdp(bpf_dir: &Path) -> Result<(), DatapathError> {
+    for schema in schemas(bpf_dir, true)? {
+        let dir = bpf_dir.join(schema).join("links");
+        let names = list(&dir).map_err(|source| pin_error("list", &dir, source))?;
+        for name in names.iter().filter(|name| name.starts_with(map::PROG_XDP)) {
+            let path = dir.join(name);
+            link::detach(&path).ok();
+            absent_is_fine(fs::remove_file(&path)).map_err(|source| pin_error("remove", &path, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes every pin under `bpf_dir`, or those of other schemas alone: links first, so that no program runs without its maps.
+pub(super) fn remove_all(bpf_dir: &Path, others: bool) -> Result<(), DatapathError> {
     if !on_bpffs(bpf_dir) {
         return Ok(());
     }
-    let versions = list(bpf_dir).map_err(|source| pin_error("list", bpf_dir, source))?;
-    let is_version = |name: &&String| name.strip_prefix('v').is_some_and(|n| n.parse::<u32>().is_ok());
-    for version in versions.iter().filter(is_version) {
+    for version in schemas(bpf_dir, others)? {
         for part in ["links", "maps"] {
-            let dir = bpf_dir.join(version).join(part);
+            let dir = bpf_dir.join(&version).join(part);
             for name in list(&dir).map_err(|source| pin_error("list", &dir, source))? {
                 let path = dir.join(name);
                 absent_is_fine(fs::remove_file(&path)).map_err(|source| pin_error("remove", &path, source))?;
@@ -165,8 +190,10 @@ pub(super) fn remove_all(bpf_dir: &Path) -> Result<(), DatapathError> {
         let dir = bpf_dir.join(version);
         absent_is_fine(fs::remove_dir(&dir)).map_err(|source| pin_error("remove", &dir, source))?;
     }
-    // Shared with other users of the file system, or its mount point: stays unless it is ours and empty.
-    drop(fs::remove_dir(bpf_dir));
+    if !others {
+        // Shared with other users of the file system, or its mount point: stays unless it is ours and empty.
+        drop(fs::remove_dir(bpf_dir));
+    }
     Ok(())
 }
 
