@@ -75,8 +75,7 @@ pub(super) struct Gossip {
     doubted: BTreeMap<PeerName, Instant>,
     rng: Rng,
     errors: BTreeMap<String, (u64, String)>,
-    /// The highest point under this peer's own name and key that it did not make in this run: its store was restored from
-    /// a backup, or another controller runs with a copy of it.
+    /// The highest point of this peer's key that it did not make in this run: its store was restored, or copied.
     pub(super) foreign: Option<Point>,
     /// A session that entries came by which cannot be used, and why: the last since it was taken.
     pub(super) refused: Option<(SessionId, String)>,
@@ -349,8 +348,7 @@ impl Gossip {
         let channel = clean(channel);
         if self.errors.len() < CHANNELS_SHOWN || self.errors.contains_key(&channel) {
             let (count, last) = self.errors.entry(channel).or_default();
-            *count += 1;
-            *last = clean(what);
+            (*count, *last) = (*count + 1, clean(what));
         }
     }
 

@@ -316,7 +316,7 @@ impl Keeper {
         let awaited = |mark: &&mut Inherited| mark.positions == positions;
         let Some(mark) = self.grants.inherited.iter_mut().find(awaited) else { return };
         let Some(of) = mark.peers.iter().flatten().copied().find(|id| id.name == from) else { return };
-        if !self.hints.get(&from).is_some_and(|(uid, _)| *uid == of.uid) {
+        if self.hints.get(&from).is_none_or(|(uid, _)| *uid != of.uid) {
             return;
         }
         if let Some(peers) = &mut mark.peers {

@@ -140,7 +140,7 @@ fn a_range_that_moves_takes_its_grants_along() {
 }
 
 #[test]
-fn nothing_is_granted_before_the_former_owner_said_what_it_granted() {
+fn nothing_is_granted_before_the_former_owner_answered() {
     let addr = decided_by(1);
     let mut network = two_and_a_guest();
     network.contest(&[2], addr);

@@ -166,7 +166,7 @@ fn no_message_makes_a_ring_that_cannot_be_mended() {
 }
 
 #[test]
-fn a_removed_list_of_everybody_that_is_signed_can_be_begun_anew_from() {
+fn signed_removal_of_everybody_can_be_begun_anew_from() {
     let mut network = network();
     let removed = [1, 2, 4].map(|n| signed(id(n), 1)).to_vec();
     let part = Part { removed, ..start().whole() };
