@@ -83,8 +83,9 @@ struct Work {
 enum Kind {
     /// Make the interface; on failure go back to what was before, `None` for nothing.
     Ensure { before: Option<(Reservation, Before)>, released: Vec<Ipv4Net> },
-    /// Remove the interface, and keep the addresses or not; on failure it stands where it stood.
-    Remove { before: Before, keep: bool },
+    /// Remove the interface, and the addresses unless they are kept: then this is what it had. On failure it stands where it
+    /// stood.
+    Remove { before: Before, kept: Option<Reservation> },
 }
 
 /// Where a container stood before an operation.

@@ -296,8 +296,8 @@ impl Endpoints {
             return self.reply(request, Answer::Released(Vec::new()));
         }
         match self.stages.get_mut(&owner) {
-            Some(Stage::Working(Work { kind: Kind::Remove { keep: kept, .. }, waiters, .. }))
-                if left.is_empty() && *kept == keep && waiters.len() < WAITERS_MAX =>
+            Some(Stage::Working(Work { kind: Kind::Remove { kept, .. }, waiters, .. }))
+                if left.is_empty() && kept.is_some() == keep && waiters.len() < WAITERS_MAX =>
             {
                 waiters.push(request);
             }

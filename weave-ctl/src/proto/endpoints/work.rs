@@ -81,11 +81,17 @@ impl Endpoints {
 
     /// Takes the interface away; with `keep` its addresses stay reserved.
     pub(super) fn remove(&mut self, owner: &str, keep: bool, waiters: Vec<RequestId>) {
-        let Some(held) = self.allocator.reservations().get(owner) else { return };
+        let Some(held) = self.allocator.reservations().get(owner).cloned() else { return };
         let Some(host_if) = held.host_if().map(str::to_owned) else { return };
         let masquerade = held.masquerade() == Some(true);
         let (op, before) = (self.op(), self.before(owner));
-        let work = Work { op, kind: Kind::Remove { before, keep }, waiters };
+        let kept = keep.then(|| held.clone());
+        if let Some(held) = kept.clone() {
+            // Before the interface is gone: without it, a controller that is killed in between would take the container for
+            // one that vanished, and release its addresses. An interface that nothing explains is removed by a relaunch.
+            self.set(owner, Reservation { attachment: None, ..held });
+        }
+        let work = Work { op, kind: Kind::Remove { before, kept }, waiters };
         self.stages.insert(owner.to_owned(), Stage::Working(work));
         self.out.push_back(Output::Link(op, LinkOp::Remove { host_if, masquerade }));
     }
@@ -152,21 +158,22 @@ impl Endpoints {
                 self.not_made(&owner, before, &reason, now);
                 self.refuse(&work.waiters, &format!("{owner}: {reason}; its addresses were left as they were"));
             }
-            (Kind::Remove { keep, .. }, Ok(_)) => {
-                let held = self.allocator.reservations().get(&owner).cloned();
-                let released = held.as_ref().filter(|_| !keep).map_or_else(Vec::new, |held| held.addrs.clone());
-                match held.filter(|_| keep) {
-                    Some(held) => {
-                        self.stages.insert(owner.clone(), Stage::Reserved);
-                        self.set(&owner, Reservation { attachment: None, since: self.unix(now), ..held });
-                    }
-                    None => self.release(&owner),
-                }
+            (Kind::Remove { kept: Some(_), .. }, Ok(_)) => {
+                self.stages.insert(owner, Stage::Reserved);
+                work.waiters.iter().for_each(|waiter| self.reply(*waiter, Answer::Released(Vec::new())));
+            }
+            (Kind::Remove { kept: None, .. }, Ok(_)) => {
+                let held = self.allocator.reservations().get(&owner);
+                let released = held.map_or_else(Vec::new, |held| held.addrs.clone());
+                self.release(&owner);
                 for waiter in work.waiters {
                     self.reply(waiter, Answer::Released(released.clone()));
                 }
             }
-            (Kind::Remove { before, .. }, Err(reason)) => {
+            (Kind::Remove { before, kept }, Err(reason)) => {
+                if let Some(held) = kept {
+                    self.set(&owner, held);
+                }
                 self.stages.insert(owner.clone(), before.into());
                 self.refuse(&work.waiters, &format!("{owner}: {reason}; it was left attached, detach it again"));
             }

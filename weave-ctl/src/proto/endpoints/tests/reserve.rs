@@ -101,7 +101,17 @@ fn detach_may_keep_the_addresses() {
     attached(&mut endpoints, "c");
     let holder = Holder { owner: "c".into(), netns: None };
     endpoints.detach(REQUEST, &holder, &[], true);
-    let op = op_of(&drain(&mut endpoints));
+    let outputs = drain(&mut endpoints);
+    // That they are kept is durable before the interface is gone: a relaunch would take the container for a vanished one.
+    assert!(
+        matches!(&outputs[0], Output::Persist(Record::Reservation(_, r)) if r.attachment.is_none() && r.addrs.len() == 1)
+    );
+    let kept = endpoints.allocator().reservations().clone();
+    let mut again = launched(kept, true, &BTreeMap::from([("wv0a000001".to_owned(), 5)]), GRACE);
+    assert!(matches!(&drain(&mut again)[..], [Output::Link(_, LinkOp::Remove { .. })]), "its interface is removed");
+    again.handle_timeout(NOW + GRACE * 2);
+    assert_eq!(again.allocator().active(), 1);
+    let op = op_of(&outputs);
     // The same again waits for the first.
     endpoints.detach(RequestId(8), &holder, &[], true);
     assert!(drain(&mut endpoints).is_empty());
@@ -110,6 +120,14 @@ fn detach_may_keep_the_addresses() {
     assert_eq!((endpoints.status(NOW)[0].state, endpoints.allocator().active()), (ContainerState::Reserved, 1));
     endpoints.detach(REQUEST, &holder, &[], true);
     assert_eq!(released(&drain(&mut endpoints)), 0);
+    // An interface that stays keeps what it had.
+    let mut stays = fresh();
+    attached(&mut stays, "c");
+    stays.detach(REQUEST, &holder, &[], true);
+    let op = op_of(&drain(&mut stays));
+    stays.done(op, Err("busy".into()), NOW);
+    assert!(refusal(&drain(&mut stays)).contains("detach it again"));
+    assert_eq!((stays.status(NOW)[0].state, stays.installed().len()), (ContainerState::Attached, 1));
     // Attached again it has the same; detached from its reservation alone it is gone.
     let outputs = attach(&mut endpoints, "c", &[]);
     endpoints.done(op_of(&outputs), Err("no such namespace".into()), NOW);
