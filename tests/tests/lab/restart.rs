@@ -172,7 +172,8 @@ fn change_of_schema_loses_no_packet() {
         fs::rename(pins.join(&current[0]), pins.join(format!("v{other}"))).expect("the pins of another schema");
         host.weave(&["launch"]).expect("launch");
         assert!(eventually(SETTLED, || schemas(host) == current), "{:?}: {}", schemas(host), host.log_tail(10));
-        assert!(host.log_tail(20).contains("programs of another version of weave-ctl ended"), "{}", host.log_tail(20));
+        let told = || host.log_tail(20).contains("programs of another version of weave-ctl ended");
+        assert!(eventually(SETTLED, told), "{}", host.log_tail(20));
         for load in [&out, &back] {
             load.goes_on().expect("traffic goes on");
         }

@@ -291,7 +291,7 @@ impl Driver {
             return;
         }
         match self.datapath.end_former() {
-            Ok(_) => info!("the programs of another version of weave-ctl ended, and those of this one took over"),
+            Ok(()) => info!("the programs of another version of weave-ctl ended, and those of this one took over"),
             Err(error) => {
                 warn!("{error}; programs of another version of weave-ctl may still decide about packets: launch again")
             }

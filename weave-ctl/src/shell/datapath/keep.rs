@@ -186,6 +186,9 @@ impl Datapath {
     }
 
     fn keep(&mut self, pin: LinkPin) -> Result<bool, DatapathError> {
+        if self.former.as_ref().is_some_and(|former| former.has(pin)) {
+            return Ok(false);
+        }
         let program = object::program(&mut self.ebpf, pin.role.program())?;
         let right = match self.hook {
             Hook::Tcx => {

@@ -12,6 +12,7 @@ mod device;
 mod error;
 mod facts;
 pub mod features;
+mod former;
 mod keep;
 mod link;
 mod maps;
@@ -23,7 +24,7 @@ mod xdp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use aya::{
@@ -41,6 +42,7 @@ use weave_common::{
 
 use self::{
     attach::{Failure, Hook},
+    former::Former,
     maps::Maps,
     object::{Loader, Role},
     pins::{LinkPin, Pins},
@@ -109,8 +111,8 @@ pub struct Datapath {
     xdp: Xdp,
     /// Where filters are, on a kernel without links; links are found by their pins.
     filters: BTreeSet<LinkPin>,
-    /// Where programs of another schema are pinned, which come first while these tables are filled.
-    former: Option<PathBuf>,
+    /// Programs of another schema, which stay while these tables are filled.
+    former: Option<Former>,
 }
 
 impl Datapath {
@@ -138,10 +140,7 @@ impl Datapath {
         });
         let (tunnels, traffic, filters) = (Tunnels::default(), Traffic::default(), BTreeSet::new());
         let (held, keys, tables) = (keep::hold(&pins)?, maps.keys()?, Tables::default());
-        let former = pins::has_others(bpf_dir)?.then(|| bpf_dir.to_owned());
-        if former.is_some() {
-            pins::end_other_xdp(bpf_dir)?;
-        }
+        let former = Former::find(bpf_dir)?;
         let mut datapath =
             Self { ebpf, maps, pins, hook, held, config, keys, tables, tunnels, traffic, xdp, filters, former };
         let found = datapath.maps.config()?;
@@ -154,23 +153,6 @@ impl Datapath {
         datapath.replace_attached()?;
         datapath.replace_xdp()?;
         Ok((datapath, existing))
-    }
-
-    /// True while programs of another schema, of an earlier version of this program or of a later one, decide about packets:
-    /// they were attached before these, and come first.
-    #[must_use]
-    pub fn has_former(&self) -> bool {
-        self.former.is_some()
-    }
-
-    /// Ends the programs of other schemas: each packet is decided about by them or by these. True when there were any.
-    ///
-    /// # Errors
-    /// When a pin cannot be removed; those before it are gone.
-    pub fn end_former(&mut self) -> Result<bool, DatapathError> {
-        let Some(bpf_dir) = self.former.take() else { return Ok(false) };
-        pins::remove_all(&bpf_dir, true)?;
-        Ok(true)
     }
 
     /// Reads the tables back, and mends what a controller killed in the middle of a change may have left.
@@ -379,6 +361,9 @@ impl Datapath {
     }
 
     fn attach(&mut self, pin: LinkPin) -> Result<(), DatapathError> {
+        if self.former.as_ref().is_some_and(|former| former.has(pin)) {
+            return Ok(());
+        }
         let program = object::program(&mut self.ebpf, pin.role.program())?;
         attach::attach(self.hook, program, &self.pins, pin)?;
         if self.hook == Hook::Clsact {

@@ -4,6 +4,7 @@
 //! A pin outlives the controller; removing a link's pin detaches its program.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -153,10 +154,22 @@ fn schemas(bpf_dir: &Path, others: bool) -> Result<Vec<String>, DatapathError> {
     Ok(names.into_iter().filter(|name| schema(name).is_some_and(|n| !others || n != SCHEMA)).collect())
 }
 
-/// Whether programs of another schema are pinned under `bpf_dir`.
-pub(super) fn has_others(bpf_dir: &Path) -> Result<bool, DatapathError> {
-    let named = |name: &String| list(&bpf_dir.join(name).join("links")).is_ok_and(|links| !links.is_empty());
-    Ok(schemas(bpf_dir, true)?.iter().any(named))
+/// Links of other schemas that are pinned under `bpf_dir`, with where; `None` when nothing of another schema is pinned.
+/// Their names may have another form, so the device is asked for.
+pub(super) fn other_links(bpf_dir: &Path) -> Result<Option<BTreeMap<LinkPin, PathBuf>>, DatapathError> {
+    let schemas = schemas(bpf_dir, true)?;
+    let mut links = BTreeMap::new();
+    for dir in schemas.iter().map(|schema| bpf_dir.join(schema).join("links")) {
+        for name in list(&dir).map_err(|source| pin_error("list", &dir, source))? {
+            let program = name.split_once('-').map_or(name.as_str(), |(program, _)| program);
+            let role = Role::ALL.into_iter().find(|role| role.program() == program);
+            let place = link::place(&dir.join(&name)).ok().flatten().filter(|place| place.ifindex != 0);
+            if let (Some(role), Some(place)) = (role, place) {
+                links.insert(LinkPin { role, ifindex: place.ifindex }, dir.join(&name));
+            }
+        }
+    }
+    Ok((!schemas.is_empty()).then_some(links))
 }
 
 /// Takes the XDP programs of other schemas off: a device has one. The traffic-control programs do the same meanwhile.
