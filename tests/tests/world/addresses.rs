@@ -145,13 +145,13 @@ fn fixed_addresses_are_fetched_and_those_outside_the_range_reach_everybody() {
     assert_eq!(address(attach(&mut world, 1, "b", fixed(first))), first);
     let taken = refused(attach(&mut world, 2, "c", fixed(first)));
     assert!(taken.contains("is owned by other peer") && taken.contains("in use by b"), "{taken}");
-    let outside = Ipv4Addr::new(192, 168, 0, 1);
+    let outside = Ipv4Addr::new(192, 168, 7, 1);
     assert!(refused(attach(&mut world, 1, "d", fixed(outside))).contains("outside the network's range"));
     let with_length = |addr| vec![AddrRequest::Fixed(addr, Some(24))];
     assert_eq!(address(attach(&mut world, 1, "d", with_length(outside))), outside);
     let twice = refused(attach(&mut world, 3, "e", with_length(outside)));
     assert!(twice.contains("a container of peer 00:00:00:00:00:01 has address"), "{twice}");
-    address(attach(&mut world, 2, "f", with_length(Ipv4Addr::new(192, 168, 0, 2))));
+    address(attach(&mut world, 2, "f", with_length(Ipv4Addr::new(192, 168, 7, 2))));
     assert_eq!(world.unsettled(), Vec::<String>::new(), "all containers reach each other");
 }
 
@@ -178,7 +178,7 @@ fn a_request_four_hops_away_touches_those_on_the_way_alone() {
 #[test]
 fn deleted_claims_stay_so_when_a_peer_that_was_away_is_back() {
     let mut world = electors(3, 0);
-    let outside = |last| Ipv4Addr::new(192, 168, 0, last);
+    let outside = |last| Ipv4Addr::new(192, 168, 7, last);
     for (id, last) in [(1, 1), (1, 2), (2, 3)] {
         let fixed = vec![AddrRequest::Fixed(outside(last), Some(24))];
         assert_eq!(address(attach(&mut world, id, &format!("c{last}"), fixed)), outside(last));
