@@ -69,7 +69,7 @@ enum Stage {
     /// The interface is there.
     Attached(u32),
     /// An operation is under way.
-    Working(Work),
+    Working(Box<Work>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,16 @@ struct Work {
     op: OpId,
     kind: Kind,
     waiters: Vec<RequestId>,
+}
+
+impl Work {
+    /// The interface that is being changed, and what it had before.
+    fn changed(&self) -> Option<(u32, &Reservation)> {
+        match &self.kind {
+            Kind::Ensure { before: Some((old, Before::Attached(ifindex))), .. } => Some((*ifindex, old)),
+            Kind::Ensure { .. } | Kind::Remove { .. } => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,11 +265,11 @@ impl Endpoints {
             let (ifindex, reservation) = match stage {
                 Stage::Attached(ifindex) => (*ifindex, now),
                 // While addresses are added or taken away, those that stay keep working.
-                Stage::Working(Work {
-                    kind: Kind::Ensure { before: Some((old, Before::Attached(ifindex))), .. },
-                    ..
-                }) => (*ifindex, old),
-                Stage::Reserved | Stage::Absent(_) | Stage::Working(_) => continue,
+                Stage::Working(work) => match work.changed() {
+                    Some(changed) => changed,
+                    None => continue,
+                },
+                Stage::Reserved | Stage::Absent(_) => continue,
             };
             let Some(mac) = mac(reservation) else { continue };
             let host = reservation.masquerade();
@@ -276,9 +286,7 @@ impl Endpoints {
         let host = self.allocator.reservations().get(HOST_OWNER).filter(|host| host.masquerade() == Some(true))?;
         let there = match self.stages.get(HOST_OWNER)? {
             Stage::Attached(_) => true,
-            Stage::Working(work) => {
-                matches!(work.kind, Kind::Ensure { before: Some((_, Before::Attached(_))), .. })
-            }
+            Stage::Working(work) => work.changed().is_some(),
             Stage::Reserved | Stage::Absent(_) => false,
         };
         host.addrs.first().filter(|_| there).map(Ipv4Net::addr)

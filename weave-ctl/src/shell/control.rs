@@ -3,7 +3,7 @@
 //! Tasks: one that accepts, one a connection. Each connection carries one request; its handler turns it into a [`Call`]
 //! for the driver and waits for the answer. When the caller goes away, or the wait is over, the call's `reply` is
 //! closed: `reply.is_closed()` then tells the driver that an answer would reach nobody.
-//! Bounds: [`CONNECTIONS_MAX`] connections, [`COMMANDS_MAX`] commands under way, [`api::REQUEST_MAX`] bytes of a body,
+//! Bounds: [`CONNECTIONS_MAX`] connections, [`COMMANDS_MAX`] commands under way, [`crate::api::REQUEST_MAX`] bytes of a body,
 //! and a time limit on every step. Beyond them callers wait in the socket's backlog; nothing grows.
 //!
 //! Does not: decide anything, or write to the store or the kernel.

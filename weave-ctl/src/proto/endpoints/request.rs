@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::{
-    Before, Endpoints, Kind, Means, Stage, WAITERS_MAX, Work, host_ifs,
+    Before, Endpoints, Kind, Means, Stage, WAITERS_MAX, host_ifs,
     pending::{Pending, Purpose},
 };
 use crate::proto::{
@@ -296,12 +296,16 @@ impl Endpoints {
             return self.reply(request, Answer::Released(Vec::new()));
         }
         match self.stages.get_mut(&owner) {
-            Some(Stage::Working(Work { kind: Kind::Remove { kept, .. }, waiters, .. }))
-                if left.is_empty() && kept.is_some() == keep && waiters.len() < WAITERS_MAX =>
-            {
-                waiters.push(request);
-            }
-            Some(Stage::Working(_)) => self.out.push_back(Output::Reply(request, Err(busy(&owner)))),
+            Some(Stage::Working(work)) => match &work.kind {
+                Kind::Remove { kept, .. }
+                    if left.is_empty() && kept.is_some() == keep && work.waiters.len() < WAITERS_MAX =>
+                {
+                    work.waiters.push(request);
+                }
+                Kind::Remove { .. } | Kind::Ensure { .. } => {
+                    self.out.push_back(Output::Reply(request, Err(busy(&owner))));
+                }
+            },
             Some(Stage::Attached(ifindex)) if !left.is_empty() => {
                 let before = Before::Attached(*ifindex);
                 let kind = Kind::Ensure { before: Some((held.clone(), before)), released: taken };

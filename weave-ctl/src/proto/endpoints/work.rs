@@ -53,7 +53,6 @@ impl Endpoints {
     /// Makes the interface that `reservation` says.
     pub(super) fn work(&mut self, owner: &str, reservation: Reservation, kind: Kind, waiters: Vec<RequestId>) {
         let Some(attachment) = reservation.attachment.clone() else { return };
-        let attached = matches!(&kind, Kind::Ensure { before: Some((_, Before::Attached(_))), .. });
         let routes = match attachment.place {
             Place::Netns(_) => Vec::new(),
             Place::Host { .. } => vec![self.range],
@@ -66,10 +65,11 @@ impl Endpoints {
             addrs: reservation.addrs.clone(),
             routes,
         };
-        let attachment = Some(Attachment { unfinished: attached, ..attachment });
+        let work = Box::new(Work { op: self.op(), kind, waiters });
+        let attachment = Some(Attachment { unfinished: work.changed().is_some(), ..attachment });
         self.set(owner, Reservation { attachment, ..reservation });
-        let op = self.op();
-        self.stages.insert(owner.to_owned(), Stage::Working(Work { op, kind, waiters }));
+        let op = work.op;
+        self.stages.insert(owner.to_owned(), Stage::Working(work));
         self.out.push_back(Output::Link(op, LinkOp::Ensure(spec)));
     }
 
@@ -91,7 +91,7 @@ impl Endpoints {
             // one that vanished, and release its addresses. An interface that nothing explains is removed by a relaunch.
             self.set(owner, Reservation { attachment: None, ..held });
         }
-        let work = Work { op, kind: Kind::Remove { before, kept }, waiters };
+        let work = Box::new(Work { op, kind: Kind::Remove { before, kept }, waiters });
         self.stages.insert(owner.to_owned(), Stage::Working(work));
         self.out.push_back(Output::Link(op, LinkOp::Remove { host_if, masquerade }));
     }

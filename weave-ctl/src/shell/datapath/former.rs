@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -54,7 +54,7 @@ impl Datapath {
             let there = link::place(path).ok().flatten().is_some_and(|place| place.ifindex == pin.ifindex);
             if there {
                 let to = self.pins.link(*pin);
-                fs::rename(path, &to).map_err(|source| self.pins.failed("move", path, io::Error::from(source)))?;
+                fs::rename(path, &to).map_err(|source| self.pins.failed("move", path, source))?;
                 self.attach(*pin)?;
             }
         }

@@ -34,8 +34,8 @@ pub struct Device {
     pub mac: Option<[u8; 6]>,
     /// What is behind it.
     pub nature: Nature,
-    /// Its global IPv4 addresses, in the order in which the kernel has them.
-    pub addrs: Vec<Ipv4Addr>,
+    /// Its global IPv4 addresses with the length of their subnet, in the order in which the kernel has them.
+    pub addrs: Vec<Ipv4Net>,
 }
 
 /// What is behind a device, as far as it matters to XDP.
@@ -67,7 +67,7 @@ impl Nature {
 pub(super) struct Dump {
     pub(super) devices: Vec<netlink::Device>,
     /// Device and global IPv4 address, in the order of the kernel.
-    pub(super) addrs: Vec<(u32, Ipv4Addr)>,
+    pub(super) addrs: Vec<(u32, Ipv4Net)>,
 }
 
 /// Which egresses may differ after a message.
@@ -118,7 +118,7 @@ impl Change {
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     devices: BTreeMap<u32, netlink::Device>,
-    addrs: BTreeMap<u32, Vec<Ipv4Addr>>,
+    addrs: BTreeMap<u32, Vec<Ipv4Net>>,
 }
 
 impl Cache {
@@ -151,7 +151,7 @@ impl Cache {
     pub(super) fn locals(&self) -> BTreeMap<Ipv4Addr, u32> {
         let devices = self.devices.values().filter(|device| device.up && !self.is_ours(device));
         let addrs = devices.filter_map(|device| Some((device.index, self.addrs.get(&device.index)?)));
-        addrs.flat_map(|(index, addrs)| addrs.iter().map(move |addr| (*addr, index))).collect()
+        addrs.flat_map(|(index, addrs)| addrs.iter().map(move |addr| (addr.addr(), index))).collect()
     }
 
     /// The devices of the underlay, in order of index.
@@ -238,12 +238,13 @@ impl Cache {
 }
 
 /// Device and address, when that is a global IPv4 address.
-pub(super) fn global_addr(message: &AddressMessage) -> Option<(u32, Ipv4Addr)> {
+pub(super) fn global_addr(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(IpAddr::V4(addr)) => Some(*addr),
         _ => None,
     });
-    (message.header.scope == AddressScope::Universe).then_some((message.header.index, local?))
+    let net = Ipv4Net::new(local?, message.header.prefix_len).ok()?;
+    (message.header.scope == AddressScope::Universe).then_some((message.header.index, net))
 }
 
 fn table(route: &RouteMessage) -> u32 {

@@ -334,14 +334,17 @@ impl<K: Kernel> Task<K> {
 
     fn scan(&self) -> Scan {
         let devices = self.cache.underlay();
-        let mut addrs = Vec::new();
-        for addr in devices.iter().flat_map(|device| &device.addrs) {
-            if !addrs.contains(addr) {
-                addrs.push(*addr);
+        let (mut addrs, mut on_link) = (Vec::new(), Vec::new());
+        for net in devices.iter().flat_map(|device| &device.addrs) {
+            if !addrs.contains(&net.addr()) {
+                addrs.push(net.addr());
+            }
+            if !on_link.contains(&net.trunc()) {
+                on_link.push(net.trunc());
             }
         }
         let only = if let [device] = devices.as_slice() { device.mtu } else { DEFAULT_MTU };
         let default_mtu = self.default.map_or(only, |egress| egress.mtu);
-        Scan { underlay: Underlay { addrs, default_mtu, ..Underlay::default() }, devices, locals: self.cache.locals() }
+        Scan { underlay: Underlay { addrs, on_link, default_mtu }, devices, locals: self.cache.locals() }
     }
 }

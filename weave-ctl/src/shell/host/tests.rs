@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
+use ipnet::Ipv4Net;
 use rtnetlink::{
     packet_core::NetlinkPayload,
     packet_route::{
@@ -65,7 +66,8 @@ impl Fake {
     /// A host with eth0 (MTU 1500), by which the addresses of its link are reached.
     fn new() -> Self {
         let fake = Self::default();
-        *fake.0.dump.lock().unwrap() = Dump { devices: vec![device(ETH0, "eth0", 1500)], addrs: vec![(ETH0, OWN)] };
+        *fake.0.dump.lock().unwrap() =
+            Dump { devices: vec![device(ETH0, "eth0", 1500)], addrs: vec![(ETH0, Ipv4Net::new_assert(OWN, 24))] };
         (2..=100).for_each(|n| fake.set_route(peer(n), ETH0));
         fake.set_answers(true);
         fake
@@ -201,6 +203,7 @@ async fn slow_kernel_delays_no_other_event() {
     watched.fake.tell(RouteNetlinkMessage::NewAddress(addr(ETH0, peer(250))));
     let HostEvent::Underlay(scan) = watched.next().await else { panic!("no scan") };
     assert_eq!(scan.underlay.addrs, [OWN, peer(250)]);
+    assert!(scan.underlay.on_link.contains(&Ipv4Net::new_assert(OWN, 24).trunc()), "{:?}", scan.underlay.on_link);
     let running: usize = addrs.iter().map(|addr| watched.fake.asked(*addr)).sum();
     // That of the default route may be one of them.
     assert!((LOOKUPS_MAX - 1..=LOOKUPS_MAX).contains(&running), "{running}");
