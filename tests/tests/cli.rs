@@ -17,9 +17,9 @@ use weave_tests::lab::weave_ctl;
 /// A user without rights.
 const NOBODY: u32 = 65534;
 /// Every verb.
-const VERBS: [&str; 13] = [
-    "launch", "connect", "forget", "consense", "status", "attach", "detach", "ps", "rmpeer", "stop", "reset", "report",
-    "version",
+const VERBS: [&str; 16] = [
+    "launch", "connect", "forget", "consense", "status", "attach", "detach", "release", "expose", "hide", "ps",
+    "rmpeer", "stop", "reset", "report", "version",
 ];
 
 /// A host on which nothing runs.
@@ -139,6 +139,7 @@ fn missing_words() {
             &["attach", "10.32.0.5"],
             &["connect", "--json"],
             &["rmpeer"],
+            &["release"],
         ],
     );
 }
@@ -151,6 +152,7 @@ fn words_that_do_not_go_together() {
         &[
             &["report", "--graph", "--json"],
             &["--json", "report", "--graph"],
+            &["release", "--absent", "c1"],
             &["launch", "--password", "x", "--password-file", "y"],
             &["launch", "--password", "x", "--key-file", "y"],
             &["launch", "--password-file", "x", "--key-file", "y"],
@@ -258,6 +260,10 @@ fn no_controller() {
             &["status", "connections"],
             &["attach", "c1"],
             &["detach", "c1"],
+            &["release", "c1"],
+            &["release", "--absent"],
+            &["expose"],
+            &["hide"],
             &["ps"],
             &["report"],
             &["report", "--graph"],

@@ -49,7 +49,7 @@ pub const REQUESTS: [Endpoint; 17] = [
     endpoint("POST", "release-absent", "", "[ReleasedOwner]", "Gives up those of all that are absent since a reboot."),
     endpoint("POST", "expose", "Expose", "Container", "Gives the host an interface in the network."),
     endpoint("POST", "hide", "Hide", "Released", "Takes addresses, or the interface, of the host away."),
-    endpoint("GET", "ps", "", "[Container]", "Lists who has addresses on this host."),
+    endpoint("GET", "ps", "", "[Container]", "Lists the owners of addresses on this host."),
     endpoint("POST", "connect", "Connect", "Targets", "Adds targets, or replaces them all."),
     endpoint("POST", "forget", "Forget", "Targets", "Removes targets; sessions that are up stay."),
     endpoint("POST", "consense", "", "Consensus", "Sees to it that the range is divided, and tells how far that is."),

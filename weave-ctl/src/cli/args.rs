@@ -44,7 +44,7 @@ pub enum Verb {
     Expose(ExposeArgs),
     /// Take addresses of this host away, and print them
     Hide(HideArgs),
-    /// List who has addresses on this host
+    /// List the owners of addresses on this host
     Ps(PsArgs),
     /// Take over the addresses of peers that are gone for good
     Rmpeer(RmpeerArgs),
@@ -138,11 +138,14 @@ pub struct DetachArgs {
 #[derive(Args, Debug)]
 pub struct ReleaseArgs {
     /// All addresses of all containers that are absent since a reboot
-    #[arg(long, conflicts_with = "words")]
+    #[arg(long, conflicts_with_all = ["owner", "addrs"])]
     pub absent: bool,
-    /// IP or IP/LENGTH, all addresses when none is named; and last the owner, as `ps` shows it
-    #[arg(value_name = "ADDR]... [OWNER", required_unless_present = "absent")]
-    pub words: Vec<String>,
+    /// As `ps` shows it
+    #[arg(value_name = "OWNER", required_unless_present = "absent")]
+    pub owner: Option<String>,
+    /// IP or IP/LENGTH; all addresses when none is named
+    #[arg(value_name = "ADDR")]
+    pub addrs: Vec<String>,
 }
 
 /// Arguments of `expose`.

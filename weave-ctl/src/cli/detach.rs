@@ -28,11 +28,13 @@ pub(super) fn check(owner: &str, named: &[String], released: &Released) -> Resul
     let released: Vec<_> = released.addrs.iter().filter_map(|text| bare(text)).collect();
     if let Some(missing) = named.iter().filter_map(|text| bare(text)).find(|addr| !released.contains(addr)) {
         return Err(Failure::Refused(format!(
-            "{owner} does not have address {missing}; `weave-ctl ps` lists who has what"
+            "{owner} does not have address {missing}; `weave-ctl ps` lists all owners and addresses"
         )));
     }
     if released.is_empty() {
-        let text = format!("{owner} is not attached to this network and has no address; `weave-ctl ps` lists who has");
+        let text = format!(
+            "{owner} is not attached to this network and has no address; `weave-ctl ps` lists the owners of addresses"
+        );
         return Err(Failure::Refused(text));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `ps`: who has addresses on this host.
+//! `ps`: the owners of addresses on this host.
 
 use super::{Context, args::PsArgs, failure::Failure, render};
 

@@ -4,8 +4,8 @@ use super::{Context, args::ReleaseArgs, detach, failure::Failure, render};
 use crate::{api::types::Release, config::addr};
 
 pub(super) fn run(context: &Context<'_>, args: ReleaseArgs) -> Result<String, Failure> {
-    let mut addrs = args.words;
-    let Some(owner) = addrs.pop() else {
+    let ReleaseArgs { owner, addrs, absent: _ } = args;
+    let Some(owner) = owner else {
         return Ok(render::released_absent(&context.wait(context.client.release_absent())?, context.json));
     };
     for text in &addrs {

@@ -91,7 +91,7 @@ pub struct Container {
     pub place: Place,
 }
 
-/// Whoever has addresses, as a caller names it.
+/// An owner of addresses, as a caller names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its owner key.

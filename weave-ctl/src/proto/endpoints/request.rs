@@ -175,7 +175,7 @@ impl Endpoints {
         }
     }
 
-    /// Who has an interface in this namespace.
+    /// The owner that has an interface in this namespace.
     fn owner_at(&self, id: NetnsId) -> Option<&str> {
         let mut all = self.allocator.reservations().iter();
         all.find(|(_, r)| r.netns().is_some_and(|netns| netns.id == id)).map(|(owner, _)| owner.as_str())
@@ -352,7 +352,7 @@ impl Endpoints {
         self.reply(request, Answer::ReleasedAbsent(released));
     }
 
-    /// Nothing is free in `subnet`, here or at peers in reach: who is absent since a reboot longest gives way.
+    /// Nothing is free in `subnet`, here or at peers in reach: the owner that is absent since a reboot longest gives way.
     pub fn give_way(&mut self, subnet: Ipv4Net) {
         let absent = self.stages.iter().filter(|(_, stage)| matches!(stage, Stage::Absent(None)));
         let held = absent.filter_map(|(owner, _)| Some((owner, self.allocator.reservations().get(owner)?)));

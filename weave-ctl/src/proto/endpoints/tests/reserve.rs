@@ -1,4 +1,4 @@
-//! Reservations without an interface, owner keys, and who gives way.
+//! Reservations without an interface, owner keys, and what gives way.
 
 use super::*;
 

@@ -120,21 +120,17 @@ impl Keeper {
         self.grants.held.len()
     }
 
-    /// True for a peer that has a grant of this one, or that grants wait for.
-    #[must_use]
-    pub fn counts_on(&self, peer: PeerId) -> bool {
-        let awaited = |mark: &Inherited| mark.from == peer || mark.peers.iter().flatten().any(|id| *id == peer);
-        self.grants.held.values().any(|holder| *holder == peer) || self.grants.inherited.iter().any(awaited)
-    }
-
-    /// Identities of a name that has a grant of this peer, or an address outside the range, or that grants wait for.
+    /// Identities of a name that has a grant of this peer, or an address outside the range, or that grants wait for; not those
+    /// that were removed already.
     pub fn counted_on(&self, name: PeerName) -> impl Iterator<Item = PeerId> {
         let claims = self.claims.iter().any(|(_, of)| of == name);
         let uid = self.hints.get(&name).map_or(PeerUid(0), |(uid, _)| *uid);
         let of_entry = claims.then_some(PeerId { name, uid });
         let marks = self.grants.inherited.iter();
         let awaited = marks.flat_map(|mark| mark.peers.iter().flatten().chain([&mark.from]));
-        self.grants.held.values().chain(awaited).copied().filter(move |id| id.name == name).chain(of_entry)
+        let all = self.grants.held.values().chain(awaited).copied().filter(move |id| id.name == name).chain(of_entry);
+        let removed = |id: &PeerId| self.ring.as_ref().is_some_and(|ring| ring.is_removed(*id));
+        all.filter(move |id| !removed(id))
     }
 
     /// An entry of `from` that says that it has an address is gone.

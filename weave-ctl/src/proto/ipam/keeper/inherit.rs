@@ -163,8 +163,9 @@ impl Keeper {
                 "peer {me} decides about it and waits for {from}, which did before, to say what it granted"
             ));
         };
+        let from = mark.from.name;
+        let from = if from == me { "the former store of that name".to_owned() } else { from.to_string() };
         if peers.is_empty() {
-            let from = mark.from.name;
             return Some(format!(
                 "peer {me} decides about it since {from} is gone, and waits {} s for peers that it does not know yet: try again",
                 HOLD_FOR.as_secs()
@@ -174,9 +175,8 @@ impl Keeper {
         let more = peers.len().saturating_sub(SHOWN);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Some(format!(
-            "peer {me} decides about it since {} is gone, and waits for {}{more} to say which addresses they have: bring them \
+            "peer {me} decides about it since {from} is gone, and waits for {}{more} to say which addresses they have: bring them \
              back, or `rmpeer` them when they are gone for good",
-            mark.from.name,
             names.join(", ")
         ))
     }

@@ -192,8 +192,10 @@ fn a_removed_peer_is_not_waited_for_and_has_nothing() {
     network.contest(&[3], addr);
     network.cut.extend([1, 3].map(|n| id(n).name));
     network.take_over_from(1, 2);
-    assert!(network.peer(2).keeper.counts_on(id(3)));
+    let counted_on = |network: &mut Network, n| network.peer(2).keeper.counted_on(id(n).name).collect::<BTreeSet<_>>();
+    assert_eq!((counted_on(&mut network, 1), counted_on(&mut network, 3)), ([].into(), [id(3)].into()));
     network.take_over_from(3, 2);
+    assert_eq!(counted_on(&mut network, 3), [].into(), "it is removed once");
     network.peer(3).allocator.remove(&addr.to_string());
     assert!(network.contest(&[2], addr)[0].contains("try again"));
     network.later(10);
