@@ -51,6 +51,9 @@ use crate::proto::reservation::NetnsId;
 /// Time for which the addresses of a container whose interface vanished are kept for it.
 pub const GRACE: Duration = Duration::from_secs(30);
 
+/// The host's own interface is not made again, after a launch, before a peer was heard of, or this time is over: this peer may
+/// have been removed, and its addresses given to others.
+const HOST_WAIT: Duration = Duration::from_secs(10);
 /// Most callers that wait for one container.
 const WAITERS_MAX: usize = 16;
 /// Prefix of the host ends of containers' veths; the first address follows in hexadecimal, and a letter where a
@@ -154,6 +157,8 @@ pub struct Endpoints {
     grace: Duration,
     /// Unix time in seconds at the start of the clock.
     unix_start: u64,
+    /// Since when the host's own interface is to be made again.
+    host_since: Option<Instant>,
     /// Addresses came back since the pending were last tried.
     freed: bool,
     next_op: u64,
@@ -193,6 +198,7 @@ impl Endpoints {
             lowering: BTreeMap::new(),
             grace,
             unix_start: installed.unix_start,
+            host_since: None,
             freed: false,
             next_op: 0,
             out: VecDeque::new(),
@@ -222,7 +228,10 @@ impl Endpoints {
                 return self.renew(owner, reservation, Before::Attached(*ifindex));
             }
             (Some(ifindex), _) => Stage::Attached(*ifindex),
-            (None, Place::Host { .. }) => return self.renew(owner, reservation, Before::Absent(None)),
+            (None, Place::Host { .. }) => {
+                self.host_since = Some(now);
+                Stage::Absent(None)
+            }
             (None, Place::Netns(_)) if is_numbered(owner) => {
                 self.event(Severity::Info, format!("{owner} is gone, and had no name to come back by: released"));
                 return self.release(owner);
@@ -360,7 +369,8 @@ impl Endpoints {
         matches!(self.stages.get(owner), Some(Stage::Attached(_))).then_some(())?;
         let (owner, reservation) = (owner.clone(), reservation.clone());
         if reservation.netns().is_none() {
-            self.renew(&owner, reservation, Before::Absent(None));
+            self.stages.insert(owner.clone(), Stage::Absent(None));
+            self.host_since = Some(now);
             return Some(Vanished::MadeAgain(owner));
         }
         if is_numbered(&owner) {
@@ -383,7 +393,8 @@ impl Endpoints {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let untils = self.stages.values().map(|s| if let Stage::Absent(until) = s { *until } else { None });
-        untils.flatten().chain(self.repairs.due()).min()
+        let host = self.host_since.map(|since| since + HOST_WAIT);
+        untils.flatten().chain(self.repairs.due()).chain(host).min()
     }
 
     /// Unix time in seconds.

@@ -6,11 +6,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Before, Endpoints, Kind, Stage, Work, mac_of};
+use super::{Before, Endpoints, HOST_WAIT, Kind, Means, Stage, Work, mac_of};
 use crate::proto::{
     command::Answer,
     io::{EndpointSpec, LinkOp, OpId, Output, RequestId, Severity},
-    reservation::{Attachment, Place, Reservation},
+    ipam::allocator::Access,
+    reservation::{Attachment, HOST_OWNER, Place, Reservation},
     time::Instant,
 };
 
@@ -77,6 +78,32 @@ impl Endpoints {
     pub(super) fn renew(&mut self, owner: &str, reservation: Reservation, before: Before) {
         let before = Some((reservation.clone(), before));
         self.work(owner, reservation, Kind::Ensure { before, released: Vec::new() }, Vec::new());
+    }
+
+    /// Makes the host's own interface again where it is gone, once peers were `heard` of, or after [`HOST_WAIT`]; unless its
+    /// addresses are another peer's by now.
+    pub fn restore_host(&mut self, heard: bool, means: &Means<'_>) {
+        let Some(since) = self.host_since.filter(|since| heard || means.now.since(*since) >= HOST_WAIT) else { return };
+        let held = self.allocator.reservations().get(HOST_OWNER).cloned();
+        let Some(held) = held.filter(|_| matches!(self.stages.get(HOST_OWNER), Some(Stage::Absent(_)))) else {
+            self.host_since = None;
+            return;
+        };
+        let Access::Ring(ring) = means.access else {
+            // Not yet, or never again: looked at again later.
+            self.host_since = Some(since.max(means.now));
+            return;
+        };
+        self.host_since = None;
+        let lost =
+            held.addrs.iter().find(|net| self.range.contains(&net.addr()) && !self.allocator.owns(ring, net.addr()));
+        if let Some(lost) = lost.map(ipnet::Ipv4Net::addr) {
+            let text =
+                format!("{lost}, an address of this host's interface, is another peer's by now: the host is hidden");
+            self.event(Severity::Warn, text);
+            return self.remove(HOST_OWNER, false, Vec::new());
+        }
+        self.renew(HOST_OWNER, held, Before::Absent(None));
     }
 
     /// Takes the interface away; with `keep` its addresses stay reserved.
@@ -227,7 +254,7 @@ impl Endpoints {
                 }
                 (Some(Stage::Absent(_)), Some(reservation)) if reservation.netns().is_none() => {
                     self.repairs.begun(&owner, now);
-                    self.renew(&owner, reservation, self.before(&owner));
+                    self.host_since = Some(now);
                 }
                 // What is under way says how it ended; what is gone needs no repair.
                 (Some(Stage::Working(_)), _) => self.repairs.begun(&owner, now),

@@ -270,6 +270,12 @@ impl Allocator {
         self.range.contains(&subnet).then(|| self.space(ring).spare(subnet.trunc()))?
     }
 
+    /// Whether this peer owns `addr`.
+    #[must_use]
+    pub fn owns(&self, ring: &Ring, addr: Ipv4Addr) -> bool {
+        ring.owner_of(addr) == Some(self.me)
+    }
+
     /// Who has `addr`.
     #[must_use]
     pub fn holder(&self, addr: Ipv4Addr) -> Option<&str> {

@@ -260,8 +260,9 @@ impl Keeper {
         }
     }
 
-    /// What there is to be heard of an earlier store of this name was heard.
-    fn has_heard(&self) -> bool {
+    /// True when a peer was heard of in this run, or there is none: then this peer knows what others did while it was down.
+    #[must_use]
+    pub fn has_heard(&self) -> bool {
         self.met || self.alone
     }
 

@@ -122,6 +122,9 @@ impl Node {
                 let leaving = self.is_leaving();
                 self.endpoints.retry(&Means { access: access(&self.keeper, leaving), mtu, now });
             }
+            let leaving = self.is_leaving();
+            let means = Means { access: access(&self.keeper, leaving), mtu, now };
+            self.endpoints.restore_host(self.keeper.has_heard(), &means);
             self.pump_leaving(now);
             let Self { sessions, membership, topology, paths, keeper, endpoints, .. } = self;
             let witnesses = Witnesses { sessions, membership, topology, paths, now };

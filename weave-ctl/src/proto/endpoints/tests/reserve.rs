@@ -241,6 +241,8 @@ fn host_is_made_again_wherever_it_went() {
     endpoints.done(op_of(&outputs), Ok(5), NOW);
     drain(&mut endpoints);
     assert_eq!(endpoints.vanished("wv0a000001", NOW), Some(Vanished::MadeAgain("weave:expose".to_owned())));
+    let own = ring();
+    endpoints.restore_host(true, &means(Access::Ring(&own)));
     let op = op_of(&drain(&mut endpoints));
     endpoints.done(op, Err("busy".into()), NOW);
     assert!(
@@ -249,15 +251,30 @@ fn host_is_made_again_wherever_it_went() {
             .any(|o| matches!(o, Output::Event(_, text) if text.contains("tried again in 1 s")))
     );
     endpoints.handle_timeout(endpoints.poll_timeout().expect("a repair"));
+    endpoints.restore_host(true, &means(Access::Ring(&own)));
     let op = op_of(&drain(&mut endpoints));
     endpoints.done(op, Ok(6), NOW);
-    assert_eq!(endpoints.installed().len(), 1);
-    // After a reboot, too.
+    assert_eq!((endpoints.installed().len(), endpoints.poll_timeout()), (1, None));
+    // After a reboot, too: once a peer was heard of, or after some time; and not when the address is another's by now.
     let kept = endpoints.allocator().reservations().clone();
-    let mut again = launched(kept, false, &BTreeMap::new(), GRACE);
-    assert!(
-        drain(&mut again).iter().any(|o| matches!(o, Output::Link(_, LinkOp::Ensure(spec)) if spec.name() == "weave"))
-    );
+    let theirs = Ring::from_origin(range(), &[id(2)]).unwrap();
+    let late = Means { now: NOW + HOST_WAIT, ..means(Access::Ring(&own)) };
+    for (heard, means, made) in [
+        (false, means(Access::Ring(&own)), Some(false)),
+        (true, means(Access::Ring(&own)), Some(true)),
+        (false, late, Some(true)),
+        (true, means(Access::Removed), Some(false)),
+        (true, means(Access::Ring(&theirs)), None),
+    ] {
+        let mut again = launched(kept.clone(), false, &BTreeMap::new(), GRACE);
+        assert!(again.poll_timeout().is_some() && drain(&mut again).is_empty());
+        again.restore_host(heard, &means);
+        let outputs = drain(&mut again);
+        let is_made =
+            outputs.iter().any(|o| matches!(o, Output::Link(_, LinkOp::Ensure(spec)) if spec.name() == "weave"));
+        let hidden = outputs.iter().any(|o| matches!(o, Output::Link(_, LinkOp::Remove { .. })));
+        assert_eq!((is_made, hidden), (made == Some(true), made.is_none()), "{heard} {means:?}");
+    }
     // Nothing else is ever made in the host's namespace, and no container takes its key.
     let other = Container { owner: "c".into(), chosen: false, place: Place::Host { masquerade: false } };
     assert!(refusal(&attach_at(&mut endpoints, other)).contains("c is not the host"));
