@@ -177,8 +177,15 @@ impl Endpoints {
 
     /// The owner that has an interface in this namespace.
     fn owner_at(&self, id: NetnsId) -> Option<&str> {
-        let mut all = self.allocator.reservations().iter();
-        all.find(|(_, r)| r.netns().is_some_and(|netns| netns.id == id)).map(|(owner, _)| owner.as_str())
+        let held = |owner: &String| self.allocator.reservations().get(owner)?.netns();
+        let there = |stage: &Stage| match stage {
+            Stage::Attached(_) => true,
+            Stage::Working(work) => matches!(work.kind, Kind::Ensure { .. }),
+            // Its namespace may be gone, and the number another's by now.
+            Stage::Reserved | Stage::Absent(_) => false,
+        };
+        let mut all = self.stages.iter().filter(|(_, stage)| there(stage));
+        all.find(|(owner, _)| held(owner).is_some_and(|netns| netns.id == id)).map(|(owner, _)| owner.as_str())
     }
 
     fn try_attach(

@@ -182,6 +182,23 @@ fn number_of_a_namespace_inherits_nothing() {
 }
 
 #[test]
+fn number_of_a_gone_namespace_leads_to_nobody() {
+    let mut endpoints = fresh();
+    let outputs = attach_at(&mut endpoints, in_netns("gone", 77, false));
+    endpoints.done(op_of(&outputs), Ok(5), NOW);
+    drain(&mut endpoints);
+    assert_eq!(endpoints.vanished("wv0a000001", NOW), Some(Vanished::Kept("gone".to_owned())));
+    // Another namespace has the number by now.
+    let outputs = attach_at(&mut endpoints, in_netns("next", 77, false));
+    endpoints.done(op_of(&outputs), Ok(6), NOW);
+    assert_eq!(answered(&drain(&mut endpoints)).owner, "next");
+    assert_eq!(held(&endpoints).len(), 2);
+    let outputs = attach_at(&mut endpoints, in_netns("gone", 78, false));
+    endpoints.done(op_of(&outputs), Ok(7), NOW);
+    assert_eq!(answered(&drain(&mut endpoints)).addrs[0].addr(), Ipv4Addr::new(10, 0, 0, 1), "kept for it");
+}
+
+#[test]
 fn longest_absent_gives_way_when_nothing_is_free() {
     let mut endpoints = fresh();
     for owner in ["old", "older", "here"] {
