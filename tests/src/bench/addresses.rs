@@ -17,7 +17,7 @@ use weave_ctl::{
         boot::{Init, Installed, LaunchParams},
         command::{Container, Holder},
         datapath::Datapath,
-        endpoints::{Endpoints, GRACE, Means},
+        endpoints::{Endpoints, GRACE, Means, Purpose},
         io::{Output, RequestId},
         ipam::{Allocator, Ring, allocator::Access},
         name::{PeerId, PeerName, PeerUid},
@@ -142,7 +142,7 @@ fn rate(containers: u32, store: Option<&Store>) -> Result<f64> {
         let place = Place::Netns(Netns { path: format!("/run/netns/c{n}"), id });
         let container = Container { owner: format!("c{n}"), chosen: false, place };
         let means = Means { access: Access::Ring(&ring), mtu: 1450, now };
-        endpoints.attach(RequestId(u64::from(n)), container, vec![], &means);
+        endpoints.ask_for(RequestId(u64::from(n)), Purpose::Attach(container), vec![], &means);
         carry(&mut endpoints, store)?;
     }
     ensure!(endpoints.allocator().active() == u64::from(containers), "not every container got an address");

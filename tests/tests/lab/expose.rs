@@ -95,7 +95,7 @@ fn hidden_host_leaves_nothing() {
 
 #[test]
 #[ignore = "needs root"]
-fn interface_of_the_host_is_made_again_and_others_are_left_alone() {
+fn removed_interface_of_the_host_is_made_again() {
     let lab = Lab::ready(Plan::of("lxback", 2).containers(1)).expect("a Lab");
     let all = lab.addresses().expect("addresses");
     let host = lab.host(1);

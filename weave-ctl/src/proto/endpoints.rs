@@ -33,6 +33,7 @@ use std::{
 use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
+pub use self::pending::Purpose;
 use self::{pending::Queue, work::Repairs};
 use super::{
     boot::Installed,

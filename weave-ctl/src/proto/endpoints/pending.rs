@@ -20,7 +20,7 @@ pub(super) const PENDING_MAX: usize = 1024;
 
 /// What addresses are asked for.
 #[derive(Clone, Debug)]
-pub(super) enum Purpose {
+pub enum Purpose {
     /// A container's interface.
     Attach(Container),
     /// To be held for an owner, or under a new id.
@@ -79,7 +79,7 @@ impl Endpoints {
     pub fn retry(&mut self, means: &Means<'_>) {
         self.freed = false;
         for Pending { request, purpose, asked, .. } in self.pending.take() {
-            self.try_or_wait(request, purpose, asked, means);
+            self.ask_for(request, purpose, asked, means);
         }
     }
 

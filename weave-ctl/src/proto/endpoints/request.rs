@@ -42,14 +42,8 @@ fn check_owner(owner: &str) -> Result<(), Refusal> {
 }
 
 impl Endpoints {
-    /// Does what a caller asks, or lets it wait for an address.
-    pub(super) fn try_or_wait(
-        &mut self,
-        request: RequestId,
-        purpose: Purpose,
-        asked: Vec<AddrRequest>,
-        means: &Means<'_>,
-    ) {
+    /// Gives addresses for a purpose: those that its owner has and those asked for. The caller waits when none is free here.
+    pub fn ask_for(&mut self, request: RequestId, purpose: Purpose, asked: Vec<AddrRequest>, means: &Means<'_>) {
         let done = match &purpose {
             Purpose::Attach(container) => self.try_attach(request, container, &asked, means),
             Purpose::Reserve(owner) => self.try_reserve(request, owner.as_deref(), &asked, means),
@@ -59,16 +53,6 @@ impl Endpoints {
             Err(Stop::Refuse(refusal)) => self.out.push_back(Output::Reply(request, Err(refusal))),
             Err(Stop::Wait(need, why)) => self.wait(Pending { request, purpose, asked, need, why }),
         }
-    }
-
-    /// Gives `container` an interface with the addresses it has and those asked for; it waits when none is free here.
-    pub fn attach(&mut self, request: RequestId, container: Container, asked: Vec<AddrRequest>, means: &Means<'_>) {
-        self.try_or_wait(request, Purpose::Attach(container), asked, means);
-    }
-
-    /// Holds addresses for `owner`, without one under a new id; the caller waits when none is free here.
-    pub fn reserve(&mut self, request: RequestId, owner: Option<String>, asked: Vec<AddrRequest>, means: &Means<'_>) {
-        self.try_or_wait(request, Purpose::Reserve(owner), asked, means);
     }
 
     fn try_reserve(

@@ -80,7 +80,7 @@ fn op_of(outputs: &[Output]) -> OpId {
 }
 
 fn attach(endpoints: &mut Endpoints, id: &str, asked: &[AddrRequest]) -> Vec<Output> {
-    endpoints.attach(REQUEST, container(id), asked.to_vec(), &means(Access::Ring(&ring())));
+    endpoints.ask_for(REQUEST, Purpose::Attach(container(id)), asked.to_vec(), &means(Access::Ring(&ring())));
     drain(endpoints)
 }
 
@@ -330,7 +330,7 @@ fn those_who_wait_are_served_in_order_and_may_go_away() {
     let mut endpoints = fresh();
     let waiting = Access::Waiting("nobody has a ring");
     for (n, id) in ["first", "second", "third"].into_iter().enumerate() {
-        endpoints.attach(RequestId(n as u64), container(id), vec![], &means(waiting));
+        endpoints.ask_for(RequestId(n as u64), Purpose::Attach(container(id)), vec![], &means(waiting));
     }
     assert!(drain(&mut endpoints).is_empty());
     assert_eq!(endpoints.needs(), BTreeSet::from([Need::Ring]));
@@ -351,16 +351,16 @@ fn callers_that_wait_are_bounded() {
     let mut endpoints = fresh();
     let waiting = Access::Waiting("nobody has a ring");
     for n in 0..pending::PENDING_MAX as u64 {
-        endpoints.attach(RequestId(n), container(&n.to_string()), vec![], &means(waiting));
+        endpoints.ask_for(RequestId(n), Purpose::Attach(container(&n.to_string())), vec![], &means(waiting));
     }
     assert!(drain(&mut endpoints).is_empty());
-    endpoints.attach(REQUEST, container("one too many"), vec![], &means(waiting));
+    endpoints.ask_for(REQUEST, Purpose::Attach(container("one too many")), vec![], &means(waiting));
     assert!(refusal(&drain(&mut endpoints)).contains("1024 callers wait for addresses already"));
     assert_eq!(endpoints.waiting().unwrap().0, pending::PENDING_MAX);
     // So are those of one container whose interface is being made.
     let mut endpoints = fresh();
     for _ in 0..WAITERS_MAX {
-        endpoints.attach(REQUEST, container("c"), vec![], &means(Access::Ring(&ring())));
+        endpoints.ask_for(REQUEST, Purpose::Attach(container("c")), vec![], &means(Access::Ring(&ring())));
     }
     assert_eq!(drain(&mut endpoints).iter().filter(|o| matches!(o, Output::Reply(..))).count(), 0);
     assert!(refusal(&attach(&mut endpoints, "c", &[])).contains("another operation on c is under way"));
@@ -371,8 +371,8 @@ fn what_cannot_be_had_is_refused_to_those_who_wait_for_it_alone() {
     let mut endpoints = fresh();
     let shared = Ring::from_origin(range(), &[me(), id(2)]).unwrap();
     let theirs = AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 200), None);
-    endpoints.attach(RequestId(1), container("a"), vec![theirs], &means(Access::Ring(&shared)));
-    endpoints.attach(RequestId(2), container("b"), vec![], &means(Access::Waiting("no ring")));
+    endpoints.ask_for(RequestId(1), Purpose::Attach(container("a")), vec![theirs], &means(Access::Ring(&shared)));
+    endpoints.ask_for(RequestId(2), Purpose::Attach(container("b")), vec![], &means(Access::Waiting("no ring")));
     let need = Need::Address(Ipv4Addr::new(10, 0, 0, 200));
     assert_eq!(endpoints.needs(), BTreeSet::from([Need::Ring, need]));
     endpoints.deny(need, "it is in use");
@@ -385,7 +385,7 @@ fn all_are_removed_before_this_peer_leaves() {
     let mut endpoints = fresh();
     attached(&mut endpoints, "a");
     attached(&mut endpoints, "b");
-    endpoints.attach(REQUEST, container("c"), vec![], &means(Access::Waiting("no ring")));
+    endpoints.ask_for(REQUEST, Purpose::Attach(container("c")), vec![], &means(Access::Waiting("no ring")));
     endpoints.remove_all();
     let outputs = drain(&mut endpoints);
     assert!(refusal(&outputs).contains("leaving"));

@@ -83,7 +83,9 @@ impl Endpoints {
     /// Makes the host's own interface again where it is gone, once peers were `heard` of, or after [`HOST_WAIT`]; unless its
     /// addresses are another peer's by now.
     pub fn restore_host(&mut self, heard: bool, means: &Means<'_>) {
-        let Some(since) = self.host_since.filter(|since| heard || means.now.since(*since) >= HOST_WAIT) else { return };
+        if !self.host_since.is_some_and(|since| heard || means.now.since(since) >= HOST_WAIT) {
+            return;
+        }
         let held = self.allocator.reservations().get(HOST_OWNER).cloned();
         let Some(held) = held.filter(|_| matches!(self.stages.get(HOST_OWNER), Some(Stage::Absent(_)))) else {
             self.host_since = None;
@@ -91,7 +93,7 @@ impl Endpoints {
         };
         let Access::Ring(ring) = means.access else {
             // Not yet, or never again: looked at again later.
-            self.host_since = Some(since.max(means.now));
+            self.host_since = Some(means.now);
             return;
         };
         self.host_since = None;

@@ -10,9 +10,9 @@ use super::{
     alive::{Witnesses, with_peers},
 };
 use crate::proto::{
-    command::{AddrRequest, Answer, Container, Refusal},
+    command::{AddrRequest, Answer, Refusal},
     election::Vote,
-    endpoints::Means,
+    endpoints::{Means, Purpose},
     ids::{RequestId, SessionId, Severity},
     io::{Output, Record},
     ipam::{
@@ -34,36 +34,24 @@ use crate::proto::{
 /// Most rounds in which one module's events make others of another.
 const ROUNDS_MAX: usize = 16;
 
-/// The ring as far as addresses may be given from it.
-fn access(keeper: &Keeper, leaving: bool) -> Access<'_> {
-    if leaving { Access::Leaving } else { keeper.access() }
+/// With what addresses and interfaces are given now.
+fn means(keeper: &Keeper, leaving: bool, mtu: u32, now: Instant) -> Means<'_> {
+    Means { access: if leaving { Access::Leaving } else { keeper.access() }, mtu, now }
 }
 
 impl Node {
-    pub(super) fn attach(&mut self, id: RequestId, container: Container, addrs: Vec<AddrRequest>, now: Instant) {
-        match self.check_fixed(&addrs) {
-            Ok(()) => {
-                let (leaving, mtu) = (self.is_leaving(), self.container_mtu());
-                let means = Means { access: access(&self.keeper, leaving), mtu, now };
-                self.endpoints.attach(id, container, addrs, &means);
-            }
-            Err(refusal) => self.reply(id, Err(refusal)),
+    /// Asks for addresses: to be held, or with the interface of a container.
+    pub(super) fn ask_for(&mut self, id: RequestId, purpose: Purpose, addrs: Vec<AddrRequest>, now: Instant) {
+        if let Err(refusal) = self.check_fixed(&addrs) {
+            return self.reply(id, Err(refusal));
         }
+        self.endpoints.set_granted(self.keeper.granted());
+        let means = means(&self.keeper, self.is_leaving(), self.container_mtu(), now);
+        self.endpoints.ask_for(id, purpose, addrs, &means);
     }
 
-    pub(super) fn reserve(&mut self, id: RequestId, owner: Option<String>, addrs: Vec<AddrRequest>, now: Instant) {
-        match self.check_fixed(&addrs) {
-            Ok(()) => {
-                let (leaving, mtu) = (self.is_leaving(), self.container_mtu());
-                let means = Means { access: access(&self.keeper, leaving), mtu, now };
-                self.endpoints.reserve(id, owner, addrs, &means);
-            }
-            Err(refusal) => self.reply(id, Err(refusal)),
-        }
-    }
-
-    /// Refuses what no container is given; tells the allocator what was granted.
-    fn check_fixed(&mut self, addrs: &[AddrRequest]) -> Result<(), Refusal> {
+    /// Refuses what no container is given.
+    fn check_fixed(&self, addrs: &[AddrRequest]) -> Result<(), Refusal> {
         for addr in addrs {
             let AddrRequest::Fixed(addr, length) = addr else { continue };
             let held = self.endpoints.allocator().holder(*addr).is_some();
@@ -71,7 +59,6 @@ impl Node {
                 return Err(Refusal(format!("address {addr} is given to no container: {why}; nothing was changed")));
             }
         }
-        self.endpoints.set_granted(self.keeper.granted());
         Ok(())
     }
 
@@ -119,11 +106,10 @@ impl Node {
             self.look_for_ring(now);
             if std::mem::take(&mut self.ring_changed) || self.endpoints.freed() {
                 self.endpoints.set_granted(self.keeper.granted());
-                let leaving = self.is_leaving();
-                self.endpoints.retry(&Means { access: access(&self.keeper, leaving), mtu, now });
+                let means = means(&self.keeper, self.is_leaving(), mtu, now);
+                self.endpoints.retry(&means);
             }
-            let leaving = self.is_leaving();
-            let means = Means { access: access(&self.keeper, leaving), mtu, now };
+            let means = means(&self.keeper, self.is_leaving(), mtu, now);
             self.endpoints.restore_host(self.keeper.has_heard(), &means);
             self.pump_leaving(now);
             let Self { sessions, membership, topology, paths, keeper, endpoints, .. } = self;

@@ -5,7 +5,8 @@
 //! fine --70 %--> near --100 %--> full
 //!   ^____60 %_____|_____90 %______|
 //! ```
-//! Looked at every [`EVERY`] while anything happens at all, as it does each second or so in a network. The table of bounds is [`Node::bounds`].
+//! Looked at every [`EVERY`] while anything happens at all, as it does each second or so in a network. The table of bounds is
+//! [`Node::bounds`].
 
 use std::{collections::BTreeMap, time::Duration};
 

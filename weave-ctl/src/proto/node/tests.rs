@@ -9,12 +9,13 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use super::*;
 use crate::proto::{
-    command::Command,
+    command::{Command, Container},
     fixture::{NOW, id, ip, key, name, uid},
     ids::{DialId, OpId, SessionId},
     io::{Direction, Egress, LinkOp, PathKind, ProbeReply},
     ipam::Ring,
     params::{Identity, SecretKind},
+    reservation::{Netns, NetnsId, Place},
     target::Target,
     wire::entry::Verify,
 };
@@ -31,6 +32,13 @@ struct Net {
     jobs: Vec<(usize, OpId, LinkOp)>,
     shutdown: Option<Shutdown>,
     now: Instant,
+}
+
+/// The container of the namespace that is called `id`.
+fn container(id: &str) -> Container {
+    let inode = id.bytes().map(u64::from).sum();
+    let netns = Netns { path: format!("/run/netns/{id}"), id: NetnsId { inode, ..NetnsId::default() } };
+    Container { owner: id.to_owned(), chosen: false, place: Place::Netns(netns) }
 }
 
 fn range() -> ipnet::Ipv4Net {

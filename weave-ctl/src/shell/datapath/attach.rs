@@ -7,7 +7,7 @@
 use std::{error::Error, io};
 
 use aya::programs::{
-    LinkOrder, SchedClassifier,
+    LinkOrder, ProgramError, SchedClassifier,
     links::{FdLink, PinnedLink},
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
 };
@@ -96,13 +96,16 @@ fn attach_tcx(program: &mut SchedClassifier, pins: &Pins, pin: LinkPin) -> Resul
 /// Puts `program` in a pinned link's place; false when the link is on no device any more.
 fn update_link(program: &mut SchedClassifier, link: PinnedLink) -> Result<bool, Failure> {
     let link = SchedClassifierLink::try_from(FdLink::from(link))?;
-    match program.attach_to_link(link) {
-        Ok(id) => {
-            // Closes the descriptor; the pin keeps the link.
-            drop(program.take_link(id)?);
-            Ok(true)
-        }
-        Err(error) if errno(&error) == Some(Errno::NOLINK) => Ok(false),
+    // Dropping it closes the descriptor; the pin keeps the link.
+    let taken = program.attach_to_link(link).and_then(|id| program.take_link(id)).map(drop);
+    is_replaced(taken, &[Errno::NOLINK])
+}
+
+/// Whether a program took the place of another; false where the kernel says by one of `absent` that there is none.
+pub(super) fn is_replaced(taken: Result<(), ProgramError>, absent: &[Errno]) -> Result<bool, Failure> {
+    match taken {
+        Ok(()) => Ok(true),
+        Err(error) if errno(&error).is_some_and(|errno| absent.contains(&errno)) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -126,15 +129,9 @@ fn attach_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Res
 pub(super) fn replace_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Result<bool, Failure> {
     let handle = clsact_handle(role);
     let link = SchedClassifierLink::attached(device, role.side(), CLSACT_PRIORITY, handle, None)?;
-    match program.attach_to_link(link) {
-        Ok(id) => {
-            std::mem::forget(program.take_link(id)?);
-            Ok(true)
-        }
-        // No such filter, or no clsact qdisc at all.
-        Err(error) if matches!(errno(&error), Some(Errno::NOENT | Errno::INVAL)) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    let taken = program.attach_to_link(link).and_then(|id| program.take_link(id)).map(std::mem::forget);
+    // No such filter, or no clsact qdisc at all.
+    is_replaced(taken, &[Errno::NOENT, Errno::INVAL])
 }
 
 /// Takes our filters off `device`; one that is not there, and a device that is gone, are fine.

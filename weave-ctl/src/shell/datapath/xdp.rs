@@ -15,7 +15,7 @@ use weave_common::device::Device;
 
 use super::{
     Datapath, DatapathError, Failure,
-    attach::errno,
+    attach::is_replaced,
     device,
     facts::Attachment,
     link,
@@ -84,15 +84,9 @@ impl Datapath {
         }
         let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(self.pins.xdp(pin))?))?;
         let program = object::xdp(&mut self.ebpf)?;
-        match program.attach_to_link(link) {
-            Ok(id) => {
-                // Closes the descriptor; the pin keeps the link.
-                drop(program.take_link(id)?);
-                Ok(true)
-            }
-            Err(error) if errno(&error) == Some(Errno::NOLINK) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        // Dropping it closes the descriptor; the pin keeps the link.
+        let taken = program.attach_to_link(link).and_then(|id| program.take_link(id)).map(drop);
+        is_replaced(taken, &[Errno::NOLINK])
     }
 
     /// Makes the program be on these devices as wanted, and on no other of them. What is attached to a device that is

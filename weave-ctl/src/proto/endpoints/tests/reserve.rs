@@ -16,7 +16,12 @@ fn answered(outputs: &[Output]) -> ContainerStatus {
 }
 
 fn reserve(endpoints: &mut Endpoints, owner: Option<&str>, asked: &[AddrRequest]) -> Vec<Output> {
-    endpoints.reserve(REQUEST, owner.map(str::to_owned), asked.to_vec(), &means(Access::Ring(&ring())));
+    endpoints.ask_for(
+        REQUEST,
+        Purpose::Reserve(owner.map(str::to_owned)),
+        asked.to_vec(),
+        &means(Access::Ring(&ring())),
+    );
     drain(endpoints)
 }
 
@@ -39,7 +44,7 @@ fn in_netns(owner: &str, inode: u64, chosen: bool) -> Container {
 }
 
 fn attach_at(endpoints: &mut Endpoints, container: Container) -> Vec<Output> {
-    endpoints.attach(REQUEST, container, Vec::new(), &means(Access::Ring(&ring())));
+    endpoints.ask_for(REQUEST, Purpose::Attach(container), Vec::new(), &means(Access::Ring(&ring())));
     drain(endpoints)
 }
 
@@ -220,7 +225,12 @@ fn longest_absent_gives_way_when_nothing_is_free() {
     );
     let small: Ipv4Net = "10.0.0.0/30".parse().unwrap();
     drain(&mut endpoints);
-    endpoints.attach(REQUEST, container("new"), vec![AddrRequest::Subnet(small)], &means(Access::Ring(&ring())));
+    endpoints.ask_for(
+        REQUEST,
+        Purpose::Attach(container("new")),
+        vec![AddrRequest::Subnet(small)],
+        &means(Access::Ring(&ring())),
+    );
     assert_eq!(endpoints.needs(), BTreeSet::from([Need::Space(small)]));
     endpoints.give_way("10.9.0.0/24".parse().unwrap());
     assert!(drain(&mut endpoints).is_empty(), "none has an address there");

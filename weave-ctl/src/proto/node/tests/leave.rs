@@ -1,20 +1,10 @@
 //! `reset` changes nothing or succeeds, whatever runs beside it.
 
 use super::*;
-use crate::proto::{
-    command::Container,
-    reservation::{Netns, NetnsId, Place},
-};
 
 const ATTACH: u64 = 1;
 const RESET: u64 = 2;
 const LATE: u64 = 3;
-
-fn container(id: &str) -> Container {
-    let inode = id.bytes().map(u64::from).sum();
-    let netns = Netns { path: format!("/run/netns/{id}"), id: NetnsId { inode, ..NetnsId::default() } };
-    Container { owner: id.to_owned(), chosen: false, place: Place::Netns(netns) }
-}
 
 impl Net {
     fn attach(&mut self, request: u64, id: &str) {

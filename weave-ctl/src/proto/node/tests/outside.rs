@@ -1,11 +1,7 @@
 //! What no peer that keeps to the rules sends, and addresses that no container is given.
 
 use super::*;
-use crate::proto::{
-    command::{AddrRequest, Container},
-    reservation::{Netns, NetnsId, Place},
-    wire::RingMessage,
-};
+use crate::proto::{command::AddrRequest, wire::RingMessage};
 
 #[test]
 fn underlay_addresses_are_given_to_no_container() {
@@ -17,10 +13,8 @@ fn underlay_addresses_are_given_to_no_container() {
     net.at(1).handle_input(Input::Underlay(Underlay { addrs: vec![ip(1)], on_link, default_mtu: 1500 }), NOW);
     let never = [ip(1), ip(2), Ipv4Addr::new(198, 51, 100, 77), Ipv4Addr::new(127, 0, 0, 5)];
     for (request, addr) in never.into_iter().enumerate() {
-        let netns = Netns { path: "/run/netns/c".to_owned(), id: NetnsId::default() };
-        let container = Container { owner: "c".to_owned(), chosen: false, place: Place::Netns(netns) };
         let asked = vec![AddrRequest::Fixed(addr, Some(24))];
-        net.ask(1, request as u64, Command::Attach(container, asked));
+        net.ask(1, request as u64, Command::Attach(container("c"), asked));
         net.deliver();
         let (_, reply) = net.replies.pop().expect("refused at once");
         let why = reply.expect_err("refused").0;

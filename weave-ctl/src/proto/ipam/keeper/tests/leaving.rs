@@ -45,7 +45,7 @@ fn an_heir_that_is_leaving_itself_is_none() {
 }
 
 #[test]
-fn an_heir_that_was_willing_and_leaves_waits_and_hands_on_what_it_gets() {
+fn willing_heir_that_leaves_hands_on_what_it_gets() {
     let mut network = two_and_a_guest();
     let now = network.now;
     network.peer(1).keeper.hand_over(id(2), now);
