@@ -4,18 +4,18 @@
 //! tried again. A program that is attached is only ever replaced in place, so no packet passes without one. A filter and a pinned
 //! link both outlive the controller.
 
-use std::{error::Error, io};
+use std::io;
 
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier,
     links::{FdLink, PinnedLink},
-    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program},
 };
 use rustix::io::Errno;
 
 use super::{
     device,
-    error::DatapathError,
+    error::{DatapathError, Failure, errno},
     link,
     object::Role,
     pins::{LinkPin, Pins},
@@ -46,9 +46,6 @@ const fn clsact_handle(role: Role) -> TcHandle {
 
 /// Attempts at a device whose name changes meanwhile.
 const NAMES_MAX: u32 = 3;
-
-/// Why the kernel or aya refused.
-pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
 /// Attaches `program` to its side of the device, or replaces what the role has there.
 pub(super) fn attach(
@@ -82,8 +79,8 @@ fn attach_tcx(program: &mut SchedClassifier, pins: &Pins, pin: LinkPin) -> Resul
     }
     for _ in 0..NAMES_MAX {
         let name = device::name(pin.ifindex).ok_or_else(no_device)?;
-        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program.attach_with_options(&name, pin.role.side(), options)?;
+        let first = || TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = link::once_released(Errno::EXIST, || program.attach_with_options(&name, pin.role.side(), first()))?;
         FdLink::try_from(program.take_link(id)?)?.pin(&path)?;
         if link::place(&path)?.is_some_and(|place| place.ifindex == pin.ifindex) {
             return Ok(());
@@ -112,7 +109,7 @@ pub(super) fn is_replaced(taken: Result<(), ProgramError>, absent: &[Errno]) -> 
 
 fn attach_clsact(program: &mut SchedClassifier, role: Role, device: &str) -> Result<(), Failure> {
     match qdisc_add_clsact(device) {
-        Err(TcError::NetlinkError(error)) if raw(error.raw_os_error()) == Some(Errno::EXIST) => {}
+        Err(error) if errno(&error) == Some(Errno::EXIST) => {}
         result => result?,
     }
     if replace_clsact(program, role, device)? {
@@ -139,23 +136,4 @@ pub(super) fn detach_clsact(device: &str) {
     for role in Role::ALL {
         drop(qdisc_detach_program(device, role.side(), role.program()));
     }
-}
-
-fn raw(code: Option<i32>) -> Option<Errno> {
-    code.map(Errno::from_raw_os_error)
-}
-
-/// The system's error code at the bottom of `error`.
-pub(super) fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return raw(error.raw_os_error());
-        }
-        if let Some(TcError::NetlinkError(error)) = error.downcast_ref::<TcError>() {
-            return raw(error.raw_os_error());
-        }
-        next = error.source();
-    }
-    None
 }

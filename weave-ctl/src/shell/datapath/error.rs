@@ -1,8 +1,32 @@
 //! What can go wrong with the kernel's side, as sentences for the operator.
 
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
-use aya::{EbpfError, maps::MapError, programs::ProgramError};
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, tc::TcError},
+};
+use rustix::io::Errno;
+
+/// Why the kernel or aya refused.
+pub(super) type Failure = Box<dyn Error + Send + Sync>;
+
+/// The system's error code at the bottom of `error`.
+pub(super) fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
+    let system = |code: Option<i32>| code.map(Errno::from_raw_os_error);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return system(error.raw_os_error());
+        }
+        if let Some(TcError::NetlinkError(error)) = error.downcast_ref::<TcError>() {
+            return system(error.raw_os_error());
+        }
+        next = error.source();
+    }
+    None
+}
 
 /// An operation on the dataplane failed.
 #[derive(Debug, thiserror::Error)]

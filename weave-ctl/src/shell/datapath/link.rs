@@ -8,12 +8,23 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::Path,
+    thread,
+    time::Duration,
 };
+
+use aya::programs::ProgramError;
+use rustix::io::Errno;
+
+use super::error::{Failure, errno};
 
 /// `BPF_OBJ_GET`, `BPF_OBJ_GET_INFO_BY_FD` and `BPF_LINK_DETACH` of `linux/bpf.h`.
 const OBJ_GET: libc::c_long = 7;
 const GET_INFO: libc::c_long = 15;
 const LINK_DETACH: libc::c_long = 34;
+
+/// How long [`once_released`] waits at most; it tries that often meanwhile.
+const RELEASE_WAIT: Duration = Duration::from_millis(200);
+const RELEASE_TRIES: u32 = 20;
 
 /// The parts of `union bpf_attr` that are used here.
 #[repr(C)]
@@ -77,6 +88,21 @@ pub(super) fn detach(pin: &Path) -> io::Result<()> {
     unsafe { bpf(LINK_DETACH, &attr) }.map(drop)
 }
 
+/// Does `attach` again for a while where the kernel says by `taken` that the program's place is taken: a worker takes a
+/// program off some time after the last pin of its link was removed (`bpf_link_put` in `kernel/bpf/syscall.c`).
+pub(super) fn once_released<T>(
+    taken: Errno,
+    mut attach: impl FnMut() -> Result<T, ProgramError>,
+) -> Result<T, Failure> {
+    for _ in 0..RELEASE_TRIES {
+        match attach() {
+            Err(error) if errno(&error) == Some(taken) => thread::sleep(RELEASE_WAIT / RELEASE_TRIES),
+            result => return Ok(result?),
+        }
+    }
+    Ok(attach()?)
+}
+
 fn open(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let attr = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
@@ -92,4 +118,15 @@ unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
     // SAFETY: as the caller promises; the kernel reads `size_of::<T>()` bytes at `attr`.
     let ret = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret as i32) }
+}
+
+/// Removes the pin, and lets go of the link a moment later, as the kernel does on a busy machine.
+#[cfg(test)]
+pub(super) fn release_late(pin: &Path) -> thread::JoinHandle<()> {
+    let link = open(pin).expect("a link");
+    std::fs::remove_file(pin).expect("removed");
+    thread::spawn(move || {
+        thread::sleep(RELEASE_WAIT / 4);
+        drop(link);
+    })
 }

@@ -41,7 +41,7 @@ use weave_common::{
 };
 
 use self::{
-    attach::{Failure, Hook},
+    attach::Hook,
     former::Former,
     maps::Maps,
     object::{Loader, Role},

@@ -14,9 +14,10 @@ use rustix::io::Errno;
 use weave_common::device::Device;
 
 use super::{
-    Datapath, DatapathError, Failure,
+    Datapath, DatapathError,
     attach::is_replaced,
     device,
+    error::Failure,
     facts::Attachment,
     link,
     object::{self, XdpMode},
@@ -152,7 +153,7 @@ impl Datapath {
             XdpMode::Generic => Flags::Skb,
         };
         let program = object::xdp(&mut self.ebpf)?;
-        let id = program.attach_to_if_index(pin.ifindex, flags)?;
+        let id = link::once_released(Errno::BUSY, || program.attach_to_if_index(pin.ifindex, flags))?;
         FdLink::try_from(program.take_link(id)?)?.pin(self.pins.xdp(pin))?;
         Ok(())
     }

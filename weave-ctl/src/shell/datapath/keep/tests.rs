@@ -91,8 +91,9 @@ fn detached_programs_are_attached_again() {
     assert_eq!(keep(&mut datapath), [false, false]);
     link::detach(&datapath.pins.link(LinkPin { role: Role::Container, ifindex: container })).expect("detached");
     assert_eq!(keep(&mut datapath), [true, false]);
-    fs::remove_file(datapath.pins.link(LinkPin { role: Role::Underlay, ifindex: underlay })).expect("removed");
+    let released = link::release_late(&datapath.pins.link(LinkPin { role: Role::Underlay, ifindex: underlay }));
     assert_eq!(keep(&mut datapath), [false, true]);
+    released.join().expect("released");
     assert_eq!(keep(&mut datapath), [false, false]);
 
     let config = datapath.maps.config().expect("read");

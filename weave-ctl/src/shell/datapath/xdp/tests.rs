@@ -76,6 +76,13 @@ fn what_is_wanted_is_attached_and_what_is_not_is_taken_off() {
     assert_eq!(set(&mut datapath, &[wants("v.1", None), wants("v2", GENERIC)]), none);
     assert_eq!([mode("v.1"), mode("v2"), mode("v3")], [None, GENERIC, NATIVE]);
 
+    // Where somebody removed the pin it is attached again.
+    let pin = XdpPin { mode: XdpMode::Native, ifindex: ifindex("v3") };
+    let released = link::release_late(&datapath.pins.xdp(pin));
+    assert_eq!(set(&mut datapath, &[wants("v3", NATIVE)]), none);
+    released.join().expect("released");
+    assert_eq!(mode("v3"), NATIVE);
+
     datapath.remove_xdp().expect("removed");
     assert_eq!([mode("v2"), mode("v3")], [None, None]);
     assert_eq!(entries(&datapath), []);
