@@ -1,7 +1,7 @@
 //! Membership: knows all peers by signed records, signs this peer's own, and spreads both by gossip.
 //!
 //! A record gives a peer's addresses, sessions and paths; other modules put entries of their own into channels, one a key,
-//! and delete them. `gossip` spreads entries, `store` holds them. All entries of a peer, its record among them, are numbered
+//! and delete them. `rumours` and `gossip` spread entries, `store` holds them. All entries of a peer, its record among them, are numbered
 //! in one row ([`Point`]). The own record is signed anew [`timers::PUBLISH_AFTER`] after something in it changed, as often
 //! as [`Throttle`] allows. Tombstones are kept for [`TOMBSTONES_FOR`]; then the record's floor rises above them.
 //! [`FLOOR_AFTER`] a launch it rises above all that earlier launches said. Bounds: those of `gossip` and `store`; the pause
@@ -13,6 +13,7 @@
 //! rumours go to a few.
 
 mod gossip;
+mod rumours;
 mod store;
 mod timers;
 
@@ -20,6 +21,7 @@ use std::{collections::VecDeque, fmt, mem, net::Ipv4Addr, sync::Arc, time::Durat
 
 use self::{
     gossip::{Gossip, Update},
+    rumours::Source,
     store::Alive,
     timers::{COPY_SHOWN, FLOOR_AFTER, RECOVERY_PAUSE, TOMBSTONES_FOR},
 };
@@ -152,13 +154,13 @@ impl Membership {
         self.gossip.store.owners()
     }
 
-    /// The nickname of a peer, or nothing.
     /// Entries of this peer and their bound; bytes of all entries and theirs.
     pub(crate) fn sizes(&self) -> [(usize, usize); 2] {
         let store = &self.gossip.store;
         [(store.of(self.me.name).count(), store::ENTRIES_MAX), (store.bytes(), store::BYTES_MAX)]
     }
 
+    /// The nickname of a peer, or nothing.
     pub(crate) fn nickname(&self, peer: PeerName) -> String {
         let record = if peer == self.me.name { Some(&self.me) } else { self.record(peer) };
         record.map_or_else(String::new, |record| record.nickname.clone())
@@ -242,8 +244,9 @@ impl Membership {
     /// A session is up, to the peer whose record is `entry`.
     pub(crate) fn session_up(&mut self, session: SessionId, entry: Arc<Entry>, dialled: bool, now: Instant) {
         // The peer at the other end is alive: another store of its name does not keep it out.
-        self.gossip.hold(entry, Some(session), false, &|_, _| false, now);
-        self.gossip.session_up(session, dialled, now);
+        let peer = entry.key.owner;
+        self.gossip.hold(entry, Source::Session(session), false, &|_, _| false, now);
+        self.gossip.session_up(session, peer, dialled, now);
     }
 
     pub(crate) fn session_down(&mut self, session: SessionId) {
@@ -253,7 +256,7 @@ impl Membership {
     /// A peer is refused for want of room: its record is taken in all the same, because others may have room. Returns
     /// records of others for it.
     pub(crate) fn introduce(&mut self, session: SessionId, entry: Arc<Entry>, alive: Alive<'_>, now: Instant) -> Delta {
-        self.gossip.hold(entry, Some(session), false, alive, now);
+        self.gossip.hold(entry, Source::Session(session), false, alive, now);
         self.gossip.sample(SAMPLE)
     }
 

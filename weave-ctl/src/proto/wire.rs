@@ -92,6 +92,9 @@ pub struct Delta {
     pub spans: Vec<Span>,
     /// There are more than fit: compare again.
     pub more: bool,
+    /// The sender made them, and sends them to all its neighbours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flooded: bool,
 }
 
 /// The entries of a delta are all that the sender holds of an owner from one point on to another.
@@ -200,7 +203,8 @@ pub enum Message {
     Digest(u64),
     /// The digest of each bucket. Answered by `Page` of those that differ.
     Buckets(Vec<u64>),
-    /// Answered by `Delta` of what is newer here, and by `Request` of what is newer there.
+    /// Answered by `Delta` of what is newer here, or by `Advertise` where that is much, and by `Request` of what is newer
+    /// there.
     Page(Page),
     /// Answered by `Delta`.
     Request(Vec<Want>),

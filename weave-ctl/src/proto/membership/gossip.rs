@@ -1,15 +1,13 @@
 //! Spreads entries: new ones by rumour, everything else by anti-entropy.
 //!
-//! Messages and what answers them: docs/protocol.md, section 2.1. An owner sends its new entries to [`FANOUT`] sessions,
-//! chosen anew each time, once, after [`GOSSIP_INTERVAL`] in which more may gather; peers that hold them then advertise to
-//! as many how far they are with that owner, because most hold the entries already. A peer that is less far requests what
-//! is above the point up to which it holds everything. So a change costs its own size once a peer, whatever else its owner
-//! has said. No answer needs state about the peer that asks.
+//! Messages and what answers them: docs/protocol.md, section 2.1. `rumours` tells others what is new here. A peer that is
+//! less far with an owner requests what is above the point up to which it holds everything. So a change costs its own size
+//! once a peer, whatever else its owner has said. No answer needs state about the peer that asks.
 //!
 //! An error in a channel is counted there: it changes nothing else and closes no session. A peer that advertises an entry
 //! and never sends it delays that entry by one round; anti-entropy does not wait for it. Where two peers that hold
 //! everything of an owner differ all the same, one of them asks for everything again, once in [`DOUBT_PAUSE`].
-//! Bounds: [`PUSH_MAX`] bytes are sent unasked; [`PAGE_BYTES`] a message; [`REQUESTED_MAX`] owners requested;
+//! Bounds: those of `rumours`; [`REQUESTED_MAX`] owners requested;
 //! [`ANSWERS_MAX`] answers at once a session, [`ANSWERS_RATE`] a second; an entry that was not verified is not passed on.
 
 use std::{
@@ -23,8 +21,9 @@ use indexmap::IndexMap;
 use serde_bytes::ByteBuf;
 
 use super::{
+    rumours::{PUSH_MAX, Rumours, Source, delta_of, size},
     store::{Alive, Offer, Store},
-    timers::{ANTI_ENTROPY, ANTI_ENTROPY_BUSY, BUSY_FOR, DOUBT_PAUSE, GOSSIP_INTERVAL, REQUEST_RETRY},
+    timers::{ANTI_ENTROPY, ANTI_ENTROPY_BUSY, BUSY_FOR, DOUBT_PAUSE, REQUEST_RETRY},
 };
 use crate::proto::{
     command::ChannelStatus,
@@ -35,19 +34,13 @@ use crate::proto::{
     throttle::{Budget, hold_down},
     time::Instant,
     wire::{
-        BUCKETS, Delta, ENTRIES_MAX, Message, PAGE_MAX, Page, Span, Summary, Want, clean,
-        entry::{Channel, Content, Entry, EntryKey, Point, Verifier, Version, record_key},
+        BUCKETS, Delta, Message, PAGE_MAX, Page, Span, Summary, Want, clean,
+        entry::{Channel, Content, Entry, EntryKey, Point, Verifier, Version},
     },
 };
 
-/// Sessions that new entries go on to.
-pub(super) const FANOUT: usize = 6;
-/// Most bytes of its own entries that a peer sends to others unasked.
-pub(super) const PUSH_MAX: usize = 16 * 1024;
 /// Most owners of which a request is remembered; of more, several peers may be asked.
 pub(super) const REQUESTED_MAX: usize = 8192;
-/// Most bytes of entries in a message.
-pub(super) const PAGE_BYTES: usize = 256 * 1024;
 /// Most answers that one session can have at once.
 pub(super) const ANSWERS_MAX: u32 = 64;
 /// Answers that a session is granted a second.
@@ -60,15 +53,11 @@ pub(super) struct Gossip {
     me: PeerName,
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) store: Store,
-    /// Owners with new entries, and the session that the last of them came by.
-    fresh: BTreeMap<PeerName, Option<SessionId>>,
-    /// Up to which point this peer's own entries were sent.
-    flushed: Point,
-    flush_at: Option<Instant>,
-    /// Requested of some session until then: from which point on, and what that session has.
-    requested: BTreeMap<PeerName, (PeerUid, Option<Point>, Point)>,
+    rumours: Rumours,
+    /// What is requested until then.
+    requested: BTreeMap<PeerName, Requested>,
     requested_until: Instant,
-    pub(super) sessions: BTreeMap<SessionId, Budget>,
+    pub(super) sessions: BTreeMap<SessionId, Neighbour>,
     compare_at: Instant,
     busy_until: Instant,
     /// Owners of which everything was asked for again, and when.
@@ -81,6 +70,23 @@ pub(super) struct Gossip {
     pub(super) refused: Option<(SessionId, String)>,
     out: VecDeque<(SessionId, Message)>,
     updates: VecDeque<Update>,
+}
+
+/// The other end of a session.
+#[derive(Debug)]
+pub(super) struct Neighbour {
+    peer: PeerName,
+    /// Answers that it can have.
+    budget: Budget,
+}
+
+/// What was requested of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Requested {
+    want: Want,
+    session: SessionId,
+    /// Up to where that session has it.
+    upto: Point,
 }
 
 /// What changed for the modules that read entries.
@@ -100,9 +106,7 @@ impl Gossip {
             me,
             verifier,
             store: Store::default(),
-            fresh: BTreeMap::new(),
-            flushed: Point::ZERO,
-            flush_at: None,
+            rumours: Rumours::new(me),
             requested: BTreeMap::new(),
             requested_until: now,
             sessions: BTreeMap::new(),
@@ -126,9 +130,9 @@ impl Gossip {
         queue::pop(&mut self.updates)
     }
 
-    /// A session is up: the side that `dialled` compares at once, for both.
-    pub(super) fn session_up(&mut self, session: SessionId, dialled: bool, now: Instant) {
-        self.sessions.insert(session, Budget::full(ANSWERS_MAX, ANSWERS_RATE, now));
+    /// A session to `peer` is up: the side that `dialled` compares at once, for both.
+    pub(super) fn session_up(&mut self, session: SessionId, peer: PeerName, dialled: bool, now: Instant) {
+        self.sessions.insert(session, Neighbour { peer, budget: Budget::full(ANSWERS_MAX, ANSWERS_RATE, now) });
         if dialled {
             self.compare(session);
         }
@@ -137,7 +141,7 @@ impl Gossip {
     /// An entry of this peer itself, newly signed.
     pub(super) fn publish(&mut self, entry: Arc<Entry>, now: Instant) {
         let owner = entry.key.owner;
-        self.hold(entry, None, true, &|_, _| false, now);
+        self.hold(entry, Source::Own, true, &|_, _| false, now);
         self.store.complete_own(owner);
     }
 
@@ -145,7 +149,7 @@ impl Gossip {
     pub(super) fn hold(
         &mut self,
         entry: Arc<Entry>,
-        from: Option<SessionId>,
+        source: Source,
         vouched: bool,
         alive: Alive<'_>,
         now: Instant,
@@ -153,7 +157,7 @@ impl Gossip {
         let owner = entry.key.owner;
         let (stranger, before) = (self.store.summary(owner).is_none(), self.store.get(&entry.key).cloned());
         let offer = self.store.offer(Arc::clone(&entry), vouched, alive);
-        if offer == Offer::New && stranger && from.is_some() {
+        if offer == Offer::New && stranger && source != Source::Own {
             // The retained entries of a forgotten peer are held again: new to the modules that read them.
             let others = self.store.of(owner).filter(|other| other.key != entry.key);
             self.updates.extend(others.map(|entry| Update::New(Arc::clone(entry), None)));
@@ -163,11 +167,10 @@ impl Gossip {
             if let Content::Unreadable(why) = &entry.content {
                 self.error(entry.key.channel.name(), &format!("of {owner}: {why}"));
             }
-            self.fresh.insert(owner, from);
-            self.flush_at.get_or_insert(now + GOSSIP_INTERVAL);
+            self.rumours.hear(owner, source, now);
             self.busy_until = now + BUSY_FOR;
             self.compare_at = self.compare_at.min(now + self.pause(ANTI_ENTROPY_BUSY));
-            if from.is_some() {
+            if source != Source::Own {
                 self.updates.push_back(Update::New(entry, before));
             }
         }
@@ -182,7 +185,7 @@ impl Gossip {
         if let Message::Delta(delta) = message {
             return self.delta(session, &delta, alive, now);
         }
-        if !self.sessions.get_mut(&session).is_some_and(|budget| budget.take(now)) {
+        if !self.sessions.get_mut(&session).is_some_and(|neighbour| neighbour.budget.take(now)) {
             return;
         }
         match message {
@@ -219,6 +222,7 @@ impl Gossip {
         // An owner's record comes before its other entries.
         let mut all: Vec<_> = newest.into_iter().collect();
         all.sort_by_key(|((key, _), _)| (key.channel != Channel::Peers, key.owner));
+        let neighbour = self.sessions.get(&session).map(|neighbour| neighbour.peer);
         let mut gained = false;
         for ((key, uid), (version, raw)) in all {
             if !self.may_be_new(&key, uid, version) {
@@ -229,7 +233,11 @@ impl Gossip {
             let vouched = span.is_some_and(|span| span.floor >= self.store.floor(key.owner));
             match self.verifier.open(raw) {
                 Ok(entry) if key.owner == self.me => self.foreign = self.foreign.max(Some(entry.version.point)),
-                Ok(entry) => gained |= self.hold(entry, Some(session), vouched, alive, now) == Offer::New,
+                Ok(entry) => {
+                    let flooded = delta.flooded && neighbour == Some(key.owner);
+                    let source = if flooded { Source::Flood } else { Source::Session(session) };
+                    gained |= self.hold(entry, source, vouched, alive, now) == Offer::New;
+                }
                 // An honest peer passes on only what it verified: the rest of this message is not worth the effort.
                 Err(error) => return self.refuse(session, key.channel.name(), &error.to_string()),
             }
@@ -241,7 +249,7 @@ impl Gossip {
         }
         self.tell_dropped();
         if delta.more && gained {
-            self.compare(session);
+            self.request_rest(session);
         }
     }
 
@@ -287,13 +295,13 @@ impl Gossip {
         let mut wants = Vec::new();
         for theirs in owners {
             let Some(want) = self.want(theirs) else { continue };
-            let this = (want.uid, want.since, theirs.newest.max(theirs.complete));
+            let upto = theirs.newest.max(theirs.complete);
             let asked = self.requested.get(&want.owner);
-            if asked.is_some_and(|asked| (asked.0, asked.1) == (this.0, this.1) && asked.2 >= this.2) {
+            if asked.is_some_and(|asked| asked.want == want && asked.upto >= upto) {
                 continue;
             }
             if self.requested.len() < REQUESTED_MAX || asked.is_some() {
-                self.requested.insert(want.owner, this);
+                self.requested.insert(want.owner, Requested { want, session, upto });
             }
             wants.push(want);
         }
@@ -302,46 +310,30 @@ impl Gossip {
         }
     }
 
+    /// Not everything that was requested of this session fitted its answer: requests the rest.
+    fn request_rest(&mut self, session: SessionId) {
+        let mut wants = Vec::new();
+        for (owner, asked) in &mut self.requested {
+            let complete = self.store.summary(*owner).map(|held| held.complete);
+            if asked.session == session && asked.want.since.is_some() && complete.is_none_or(|held| held < asked.upto) {
+                asked.want.since = Some(complete.unwrap_or(Point::ZERO));
+                wants.push(asked.want);
+            }
+        }
+        if wants.is_empty() {
+            return self.compare(session);
+        }
+        self.out.extend(wants.chunks(PAGE_MAX).map(|wants| (session, Message::Request(wants.to_vec()))));
+    }
+
     fn answer(&mut self, session: SessionId, wants: &[Want]) {
-        let delta = self.delta_of(wants);
+        self.send(session, delta_of(&self.store, wants));
+    }
+
+    fn send(&mut self, session: SessionId, delta: Delta) {
         if !delta.entries.is_empty() || !delta.spans.is_empty() {
             self.out.push_back((session, Message::Delta(delta)));
         }
-    }
-
-    /// What is held of this, as much as fits a message.
-    fn delta_of(&self, wants: &[Want]) -> Delta {
-        let mut delta = Delta::default();
-        let mut bytes = 0;
-        for want in wants {
-            let Some(held) = self.store.summary(want.owner).filter(|held| held.uid == want.uid) else { continue };
-            let record = || self.store.get(&record_key(want.owner)).into_iter().collect();
-            let entries: Vec<&Arc<Entry>> = want.since.map_or_else(record, |since| self.store.since(want.owner, since));
-            let mut to = None;
-            let all = entries.len();
-            let mut taken = 0;
-            for entry in entries {
-                bytes += entry.raw.len();
-                if delta.entries.len() >= ENTRIES_MAX || (bytes > PAGE_BYTES && !delta.entries.is_empty()) {
-                    delta.more = true;
-                    break;
-                }
-                taken += 1;
-                if entry.key.channel != Channel::Peers {
-                    to = Some(entry.version.point);
-                }
-                delta.entries.push(ByteBuf::from(entry.raw.to_vec()));
-            }
-            let to = if taken == all { Some(held.complete) } else { to.map(|to| to.min(held.complete)) };
-            if let (Some(from), Some(to)) = (want.since, to) {
-                let (owner, uid, floor) = (want.owner, want.uid, self.store.floor(want.owner));
-                delta.spans.push(Span { owner, uid, from, to, floor });
-            }
-            if delta.more {
-                break;
-            }
-        }
-        delta
     }
 
     pub(super) fn error(&mut self, channel: &str, what: &str) {
@@ -403,7 +395,20 @@ impl Gossip {
         if self.out.len() > before && newer.is_empty() && page.more {
             self.compare(session);
         }
-        self.answer(session, &newer);
+        self.offer_newer(session, &newer);
+    }
+
+    /// What is newer here is sent at once while it is little. Of much the other side is only told: several peers compare with
+    /// it at the same time, and it asks one of them.
+    fn offer_newer(&mut self, session: SessionId, newer: &[Want]) {
+        let delta = delta_of(&self.store, newer);
+        if !delta.more && size(&delta) <= PUSH_MAX {
+            return self.send(session, delta);
+        }
+        let (records, much): (Vec<Want>, Vec<Want>) = newer.iter().partition(|want| want.since.is_none());
+        self.answer(session, &records);
+        let owners: Vec<Summary> = much.iter().filter_map(|want| self.store.summary(want.owner)).collect();
+        self.out.extend(owners.chunks(PAGE_MAX).map(|owners| (session, Message::Advertise(owners.to_vec()))));
     }
 
     /// Both sides are equally far with an owner: then they hold the same, or something went wrong.
@@ -432,8 +437,7 @@ impl Gossip {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.flush_at.is_some_and(|at| at <= now) {
-            self.flush_at = None;
+        if self.rumours.due().is_some_and(|at| at <= now) {
             self.flush();
         }
         if self.compare_at <= now {
@@ -446,7 +450,7 @@ impl Gossip {
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {
-        self.flush_at.map_or(self.compare_at, |at| at.min(self.compare_at))
+        self.rumours.due().map_or(self.compare_at, |at| at.min(self.compare_at))
     }
 
     /// Time between two comparisons: in a large network much is under way as rumours, which take as long to spread.
@@ -455,24 +459,12 @@ impl Gossip {
     }
 
     fn flush(&mut self) {
-        let fresh = std::mem::take(&mut self.fresh);
-        let own = self.store.summary(self.me).filter(|_| fresh.contains_key(&self.me));
-        let push = own.map(|own| {
-            let delta = self.delta_of(&[Want { owner: self.me, uid: own.uid, since: Some(self.flushed) }]);
-            self.flushed = own.newest;
-            delta
-        });
-        let short = |delta: &Delta| !delta.more && delta.entries.iter().map(|e| e.len()).sum::<usize>() <= PUSH_MAX;
-        let push = push.filter(short);
-        for session in self.pick(FANOUT) {
-            if let Some(push) = &push {
-                self.out.push_back((session, Message::Delta(push.clone())));
-            }
-            let others =
-                fresh.iter().filter(|(owner, from)| **from != Some(session) && (push.is_none() || **owner != self.me));
-            let owners: Vec<Summary> = others.filter_map(|(owner, _)| self.store.summary(*owner)).collect();
-            self.out.extend(owners.chunks(PAGE_MAX).map(|owners| (session, Message::Advertise(owners.to_vec()))));
-        }
+        let mut order: Vec<SessionId> = self.sessions.keys().copied().collect();
+        let all = order.len();
+        self.rng.sample(&mut order, all);
+        let order: Vec<(SessionId, PeerName)> =
+            order.into_iter().map(|session| (session, self.sessions[&session].peer)).collect();
+        self.out.extend(self.rumours.flush(&self.store, &order));
     }
 
     fn pick(&mut self, count: usize) -> Vec<SessionId> {

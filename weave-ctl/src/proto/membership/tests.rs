@@ -60,7 +60,7 @@ fn many_changes_within_the_hold_down_are_published_once() {
     let mut one = membership(1, 1);
     one.own_entry(NOW);
     for n in 2..=20 {
-        one.gossip.hold(entry(&record(n, 1, &[])), Some(SessionId(1)), false, &|_, _| false, NOW);
+        one.gossip.hold(entry(&record(n, 1, &[])), Source::Session(SessionId(1)), false, &|_, _| false, NOW);
         connect(&mut one, &(2..=n).collect::<Vec<u8>>(), NOW);
         one.handle_timeout(NOW + timers::PUBLISH_AFTER);
     }
@@ -122,7 +122,7 @@ fn a_session_that_came_and_went_is_not_published() {
 fn a_record_that_moved_is_told_from_one_that_did_not() {
     let mut one = membership(1, 1);
     let mut receive = |record: &PeerRecord| {
-        one.gossip.hold(entry(record), Some(SessionId(1)), false, &|_, _| true, NOW);
+        one.gossip.hold(entry(record), Source::Session(SessionId(1)), false, &|_, _| true, NOW);
         std::iter::from_fn(|| one.poll_event()).find_map(|event| match event {
             MembershipEvent::Moved(_) => Some(true),
             MembershipEvent::Reports(_) => Some(false),

@@ -28,7 +28,7 @@ fn a_frame_is_a_kind_and_then_a_body() {
     assert_eq!(Message::Digest(7).encode(), frame("digest", 7_u64));
     assert_eq!(Message::RingDigest(7).encode(), frame("ringdigest", 7_u64));
     assert_eq!(Message::Ping.encode(), frame("ping", ()));
-    let delta = Delta { entries: vec![ByteBuf::from([1, 2])], spans: vec![SPAN], more: true };
+    let delta = Delta { entries: vec![ByteBuf::from([1, 2])], spans: vec![SPAN], more: true, ..Delta::default() };
     assert_eq!(Message::Delta(delta.clone()).encode(), frame("delta", delta));
     assert_eq!(Message::Close("why".to_owned()).encode(), frame("close", "why"));
 }
@@ -46,7 +46,12 @@ fn messages_survive_the_trip() {
     };
     let messages = [
         Message::Handshake(Box::new(handshake())),
-        Message::Delta(Delta { entries: vec![ByteBuf::from([1, 2]), ByteBuf::new()], spans: vec![SPAN], more: true }),
+        Message::Delta(Delta {
+            entries: vec![ByteBuf::from([1, 2]), ByteBuf::new()],
+            spans: vec![SPAN],
+            more: true,
+            ..Delta::default()
+        }),
         Message::Digest(u64::MAX),
         Message::Buckets((0..BUCKETS as u64).collect()),
         Message::Page(Page { buckets: vec![1, 255], owners: vec![SUMMARY], more: false }),

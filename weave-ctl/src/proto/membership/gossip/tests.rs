@@ -4,7 +4,7 @@
 use super::*;
 use crate::proto::{
     fixture::{entry, key, name, other, raw, record},
-    wire::entry::{PeerRecord, Verify, sign, sign_record},
+    wire::entry::{PeerRecord, Verify, record_key, sign, sign_record},
 };
 
 const ANYBODY: Alive<'static> = &|_, _| true;
@@ -56,8 +56,8 @@ impl Network {
     fn connect(&mut self, a: usize, b: usize) {
         let id = SessionId(self.sessions.len() as u64);
         self.sessions.push((a, b));
-        self.peers[a - 1].session_up(id, true, at(self.now));
-        self.peers[b - 1].session_up(id, false, at(self.now));
+        self.peers[a - 1].session_up(id, name(b as u8), true, at(self.now));
+        self.peers[b - 1].session_up(id, name(a as u8), false, at(self.now));
     }
 
     fn run(&mut self, millis: u64) {
@@ -142,6 +142,44 @@ fn a_new_entry_is_sent_once_to_each_peer() {
     assert!(network.peers.iter().all(|peer| peer.store.record(name(1)).is_some_and(|r| r.point.1 == 2)));
     // Its owner sends it to all but one.
     assert!(network.entries <= 8, "sent {} times to seven", network.entries);
+}
+
+#[test]
+fn a_small_entry_goes_to_all_neighbours_and_on_from_them() {
+    // Peers 1 to 8 all have sessions to each other, and 9 to 11 are behind 8.
+    let mut sessions: Vec<(usize, usize)> = (1..=8).flat_map(|a| (a + 1..=8).map(move |b| (a, b))).collect();
+    sessions.extend([(8, 9), (8, 10), (10, 11)]);
+    let mut network = Network::new(11, &sessions);
+    for n in 1..=11 {
+        let of = sessions.iter().filter(|(a, b)| [*a, *b].contains(&usize::from(n)));
+        let peers: Vec<u8> = of.map(|(a, b)| (if *a == usize::from(n) { *b } else { *a }) as u8).collect();
+        let now = at(network.now);
+        network.peers[usize::from(n) - 1].publish(entry(&record(n, 2, &peers)), now);
+    }
+    network.run(20_000);
+    network.lost = |message| !matches!(message, Message::Delta(_) | Message::Advertise(_) | Message::Request(_));
+    (network.entries, network.messages) = (0, 0);
+    network.claim(1, 1, 3);
+    network.run(400);
+    assert!(network.agree());
+    // Seven times by its owner, then requested by 9, 10 and 11: no advertisement to a neighbour of the owner.
+    assert_eq!(network.entries, 10);
+    let compared = network.peers.len() as u64;
+    assert!(network.messages <= 7 + 3 * 3 + compared, "{} messages", network.messages);
+}
+
+#[test]
+fn much_that_is_newer_comes_from_one_of_several_peers() {
+    const MANY: u64 = 300;
+    let mut network = Network::new(4, &[(1, 2), (1, 3), (2, 3)]);
+    (0..MANY).for_each(|n| network.claim(1, n, n + 2));
+    network.run(20_000);
+    network.entries = 0;
+    // The newcomer compares with all three at once.
+    [1, 2, 3].into_iter().for_each(|n| network.connect(4, n));
+    network.run(2000);
+    assert!(network.agree());
+    assert!(network.entries as u64 <= MANY + 20, "{} entries were sent for {MANY}", network.entries);
 }
 
 #[test]
@@ -252,8 +290,8 @@ fn deletions_reach_all_and_nothing_comes_back() {
     assert_eq!(network.peers[2].store.of(name(1)).count(), 11, "no tombstone is kept");
     // It is back, and so is a peer that knows only it.
     network.sessions.extend(away);
-    network.peers[2].session_up(SessionId(2), true, at(network.now));
-    network.peers[3].session_up(SessionId(2), false, at(network.now));
+    network.peers[2].session_up(SessionId(2), name(4), true, at(network.now));
+    network.peers[3].session_up(SessionId(2), name(3), false, at(network.now));
     network.run(10_000);
     assert!(network.agree());
     let keys: Vec<_> = network.peers[3].store.of(name(1)).skip(1).map(|entry| entry.key.key.clone()).collect();
@@ -362,8 +400,9 @@ fn an_error_in_a_channel_stays_in_its_counter() {
     network.run(3000);
     let victim = &mut network.peers[1];
     let before = victim.store.digest();
-    let entries =
-        |raw: Vec<u8>| Message::Delta(Delta { entries: vec![ByteBuf::from(raw)], spans: Vec::new(), more: true });
+    let entries = |raw: Vec<u8>| {
+        Message::Delta(Delta { entries: vec![ByteBuf::from(raw)], spans: Vec::new(), more: true, ..Delta::default() })
+    };
     // Garbage, a forged signature, a record of this very peer, an old one replayed.
     let mut forged = raw(&record(1, 9, &[]));
     let last = forged.len() - 1;
@@ -423,14 +462,14 @@ fn comparisons_are_answered_at_a_bounded_rate() {
 #[test]
 fn retained_entries_are_new_again_when_their_owner_is_back() {
     let mut gossip = Gossip::new(name(1), Arc::new(Verify), Rng::new([1; 32]), at(0));
-    gossip.session_up(SessionId(0), true, at(0));
+    gossip.session_up(SessionId(0), name(2), true, at(0));
     let claim = other(2, Channel::Claims, "a", 2, Some(&[7]));
-    gossip.hold(entry(&record(2, 1, &[])), Some(SessionId(0)), false, ANYBODY, at(0));
-    gossip.hold(Arc::clone(&claim), Some(SessionId(0)), false, ANYBODY, at(0));
+    gossip.hold(entry(&record(2, 1, &[])), Source::Session(SessionId(0)), false, ANYBODY, at(0));
+    gossip.hold(Arc::clone(&claim), Source::Session(SessionId(0)), false, ANYBODY, at(0));
     while gossip.poll_update().is_some() {}
     gossip.store.forget(name(2), at(1));
     let back = entry(&record(2, 3, &[]));
-    gossip.hold(Arc::clone(&back), Some(SessionId(0)), false, ANYBODY, at(2));
+    gossip.hold(Arc::clone(&back), Source::Session(SessionId(0)), false, ANYBODY, at(2));
     let updates: Vec<_> = std::iter::from_fn(|| gossip.poll_update()).collect();
     assert!(updates.contains(&Update::New(claim, None)) && updates.len() == 2, "{updates:?}");
 }
