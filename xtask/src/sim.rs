@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Measure a network of this many nodes: idle, a join, a leave, a cut and its healing
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seconds", "hosts", "replay"])]
     scale: Option<u16>,
+    /// Measure what this many entries of a hundred peers cost on the wire and in memory, and how long they take to be known
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seconds", "hosts", "replay", "scale"])]
+    entries: Option<u32>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -52,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     option("--hosts", args.hosts.map(|n| n.to_string()));
     option("--replay", args.replay.map(|n| n.to_string()));
     option("--scale", args.scale.map(|n| n.to_string()));
+    option("--entries", args.entries.map(|n| n.to_string()));
     if args.frames {
         sim.arg("--frames");
     }

@@ -20,7 +20,7 @@ use mimalloc::MiMalloc;
 use weave_tests::world::{
     HostId,
     journal::{Detail, Journal},
-    scale::{self, Plan},
+    scale::{self, Plan, entries},
     seeds::{self, Failure, Totals},
 };
 
@@ -52,6 +52,10 @@ struct Args {
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seconds", "hosts", "replay"],
           value_parser = clap::value_parser!(HostId).range(4..=20000))]
     scale: Option<HostId>,
+    /// Measures what this many entries cost, of a hundred peers.
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seconds", "hosts", "replay", "scale"],
+          value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
+    entries: Option<u32>,
 }
 
 /// An allocator made for many small things of many sizes, which counts what each thread holds.
@@ -112,10 +116,11 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = match (args.replay, args.scale) {
-        (Some(seed), _) => replay(seed, &args),
-        (None, Some(nodes)) => Ok(measure(nodes)),
-        (None, None) => Ok(many(&args)),
+    let done = match (args.replay, args.scale, args.entries) {
+        (Some(seed), ..) => replay(seed, &args),
+        (None, Some(nodes), _) => Ok(measure(nodes)),
+        (None, None, Some(entries)) => Ok(measure_entries(entries)),
+        (None, None, None) => Ok(many(&args)),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -168,6 +173,17 @@ fn many(args: &Args) -> bool {
 /// Runs a network of many nodes and prints its figures; true when they are within their limits.
 fn measure(nodes: HostId) -> bool {
     let report = scale::run(&Plan { nodes, seed: 1, live }, &mut |line| println!("{line}"));
+    print!("{report}");
+    let wrong = report.wrong();
+    wrong.iter().for_each(|wrong| println!("over the limit: {wrong}"));
+    wrong.is_empty()
+}
+
+/// Measures what entries cost and prints the figures; true when they are within their limits.
+fn measure_entries(entries: u32) -> bool {
+    let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+    let plan = entries::Plan { peers: 100, entries, away: Duration::from_secs(3600), live };
+    let report = entries::run(&plan, &mut |line| println!("{line}"));
     print!("{report}");
     let wrong = report.wrong();
     wrong.iter().for_each(|wrong| println!("over the limit: {wrong}"));

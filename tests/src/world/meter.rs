@@ -18,6 +18,8 @@ pub const OUTPUTS_MAX: (usize, usize) = (400, 40);
 pub const FRAMES_MAX: (u64, u64) = (100, 20);
 /// Most bytes of frames that one end of a link sends within a second, and as many more for each host.
 pub const BYTES_MAX: (u64, u64) = (100_000, 50_000);
+/// The same for each entry that hosts were made to say: a peer may send all that it holds at once.
+pub const SAID_MAX: u64 = 256;
 
 /// Messages and bytes of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Sent {
     pub frames: Count,
     /// Those of them that are letters, also of others.
     pub letters: Count,
+    /// Those of them that spread entries, comparisons among them.
+    pub gossip: Count,
     /// To data ports.
     pub probes: Count,
 }
@@ -111,9 +115,12 @@ impl Meter {
         let sent = self.sent.entry(from).or_default();
         let bytes = frame.len() as u64 + FRAME_OVERHEAD;
         sent.frames.add(bytes);
-        // A message is a map of two whose first pair is its kind.
-        if frame.starts_with(b"\xa2\x64kind\x66letter") {
-            sent.letters.add(bytes);
+        // A message is a map of two whose first pair is its kind, a short text.
+        let Some([header, body @ ..]) = frame.strip_prefix(b"\xa2\x64kind") else { return };
+        match body.get(..usize::from(header & 0x1f)) {
+            Some(b"letter") => sent.letters.add(bytes),
+            Some(b"delta" | b"advertise" | b"request" | b"digest" | b"buckets" | b"page") => sent.gossip.add(bytes),
+            _ => {}
         }
     }
 
@@ -161,7 +168,8 @@ impl World {
         highest.frames = highest.frames.max(rate.frames);
         highest.bytes = highest.bytes.max(rate.bytes);
         let hosts = self.hosts.len() as u64;
-        if rate.frames > FRAMES_MAX.0 + FRAMES_MAX.1 * hosts || rate.bytes > BYTES_MAX.0 + BYTES_MAX.1 * hosts {
+        let bytes_max = BYTES_MAX.0 + BYTES_MAX.1 * hosts + SAID_MAX * self.said;
+        if rate.frames > FRAMES_MAX.0 + FRAMES_MAX.1 * hosts || rate.bytes > bytes_max {
             self.fail("bounded links", &format!("h{id} sends {rate:?} on link {link}"));
         }
     }

@@ -123,6 +123,8 @@ pub struct World {
     meter: meter::Meter,
     opener: Arc<opener::Shared>,
     events: u64,
+    /// Entries that hosts were made to say.
+    said: u64,
     write_points: u64,
     kill_at: Option<u64>,
 }
@@ -173,6 +175,7 @@ impl World {
             meter: meter::Meter::default(),
             opener: Arc::default(),
             events: 0,
+            said: 0,
             write_points: 0,
             kill_at: None,
         }
@@ -289,6 +292,23 @@ impl World {
     /// Attaches `container` on host `id`.
     pub fn attach(&mut self, id: HostId, container: &str) -> u64 {
         self.ask(id, Command::Attach(named(container), vec![]))
+    }
+
+    /// The controller of `id` says an entry that no module reads, or deletes it.
+    pub fn say(&mut self, id: HostId, key: &str, value: Option<&[u8]>) {
+        let now = self.now;
+        let Some(node) = self.hosts.get_mut(&id).and_then(|h| h.node.as_mut()) else { return };
+        node.say(key, value, now);
+        self.said += 1;
+        self.drain(id);
+    }
+
+    /// How many entries the controller of `id` holds that no module reads.
+    #[must_use]
+    pub fn said(&mut self, id: HostId) -> usize {
+        let status = self.status(id);
+        let channels = status.iter().flat_map(|status| &status.channels);
+        channels.filter(|channel| !channel.known).map(|channel| channel.entries).sum()
     }
 
     /// The answer to a request, once it is there.

@@ -6,6 +6,7 @@
 //! a cut from the status of [`SAMPLES`] nodes: over links that both ends tell, who reaches whom.
 //! Bounds: a phase that does not end within [`LIMIT`] is told as such. What the figures must be is in `report`.
 
+pub mod entries;
 mod knowledge;
 mod report;
 
