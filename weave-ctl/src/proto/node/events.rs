@@ -309,7 +309,7 @@ impl Node {
 }
 
 /// True while the controller of an identity is alive, by sessions alone: its kernel shows a name, but no uid.
-fn is_controller_alive(sessions: &Sessions, topology: &Topology, peer: PeerName, uid: PeerUid) -> bool {
+pub(super) fn is_controller_alive(sessions: &Sessions, topology: &Topology, peer: PeerName, uid: PeerUid) -> bool {
     let session = sessions.to(peer).and_then(|session| session.up);
     session.is_some_and(|up| up.id.uid == uid) || topology.alive(peer, uid)
 }
