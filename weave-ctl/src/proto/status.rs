@@ -94,6 +94,12 @@ pub struct Status {
     /// What is gossiped.
     #[serde(default)]
     pub channels: Vec<ChannelStatus>,
+    /// Messages and requests of peers that were not carried out, the latest first.
+    #[serde(default)]
+    pub refused: Vec<RefusedStatus>,
+    /// How many peers there are with such that `refused` does not name.
+    #[serde(default)]
+    pub more_refused: usize,
     /// Troubles that need the operator, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -212,6 +218,28 @@ pub struct ChannelStatus {
     pub errors: u64,
     /// The last of those; empty when there was none.
     pub last_error: String,
+}
+
+/// Messages and requests of one peer that were not carried out: they changed nothing. Peers repeat their requests while they
+/// need what they ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RefusedStatus {
+    /// The peer that sent them, or passed them on; this peer for its own requests.
+    #[serde(flatten)]
+    pub id: PeerRef,
+    /// Such as no peer sends that keeps to the rules.
+    pub malformed: u64,
+    /// Beyond the number that is looked at of one peer.
+    pub over_bound: u64,
+    /// For a peer to which no session leads.
+    pub no_next_hop: u64,
+    /// That made as many hops as they may, or were given up without a response.
+    pub expired: u64,
+    /// Why the last was not carried out.
+    pub last: String,
+    /// Time in seconds since then.
+    pub last_s: u64,
 }
 
 /// Address management.

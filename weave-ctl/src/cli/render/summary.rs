@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use super::{paths, peer, table::clean};
 use crate::api::types::{
-    ChannelStatus, Connection, ConnectionState, ContainerState, CounterStatus, PathStatus, PeerStatus, Status,
+    ChannelStatus, Connection, ConnectionState, ContainerState, CounterStatus, PathStatus, PeerStatus, RefusedStatus,
+    Status,
 };
 
 /// Column in which labels end.
@@ -13,6 +14,8 @@ const LABEL: usize = 15;
 const INDENT: usize = LABEL + 2;
 /// Connections listed in the summary.
 const CONNECTIONS_SHOWN: usize = 16;
+/// Time in seconds for which dropped requests are shown in the summary.
+const RECENT: u64 = 60;
 /// Peers listed in the summary because packets do not go straight to them.
 const DETOURS_SHOWN: usize = 8;
 
@@ -46,6 +49,7 @@ fn router(status: &Status) -> String {
         row("Peers", peers(status.peers.len(), &links)),
         detours(&status.peers),
         status.channels.iter().filter_map(trouble).collect(),
+        dropped_requests(status),
     ]
     .concat()
 }
@@ -95,6 +99,26 @@ fn trouble(channel: &ChannelStatus) -> Option<String> {
     let (name, errors) = (&channel.name, channel.errors);
     let last = &channel.last_error;
     (errors > 0).then(|| row("Channel", format_args!("{name}: {errors} entries could not be used, the last: {last}")))
+}
+
+/// Requests of peers that were dropped lately, by the peer that they came from; what is malformed is among the warnings.
+fn dropped_requests(status: &Status) -> String {
+    let lines = status.refused.iter().filter(|refused| refused.last_s < RECENT).filter_map(|refused| {
+        let RefusedStatus { id, over_bound, no_next_hop, expired, last, last_s, .. } = refused;
+        let parts = [(*over_bound, "over the limit"), (*no_next_hop, "without a next hop"), (*expired, "expired")];
+        let total = parts.iter().fold(0_u64, |sum, (n, _)| sum.saturating_add(*n));
+        let counts = with_parts(total, &parts);
+        (total > 0).then(|| clean(&format!("of {}: {counts}, the last {last_s} s ago: {last}", peer(id))))
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    if status.more_refused > 0 {
+        lines.push(format!("and {} more peers: status --json", status.more_refused));
+    }
+    row("Requests", "some were dropped in the last minute; peers repeat them while they need what they ask for")
+        + &some(lines.iter().map(String::as_str), lines.len(), "")
 }
 
 fn encryption(status: &Status) -> &'static str {

@@ -184,6 +184,8 @@ pub(super) fn example() -> Status {
             errors: 0,
             last_error: String::new(),
         }],
+        refused: Vec::new(),
+        more_refused: 0,
         warnings: Vec::new(),
     }
 }

@@ -56,6 +56,7 @@ impl Node {
             .map(|record| (record, self.paths.status(record.name, now)))
             .collect();
         let (narrow_paths, more_narrow_paths) = self.narrow_paths(&names);
+        let (refused, more_refused) = self.refused.status(&names, now);
         let here =
             PeerStatus { id: names.of(me.name), uid: me.uid, links: vec![], path: PathStatus::Here, standby: None };
         let peers = others.iter().map(|(record, route)| self.peer(record, route, &names));
@@ -83,6 +84,8 @@ impl Node {
             unicast_routes: Vec::new(),
             broadcast_routes: Vec::new(),
             channels: self.membership.channels(),
+            refused,
+            more_refused,
             warnings: self.warnings(&others, now),
         };
         Snapshot { status, names, me, records }

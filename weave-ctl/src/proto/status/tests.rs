@@ -41,6 +41,8 @@ fn snapshot() -> Snapshot {
         unicast_routes: Vec::new(),
         broadcast_routes: Vec::new(),
         channels: Vec::new(),
+        refused: Vec::new(),
+        more_refused: 0,
         warnings: vec!["of the core".to_owned()],
     };
     let other = PeerRecord { paths: vec![name(1)], ..record(2, 1, &[1, 3]) };

@@ -4,7 +4,7 @@ use super::super::{
     status,
     tests::{attempt, example, id, text, with_detours},
 };
-use crate::api::types::{ConnectionState, Dataplane, NarrowPath, ProtocolVersions, SizedContainer};
+use crate::api::types::{ConnectionState, Dataplane, NarrowPath, ProtocolVersions, RefusedStatus, SizedContainer};
 
 #[test]
 fn summary() {
@@ -125,6 +125,33 @@ fn a_summary_tells_what_is_full_or_could_not_be_used() {
     // Attempts are no links.
     full.conn_limit = 3;
     assert!(status(&full, None, false).contains("      ConnLimit: 3\n"));
+}
+
+#[test]
+fn a_summary_names_requests_that_were_dropped() {
+    let mut dropped = example();
+    let refused = |n, nickname, over_bound, no_next_hop, last_s| RefusedStatus {
+        id: id(n, nickname),
+        malformed: 1,
+        over_bound,
+        no_next_hop,
+        expired: 0,
+        last: text("more requests\nthan 32"),
+        last_s,
+    };
+    dropped.refused = vec![refused(2, "host2", 12, 3, 4), refused(3, "h3", 0, 0, 5), refused(4, "h4", 5, 0, 60)];
+    dropped.more_refused = 7;
+    let shown = status(&dropped, None, false);
+    let expected =
+        "       Requests: some were dropped in the last minute; peers repeat them while they need what they ask for
+                 of 7e:21:4a:70:2f:02(host2): 15 (12 over the limit, 3 without a next hop), the last 4 s ago: more \
+requests?than 32
+                 and 7 more peers: status --json
+
+";
+    assert!(shown.contains(expected), "{shown}");
+    dropped.refused.remove(0);
+    assert!(!status(&dropped, None, false).contains("Requests"), "what was long ago, or is a warning, is not shown");
 }
 
 #[test]

@@ -116,6 +116,8 @@ fn core_status() -> Status {
             errors: 2,
             last_error: "not signed".into(),
         }],
+        refused: Vec::new(),
+        more_refused: 0,
         warnings: vec!["from the core".into()],
     }
 }
