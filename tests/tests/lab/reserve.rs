@@ -9,7 +9,7 @@ use std::{
 
 use weave_ctl::api::{
     client::Client,
-    types::{Attach, Bind, Detach, Release, Reserve},
+    types::{Attach, Bind, ContainerState, Detach, Release, Reserve},
 };
 use weave_tests::lab::{Host, Lab, Plan, SETTLED, SHORT_GRACE, cmd::run, eventually, host::ping};
 
@@ -150,7 +150,7 @@ fn engine_reserves_binds_attaches_and_releases() {
             host.weave(&["launch"]).expect("launch");
         };
         let reserved = client.reserve(&Reserve { owner: None, addrs: Vec::new() }).await.expect("reserved");
-        assert_eq!(reserved.state, "reserved");
+        assert_eq!(reserved.state, ContainerState::Reserved);
         relaunch();
         let bind = Bind { id: reserved.owner.clone(), owner: "engine:e1".to_owned() };
         for _ in 0..2 {
@@ -170,7 +170,7 @@ fn engine_reserves_binds_attaches_and_releases() {
         }
         assert!(run(&["ip", "-n", &name, "link", "show", "ethwe"]).is_err());
         relaunch();
-        let refused = host.refused(&["attach", reserved.addrs[0].split('/').next().expect("one"), &name], 1);
+        let refused = host.refused(&["attach", &reserved.addrs[0].addr().to_string(), &name], 1);
         assert!(refused.expect("refused").contains("is kept for engine:e1"));
         let release = Release { owner: "engine:e1".to_owned(), addrs: Vec::new() };
         assert_eq!(client.release(&release).await.expect("released").addrs, reserved.addrs);

@@ -13,7 +13,8 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use weave_ctl::proto::{
     boot::Init,
-    command::{AddrRequest, Answer, Command, ContainerState, Refusal, Status},
+    command::{AddrRequest, Answer, Command, Refusal},
+    status::{ContainerState, HostStatus, Status},
 };
 use weave_tests::world::{Faults, HostId, Spec, World, detach, named, schedule::SETTLE};
 
@@ -36,9 +37,9 @@ fn ask(world: &mut World, id: HostId, command: Command, time: Duration) -> Optio
     world.answer(request).cloned()
 }
 
-fn status(world: &mut World, id: HostId) -> Box<Status> {
+fn status(world: &mut World, id: HostId) -> Status {
     match ask(world, id, Command::Status, Duration::ZERO) {
-        Some(Ok(Answer::Status(status))) => status,
+        Some(Ok(Answer::Status(snapshot))) => snapshot.complete(HostStatus::default()),
         other => panic!("no status: {other:?}"),
     }
 }

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 use weave_ctl::proto::{
     boot::Init,
     command::{AddrRequest, Answer, Command, Container, Holder},
+    status::HostStatus,
 };
 use weave_tests::world::{Faults, HostId, Spec, World, detach, named, schedule::SETTLE};
 
@@ -51,7 +52,10 @@ fn attach(world: &mut World, id: HostId, name: &str, addrs: Vec<AddrRequest>) ->
 /// Owners and how many addresses each has, as `id` tells.
 fn owners(world: &mut World, id: HostId) -> BTreeMap<String, u64> {
     match ask(world, id, &Command::Status) {
-        Answer::Status(status) => status.ipam.owners.iter().map(|o| (o.peer.to_string(), o.addresses)).collect(),
+        Answer::Status(snapshot) => {
+            let owners = snapshot.complete(HostStatus::default()).ipam.owners;
+            owners.iter().map(|o| (o.id.name.to_string(), o.addresses)).collect()
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -11,8 +11,9 @@ use std::{
 };
 
 use weave_ctl::proto::{
-    command::{Answer, Command, ConnectionState, ContainerStatus, Status},
+    command::{Answer, Command},
     io::Target,
+    status::{ConnectionState, ContainerStatus, HostStatus, Status},
 };
 use weave_tests::world::{
     Faults, HostId, World,
@@ -34,10 +35,10 @@ fn three() -> World {
     world
 }
 
-fn status(world: &mut World, host: HostId) -> Box<Status> {
+fn status(world: &mut World, host: HostId) -> Status {
     let request = world.ask(host, Command::Status);
     match world.answer(request) {
-        Some(Ok(Answer::Status(status))) => status.clone(),
+        Some(Ok(Answer::Status(snapshot))) => snapshot.clone().complete(HostStatus::default()),
         other => panic!("no status: {other:?}"),
     }
 }
@@ -93,7 +94,7 @@ fn networks_seeded_apart_keep_links_and_rings_and_say_so() {
     for host in 1..=2 {
         let status = status(&mut world, host);
         assert!(status.warnings.iter().any(|w| w.contains("seeded by different peers")), "{:?}", status.warnings);
-        assert_eq!(status.ipam.owners.iter().map(|o| o.peer).collect::<Vec<_>>(), [name(host)]);
+        assert_eq!(status.ipam.owners.iter().map(|o| o.id.name).collect::<Vec<_>>(), [name(host)]);
         assert_eq!(established(&mut world, host), 1, "links stay");
     }
     // Each goes on giving its own addresses; the oracle, which knows one network only, would object to the second.
@@ -113,8 +114,8 @@ fn a_crash_keeps_addresses_and_paths_and_the_links_come_back() {
     world.run(Duration::from_secs(5));
     assert_eq!(established(&mut world, 2), 2, "{}", world.tail(60));
     let after = status(&mut world, 2).containers;
-    assert!(after[0].age > before.age, "{after:?}");
-    assert_eq!(after, [ContainerStatus { age: after[0].age, ..before }]);
+    assert!(after[0].age_s > before.age_s, "{after:?}");
+    assert_eq!(after, [ContainerStatus { age_s: after[0].age_s, ..before }]);
     assert_eq!(world.unsettled(), Vec::<String>::new());
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use weave_ctl::proto::{
-    command::{Answer, Command, Status},
+    command::{Answer, Command},
     name::PeerName,
+    status::{HostStatus, Status},
 };
 use weave_tests::world::{
     Faults, HostId, Spec, World, name,
@@ -16,10 +17,10 @@ use weave_tests::world::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn status(world: &mut World, id: HostId) -> Box<Status> {
+fn status(world: &mut World, id: HostId) -> Status {
     let request = world.ask(id, Command::Status);
     match world.answer(request) {
-        Some(Ok(Answer::Status(status))) => status.clone(),
+        Some(Ok(Answer::Status(snapshot))) => snapshot.clone().complete(HostStatus::default()),
         other => panic!("no status: {other:?}"),
     }
 }
@@ -71,7 +72,7 @@ fn a_name_that_two_have_is_found_by_all_once_their_networks_are_joined() {
         assert_eq!(warnings(&mut world, id), [text], "h{id}");
     }
     let connections = status(&mut world, 5).connections;
-    let linked: Vec<PeerName> = connections.iter().filter_map(|c| c.peer).collect();
+    let linked: Vec<PeerName> = connections.iter().filter_map(|c| Some(c.peer.as_ref()?.name)).collect();
     assert_eq!(linked, [name(2)], "to neither of the two");
     // One of them goes, as the operator is asked for.
     world.crash(4);

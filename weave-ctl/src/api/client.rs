@@ -25,8 +25,8 @@ use tokio::{
 use super::{
     REQUEST_MAX, SOCKET, VERSION, VERSION_HEADER,
     types::{
-        Attach, Bind, Connect, Consensus, Container, Detach, Done, Error, Expose, Forget, Hide, Release, Released,
-        ReleasedOwner, RemovePeer, RemovedPeer, Report, Reserve, Reset, Status, Stop, Targets,
+        Attach, Bind, Connect, Consensus, ContainerStatus, Detach, Done, Error, Expose, Forget, Hide, Release,
+        Released, ReleasedOwner, RemovePeer, RemovedPeer, Report, Reserve, Reset, Status, Stop, Targets,
     },
 };
 
@@ -124,7 +124,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn reserve(&self, body: &Reserve) -> Result<Container, ClientError> {
+    pub async fn reserve(&self, body: &Reserve) -> Result<ContainerStatus, ClientError> {
         self.post("reserve", body).await
     }
 
@@ -132,7 +132,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn bind(&self, body: &Bind) -> Result<Container, ClientError> {
+    pub async fn bind(&self, body: &Bind) -> Result<ContainerStatus, ClientError> {
         self.post("bind", body).await
     }
 
@@ -140,7 +140,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn attach(&self, body: &Attach) -> Result<Container, ClientError> {
+    pub async fn attach(&self, body: &Attach) -> Result<ContainerStatus, ClientError> {
         self.post("attach", body).await
     }
 
@@ -172,7 +172,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn expose(&self, body: &Expose) -> Result<Container, ClientError> {
+    pub async fn expose(&self, body: &Expose) -> Result<ContainerStatus, ClientError> {
         self.post("expose", body).await
     }
 
@@ -204,7 +204,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn ps(&self) -> Result<Vec<Container>, ClientError> {
+    pub async fn ps(&self) -> Result<Vec<ContainerStatus>, ClientError> {
         self.get("ps").await
     }
 

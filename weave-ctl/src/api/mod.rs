@@ -41,15 +41,21 @@ const fn endpoint(
 
 /// All requests.
 pub const REQUESTS: [Endpoint; 17] = [
-    endpoint("POST", "reserve", "Reserve", "Container", "Holds addresses for an owner, before there is an interface."),
-    endpoint("POST", "bind", "Bind", "Container", "Names the owner of what was reserved without one."),
-    endpoint("POST", "attach", "Attach", "Container", "Gives a container an interface with its addresses."),
+    endpoint(
+        "POST",
+        "reserve",
+        "Reserve",
+        "ContainerStatus",
+        "Holds addresses for an owner, before there is an interface.",
+    ),
+    endpoint("POST", "bind", "Bind", "ContainerStatus", "Names the owner of what was reserved without one."),
+    endpoint("POST", "attach", "Attach", "ContainerStatus", "Gives a container an interface with its addresses."),
     endpoint("POST", "detach", "Detach", "Released", "Takes addresses, or the interface, of a container away."),
     endpoint("POST", "release", "Release", "Released", "Gives up addresses that are held without an interface."),
     endpoint("POST", "release-absent", "", "[ReleasedOwner]", "Gives up those of all that are absent since a reboot."),
-    endpoint("POST", "expose", "Expose", "Container", "Gives the host an interface in the network."),
+    endpoint("POST", "expose", "Expose", "ContainerStatus", "Gives the host an interface in the network."),
     endpoint("POST", "hide", "Hide", "Released", "Takes addresses, or the interface, of the host away."),
-    endpoint("GET", "ps", "", "[Container]", "Lists the owners of addresses on this host."),
+    endpoint("GET", "ps", "", "[ContainerStatus]", "Lists the owners of addresses on this host."),
     endpoint("POST", "connect", "Connect", "Targets", "Adds targets, or replaces them all."),
     endpoint("POST", "forget", "Forget", "Targets", "Removes targets; sessions that are up stay."),
     endpoint("POST", "consense", "", "Consensus", "Sees to it that the range is divided, and tells how far that is."),

@@ -26,7 +26,7 @@ fn all_types() -> BTreeMap<String, Value> {
         ReleasedOwner,
         Expose,
         Hide,
-        Container,
+        ContainerStatus,
         Connect,
         Forget,
         Targets
@@ -91,7 +91,8 @@ fn page() -> String {
         writeln!(text, "\n## {name}\n\n{}", one_line(&schema["description"])).unwrap();
         fields(&mut text, &schema);
         for variant in schema["oneOf"].as_array().into_iter().flatten() {
-            writeln!(text, "\n{}", one_line(&variant["description"])).unwrap();
+            let constant = variant["const"].as_str().map(|value| format!("`{value}`: ")).unwrap_or_default();
+            writeln!(text, "\n{constant}{}", one_line(&variant["description"])).unwrap();
             fields(&mut text, variant);
         }
     }

@@ -1,10 +1,9 @@
-//! Bodies of requests and answers.
+//! Bodies of requests and answers. What `status` says is the core's own type.
 
-mod status;
-
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-pub use status::*;
+pub use crate::proto::status::*;
 
 /// Add targets, or replace them all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +165,8 @@ pub struct Targets {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Released {
     /// `IP/LENGTH` each.
-    pub addrs: Vec<String>,
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub addrs: Vec<Ipv4Net>,
 }
 
 /// Addresses of an owner that are free again.
@@ -176,31 +176,8 @@ pub struct ReleasedOwner {
     /// The owner key.
     pub owner: String,
     /// `IP/LENGTH` each.
-    pub addrs: Vec<String>,
-}
-
-/// Addresses that an owner has on this host, and the interface with them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Container {
-    /// The owner key: of a plain namespace its name or number; the id of a reservation without owner.
-    pub owner: String,
-    /// `attached`; `changing` while its interface is made, changed or removed; `reserved` before it has one; `vanished`
-    /// when its interface is gone and its addresses are kept for some seconds; `absent` when it is gone since a reboot, and
-    /// its addresses are kept until others need them.
-    pub state: String,
-    /// Time in seconds for which it has been so.
-    pub age_s: u64,
-    /// Path of the network namespace that its interface is or was in; empty for the host and for what is reserved.
-    pub netns: String,
-    /// MAC of its interface; empty before it has one.
-    pub mac: String,
-    /// `IP/LENGTH` each, the primary first.
-    pub addrs: Vec<String>,
-    /// Name of the interface's other end, on the host; empty before it has one.
-    pub host_if: String,
-    /// MTU in bytes; zero before it has an interface.
-    pub mtu: u32,
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub addrs: Vec<Ipv4Net>,
 }
 
 /// Take over from a peer that is gone for good.
@@ -234,4 +211,20 @@ pub struct Consensus {
     pub ready: bool,
     /// What is waited for.
     pub state: String,
+}
+
+/// Everything that helps to find a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Report {
+    /// Version of this contract.
+    pub api: u32,
+    /// Process id of the controller.
+    pub pid: u32,
+    /// Seconds since the controller started to serve.
+    pub uptime_s: u64,
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// The rest.
+    pub status: Status,
 }

@@ -24,9 +24,9 @@ pub(super) fn run(context: &Context<'_>, args: DetachArgs) -> Result<String, Fai
 
 /// A name that is mistyped is told, though to have nothing is what was asked for.
 pub(super) fn check(owner: &str, named: &[String], released: &Released) -> Result<(), Failure> {
-    let bare = |text: &str| text.split('/').next().map(str::to_owned);
-    let released: Vec<_> = released.addrs.iter().filter_map(|text| bare(text)).collect();
-    if let Some(missing) = named.iter().filter_map(|text| bare(text)).find(|addr| !released.contains(addr)) {
+    let released: Vec<String> = released.addrs.iter().map(|net| net.addr().to_string()).collect();
+    let mut named = named.iter().filter_map(|text| text.split('/').next());
+    if let Some(missing) = named.find(|addr| !released.iter().any(|released| released == addr)) {
         return Err(Failure::Refused(format!(
             "{owner} does not have address {missing}; `weave-ctl ps` lists all owners and addresses"
         )));

@@ -37,13 +37,14 @@ pub use self::pending::Purpose;
 use self::{pending::Queue, work::Repairs};
 use super::{
     boot::Installed,
-    command::{Answer, ContainerState, ContainerStatus, Refusal},
+    command::{Answer, Refusal},
     io::{EndpointTo, LinkOp, OpId, Output, Record, RequestId, Severity},
     ipam::{
         Allocator,
         allocator::{Access, AllocError},
     },
     reservation::{Attachment, HOST_OWNER, Place, Reservation, is_numbered},
+    status::{ContainerState, ContainerStatus},
     time::Instant,
 };
 #[cfg(doc)]
@@ -333,13 +334,13 @@ impl Endpoints {
         };
         ContainerStatus {
             owner: owner.to_owned(),
-            place: attachment.map(|a| a.place.clone()),
-            mac: mac(reservation),
+            state,
+            age_s: age.as_secs(),
+            netns: attachment.and_then(|a| a.place.path()).unwrap_or_default().to_owned(),
+            mac: mac(reservation).map(|mac| mac.to_string()).unwrap_or_default(),
             addrs: reservation.addrs.clone(),
             host_if: attachment.map(|a| a.host_if.clone()).unwrap_or_default(),
             mtu: attachment.map_or(0, |a| a.mtu),
-            state,
-            age,
         }
     }
 

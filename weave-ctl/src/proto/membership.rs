@@ -26,13 +26,13 @@ use self::{
     timers::{COPY_SHOWN, FLOOR_AFTER, RECOVERY_PAUSE, TOMBSTONES_FOR},
 };
 use super::{
-    command::ChannelStatus,
     ids::{SessionId, Severity},
     key::SecretKey,
     name::PeerName,
     params::Identity,
     queue,
     rng::Rng,
+    status::ChannelStatus,
     throttle::Throttle,
     time::Instant,
     wire::{
@@ -139,6 +139,11 @@ impl Membership {
     /// The records of all other peers, in no order that means anything, but the same in every run.
     pub(crate) fn others(&self) -> impl Iterator<Item = &PeerRecord> {
         self.gossip.store.records().filter(|record| record.name != self.me.name)
+    }
+
+    /// The same, as their owners signed them: they can be held on to without a copy.
+    pub(crate) fn other_entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.gossip.store.record_entries().filter(|entry| entry.key.owner != self.me.name)
     }
 
     pub(crate) fn retained(&self) -> impl Iterator<Item = &PeerRecord> {

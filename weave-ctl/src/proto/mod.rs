@@ -5,7 +5,7 @@
 //!
 //! Modules with state, which meet in `node` alone: `session`, `membership`, `topology`, `path`, `election`, `ipam`,
 //! `endpoints`, `datapath`. Vocabulary that all may use: `ids`, `name`, `key`, `target`, `params`, `reservation`,
-//! `wire`, `command`, `io`.
+//! `wire`, `command`, `status`, `io`.
 //!
 //! Does not: read a clock, open a socket, touch a disk, ask the OS for randomness, spawn or await. Ordered collections
 //! only, so that one seed gives one trace (`cargo xtask tidy` and the World check it).
@@ -32,6 +32,7 @@ mod requests;
 pub mod reservation;
 pub mod rng;
 mod session;
+pub mod status;
 pub mod target;
 mod throttle;
 pub mod time;

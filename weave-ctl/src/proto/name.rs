@@ -9,10 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_bytes::ByteArray;
 use weave_common::addr::{Mac, PeerKey};
 
-/// A peer's name: 48 bits, printed as `aa:bb:cc:dd:ee:ff`. Kept as one number: with thousands of peers most of the work is
-/// looking names up.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "ByteArray<6>", into = "ByteArray<6>")]
+/// A peer's name: 48 bits, printed, and in JSON, as `aa:bb:cc:dd:ee:ff`; in CBOR a byte string of 6. Kept as one number: with
+/// thousands of peers most of the work is looking names up.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName(u64);
 
 impl PeerName {
@@ -43,15 +42,15 @@ impl PeerName {
     }
 }
 
-impl From<ByteArray<6>> for PeerName {
-    fn from(bytes: ByteArray<6>) -> Self {
-        Self::from_bytes(bytes.into_array())
+impl Serialize for PeerName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(self, &self.bytes(), serializer)
     }
 }
 
-impl From<PeerName> for ByteArray<6> {
-    fn from(name: PeerName) -> Self {
-        Self::new(name.bytes())
+impl<'de> Deserialize<'de> for PeerName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer, Self::from_bytes)
     }
 }
 
@@ -137,21 +136,29 @@ impl FromStr for PeerUid {
 
 impl Serialize for PeerUid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            serializer.serialize_bytes(&{ self.0 }.to_be_bytes())
-        }
+        serialize(self, &{ self.0 }.to_be_bytes(), serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for PeerUid {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-        } else {
-            ByteArray::<16>::deserialize(deserializer).map(|bytes| Self(u128::from_be_bytes(bytes.into_array())))
-        }
+        deserialize(deserializer, |bytes| Self(u128::from_be_bytes(bytes)))
+    }
+}
+
+/// For people as text, on the wire as bytes.
+fn serialize<S: Serializer>(value: &impl fmt::Display, bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    if serializer.is_human_readable() { serializer.collect_str(value) } else { serializer.serialize_bytes(bytes) }
+}
+
+fn deserialize<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>, const N: usize>(
+    deserializer: D,
+    value: impl FnOnce([u8; N]) -> T,
+) -> Result<T, D::Error> {
+    if deserializer.is_human_readable() {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    } else {
+        ByteArray::<N>::deserialize(deserializer).map(|bytes| value(bytes.into_array()))
     }
 }
 

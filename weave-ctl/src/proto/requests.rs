@@ -13,7 +13,8 @@
 //! | [`RESEND`] | 1 s | time between two letters of one request |
 //!
 //! Bounds: [`OPEN_MAX`] requests of this peer; [`RECEIVED_MAX`] requests of a peer at once and [`RECEIVED_RATE`] a second are
-//! looked at; [`FORWARDED_MAX`] letters of a session at once and [`FORWARDED_RATE`] a second are forwarded.
+//! looked at; [`FORWARDED_MAX`] letters of a session at once and [`FORWARDED_RATE`] a second are forwarded. What is beyond
+//! them is told as [`RequestEvent::Failed`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,7 +29,7 @@ use super::{
     rng::Rng,
     throttle::Budget,
     time::Instant,
-    wire::letter::{Content, Forwarded, Letter, Reply, Request, Want},
+    wire::letter::{Content, Forwarded, HOPS_MAX, Letter, Reply, Request, Want},
 };
 
 /// Time between two letters of one request.
@@ -43,6 +44,8 @@ const RECEIVED_RATE: u32 = 16;
 const FORWARDED_MAX: u32 = 256;
 /// The same a second.
 const FORWARDED_RATE: u32 = 64;
+/// Letters without a response after which a request that is given up counts as failed: the first may have been under way.
+const UNANSWERED: u32 = 3;
 /// Most senders and sessions whose budgets are kept apart.
 const BUDGETS_MAX: usize = 1024;
 
@@ -53,6 +56,21 @@ pub(crate) enum RequestEvent {
     Received(PeerId, u64, Request),
     /// A peer answered what this one wanted of it.
     Answered(PeerName, Want, Reply),
+    /// A request of a peer, which may be this one, was not carried out, and why.
+    Failed(PeerName, MessageError, String),
+}
+
+/// Why a message of a peer was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MessageError {
+    /// It cannot be read, or says what no peer says that keeps to the rules.
+    Malformed,
+    /// It came when the peer had sent as many as are looked at.
+    OverBound,
+    /// No session leads to its receiver.
+    NoNextHop,
+    /// It made all its hops, or was given up without a response.
+    Expired,
 }
 
 /// See the head of this file.
@@ -62,6 +80,8 @@ pub(crate) struct Requests {
     key: SecretKey,
     rng: Rng,
     open: BTreeMap<(Want, PeerName), Open>,
+    /// More is wanted than may be open.
+    full: bool,
     received: BTreeMap<PeerName, Budget>,
     forwarded: BTreeMap<SessionId, Budget>,
     out: VecDeque<Forwarded>,
@@ -73,13 +93,15 @@ struct Open {
     id: u64,
     request: Request,
     resend_at: Instant,
+    /// Letters sent.
+    sent: u32,
 }
 
 impl Requests {
     pub(crate) fn new(me: PeerId, key: SecretKey, rng: Rng) -> Self {
         let (out, events) = (VecDeque::new(), VecDeque::new());
         let (open, received, forwarded) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { me, key, rng, open, received, forwarded, out, events }
+        Self { me, key, rng, open, full: false, received, forwarded, out, events }
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<RequestEvent> {
@@ -94,14 +116,29 @@ impl Requests {
     /// What this peer, which owns so many addresses, wants now, and of which peers. What is not wanted any more is not
     /// repeated, and a response to it is not told.
     pub(crate) fn want(&mut self, wanted: &BTreeSet<(Want, PeerName)>, owned: u64, now: Instant) {
-        self.open.retain(|open, Open { request, .. }| wanted.contains(open) && request.owned == owned);
+        let (me, events) = (self.me.name, &mut self.events);
+        self.open.retain(|open, Open { request, sent, .. }| {
+            let is_wanted = wanted.contains(open);
+            if !is_wanted && *sent >= UNANSWERED {
+                let text = format!("peer {} did not answer a request, which is given up after {sent} letters", open.1);
+                events.push_back(RequestEvent::Failed(me, MessageError::Expired, text));
+            }
+            is_wanted && request.owned == owned
+        });
         for key @ (want, _) in wanted {
             if self.open.contains_key(key) || self.open.len() >= OPEN_MAX {
                 continue;
             }
             let (id, request) = (self.rng.bits(), Request { want: *want, owned });
-            self.open.insert(*key, Open { id, request, resend_at: now });
+            self.open.insert(*key, Open { id, request, resend_at: now, sent: 0 });
         }
+        let is_full = wanted.len() > self.open.len();
+        if is_full && !self.full {
+            let text =
+                format!("{OPEN_MAX} requests are open, as many as can be: {} more wait", wanted.len() - OPEN_MAX);
+            self.events.push_back(RequestEvent::Failed(me, MessageError::OverBound, text));
+        }
+        self.full = is_full;
         self.resend(now);
     }
 
@@ -110,9 +147,23 @@ impl Requests {
         self.send(to, request, Content::Response(reply));
     }
 
-    /// Whether a letter for another peer that came by this session is forwarded.
-    pub(crate) fn forwards(&mut self, session: SessionId, now: Instant) -> bool {
-        take(&mut self.forwarded, session, || Budget::full(FORWARDED_MAX, FORWARDED_RATE, now), now)
+    /// A letter for another peer came from peer `from` by this session, and may make so many `hops`; how many it may make
+    /// when it is forwarded. `None`: it is not.
+    pub(crate) fn forwards(&mut self, session: SessionId, from: PeerName, hops: u8, now: Instant) -> Option<u8> {
+        let (error, text) = match hops.min(HOPS_MAX).checked_sub(1) {
+            None => (MessageError::Expired, "a letter made as many hops as it may".to_owned()),
+            Some(hops) => {
+                let full = || Budget::full(FORWARDED_MAX, FORWARDED_RATE, now);
+                if take(&mut self.forwarded, session, full, now) {
+                    return Some(hops);
+                }
+                let text =
+                    format!("more letters to other peers than {FORWARDED_MAX} at once and {FORWARDED_RATE} a second");
+                (MessageError::OverBound, text)
+            }
+        };
+        self.events.push_back(RequestEvent::Failed(from, error, text));
+        None
     }
 
     /// A letter for this peer. `holder` is the store whose record is held of a name.
@@ -134,6 +185,9 @@ impl Requests {
                 let full = || Budget::full(RECEIVED_MAX, RECEIVED_RATE, now);
                 if take(&mut self.received, from.name, full, now) {
                     self.events.push_back(RequestEvent::Received(from, id, request));
+                } else {
+                    let text = format!("more requests than {RECEIVED_MAX} at once and {RECEIVED_RATE} a second");
+                    self.events.push_back(RequestEvent::Failed(from.name, MessageError::OverBound, text));
                 }
             }
             Content::Response(reply) => {
@@ -158,6 +212,7 @@ impl Requests {
         let mut due = Vec::new();
         for ((_, to), open) in self.open.iter_mut().filter(|(_, open)| open.resend_at <= now) {
             open.resend_at = now + RESEND;
+            open.sent = open.sent.saturating_add(1);
             due.push((*to, open.id, Content::Request(open.request)));
         }
         for (to, id, content) in due {

@@ -8,7 +8,6 @@
 //!
 //! Does not: decide anything, or write to the store or the kernel.
 
-mod convert;
 mod handlers;
 mod listener;
 
@@ -34,7 +33,10 @@ use tokio::{
 use tracing::{debug, warn};
 
 use self::listener::Door;
-use crate::proto::command::{Answer, Command, Refusal};
+use crate::proto::{
+    command::{Answer, Command, Refusal},
+    status::HostStatus,
+};
 
 /// Connections open at once.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -79,28 +81,11 @@ pub enum Call {
         /// Where the answer goes; closed when nobody waits for it any more.
         reply: oneshot::Sender<Result<Answer, Refusal>>,
     },
-    /// What the kernel holds.
-    Kernel {
+    /// What only the shell knows of a status.
+    Host {
         /// Where the answer goes.
-        reply: oneshot::Sender<KernelFacts>,
+        reply: oneshot::Sender<HostStatus>,
     },
-}
-
-/// What the kernel holds, for `status` and `report`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KernelFacts {
-    /// Where maps, programs and links are pinned.
-    pub bpf_dir: String,
-    /// Name, packets, bytes.
-    pub counters: Vec<(String, u64, u64)>,
-    /// Reason, packets.
-    pub drops: Vec<(String, u64)>,
-    /// Name, entries, capacity.
-    pub maps: Vec<(String, u32, u32)>,
-    /// Name, the kernel's id, devices it is attached to.
-    pub programs: Vec<(String, u32, Vec<String>)>,
-    /// What could not be read, or is not as it should be.
-    pub warnings: Vec<String>,
 }
 
 /// Why the socket could not be set up. Nothing was changed but the directory, which may have been made.

@@ -276,9 +276,9 @@ impl Driver {
                 self.replies.insert(id, reply);
                 self.input(Input::Request(id, command)).await
             }
-            Call::Kernel { reply } => {
+            Call::Host { reply } => {
                 // A caller that went away needs no answer.
-                drop(reply.send(self.kernel_facts()));
+                drop(reply.send(self.host_status()));
                 Ok(None)
             }
         }

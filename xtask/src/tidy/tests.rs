@@ -37,12 +37,15 @@ fn an_arrow_against_the_direction_is_found_however_it_is_written() {
     }
     assert_eq!(arrows("proto/path/mod.rs", "use super::super::api::x;").len(), 1);
     assert_eq!(arrows("api/mod.rs", "use weave_common::addr::Mac;").len(), 1);
+    let part = "use crate::proto::{status::Status, node::Node}; use crate::proto; use crate::proto::status_of;";
+    assert_eq!(arrows("api/types.rs", part).len(), 3, "all but the one part");
     assert_eq!(arrows("lab.rs", "").len(), 1, "a new room has to be named");
 }
 
 #[test]
 fn lawful_arrows_and_words_in_text_pass() {
     for (path, text) in [
+        ("api/types.rs", "pub use crate::proto::status::*; use crate::proto::status;"),
         ("cli/attach.rs", "use crate::api::types; use crate::config::Config;"),
         ("shell/driver.rs", "use crate::{api, config, proto::{io, node}}; use weave_common::map;"),
         ("proto/name.rs", "use super::io::Target; use weave_common::addr::Mac;"),

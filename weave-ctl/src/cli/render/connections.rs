@@ -8,19 +8,15 @@ use super::{
     peer,
     table::{clean, table},
 };
-use crate::api::types::{Connection, Path, Status};
-
-/// States in the order in which they are counted and listed.
-pub(super) const STATES: [&str; 5] = ["established", "pending", "retrying", "failed", "connecting"];
+use crate::api::types::{Connection, ConnectionState, PathStatus, Status};
 
 pub(super) fn connections(status: &Status) -> String {
-    let paths: BTreeMap<&str, &Path> =
-        status.peers.iter().filter_map(|p| Some((p.id.name.as_str(), p.path.as_ref()?))).collect();
-    let path_of = |c: &Connection| c.peer.as_ref().and_then(|p| paths.get(p.name.as_str()).copied());
+    let paths: BTreeMap<_, &PathStatus> = status.peers.iter().map(|p| (p.id.name, &p.path)).collect();
+    let path_of = |c: &Connection| c.peer.as_ref().and_then(|p| paths.get(&p.name).copied());
     let mut all: Vec<&Connection> = status.connections.iter().collect();
     all.sort_by_cached_key(|c| place(c));
 
-    let heads = table(all.iter().map(|c| vec![arrow(c.outbound), c.address.clone(), c.state.clone()]));
+    let heads = table(all.iter().map(|c| vec![arrow(c.outbound), c.address.clone(), c.state.to_string()]));
     // What follows the state has columns only where there is a peer; a reason may be of any length.
     let with_peer = all.iter().filter(|c| c.peer.is_some());
     let peers = table(with_peer.map(|c| columns(c, path_of(c), secret(status))));
@@ -39,11 +35,10 @@ pub(super) fn connections(status: &Status) -> String {
 }
 
 /// By state, then by address in the order of numbers; host names follow.
-fn place(c: &Connection) -> (usize, bool, Option<SocketAddr>, String) {
-    let state = STATES.iter().position(|s| *s == c.state).unwrap_or(STATES.len());
+fn place(c: &Connection) -> (ConnectionState, bool, Option<SocketAddr>, String) {
     let with_port = c.address.parse().ok();
     let address = with_port.or_else(|| Some(SocketAddr::new(c.address.parse().ok()?, 0)));
-    (state, address.is_none(), address, c.address.clone())
+    (c.state, address.is_none(), address, c.address.clone())
 }
 
 /// What sessions need.
@@ -56,13 +51,13 @@ fn secret(status: &Status) -> &'static str {
 }
 
 /// What the session needed; how packets travel; the peer; what was measured; why.
-fn columns(c: &Connection, path: Option<&Path>, secret: &str) -> Vec<String> {
+fn columns(c: &Connection, path: Option<&PathStatus>, secret: &str) -> Vec<String> {
     let way = match path {
-        Some(Path::Direct { fixed, .. }) => paths::direct(*fixed),
-        Some(Path::Relayed { .. }) => "relayed",
-        Some(Path::Unconfirmed { .. }) => "unconfirmed",
-        Some(Path::Here) | None if c.data.is_some() => "direct",
-        Some(Path::Here) | None => "no-data",
+        Some(PathStatus::Direct { fixed, .. }) => paths::direct(*fixed),
+        Some(PathStatus::Relayed { .. }) => "relayed",
+        Some(PathStatus::Unconfirmed { .. }) => "unconfirmed",
+        Some(PathStatus::Here) | None if c.data.is_some() => "direct",
+        Some(PathStatus::Here) | None => "no-data",
     };
     vec![
         secret.to_owned(),
@@ -74,10 +69,12 @@ fn columns(c: &Connection, path: Option<&Path>, secret: &str) -> Vec<String> {
 }
 
 /// Why it is not established or packets do not go direct, and when it is tried again.
-fn note(c: &Connection, path: Option<&Path>) -> String {
+fn note(c: &Connection, path: Option<&PathStatus>) -> String {
     let info = match path {
-        Some(Path::Relayed { via, why, .. }) => paths::because(&format!("via {}", peer(via)), either(&c.info, why)),
-        Some(Path::Unconfirmed { why, .. }) => either(&c.info, why).to_owned(),
+        Some(PathStatus::Relayed { via, why, .. }) => {
+            paths::because(&format!("via {}", peer(via)), either(&c.info, why))
+        }
+        Some(PathStatus::Unconfirmed { why, .. }) => either(&c.info, why).to_owned(),
         _ => c.info.clone(),
     };
     let next = c.retry_in_ms.map(|ms| format!("next attempt in {}.{}s", ms / 1000, ms % 1000 / 100));

@@ -3,10 +3,10 @@
 //! A node a peer, also one that others only speak of; an edge a pair of peers with a link. Nodes and edges are in the
 //! order of names, so that two pictures can be compared line by line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::table::clean;
-use crate::api::types::{PeerRef, Status};
+use crate::api::types::Status;
 
 const HEAD: &str = "\
 graph weave {
@@ -18,15 +18,15 @@ graph weave {
 type Ends = [Option<bool>; 2];
 
 pub(super) fn graph(status: &Status) -> String {
-    let mut nicknames: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut links: BTreeMap<(&str, &str), Ends> = BTreeMap::new();
-    let known: BTreeMap<&str, &PeerRef> = status.peers.iter().map(|p| (p.id.name.as_str(), &p.id)).collect();
+    let mut nicknames = BTreeMap::new();
+    let mut links: BTreeMap<_, Ends> = BTreeMap::new();
+    let known: BTreeSet<_> = status.peers.iter().map(|p| p.id.name).collect();
     for p in &status.peers {
-        let from = p.id.name.as_str();
-        nicknames.insert(from, &p.id.nickname);
+        let from = p.id.name;
+        nicknames.insert(from, p.id.nickname.as_str());
         for link in p.links.iter().filter(|link| link.id.name != from) {
-            let to = link.id.name.as_str();
-            if !known.contains_key(to) {
+            let to = link.id.name;
+            if !known.contains(&to) {
                 nicknames.insert(to, &link.id.nickname);
             }
             let end = &mut links.entry((from.min(to), from.max(to))).or_default()[usize::from(to < from)];
@@ -36,15 +36,15 @@ pub(super) fn graph(status: &Status) -> String {
     }
     let mut text = HEAD.to_owned();
     for (name, nickname) in nicknames {
-        let style = match known.contains_key(name) {
+        let style = match known.contains(&name) {
             true if name == status.name => ", peripheries=2",
             true => "",
             false => ", style=dotted",
         };
-        text += &format!("    {} [label={}{style}];\n", id(name), label(name, nickname));
+        text += &format!("    \"{name}\" [label=\"{name}{}\"{style}];\n", second_line(nickname));
     }
     for ((one, other), ends) in links {
-        text += &format!("    {} -- {} [style={}];\n", id(one), id(other), style(ends));
+        text += &format!("    \"{one}\" -- \"{other}\" [style={}];\n", style(ends));
     }
     text + "}\n"
 }
@@ -57,16 +57,10 @@ fn style(ends: Ends) -> &'static str {
     }
 }
 
-/// A quoted string of DOT: only the quotation mark has a meaning in it, and a backslash before one.
-fn id(text: &str) -> String {
-    format!("\"{}\"", clean(text).replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// Two lines, the names. In labels Graphviz gives a meaning to backslashes and, as in HTML, to ampersands.
-fn label(name: &str, nickname: &str) -> String {
-    let line = |text: &str| clean(text).replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\"");
-    let second = if nickname.is_empty() { String::new() } else { format!("\\n{}", line(nickname)) };
-    format!("\"{}{second}\"", line(name))
+/// The second line of a label. In labels Graphviz gives a meaning to backslashes and, as in HTML, to ampersands.
+fn second_line(nickname: &str) -> String {
+    let text = clean(nickname).replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\"");
+    if text.is_empty() { text } else { format!("\\n{text}") }
 }
 
 #[cfg(test)]

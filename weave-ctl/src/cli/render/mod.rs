@@ -11,13 +11,16 @@ mod paths;
 mod summary;
 mod table;
 
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use self::table::table;
 use super::args::StatusPart;
 use crate::api::types::{
-    Consensus, Container, Done, Error, Ipam, Owner, Peer, PeerRef, Released, ReleasedOwner, RemovedPeer, Status,
-    Targets,
+    Consensus, ContainerStatus, Done, Error, IpamStatus, OwnerStatus, PeerRef, PeerStatus, Released, ReleasedOwner,
+    RemovedPeer, Status, Targets,
 };
 
 /// A value as indented JSON.
@@ -98,7 +101,7 @@ pub(super) fn launched(status: &Status, pid: u32, settings: &[String], as_json: 
 }
 
 /// The addresses of a container that was attached.
-pub(super) fn attached(container: &Container, as_json: bool) -> String {
+pub(super) fn attached(container: &ContainerStatus, as_json: bool) -> String {
     if as_json { json(container) } else { addresses(&container.addrs) }
 }
 
@@ -114,17 +117,21 @@ pub(super) fn released(released: &Released, as_json: bool) -> String {
 
 /// The addresses that were released, a line for each owner.
 pub(super) fn released_absent(all: &[ReleasedOwner], as_json: bool) -> String {
-    if as_json { json(all) } else { table(all.iter().map(|one| vec![one.owner.clone(), one.addrs.join(" ")])) }
+    if as_json { json(all) } else { table(all.iter().map(|one| vec![one.owner.clone(), joined(&one.addrs)])) }
 }
 
 /// On one line, without the lengths of their subnets, ready for a script.
-fn addresses(addrs: &[String]) -> String {
-    let bare: Vec<&str> = addrs.iter().map(|a| a.split_once('/').map_or(a.as_str(), |(addr, _)| addr)).collect();
-    if bare.is_empty() { String::new() } else { bare.join(" ") + "\n" }
+fn addresses(addrs: &[Ipv4Net]) -> String {
+    let bare: Vec<Ipv4Addr> = addrs.iter().map(Ipv4Net::addr).collect();
+    if bare.is_empty() { String::new() } else { joined(&bare) + "\n" }
+}
+
+fn joined<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// `ps`.
-pub(super) fn containers(containers: &[Container], as_json: bool) -> String {
+pub(super) fn containers(containers: &[ContainerStatus], as_json: bool) -> String {
     if as_json {
         return json(containers);
     }
@@ -134,7 +141,7 @@ pub(super) fn containers(containers: &[Container], as_json: bool) -> String {
     let head = ["OWNER", "STATE", "AGE", "MAC", "ADDRESSES"].map(str::to_owned).to_vec();
     let rows = containers.iter().map(|c| {
         let mac = if c.mac.is_empty() { "-".to_owned() } else { c.mac.clone() };
-        vec![c.owner.clone(), c.state.clone(), age(c.age_s), mac, c.addrs.join(" ")]
+        vec![c.owner.clone(), c.state.to_string(), age(c.age_s), mac, joined(&c.addrs)]
     });
     table(std::iter::once(head).chain(rows))
 }
@@ -164,14 +171,14 @@ pub(super) fn status(status: &Status, part: Option<StatusPart>, as_json: bool) -
 
 /// `name(nickname)`.
 fn peer(id: &PeerRef) -> String {
-    if id.nickname.is_empty() { id.name.clone() } else { format!("{}({})", id.name, id.nickname) }
+    if id.nickname.is_empty() { id.name.to_string() } else { format!("{}({})", id.name, id.nickname) }
 }
 
 fn arrow(outbound: bool) -> String {
     if outbound { "->".to_owned() } else { "<-".to_owned() }
 }
 
-fn peers(peers: &[Peer]) -> String {
+fn peers(peers: &[PeerStatus]) -> String {
     // One table for all links, so that the columns of all peers align.
     let rows = peers.iter().flat_map(|p| &p.links).map(|link| {
         let state = if link.established { "established" } else { "pending" };
@@ -190,7 +197,7 @@ fn peers(peers: &[Peer]) -> String {
     text
 }
 
-fn ipam(ipam: &Ipam) -> String {
+fn ipam(ipam: &IpamStatus) -> String {
     if ipam.owners.is_empty() {
         // Nothing is divided yet: why not is all there is to say.
         return table::lines(std::slice::from_ref(&ipam.state));
@@ -205,12 +212,12 @@ fn ipam(ipam: &Ipam) -> String {
 }
 
 /// Percent of the range with one decimal, rounded half up.
-fn share(owner: &Owner, size: u64) -> String {
+fn share(owner: &OwnerStatus, size: u64) -> String {
     let permille = (u128::from(owner.addresses) * 2000 / u128::from(size.max(1))).div_ceil(2);
     format!("{:02}.{}%", permille / 10, permille % 10)
 }
 
-fn notes(owner: &Owner) -> String {
+fn notes(owner: &OwnerStatus) -> String {
     let active = owner.active.map(|n| format!(" ({n} active)")).unwrap_or_default();
     active + if owner.unreachable { " - unreachable!" } else { "" }
 }

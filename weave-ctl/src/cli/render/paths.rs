@@ -1,17 +1,14 @@
 //! How containers' packets reach peers, in words.
 
 use super::{peer, table::table};
-use crate::api::types::{Path, Peer, Standby};
+use crate::api::types::{PathStatus, PeerStatus, StandbyPath};
 
 /// A line a peer: its names, the active path and the standby path.
-pub(super) fn lines<'a>(peers: impl Iterator<Item = &'a Peer>) -> String {
-    table(peers.map(|p| {
-        let active = p.path.as_ref().map(active).unwrap_or_default();
-        vec![peer(&p.id), active + &p.standby.as_ref().map(standby).unwrap_or_default()]
-    }))
+pub(super) fn lines<'a>(peers: impl Iterator<Item = &'a PeerStatus>) -> String {
+    table(peers.map(|p| vec![peer(&p.id), active(&p.path) + &p.standby.as_ref().map(standby).unwrap_or_default()]))
 }
 
-fn standby(path: &Standby) -> String {
+fn standby(path: &StandbyPath) -> String {
     match &path.via {
         Some(via) => format!("; standby via {}", peer(via)),
         None => format!("; standby {} {}", direct(path.fixed), path.remote),
@@ -23,17 +20,17 @@ pub(super) fn direct(fixed: bool) -> &'static str {
     if fixed { "direct, fixed port" } else { "direct" }
 }
 
-fn active(path: &Path) -> String {
+fn active(path: &PathStatus) -> String {
     match path {
-        Path::Here => "this peer".to_owned(),
-        Path::Direct { remote, fixed, rtt_us, mtu } => {
-            words([direct(*fixed), remote.as_str(), measured(*mtu, *rtt_us).as_str()])
+        PathStatus::Here => "this peer".to_owned(),
+        PathStatus::Direct { remote, fixed, rtt_us, mtu } => {
+            words([direct(*fixed), &remote.to_string(), &measured(*mtu, *rtt_us)])
         }
-        Path::Relayed { via, why, mtu } => {
+        PathStatus::Relayed { via, why, mtu } => {
             because(&words(["via", peer(via).as_str(), measured(*mtu, None).as_str()]), why)
         }
-        Path::Unconfirmed { remote, why } => {
-            because(&words(["unconfirmed", remote.as_deref().unwrap_or_default()]), why)
+        PathStatus::Unconfirmed { remote, why } => {
+            because(&words(["unconfirmed", &remote.map(|at| at.to_string()).unwrap_or_default()]), why)
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::fmt::Display;
 
-use super::{connections::STATES, paths, table::clean};
-use crate::api::types::{Channel, Connection, Counter, Path, Peer, PeerRef, Status};
+use super::{paths, peer, table::clean};
+use crate::api::types::{
+    ChannelStatus, Connection, ConnectionState, ContainerState, CounterStatus, PathStatus, PeerStatus, RefusedStatus,
+    Status,
+};
 
 /// Column in which labels end.
 const LABEL: usize = 15;
@@ -11,6 +14,8 @@ const LABEL: usize = 15;
 const INDENT: usize = LABEL + 2;
 /// Connections listed in the summary.
 const CONNECTIONS_SHOWN: usize = 16;
+/// Time in seconds for which dropped requests are shown in the summary.
+const RECENT: u64 = 60;
 /// Peers listed in the summary because packets do not go straight to them.
 const DETOURS_SHOWN: usize = 8;
 
@@ -44,13 +49,14 @@ fn router(status: &Status) -> String {
         row("Peers", peers(status.peers.len(), &links)),
         detours(&status.peers),
         status.channels.iter().filter_map(trouble).collect(),
+        dropped_requests(status),
     ]
     .concat()
 }
 
 /// Nothing from a controller that does not tell it.
 fn limit(status: &Status) -> String {
-    let links = status.connections.iter().filter(|c| STATES[..2].contains(&c.state.as_str())).count();
+    let links = status.connections.iter().filter(|c| c.state <= ConnectionState::Pending).count();
     match status.conn_limit {
         0 => String::new(),
         limit if links < limit as usize => row("ConnLimit", limit),
@@ -59,8 +65,8 @@ fn limit(status: &Status) -> String {
 }
 
 /// How packets travel, when not direct to every peer; and the first of the others with the reason.
-fn detours(peers: &[Peer]) -> String {
-    let paths: Vec<(&Peer, usize)> = peers.iter().filter_map(|p| Some((p, kind(p.path.as_ref()?)?))).collect();
+fn detours(peers: &[PeerStatus]) -> String {
+    let paths: Vec<(&PeerStatus, usize)> = peers.iter().filter_map(|p| Some((p, kind(&p.path)?))).collect();
     let counts = [0, 1, 2].map(|k| paths.iter().filter(|(_, kind)| *kind == k).count());
     if counts[1..] == [0, 0] {
         return String::new();
@@ -71,12 +77,12 @@ fn detours(peers: &[Peer]) -> String {
     row("Paths", with_parts(paths.len(), &parts)) + &some(lines.lines(), others().count(), "peers")
 }
 
-fn kind(path: &Path) -> Option<usize> {
+fn kind(path: &PathStatus) -> Option<usize> {
     match path {
-        Path::Here => None,
-        Path::Direct { .. } => Some(0),
-        Path::Relayed { .. } => Some(1),
-        Path::Unconfirmed { .. } => Some(2),
+        PathStatus::Here => None,
+        PathStatus::Direct { .. } => Some(0),
+        PathStatus::Relayed { .. } => Some(1),
+        PathStatus::Unconfirmed { .. } => Some(2),
     }
 }
 
@@ -89,10 +95,30 @@ fn some<'a>(shown: impl Iterator<Item = &'a str>, all: usize, part: &str) -> Str
 }
 
 /// A gossip channel from which something could not be used.
-fn trouble(channel: &Channel) -> Option<String> {
+fn trouble(channel: &ChannelStatus) -> Option<String> {
     let (name, errors) = (&channel.name, channel.errors);
     let last = &channel.last_error;
     (errors > 0).then(|| row("Channel", format_args!("{name}: {errors} entries could not be used, the last: {last}")))
+}
+
+/// Requests of peers that were dropped lately, by the peer that they came from; what is malformed is among the warnings.
+fn dropped_requests(status: &Status) -> String {
+    let lines = status.refused.iter().filter(|refused| refused.last_s < RECENT).filter_map(|refused| {
+        let RefusedStatus { id, over_bound, no_next_hop, expired, last, last_s, .. } = refused;
+        let parts = [(*over_bound, "over the limit"), (*no_next_hop, "without a next hop"), (*expired, "expired")];
+        let total = parts.iter().fold(0_u64, |sum, (n, _)| sum.saturating_add(*n));
+        let counts = with_parts(total, &parts);
+        (total > 0).then(|| clean(&format!("of {}: {counts}, the last {last_s} s ago: {last}", peer(id))))
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    if status.more_refused > 0 {
+        lines.push(format!("and {} more peers: status --json", status.more_refused));
+    }
+    row("Requests", "some were dropped in the last minute; peers repeat them while they need what they ask for")
+        + &some(lines.iter().map(String::as_str), lines.len(), "")
 }
 
 fn encryption(status: &Status) -> &'static str {
@@ -106,8 +132,8 @@ fn encryption(status: &Status) -> &'static str {
 }
 
 fn connections(all: &[Connection]) -> String {
-    let counts = STATES.map(|state| (all.iter().filter(|c| c.state == state).count(), state));
-    with_parts(all.len(), &counts)
+    let count = |state| (all.iter().filter(|c| c.state == state).count(), state);
+    with_parts(all.len(), &ConnectionState::ALL.map(count))
 }
 
 /// The first links with state, address, MTU and round-trip time, as `status connections` shows all of them.
@@ -127,9 +153,9 @@ fn peers(known: usize, links: &[bool]) -> String {
 }
 
 /// `total (2 of this, 1 of that)`, without what there is none of.
-fn with_parts<N: Display + PartialOrd + From<u8>>(total: N, parts: &[(N, &str)]) -> String {
+fn with_parts<N: Display + PartialOrd + Default>(total: N, parts: &[(N, impl Display)]) -> String {
     let parts: Vec<String> =
-        parts.iter().filter(|(n, _)| *n > N::from(0)).map(|(n, what)| format!("{n} {what}")).collect();
+        parts.iter().filter(|(n, _)| *n > N::default()).map(|(n, what)| format!("{n} {what}")).collect();
     if parts.is_empty() { total.to_string() } else { format!("{total} ({})", parts.join(", ")) }
 }
 
@@ -137,8 +163,8 @@ fn ipam(status: &Status) -> String {
     [
         row("Service", "ipam"),
         row("Status", &status.ipam.state),
-        row("Range", &status.ipam.range),
-        row("DefaultSubnet", &status.ipam.default_subnet),
+        row("Range", status.ipam.range),
+        row("DefaultSubnet", status.ipam.default_subnet),
     ]
     .concat()
 }
@@ -146,7 +172,7 @@ fn ipam(status: &Status) -> String {
 fn dataplane(status: &Status) -> String {
     let dataplane = &status.dataplane;
     let drops: Vec<(u64, &str)> = dataplane.drops.iter().map(|d| (d.packets, d.reason.as_str())).collect();
-    let attached = status.containers.iter().filter(|c| c.state == "attached").count();
+    let attached = status.containers.iter().filter(|c| c.state == ContainerState::Attached).count();
     let kept = status.containers.len() - attached;
     let text = [
         row("Service", "dataplane"),
@@ -162,7 +188,7 @@ fn dataplane(status: &Status) -> String {
 }
 
 /// Packets of containers by the kind of path that they left by.
-fn sent(counters: &[Counter]) -> String {
+fn sent(counters: &[CounterStatus]) -> String {
     let packets = |name: &str| counters.iter().find(|c| c.name == name).map_or(0, |c| c.packets);
     let kinds = [("encap", "direct"), ("encap-fixed", "fixed port"), ("encap-relayed", "relayed")];
     let kinds = kinds.map(|(name, kind)| (packets(name), kind));
@@ -178,11 +204,11 @@ fn narrow_paths(status: &Status) -> String {
         let named = path.containers.iter().map(|c| format!("{} ({})", c.owner, c.mtu));
         let more = (path.more_containers > 0).then(|| format!("{} more", path.more_containers));
         let containers: Vec<String> = named.chain(more).collect();
-        let PeerRef { name, nickname } = &path.peer;
-        clean(&format!("to {name}({nickname}) {} bytes; larger MTU: {}", path.mtu, containers.join(", ")))
+        let containers = containers.join(", ");
+        clean(&format!("to {} {} bytes; larger MTU: {containers}", peer(&path.peer), path.mtu))
     });
     let lines: Vec<String> = lines.collect();
-    let count = status.narrow_paths.len() as u64 + status.more_narrow_paths;
+    let count = status.narrow_paths.len() + status.more_narrow_paths;
     let meaning = "take less than containers' MTU: larger packets are refused by ICMP, or sent in pieces (slower)";
     let rest = match status.more_narrow_paths {
         0 => String::new(),
@@ -209,3 +235,6 @@ fn devices(names: &[String]) -> String {
         many => format!("{} devices", many.len()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,7 +174,7 @@ fn attach_again_is_the_same_and_several_addresses_add_up() {
     assert_eq!(endpoints.installed().len(), 2);
     drain(&mut endpoints);
     // Taking the first address away leaves interface, MAC and the other address.
-    let mac_before = endpoints.status(NOW)[0].mac;
+    let mac_before = endpoints.status(NOW)[0].mac.clone();
     detach(&mut endpoints, "c", &[Ipv4Addr::new(10, 0, 0, 1)]);
     let op = op_of(&drain(&mut endpoints));
     endpoints.done(op, Ok(5), NOW);

@@ -26,11 +26,11 @@ use super::{
     timers::{ANTI_ENTROPY, ANTI_ENTROPY_BUSY, BUSY_FOR, DOUBT_PAUSE, REQUEST_RETRY},
 };
 use crate::proto::{
-    command::ChannelStatus,
     ids::SessionId,
     name::{PeerName, PeerUid},
     queue,
     rng::Rng,
+    status::ChannelStatus,
     throttle::{Budget, hold_down},
     time::Instant,
     wire::{

@@ -221,7 +221,12 @@ impl Store {
 
     /// All records, in no order that means anything.
     pub(super) fn records(&self) -> impl Iterator<Item = &PeerRecord> {
-        self.buckets.iter().flatten().filter_map(|(_, held)| held.record.record())
+        self.record_entries().filter_map(|entry| entry.record())
+    }
+
+    /// The same as entries.
+    pub(super) fn record_entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.buckets.iter().flatten().map(|(_, held)| &held.record)
     }
 
     /// All entries, in no order that means anything.

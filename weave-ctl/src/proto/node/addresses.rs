@@ -24,6 +24,7 @@ use crate::proto::{
     },
     name::{PeerId, PeerName},
     params::Init,
+    requests::MessageError,
     time::Instant,
     wire::{
         Message, RingMessage,
@@ -162,7 +163,7 @@ impl Node {
             KeeperEvent::Inherited(all) => self.out.push_back(Output::Persist(Record::Inherited(all))),
             KeeperEvent::Granted => self.ring_changed = true,
             KeeperEvent::Released => self.refresh_exceptions(),
-            KeeperEvent::Refused(from, what) => self.refused(from, &what),
+            KeeperEvent::Refused(from, what) => self.refused(from, &what, now),
             KeeperEvent::Left(result) => self.left(result, now),
             KeeperEvent::Log(severity, text) => self.log(severity, text),
         }
@@ -170,7 +171,7 @@ impl Node {
 
     pub(super) fn ring_received(&mut self, session: SessionId, from: PeerName, message: RingMessage, now: Instant) {
         if !self.keeper.grants(from, now) {
-            return;
+            return self.dropped(from, MessageError::OverBound, "more messages of the ring than are looked at", now);
         }
         let RingMessage { range, origin, shares, limits, removed, whole } = message;
         let share = |(generation, epoch, owner, from)| Share { generation, epoch, owner, from };

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::Node;
+use super::{Node, events::is_controller_alive};
 use crate::proto::{
     ids::SessionId,
     ipam::keeper::Peers,
@@ -59,10 +59,17 @@ impl Witnesses<'_> {
         self.sessions.connected().contains(&peer) || self.topology.reached(peer)
     }
 
-    /// The best evidence that an identity is alive. An identity of any store is the one whose record is held.
-    pub(super) fn alive(&self, id: PeerId) -> Option<Evidence> {
-        let held = self.membership.record(id.name).map(|record| record.uid);
-        let uid = if id.uid == PeerUid(0) { held.unwrap_or_default() } else { id.uid };
+    /// True while an identity is alive. An identity of any store is the one whose record is held.
+    pub(super) fn is_alive(&self, id: PeerId) -> bool {
+        let (uid, by_kernel) = self.identity(id);
+        is_controller_alive(self.sessions, self.topology, id.name, uid)
+            || by_kernel && self.paths.answered(id.name, self.now).is_some()
+    }
+
+    /// The best evidence that an identity is alive, in the words of an operator: looks at the sessions of all peers for one
+    /// that reports it.
+    pub(super) fn evidence(&self, id: PeerId) -> Option<Evidence> {
+        let (uid, by_kernel) = self.identity(id);
         if let Some(session) = self.sessions.to(id.name).filter(|to| to.up.is_some_and(|up| up.id.uid == uid)) {
             return Some(Evidence::Session(session.remote.to_string()));
         }
@@ -74,15 +81,21 @@ impl Witnesses<'_> {
                 return Some(Evidence::Reported(by));
             }
         }
-        // A kernel shows its name and no uid: that of the last record.
-        let kernel = held.is_none_or(|held| held == uid).then(|| self.paths.answered(id.name, self.now));
-        kernel.flatten().map(Evidence::Kernel)
+        by_kernel.then(|| self.paths.answered(id.name, self.now)).flatten().map(Evidence::Kernel)
+    }
+
+    /// The store that is meant, and whether an answer of its kernel counts: a kernel shows its name and no uid, that of the
+    /// last record.
+    fn identity(&self, id: PeerId) -> (PeerUid, bool) {
+        let held = self.membership.record(id.name).map(|record| record.uid);
+        let uid = if id.uid == PeerUid(0) { held.unwrap_or_default() } else { id.uid };
+        (uid, held.is_none_or(|held| held == uid))
     }
 }
 
 /// The same for the ring manager.
 pub(super) fn with_peers<T>(witnesses: Witnesses<'_>, then: impl FnOnce(Peers<'_>) -> T) -> T {
-    then(Peers { reached: &|peer| witnesses.reached(peer), alive: &|id| witnesses.alive(id).is_some() })
+    then(Peers { reached: &|peer| witnesses.reached(peer), alive: &|id| witnesses.is_alive(id) })
 }
 
 #[derive(Debug)]

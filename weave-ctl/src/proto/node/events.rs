@@ -15,14 +15,14 @@ use crate::proto::{
     membership::{Membership, MembershipEvent},
     name::{PeerName, PeerUid},
     path::PathEvent,
-    requests::RequestEvent,
+    requests::{MessageError, RequestEvent},
     session::{Network, SessionEvent, Sessions},
     time::Instant,
     topology::{self, Topology},
     wire::{
         Message,
         entry::{Channel, Entry, PeerRecord, ReportedSession},
-        letter::{Forwarded, HOPS_MAX},
+        letter::Forwarded,
     },
 };
 
@@ -81,6 +81,7 @@ impl Node {
                 match event {
                     RequestEvent::Received(from, id, request) => self.keeper.requested(from, id, request),
                     RequestEvent::Answered(from, want, result) => self.keeper.responded(from, want, result),
+                    RequestEvent::Failed(from, error, what) => self.dropped(from, error, &what, now),
                 }
             }
             while let Some(event) = self.paths.poll_event() {
@@ -104,7 +105,7 @@ impl Node {
             self.sessions.send(session, &message);
         }
         while let Some(letter) = self.requests.poll_send() {
-            self.send_letter(letter, None);
+            self.send_letter(letter, None, now);
         }
         self.out.extend(iter::from_fn(|| self.sessions.poll_output()));
         let probes: Vec<_> = iter::from_fn(|| self.paths.poll_probe()).collect();
@@ -129,7 +130,7 @@ impl Node {
                 self.paths.set_session(peer, data, now);
                 self.report_adjacencies(now);
             }
-            SessionEvent::Unreadable(from, what) => self.refused(from, &what),
+            SessionEvent::Unreadable(from, what) => self.refused(from, &what, now),
             SessionEvent::Full(session, entry) => self.refuse_full(session, entry, now),
             SessionEvent::Message(session, from, message) => match message {
                 Message::Ring(ring) => self.ring_received(session, from, ring, now),
@@ -146,29 +147,31 @@ impl Node {
         }
     }
 
-    fn letter_received(&mut self, session: SessionId, from: PeerName, letter: Forwarded, now: Instant) {
+    pub(super) fn letter_received(&mut self, session: SessionId, from: PeerName, letter: Forwarded, now: Instant) {
         if letter.to == self.me.name {
             let holder = |peer| self.membership.record(peer).map(|record| record.uid);
             if let Err(error) = self.requests.received(&letter, holder, now) {
                 self.membership.channel_error(&Channel::Space, &error);
-                self.refused(from, &error);
+                self.refused(from, &error, now);
             }
-        } else if let Some(hops) =
-            letter.hops.min(HOPS_MAX).checked_sub(1).filter(|_| self.requests.forwards(session, now))
-        {
-            self.send_letter(Forwarded { hops, ..letter }, Some(from));
+        } else if let Some(hops) = self.requests.forwards(session, from, letter.hops, now) {
+            self.send_letter(Forwarded { hops, ..letter }, Some(from), now);
         }
     }
 
     /// Sends a letter to its receiver, or to the next hop; with none, its sender sends it again.
-    fn send_letter(&mut self, letter: Forwarded, from: Option<PeerName>) {
+    fn send_letter(&mut self, letter: Forwarded, from: Option<PeerName>, now: Instant) {
         let session = self.sessions.established(letter.to).or_else(|| {
             let others: Vec<&PeerRecord> = self.membership.others().collect();
             let hop = topology::next_hop(self.membership.me(), &others, letter.to, from)?;
             self.sessions.established(hop)
         });
-        if let Some(session) = session {
-            self.sessions.send(session, &Message::Letter(letter));
+        match session {
+            Some(session) => self.sessions.send(session, &Message::Letter(letter)),
+            None => {
+                let text = format!("no session leads to peer {}", self.called(letter.to));
+                self.dropped(from.unwrap_or(self.me.name), MessageError::NoNextHop, &text, now);
+            }
         }
     }
 
@@ -193,7 +196,7 @@ impl Node {
             }
             MembershipEvent::Refused(session, what) => {
                 if let Some(from) = self.sessions.peer_of(session) {
-                    self.refused(from, &what);
+                    self.refused(from, &what, now);
                 }
             }
             MembershipEvent::Published => self.topology.changed(self.membership.known(), now),
@@ -309,7 +312,7 @@ impl Node {
 }
 
 /// True while the controller of an identity is alive, by sessions alone: its kernel shows a name, but no uid.
-fn is_controller_alive(sessions: &Sessions, topology: &Topology, peer: PeerName, uid: PeerUid) -> bool {
+pub(super) fn is_controller_alive(sessions: &Sessions, topology: &Topology, peer: PeerName, uid: PeerUid) -> bool {
     let session = sessions.to(peer).and_then(|session| session.up);
     session.is_some_and(|up| up.id.uid == uid) || topology.alive(peer, uid)
 }

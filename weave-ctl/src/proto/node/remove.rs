@@ -167,7 +167,7 @@ impl Node {
         now: Instant,
     ) -> Result<(), String> {
         let of = |uid: &PeerUid| stores.iter().any(|id| id.uid == *uid || id.uid == PeerUid(0));
-        let how = stores.iter().find_map(|id| match self.witnesses(now).alive(*id)? {
+        let how = stores.iter().find_map(|id| match self.witnesses(now).evidence(*id)? {
             Evidence::Session(address) => Some(format!("its controller at {address} has a session to this peer")),
             Evidence::Reported(by) => Some(format!("{} reports a session to it", self.called(by))),
             Evidence::Kernel(_) => None,
@@ -183,7 +183,7 @@ impl Node {
 
     /// Refuses while the kernel of one of `stores` answers, its controller alone being gone.
     fn refuse_if_forwarding(&self, removal: &Removal, stores: &BTreeSet<PeerId>, now: Instant) -> Result<(), String> {
-        let own = stores.iter().find_map(|id| match self.witnesses(now).alive(*id)? {
+        let own = stores.iter().find_map(|id| match self.witnesses(now).evidence(*id)? {
             Evidence::Kernel(how) => Some(how),
             Evidence::Session(_) | Evidence::Reported(_) => None,
         });

@@ -1,19 +1,25 @@
-//! Everything the core knows, put together for `status`, `ps` and `report`.
+//! Takes the snapshot of everything the core knows, for `status` and `report`.
+//!
+//! It runs on the driver: each peer, session, owner, container and entry is looked at once, and what needs the graph of
+//! sessions was computed before ([`Topology`](crate::proto::topology)) or follows beside the driver ([`Snapshot::complete`]).
 
-use std::{cmp::Reverse, collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use weave_common::vxlan;
 
 use super::Node;
 use crate::proto::{
-    command::{
-        Connection, ConnectionState, IpamStatus, NarrowPath, OwnerStatus, PathStatus, PeerStatus, StandbyPath, Status,
-    },
+    boot::SecretKind,
     ipam::{Ring, allocator::Access, ring},
     name::{PeerId, PeerName},
+    path::RouteStatus,
     session::{DialEntry, DialKey, DialState, Session},
+    status::{
+        Connection, ConnectionState, Dataplane, IpamStatus, Names, NarrowPath, OwnerStatus, PathStatus, PeerStatus,
+        ProtocolVersions, SizedContainer, Snapshot, StandbyPath, Status,
+    },
     time::Instant,
-    wire::entry::PeerRecord,
+    wire::entry::{Entry, PeerRecord},
 };
 
 /// What a removed peer shows.
@@ -30,27 +36,62 @@ fn inner_mtu(size: u32) -> u32 {
     size.saturating_sub(vxlan::OVERHEAD)
 }
 
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Node {
-    pub(super) fn status(&self, now: Instant) -> Status {
-        let (narrow_paths, more_narrow_paths) = self.narrow_paths();
-        Status {
-            launch: self.launch.clone(),
-            params: self.params.clone(),
-            nicknames: self.nicknames(),
+    pub(super) fn status(&self, now: Instant) -> Snapshot {
+        let names = Names(self.nicknames());
+        let me = self.membership.me().clone();
+        let mut records: Vec<Arc<Entry>> = self.membership.other_entries().cloned().collect();
+        records.sort_by_key(|entry| entry.key.owner);
+        let others: Vec<(&PeerRecord, RouteStatus)> = records
+            .iter()
+            .filter_map(|entry| entry.record())
+            .map(|record| (record, self.paths.status(record.name, now)))
+            .collect();
+        let (narrow_paths, more_narrow_paths) = self.narrow_paths(&names);
+        let (refused, more_refused) = self.refused.status(&names, now);
+        let here =
+            PeerStatus { id: names.of(me.name), uid: me.uid, links: vec![], path: PathStatus::Here, standby: None };
+        let peers = others.iter().map(|(record, route)| self.peer(record, route, &names));
+        let status = Status {
+            version: String::new(),
+            name: me.name,
+            nickname: me.nickname.clone(),
+            uid: me.uid,
+            incarnation: me.point.0,
+            protocol: ProtocolVersions::OURS,
+            port: self.launch.port,
+            password: self.launch.secret == SecretKind::Password,
+            key: self.launch.secret == SecretKind::Key,
+            discovery: self.launch.discovery,
             container_mtu: self.container_mtu(),
-            targets: self.sessions.targets().to_vec(),
-            connections: self.connections(now),
-            peers: self.peers(now),
-            ipam: self.ipam_status(now),
+            targets: self.sessions.targets().iter().map(ToString::to_string).collect(),
+            connections: self.connections(&names, now),
+            peers: std::iter::once(here).chain(peers).collect(),
+            ipam: self.ipam_status(&names, now),
             containers: self.endpoints.status(now),
             narrow_paths,
             more_narrow_paths,
+            dataplane: Dataplane::default(),
+            conn_limit: self.launch.conn_limit,
+            unicast_routes: Vec::new(),
+            broadcast_routes: Vec::new(),
             channels: self.membership.channels(),
-            warnings: self.warnings(now),
-        }
+            refused,
+            more_refused,
+            warnings: self.warnings(&others, now),
+        };
+        Snapshot { status, names, me, records }
     }
 
-    fn warnings(&self, now: Instant) -> Vec<String> {
+    fn warnings(&self, others: &[(&PeerRecord, RouteStatus)], now: Instant) -> Vec<String> {
         let shortened =
             |grace: Duration| format!("grace periods are shortened to {} s: for tests only", grace.as_secs());
         let mut warnings: Vec<String> = self.launch.test_grace.map(shortened).into_iter().collect();
@@ -72,18 +113,19 @@ impl Node {
         warnings.extend(self.keeper.conflicts().cloned());
         warnings.extend(self.keeper.removed().then(|| REMOVED.to_owned()));
         warnings.extend(self.datapath.warnings().cloned());
-        warnings.extend(self.without_route(now));
+        warnings.extend(self.without_route(others));
         warnings
     }
 
-    fn ipam_status(&self, now: Instant) -> IpamStatus {
+    fn ipam_status(&self, names: &Names, now: Instant) -> IpamStatus {
+        let witnesses = self.witnesses(now);
         let mut shares: BTreeMap<PeerId, OwnerStatus> = BTreeMap::new();
         for (net, owner) in self.keeper.ring().into_iter().flat_map(Ring::routes) {
             let share = shares.entry(owner).or_insert_with(|| OwnerStatus {
-                peer: owner.name,
+                id: names.of(owner.name),
                 addresses: 0,
                 active: (owner == self.me).then(|| self.endpoints.allocator().active()),
-                unreachable: owner != self.me && self.witnesses(now).alive(owner).is_none(),
+                unreachable: owner != self.me && !witnesses.is_alive(owner),
                 ranges: Vec::new(),
             });
             share.addresses += ring::size(net);
@@ -93,6 +135,9 @@ impl Node {
         IpamStatus {
             state: self.ipam_state(now),
             ready: matches!(self.keeper.access(), Access::Ring(_)),
+            range: self.params.range,
+            size: ring::size(self.params.range),
+            default_subnet: self.params.default_subnet,
             owners: own.into_iter().chain(shares.into_values()).collect(),
         }
     }
@@ -127,8 +172,9 @@ impl Node {
     }
 
     /// Sessions first, then attempts that are no session yet.
-    fn connections(&self, now: Instant) -> Vec<Connection> {
-        let mut all: Vec<Connection> = self.sessions.iter().map(|session| self.connection(session, now)).collect();
+    fn connections(&self, names: &Names, now: Instant) -> Vec<Connection> {
+        let mut all: Vec<Connection> =
+            self.sessions.iter().map(|session| self.connection(session, names, now)).collect();
         let facts = self.facts();
         let connected = self.sessions.connected();
         let attempts = self.sessions.dial_entries(&facts).into_iter().filter(|(key, entry, rests)| match key {
@@ -136,11 +182,11 @@ impl Node {
             DialKey::Target(_) => entry.leads_to(key).is_none_or(|peer| !connected.contains(&peer)),
             DialKey::Peer(_) => !rests,
         });
-        all.extend(attempts.filter_map(|(key, entry, rests)| self.attempt(key, entry, rests, now)));
+        all.extend(attempts.filter_map(|(key, entry, rests)| self.attempt((key, entry, rests), names, now)));
         all
     }
 
-    fn connection(&self, session: &Session, now: Instant) -> Connection {
+    fn connection(&self, session: &Session, names: &Names, now: Instant) -> Connection {
         let direct = session.peer().and_then(|peer| self.paths.direct(peer));
         let (state, info) = match (session.peer(), &direct) {
             (None, _) => (ConnectionState::Connecting, String::new()),
@@ -150,19 +196,20 @@ impl Node {
             ),
             (Some(_), Some(_)) => (ConnectionState::Established, String::new()),
             (Some(peer), None) => {
-                (ConnectionState::Pending, format!("{}{}", self.silence(peer, now), self.relay_text(peer)))
+                let why = silence(&self.paths.status(peer, now));
+                (ConnectionState::Pending, format!("{why}{}", self.relay_text(peer)))
             }
         };
         Connection {
             outbound: session.outbound(),
             address: session.remote.to_string(),
             state,
-            peer: session.peer(),
+            peer: session.peer().map(|peer| names.of(peer)),
             data: session.up.map(|up| SocketAddr::V4(direct.map_or(up.data, |direct| direct.remote))),
             info,
-            retry_in: None,
+            retry_in_ms: None,
             mtu: session.peer().map(|peer| self.mtu_to(peer)),
-            rtt: direct.and_then(|direct| direct.rtt),
+            rtt_us: direct.and_then(|direct| direct.rtt).map(micros),
         }
     }
 
@@ -174,29 +221,18 @@ impl Node {
         self.container_mtu().min(theirs).min(path)
     }
 
-    /// Why packets for `peer` do not go direct, or nothing when they may.
-    fn silence(&self, peer: PeerName, now: Instant) -> String {
-        let status = self.paths.status(peer, now);
-        let direct = || status.candidates.iter().filter(|line| line.via.is_none());
-        let silent = direct().filter_map(|line| Some((line.silent?, line.remote?))).max();
-        match (direct().next(), silent) {
-            (None, _) => "no address of its data port is known".to_owned(),
-            (Some(_), Some((silent, at))) => format!("no answer from data port {at} for {} s", silent.as_secs()),
-            (Some(line), None) if direct().all(|line| !line.routed) => {
-                format!("no route to {}", line.remote.map_or_else(String::new, |at| at.ip().to_string()))
-            }
-            (Some(_), None) if direct().any(|line| line.answers) => String::new(),
-            (Some(_), None) => "its data port was not tried yet".to_owned(),
-        }
-    }
-
     /// The relay that packets for `peer` go through, as an addition to a reason.
     fn relay_text(&self, peer: PeerName) -> String {
         let relay = self.paths.active(peer).map(|path| path.via).filter(|via| *via != peer);
         relay.map_or_else(String::new, |via| format!("; packets go through {}", self.called(via)))
     }
 
-    fn attempt(&self, key: &DialKey, entry: &DialEntry, rests: bool, now: Instant) -> Option<Connection> {
+    fn attempt(
+        &self,
+        (key, entry, rests): (&DialKey, &DialEntry, bool),
+        names: &Names,
+        now: Instant,
+    ) -> Option<Connection> {
         let (state, retry_in): (ConnectionState, Option<Duration>) = match entry.state {
             DialState::Connected(_) => return None,
             DialState::Dialing(_) => (ConnectionState::Connecting, None),
@@ -222,51 +258,40 @@ impl Node {
             let rest = "not retrying: connection limit reached, and the peer is reachable through others";
             info = if info.is_empty() { rest.to_owned() } else { format!("{info}; {rest}") };
         }
-        Some(Connection { outbound: true, address, state, peer, data: None, info, retry_in, mtu: None, rtt: None })
+        let (peer, retry_in_ms) = (peer.map(|peer| names.of(peer)), retry_in.map(millis));
+        let (data, mtu, rtt_us) = (None, None, None);
+        Some(Connection { outbound: true, address, state, peer, data, info, retry_in_ms, mtu, rtt_us })
     }
 
-    /// This peer and all others known, in order of name after this one.
-    fn peers(&self, now: Instant) -> Vec<PeerStatus> {
-        let mut others: Vec<&PeerRecord> = self.membership.others().collect();
-        others.sort_by_key(|record| record.name);
-        let status = |record: &PeerRecord| {
-            let (path, standby) = (self.path(record.name, now), self.standby(record.name, now));
-            PeerStatus { record: record.clone(), path, standby }
-        };
-        std::iter::once(self.membership.me()).chain(others).map(status).collect()
+    fn peer(&self, record: &PeerRecord, route: &RouteStatus, names: &Names) -> PeerStatus {
+        let standby = route.standby.filter(|line| line.answers).and_then(|line| {
+            Some(StandbyPath { remote: line.remote?, fixed: line.fixed, via: line.via.map(|via| names.of(via)) })
+        });
+        let path = self.path(record.name, route, names);
+        PeerStatus { id: names.of(record.name), uid: record.uid, links: Vec::new(), path, standby }
     }
 
-    fn path(&self, peer: PeerName, now: Instant) -> PathStatus {
-        if peer == self.me.name {
-            return PathStatus::Here;
-        }
+    fn path(&self, peer: PeerName, route: &RouteStatus, names: &Names) -> PathStatus {
         let Some(active) = self.paths.active(peer) else {
-            return PathStatus::Unconfirmed { remote: None, why: self.silence(peer, now) };
+            return PathStatus::Unconfirmed { remote: None, why: silence(route) };
         };
         if let Some(direct) = self.paths.direct(peer).filter(|_| active.via == peer) {
-            let mtu = direct.size.map(inner_mtu);
-            return PathStatus::Direct { remote: direct.remote, fixed: direct.fixed, rtt: direct.rtt, mtu };
+            let (rtt_us, mtu) = (direct.rtt.map(micros), direct.size.map(inner_mtu));
+            return PathStatus::Direct { remote: direct.remote, fixed: direct.fixed, rtt_us, mtu };
         }
-        let answers = self.paths.status(peer, now).active.is_some_and(|line| line.answers);
-        let why = self.silence(peer, now);
+        let (answers, why) = (route.active.is_some_and(|line| line.answers), silence(route));
         if answers && active.via != peer {
-            return PathStatus::Relayed { via: active.via, why, mtu: Some(inner_mtu(active.path_mtu)) };
+            return PathStatus::Relayed { via: names.of(active.via), why, mtu: Some(inner_mtu(active.path_mtu)) };
         }
         PathStatus::Unconfirmed { remote: Some(active.remote), why }
     }
 
-    fn standby(&self, peer: PeerName, now: Instant) -> Option<StandbyPath> {
-        let line = self.paths.status(peer, now).standby.filter(|line| line.answers)?;
-        Some(StandbyPath { remote: line.remote?, fixed: line.fixed, via: line.via })
-    }
-
-    fn without_route(&self, now: Instant) -> Vec<String> {
-        let route = |record: &PeerRecord| {
-            let active = self.paths.status(record.name, now).active.filter(|line| !line.routed)?;
+    fn without_route(&self, others: &[(&PeerRecord, RouteStatus)]) -> Vec<String> {
+        let route = |(record, route): &(&PeerRecord, RouteStatus)| {
+            let active = route.active.filter(|line| !line.routed)?;
             Some((record.name, *active.remote?.ip()))
         };
-        let mut all: Vec<_> = self.membership.others().filter_map(route).collect();
-        all.sort();
+        let mut all: Vec<_> = others.iter().filter_map(route).collect();
         let more = all.split_off(all.len().min(SHOWN)).len();
         let text = |(peer, addr)| {
             let peer = self.called(peer);
@@ -276,21 +301,38 @@ impl Node {
         all.into_iter().map(text).chain(more).collect()
     }
 
-    fn narrow_paths(&self) -> (Vec<NarrowPath>, usize) {
+    fn narrow_paths(&self, names: &Names) -> (Vec<NarrowPath>, usize) {
         let attached = self.endpoints.attached();
-        let mut containers: Vec<(String, u32)> = attached.map(|(owner, a)| (owner.to_owned(), a.mtu)).collect();
-        containers.sort_by(|(one, a), (other, b)| (Reverse(a), one).cmp(&(Reverse(b), other)));
-        let largest = containers.first().map_or(0, |(_, mtu)| *mtu);
+        let mut containers: Vec<SizedContainer> =
+            attached.map(|(owner, a)| SizedContainer { owner: owner.to_owned(), mtu: a.mtu }).collect();
+        containers.sort_by(|one, other| (Reverse(one.mtu), &one.owner).cmp(&(Reverse(other.mtu), &other.owner)));
+        let largest = containers.first().map_or(0, |container| container.mtu);
         let sized = self.datapath.tunnels().map(|(peer, tunnel)| (inner_mtu(tunnel.path_mtu), peer));
         let mut narrow: Vec<(u32, PeerName)> = sized.filter(|(mtu, _)| *mtu < largest).collect();
         narrow.sort();
         let path = |(mtu, peer): &(u32, PeerName)| {
-            let above = containers.partition_point(|(_, own)| own > mtu);
+            let above = containers.partition_point(|container| container.mtu > *mtu);
             let shown = &containers[..above.min(CONTAINERS_SHOWN)];
-            NarrowPath { peer: *peer, mtu: *mtu, containers: shown.to_vec(), more: above - shown.len() }
+            let more_containers = above - shown.len();
+            NarrowPath { peer: names.of(*peer), mtu: *mtu, containers: shown.to_vec(), more_containers }
         };
         let shown: Vec<NarrowPath> = narrow.iter().take(SHOWN).map(path).collect();
         let more = narrow.len() - shown.len();
         (shown, more)
+    }
+}
+
+/// Why packets for a peer do not go direct, or nothing when they may.
+fn silence(route: &RouteStatus) -> String {
+    let direct = || route.candidates.iter().filter(|line| line.via.is_none());
+    let silent = direct().filter_map(|line| Some((line.silent?, line.remote?))).max();
+    match (direct().next(), silent) {
+        (None, _) => "no address of its data port is known".to_owned(),
+        (Some(_), Some((silent, at))) => format!("no answer from data port {at} for {} s", silent.as_secs()),
+        (Some(line), None) if direct().all(|line| !line.routed) => {
+            format!("no route to {}", line.remote.map_or_else(String::new, |at| at.ip().to_string()))
+        }
+        (Some(_), None) if direct().any(|line| line.answers) => String::new(),
+        (Some(_), None) => "its data port was not tried yet".to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 mod leave;
 mod outside;
 mod peers;
+mod refused;
 mod removal;
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};

@@ -82,8 +82,33 @@ fn requests_and_letters_have_bounds() {
     for letter in letters.iter().cycle().take(1000) {
         two.received(letter, known, NOW).expect("a letter");
     }
-    assert_eq!(std::iter::from_fn(|| two.poll_event()).count(), RECEIVED_MAX as usize);
-    let forwarded = (0..1000).filter(|_| two.forwards(SessionId(1), NOW)).count();
+    let count = |of: &mut Requests, error: MessageError, from: u8| {
+        let events: Vec<_> = std::iter::from_fn(|| of.poll_event()).collect();
+        let failed =
+            |event: &&RequestEvent| matches!(event, RequestEvent::Failed(f, e, _) if (*f, *e) == (name(from), error));
+        (events.iter().filter(failed).count(), events.len())
+    };
+    assert_eq!(count(&mut one, MessageError::OverBound, 1), (1, 1), "told once while it is so");
+    assert_eq!(count(&mut two, MessageError::OverBound, 1), (1000 - RECEIVED_MAX as usize, 1000));
+    let forwarded = (0..1000).filter_map(|_| two.forwards(SessionId(1), name(1), 9, NOW)).count();
     assert_eq!(forwarded, FORWARDED_MAX as usize);
-    assert!(two.forwards(SessionId(2), NOW), "others are forwarded");
+    let beyond = 1000 - forwarded;
+    assert_eq!(count(&mut two, MessageError::OverBound, 1), (beyond, beyond));
+    assert_eq!(two.forwards(SessionId(2), name(3), 9, NOW), Some(8), "others are forwarded");
+    assert_eq!(two.forwards(SessionId(2), name(3), 0, NOW), None);
+    assert_eq!(count(&mut two, MessageError::Expired, 3), (1, 1));
+}
+
+#[test]
+fn a_request_given_up_without_a_response_is_told() {
+    let mut one = requests(1);
+    one.want(&wants(Want::Willing, 2), 9, NOW);
+    one.want(&wants(Want::Willing, 3), 9, NOW + RESEND);
+    assert_eq!(one.poll_event(), None, "the response may be under way");
+    for second in 2..4 {
+        one.handle_timeout(NOW + RESEND * second);
+    }
+    one.want(&BTreeSet::new(), 9, NOW + RESEND * 4);
+    let Some(RequestEvent::Failed(from, MessageError::Expired, text)) = one.poll_event() else { panic!("not told") };
+    assert!(from == name(1) && text.contains(&name(3).to_string()) && text.contains("3 letters"), "{text}");
 }

@@ -21,14 +21,15 @@ use tokio::{
     time::timeout,
 };
 
-use super::{COMMANDS_MAX, Call, KernelFacts, Waits, convert};
+use super::{COMMANDS_MAX, Call, Waits};
 use crate::{
     api::{self, types},
     config,
     proto::{
-        command::{AddrRequest, Answer, Command, Container, Holder, Refusal, Status},
+        command::{AddrRequest, Answer, Command, Container, Holder, Refusal},
         io::Target,
         reservation::{HOST_OWNER, Place},
+        status::{HostStatus, Snapshot},
     },
     shell::netns,
 };
@@ -140,18 +141,18 @@ async fn forget(State(app): State<App>, request: Request) -> Reply<types::Target
     retargeted(Vec::new(), Vec::new(), named.iter().collect())
 }
 
-async fn reserve(State(app): State<App>, request: Request) -> Reply<types::Container> {
+async fn reserve(State(app): State<App>, request: Request) -> Reply<types::ContainerStatus> {
     let body: types::Reserve = app.body(request).await?;
     let addrs = wanted(&body.addrs)?;
     app.container(&app.attaching, Command::Reserve(body.owner, addrs)).await
 }
 
-async fn bind(State(app): State<App>, request: Request) -> Reply<types::Container> {
+async fn bind(State(app): State<App>, request: Request) -> Reply<types::ContainerStatus> {
     let types::Bind { id, owner } = app.body(request).await?;
     app.container(&app.commands, Command::Bind { id, owner }).await
 }
 
-async fn attach(State(app): State<App>, request: Request) -> Reply<types::Container> {
+async fn attach(State(app): State<App>, request: Request) -> Reply<types::ContainerStatus> {
     let body: types::Attach = app.body(request).await?;
     let addrs = wanted(&body.addrs)?;
     let mut container = app.look(move || netns::resolve(&body.container)).await?.map_err(|e| Refusal(e.to_string()))?;
@@ -178,14 +179,14 @@ async fn release(State(app): State<App>, request: Request) -> Reply<types::Relea
 }
 
 async fn release_absent(State(app): State<App>) -> Reply<Vec<types::ReleasedOwner>> {
-    let released = |(owner, nets): (String, Vec<_>)| types::ReleasedOwner { owner, addrs: convert::strings(&nets) };
+    let released = |(owner, addrs)| types::ReleasedOwner { owner, addrs };
     match app.command(Command::ReleaseAbsent).await? {
         Answer::ReleasedAbsent(all) => Ok(Json(all.into_iter().map(released).collect())),
         other => Err(unexpected(&other)),
     }
 }
 
-async fn expose(State(app): State<App>, request: Request) -> Reply<types::Container> {
+async fn expose(State(app): State<App>, request: Request) -> Reply<types::ContainerStatus> {
     let body: types::Expose = app.body(request).await?;
     let addrs = wanted(&body.addrs)?;
     let place = Place::Host { masquerade: body.masquerade };
@@ -241,9 +242,9 @@ async fn reset(State(app): State<App>, request: Request) -> Reply<types::Done> {
     done()
 }
 
-async fn ps(State(app): State<App>) -> Reply<Vec<types::Container>> {
+async fn ps(State(app): State<App>) -> Reply<Vec<types::ContainerStatus>> {
     match app.command(Command::Containers).await? {
-        Answer::Containers(all) => Ok(Json(all.iter().map(convert::container).collect())),
+        Answer::Containers(all) => Ok(Json(all)),
         other => Err(unexpected(&other)),
     }
 }
@@ -313,9 +314,9 @@ impl App {
     }
 
     /// Asks for what a container shall have.
-    async fn container(&self, turns: &Semaphore, command: Command) -> Reply<types::Container> {
+    async fn container(&self, turns: &Semaphore, command: Command) -> Reply<types::ContainerStatus> {
         match self.bounded(self.in_turn(turns, command)).await? {
-            Answer::Container(container) => Ok(Json(convert::container(&container))),
+            Answer::Container(container) => Ok(Json(container)),
             other => Err(unexpected(&other)),
         }
     }
@@ -323,7 +324,7 @@ impl App {
     /// Gives addresses up.
     async fn released(&self, command: Command) -> Reply<types::Released> {
         match self.command(command).await? {
-            Answer::Released(nets) => Ok(Json(types::Released { addrs: convert::strings(&nets) })),
+            Answer::Released(addrs) => Ok(Json(types::Released { addrs })),
             other => Err(unexpected(&other)),
         }
     }
@@ -348,33 +349,33 @@ impl App {
 
     /// The likely cause of a long wait, as the end of a clause.
     async fn why(&self) -> String {
-        match self.status(WHY_WAIT).await {
-            Ok(status) if status.ipam.state != "ready" => format!(" (address management: {})", status.ipam.state),
+        match self.snapshot(WHY_WAIT).await {
+            Ok(core) if core.ipam_state() != "ready" => format!(" (address management: {})", core.ipam_state()),
             Ok(_) => String::new(),
             Err(_) => " (the controller is busy)".to_owned(),
         }
     }
 
-    async fn status(&self, wait: Duration) -> Result<Status, Failure> {
+    async fn snapshot(&self, wait: Duration) -> Result<Snapshot, Failure> {
         match timeout(wait, self.ask(Command::Status)).await {
-            Ok(Ok(Answer::Status(status))) => Ok(*status),
+            Ok(Ok(Answer::Status(snapshot))) => Ok(*snapshot),
             Ok(Ok(other)) => Err(unexpected(&other)),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(busy(wait)),
         }
     }
 
-    /// What core and kernel say, as the contract has it: put together beside the driver.
+    /// What core and host say: put together beside the driver.
     async fn whole_status(&self) -> Result<types::Status, Failure> {
-        let (core, kernel) = (self.status(self.waits.reply).await?, self.kernel().await?);
-        let whole = tokio::task::spawn_blocking(move || convert::status(&core, kernel));
+        let (core, host) = (self.snapshot(self.waits.reply).await?, self.host().await?);
+        let whole = tokio::task::spawn_blocking(move || core.complete(host));
         whole.await.map_err(|_aborted| Failure::Stopping)
     }
 
-    async fn kernel(&self) -> Result<KernelFacts, Failure> {
+    async fn host(&self) -> Result<HostStatus, Failure> {
         let asked = async {
             let (reply, answer) = oneshot::channel();
-            self.calls.send(Call::Kernel { reply }).await.map_err(|_closed| Failure::Stopping)?;
+            self.calls.send(Call::Host { reply }).await.map_err(|_closed| Failure::Stopping)?;
             answer.await.map_err(|_closed| Failure::Stopping)
         };
         timeout(self.waits.reply, asked).await.unwrap_or_else(|_| Err(busy(self.waits.reply)))

@@ -16,13 +16,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::answers::{container_status, core_status, kernel_facts, name};
+use self::answers::{container_status, host_status, named, snapshot};
 use super::{Call, Control, ControlError, WAITS, Waits, start, start_with};
 use crate::{
     api::{
-        SOCKET, VERSION,
+        SOCKET,
         client::{Client, ClientError},
-        types::{Attach, Connect, Detach, Forget, Path as PeerPath, PeerRef, Reset, Stop, Targets},
+        types::{Attach, Connect, ConnectionState, Detach, Forget, PathStatus, Reset, Stop, Targets},
     },
     proto::{
         command::{Answer, Command, Holder, Refusal},
@@ -38,15 +38,15 @@ async fn drive(mut calls: mpsc::Receiver<Call>, seen: mpsc::UnboundedSender<Comm
     let mut unanswered = Vec::new();
     while let Some(call) = calls.recv().await {
         let (command, reply) = match call {
-            Call::Kernel { reply } => {
-                reply.send(kernel_facts()).ok();
+            Call::Host { reply } => {
+                reply.send(host_status()).ok();
                 continue;
             }
             Call::Command { command, reply } => (command, reply),
         };
         seen.send(command.clone()).ok();
         let answer = match command {
-            Command::Status => Ok(Answer::Status(Box::new(core_status()))),
+            Command::Status => Ok(Answer::Status(Box::new(snapshot()))),
             Command::Detach { addrs, .. } if addrs.iter().any(|a| a.to_string() == SILENT) => {
                 unanswered.push(reply);
                 continue;
@@ -63,7 +63,9 @@ async fn drive(mut calls: mpsc::Receiver<Call>, seen: mpsc::UnboundedSender<Comm
             Command::Forget(targets) if targets.iter().any(|t| t.host == "unknown") => {
                 Err(Refusal("unknown is not a target".into()))
             }
-            Command::Forget(_) | Command::Connect { .. } => Ok(Answer::Targets(core_status().targets)),
+            Command::Forget(_) | Command::Connect { .. } => {
+                Ok(Answer::Targets(vec!["host2:6783".parse().expect("a target")]))
+            }
             Command::Reset { force: false } => Err(Refusal("nobody takes over the addresses: use --force".into())),
             _ => Ok(Answer::Done),
         };
@@ -144,7 +146,7 @@ async fn requests_arrive_as_the_commands_they_mean() {
     let detach =
         Detach { container: "/run/netns/gone-container".into(), addrs: vec!["10.32.0.1/12".into()], keep: false };
     let detached = bench.client.detach(&detach);
-    assert_eq!(detached.await.expect("done").addrs, ["10.32.0.1/12"]);
+    assert_eq!(detached.await.expect("done").addrs, container_status("c").addrs);
     let addrs = vec!["10.32.0.1".parse().expect("an address")];
     let holder = Holder { owner: "gone-container".into(), netns: None };
     assert_eq!(bench.seen.recv().await, Some(Command::Detach { holder, addrs, keep: false }));
@@ -186,23 +188,24 @@ async fn a_change_of_targets_tells_what_it_did() {
 async fn a_status_tells_how_packets_travel() {
     let bench = bench().await;
     let status = bench.client.status().await.expect("a status");
-    let named = |n: u8, nickname: &str| PeerRef { name: name(n).to_string(), nickname: nickname.into() };
-    let paths: Vec<PeerPath> = status.peers.iter().filter_map(|p| p.path.clone()).collect();
-    let remote = "192.0.2.2:6784".to_owned();
+    let paths: Vec<PathStatus> = status.peers.iter().map(|p| p.path.clone()).collect();
+    let remote = "192.0.2.2:6784".parse().expect("an address");
     assert_eq!(
         paths,
         [
-            PeerPath::Here,
-            PeerPath::Direct { remote: remote.clone(), fixed: true, rtt_us: Some(250), mtu: Some(1450) },
-            PeerPath::Relayed { via: named(2, "two"), why: "filtered".into(), mtu: None },
-            PeerPath::Unconfirmed { remote: Some(remote), why: "no answer".into() },
-            PeerPath::Unconfirmed { remote: None, why: String::new() },
+            PathStatus::Here,
+            PathStatus::Direct { remote, fixed: true, rtt_us: Some(250), mtu: Some(1450) },
+            PathStatus::Relayed { via: named(2), why: "filtered".into(), mtu: None },
+            PathStatus::Unconfirmed { remote: Some(remote), why: "no answer".into() },
+            PathStatus::Unconfirmed { remote: None, why: String::new() },
         ]
     );
     let unicast: Vec<_> = status.unicast_routes.iter().map(|r| (r.dest.clone(), r.via.clone())).collect();
-    assert_eq!(unicast, [(named(2, "two"), named(2, "two")), (named(3, "three"), named(2, "two"))]);
+    assert_eq!(unicast, [(named(2), named(2)), (named(3), named(2))]);
     let broadcast: Vec<_> = status.broadcast_routes.iter().map(|r| (r.source.clone(), r.via.clone())).collect();
-    assert_eq!(broadcast, [(named(1, "one"), vec![named(2, "two")])]);
+    assert_eq!(broadcast, [(named(1), vec![named(2)])]);
+    let links: Vec<_> = status.peers[1].links.iter().map(|l| (l.id.clone(), l.established)).collect();
+    assert_eq!(links, [1, 3, 9].map(|n| (named(n), true)));
     let channel = &status.channels[0];
     assert_eq!((channel.name.as_str(), channel.known, channel.entries, channel.errors), ("peers", true, 5, 2));
     assert_eq!(channel.last_error, "not signed");
@@ -213,17 +216,19 @@ async fn a_status_tells_how_packets_travel() {
 async fn a_status_holds_what_core_and_kernel_say() {
     let bench = bench().await;
     let status = bench.client.status().await.expect("a status");
-    assert_eq!((status.name.as_str(), status.uid.as_str()), ("00:00:00:00:00:01", "00000000000000000000000000000001"));
-    assert_eq!((status.version.as_str(), status.targets[0].as_str()), (VERSION, "host2:6783"));
+    assert_eq!(
+        (status.name, status.version.as_str(), status.targets[0].as_str()),
+        (named(1).name, "1.2.3", "host2:6783")
+    );
     let connection = &status.connections[0];
     assert_eq!(
-        (connection.state.as_str(), connection.rtt_us, connection.retry_in_ms),
-        ("established", Some(250), Some(1500))
+        (connection.state, connection.rtt_us, connection.retry_in_ms),
+        (ConnectionState::Established, Some(250), Some(1500))
     );
-    assert_eq!((status.ipam.size, status.ipam.range.as_str()), (1_048_576, "10.32.0.0/12"));
+    assert_eq!((status.ipam.size, status.ipam.range.to_string().as_str()), (1_048_576, "10.32.0.0/12"));
     assert_eq!(status.dataplane.programs[0].attached_to, ["eth0"]);
     assert_eq!(status.dataplane.maps[0].capacity, 65536);
-    assert_eq!(status.warnings, ["from the core", "from the kernel"]);
+    assert_eq!(status.warnings, ["from the core", "from the host"]);
 
     let report = bench.client.report().await.expect("a report");
     assert_eq!((report.api, report.pid, report.status), (1, std::process::id(), status));

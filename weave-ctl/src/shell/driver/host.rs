@@ -6,9 +6,12 @@ use tracing::{debug, info, warn};
 
 use super::{Driver, RunError};
 use crate::{
-    proto::io::{Input, Shutdown},
+    api,
+    proto::{
+        io::{Input, Shutdown},
+        status::{CounterStatus, Dataplane, DropStatus, HostStatus, MapStatus, ProgramStatus},
+    },
     shell::{
-        control::KernelFacts,
         datapath::{self, DatapathError, Look, device_name},
         host::{Device, HostEvent, Scan},
     },
@@ -137,33 +140,38 @@ impl Driver {
         refused.chain(without).map(text)
     }
 
-    pub(super) fn kernel_facts(&self) -> KernelFacts {
-        let bpf_dir = self.dirs.bpf.display().to_string();
+    /// What only the shell knows of a status.
+    pub(super) fn host_status(&self) -> HostStatus {
         let known = [self.overlap.clone(), self.links.warning(), self.disk_warning(), self.neighbours.warning()];
         let mut warnings: Vec<String> = known.into_iter().flatten().collect();
         warnings.extend(self.without_program());
         warnings.extend(self.reconcile.warnings());
         warnings.extend(self.egress_blocked.iter().cloned());
-        let facts = match self.datapath.facts() {
-            Ok(facts) => facts,
-            Err(error) => {
-                warnings.push(error.to_string());
-                return KernelFacts { bpf_dir, warnings, ..KernelFacts::default() };
-            }
-        };
+        let facts = self.datapath.facts().unwrap_or_else(|error| {
+            warnings.push(error.to_string());
+            datapath::KernelFacts::default()
+        });
         let datapath::KernelFacts { hook: _, counters, drops, maps, programs, links } = facts;
         let device = |link: &datapath::Attachment| match link.mode {
             Some(mode) => format!("{} ({mode})", link.device),
             None => link.device.clone(),
         };
         let on = |program: &str| links.iter().filter(|l| l.program == program).map(device).collect();
-        KernelFacts {
-            bpf_dir,
-            counters: counters.into_iter().map(|c| (c.name.to_owned(), c.packets, c.bytes)).collect(),
-            drops: drops.into_iter().map(|d| (d.reason.to_owned(), d.packets)).collect(),
-            maps: maps.into_iter().map(|m| (m.name.to_owned(), m.entries, m.capacity)).collect(),
-            programs: programs.into_iter().map(|p| (p.name.to_owned(), p.id, on(p.name))).collect(),
-            warnings,
-        }
+        let program =
+            |p: datapath::ProgramFacts| ProgramStatus { name: p.name.to_owned(), id: p.id, attached_to: on(p.name) };
+        let map =
+            |m: datapath::MapFacts| MapStatus { name: m.name.to_owned(), entries: m.entries, capacity: m.capacity };
+        let counter =
+            |c: datapath::CounterFacts| CounterStatus { name: c.name.to_owned(), packets: c.packets, bytes: c.bytes };
+        let drop = |d: datapath::DropFacts| DropStatus { reason: d.reason.to_owned(), packets: d.packets };
+        let dataplane = Dataplane {
+            bpf_dir: self.dirs.bpf.display().to_string(),
+            programs: programs.into_iter().map(program).collect(),
+            maps: maps.into_iter().map(map).collect(),
+            counters: counters.into_iter().map(counter).collect(),
+            drops: drops.into_iter().map(drop).collect(),
+        };
+        // Read from memory, not written by code: the test of rolling upgrades makes a program of another version by its text.
+        HostStatus { version: std::hint::black_box(api::VERSION).to_owned(), dataplane, warnings }
     }
 }

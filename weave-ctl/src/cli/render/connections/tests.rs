@@ -6,7 +6,10 @@ use super::super::{
     status,
     tests::{attempt, example, id, text, with_detours},
 };
-use crate::{api::types::Connection, cli::args::StatusPart};
+use crate::{
+    api::types::{Connection, ConnectionState},
+    cli::args::StatusPart,
+};
 
 #[test]
 fn connections_are_aligned_and_give_reasons() {
@@ -43,17 +46,18 @@ reaches it
 #[test]
 fn many_connections_are_sorted_and_aligned() {
     let mut crowd = example();
-    let states = ["connecting", "established", "retrying", "pending", "failed"];
+    use ConnectionState::{Connecting, Established, Failed, Pending, Retrying};
+    let states = [Connecting, Established, Retrying, Pending, Failed];
     crowd.connections = (0..200_usize)
         .map(|n| Connection {
             peer: (n % 5 == 1 || n % 5 == 3).then(|| id(n as u8, &"x".repeat(n % 13))),
-            data: (n % 5 == 1).then(|| text("10.0.0.1:6784")),
+            data: (n % 5 == 1).then(|| ([10, 0, 0, 1], 6784).into()),
             mtu: (n % 5 == 1).then_some(1450),
             info: if n % 5 == 3 { format!("reason {n}") } else { String::new() },
             ..attempt(&format!("10.0.{}.{}:6783", n % 7 * 20, n), states[n % 5])
         })
         .collect();
-    crowd.connections.push(attempt("a-host", "established"));
+    crowd.connections.push(attempt("a-host", Established));
     let shown = status(&crowd, Some(StatusPart::Connections), false);
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(lines.len(), 201);

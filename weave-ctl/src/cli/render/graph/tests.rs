@@ -3,28 +3,30 @@
 use proptest::prelude::*;
 
 use super::{super::tests::example, graph};
-use crate::api::types::{Peer, PeerLink, PeerRef, Status};
+use crate::api::types::{PathStatus, PeerLink, PeerRef, PeerStatus, Status};
 
 fn id(n: u8, nickname: &str) -> PeerRef {
-    PeerRef { name: format!("00:00:00:00:00:{n:02x}"), nickname: nickname.to_owned() }
+    let name = format!("00:00:00:00:00:{n:02x}").parse().expect("a name");
+    PeerRef { name, nickname: nickname.to_owned() }
 }
 
-fn peer(n: u8, nickname: &str, links: &[(u8, bool)]) -> Peer {
+fn peer(n: u8, nickname: &str, links: &[(u8, bool)]) -> PeerStatus {
     let links = links.iter().map(|(to, established)| PeerLink {
         id: id(*to, ""),
         address: "192.0.2.1:6783".to_owned(),
         outbound: true,
         established: *established,
     });
-    Peer { id: id(n, nickname), uid: String::new(), links: links.collect(), path: None, standby: None }
+    let (uid, path) = (example().uid, PathStatus::Here);
+    PeerStatus { id: id(n, nickname), uid, links: links.collect(), path, standby: None }
 }
 
-fn mesh(peers: Vec<Peer>) -> Status {
+fn mesh(peers: Vec<PeerStatus>) -> Status {
     Status { name: id(2, "").name, peers, ..example() }
 }
 
 /// A mesh with a link of each kind.
-fn peers() -> Vec<Peer> {
+fn peers() -> Vec<PeerStatus> {
     vec![
         // This peer comes first in a status, whatever its name is.
         peer(2, "two", &[(1, true), (3, true), (4, false)]),

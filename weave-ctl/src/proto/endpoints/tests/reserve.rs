@@ -56,7 +56,7 @@ fn reserved_addresses_are_durable_and_the_same_again() {
         matches!(&outputs[..], [Output::Persist(Record::Reservation(owner, _)), Output::Reply(..)] if owner == "docker:1")
     );
     let first = answered(&outputs);
-    assert_eq!((first.state, first.place, first.mac), (ContainerState::Reserved, None, None));
+    assert_eq!((first.state, first.netns.as_str(), first.mac.as_str()), (ContainerState::Reserved, "", ""));
     let again = reserve(&mut endpoints, Some("docker:1"), &[]);
     assert!(matches!(&again[..], [Output::Reply(..)]), "nothing is written: {again:?}");
     assert_eq!(answered(&again).addrs, first.addrs);
@@ -218,7 +218,7 @@ fn longest_absent_gives_way_when_nothing_is_free() {
     }
     let present = BTreeMap::from([("wv0a000003".to_owned(), 5)]);
     let mut endpoints = launched(kept, true, &present, GRACE);
-    let ages: Vec<_> = endpoints.status(NOW).iter().map(|c| (c.owner.clone(), c.state, c.age.as_secs())).collect();
+    let ages: Vec<_> = endpoints.status(NOW).iter().map(|c| (c.owner.clone(), c.state, c.age_s)).collect();
     assert_eq!(
         ages[2..],
         [("old".to_owned(), ContainerState::Absent, 800), ("older".to_owned(), ContainerState::Absent, 900)]

@@ -39,7 +39,7 @@ fn a_peer_that_sends_nonsense_is_named_in_status() {
         net.at(1).pump(now);
     }
     net.deliver();
-    let warnings = net.at(1).status(now).warnings;
+    let warnings = net.at(1).status(now).status.warnings;
     let named = |text: &String| text.contains("3 messages") && text.contains("host-2") && text.contains("epoch");
     assert!(warnings.iter().any(named), "{warnings:?}");
     assert!(net.log.iter().filter(|line| line.contains("refused a message")).count() == 2, "{:?}", net.log);

@@ -4,18 +4,18 @@ use std::net::SocketAddrV4;
 
 use super::*;
 use crate::proto::{
-    command::{ConnectionState, PathStatus, Status},
     io::{MapOp, TunnelTo},
+    status::{ConnectionState, HostStatus, PathStatus, Status},
 };
 
 fn status(net: &mut Net, n: u8) -> Status {
     let now = net.now;
-    net.at(n).status(now)
+    net.at(n).status(now).complete(HostStatus::default())
 }
 
 fn path(net: &mut Net, from: u8, to: u8) -> PathStatus {
     let all = status(net, from).peers;
-    all.into_iter().find(|peer| peer.record.name == name(to)).expect("a peer").path
+    all.into_iter().find(|peer| peer.id.name == name(to)).expect("a peer").path
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn owners_whose_kernels_answer_are_not_unreachable() {
     net.kill(3);
     net.run(Duration::from_secs(5));
     let owners = status(&mut net, 1).ipam.owners;
-    let unreachable: Vec<_> = owners.iter().filter(|owner| owner.unreachable).map(|owner| owner.peer).collect();
+    let unreachable: Vec<_> = owners.iter().filter(|owner| owner.unreachable).map(|owner| owner.id.name).collect();
     assert_eq!(unreachable, [name(2)]);
 }
 

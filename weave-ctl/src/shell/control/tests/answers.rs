@@ -1,38 +1,45 @@
-//! What the core and the kernel are taken to say.
+//! What the core and the host are taken to say.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use weave_common::addr::Mac;
-
-use crate::{
-    proto::{
-        boot::{Init, Launch, LaunchParams, SecretKind},
-        command::{
-            ChannelStatus, Connection, ConnectionState, ContainerState, ContainerStatus, IpamStatus, NarrowPath,
-            PathStatus, PeerStatus, Status,
-        },
-        name::{PeerName, PeerUid},
-        reservation::{Netns, Place},
-        wire::entry::{PeerRecord, ReportedSession},
+use crate::proto::{
+    name::{PeerName, PeerUid},
+    status::{
+        ChannelStatus, Connection, ConnectionState, ContainerState, ContainerStatus, CounterStatus, Dataplane,
+        DropStatus, HostStatus, IpamStatus, MapStatus, Names, NarrowPath, PathStatus, PeerRef, PeerStatus,
+        ProgramStatus, ProtocolVersions, SizedContainer, Snapshot, Status,
     },
-    shell::control::KernelFacts,
+    wire::entry::{Content, Entry, PeerRecord, Point, ReportedSession, Version, record_key},
 };
 
 pub(super) fn name(n: u8) -> PeerName {
     PeerName::from_bytes([0, 0, 0, 0, 0, n])
 }
 
-fn peer_status(n: u8, nickname: &str, path: PathStatus) -> PeerStatus {
-    let record = PeerRecord {
+pub(super) fn named(n: u8) -> PeerRef {
+    let nickname = ["", "one", "two", "three", "four", "five"].get(usize::from(n)).copied().unwrap_or_default();
+    PeerRef { name: name(n), nickname: nickname.into() }
+}
+
+fn record(n: u8) -> PeerRecord {
+    PeerRecord {
         name: name(n),
         uid: PeerUid(n.into()),
-        point: crate::proto::wire::entry::Point(2, 0),
-        nickname: nickname.into(),
+        point: Point(2, 0),
+        nickname: named(n).nickname,
         sessions: sessions(n).map(session).collect(),
         paths: sessions(n).map(name).collect(),
         ..PeerRecord::default()
-    };
-    PeerStatus { record, path, standby: None }
+    }
+}
+
+fn entry(n: u8) -> Arc<Entry> {
+    let (key, version, content) = (record_key(name(n)), Version::default(), Content::Record(Box::new(record(n))));
+    Arc::new(Entry { key, uid: PeerUid(n.into()), version, raw: [].into(), content })
+}
+
+fn peer(n: u8, path: PathStatus) -> PeerStatus {
+    PeerStatus { id: named(n), uid: PeerUid(n.into()), links: Vec::new(), path, standby: None }
 }
 
 /// One and two have a session and a path, two and three, and two and nine, of which nothing is known but the name.
@@ -44,60 +51,64 @@ fn session(to: u8) -> ReportedSession {
     ReportedSession { peer: name(to), uid: PeerUid(to.into()), address: format!("192.0.2.{to}:6783"), outbound: true }
 }
 
-/// This peer, and one a way of being reached.
+/// This peer, and one of each kind of path.
 fn peers() -> Vec<PeerStatus> {
     let remote = "192.0.2.2:6784".parse().expect("an address");
-    let direct = PathStatus::Direct { remote, fixed: true, rtt: Some(Duration::from_micros(250)), mtu: Some(1450) };
-    let relayed = PathStatus::Relayed { via: name(2), why: "filtered".into(), mtu: None };
-    let lost = PathStatus::Unconfirmed { remote: Some(remote), why: "no answer".into() };
     vec![
-        peer_status(1, "one", PathStatus::Here),
-        peer_status(2, "two", direct),
-        peer_status(3, "three", relayed),
-        peer_status(4, "four", lost),
-        peer_status(5, "five", PathStatus::Unconfirmed { remote: None, why: String::new() }),
+        peer(1, PathStatus::Here),
+        peer(2, PathStatus::Direct { remote, fixed: true, rtt_us: Some(250), mtu: Some(1450) }),
+        peer(3, PathStatus::Relayed { via: named(2), why: "filtered".into(), mtu: None }),
+        peer(4, PathStatus::Unconfirmed { remote: Some(remote), why: "no answer".into() }),
+        peer(5, PathStatus::Unconfirmed { remote: None, why: String::new() }),
     ]
 }
 
-pub(super) fn core_status() -> Status {
+pub(super) fn snapshot() -> Snapshot {
+    let names = Names((1..=5).map(|n| (name(n), named(n).nickname)).collect());
+    Snapshot { status: core_status(), names, me: record(1), records: (2..=5).map(entry).collect() }
+}
+
+fn core_status() -> Status {
     let net = "10.32.0.0/12".parse().expect("a network");
-    let launch = Launch {
-        name: None,
-        nickname: "one".into(),
-        range: None,
-        default_subnet: None,
-        seeds: Vec::new(),
-        init: Init::Undeclared,
-        targets: Vec::new(),
-        discovery: true,
-        conn_limit: 200,
-        port: 6783,
-        secret: SecretKind::None,
-        test_grace: None,
-    };
-    let (init, seeds, peers_named) = (Init::Undeclared, Vec::new(), Vec::new());
+    let (state, owners) = ("awaiting consensus".into(), Vec::new());
     Status {
-        launch,
-        params: LaunchParams { range: net, default_subnet: net, seeds, init, peers: peers_named },
-        nicknames: peers().into_iter().map(|peer| (peer.record.name, peer.record.nickname)).collect(),
+        version: String::new(),
+        name: name(1),
+        nickname: "one".into(),
+        uid: PeerUid(1),
+        incarnation: 2,
+        protocol: ProtocolVersions::OURS,
+        port: 6783,
+        password: false,
+        key: false,
+        discovery: true,
         container_mtu: 1450,
-        targets: vec!["host2:6783".parse().expect("a target")],
+        targets: vec!["host2:6783".into()],
         connections: vec![Connection {
             outbound: true,
             address: "192.0.2.2:6783".into(),
             state: ConnectionState::Established,
-            peer: Some(name(2)),
+            peer: Some(named(2)),
             data: Some("192.0.2.2:6784".parse().expect("an address")),
             info: String::new(),
-            retry_in: Some(Duration::from_millis(1500)),
+            retry_in_ms: Some(1500),
             mtu: Some(1450),
-            rtt: Some(Duration::from_micros(250)),
+            rtt_us: Some(250),
         }],
         peers: peers(),
-        ipam: IpamStatus { state: "awaiting consensus".into(), ready: false, owners: Vec::new() },
+        ipam: IpamStatus { state, ready: false, range: net, size: 1 << 20, default_subnet: net, owners },
         containers: vec![container_status("c1")],
-        narrow_paths: vec![NarrowPath { peer: name(2), mtu: 1350, containers: vec![("c1".into(), 1450)], more: 2 }],
+        narrow_paths: vec![NarrowPath {
+            peer: named(2),
+            mtu: 1350,
+            containers: vec![SizedContainer { owner: "c1".into(), mtu: 1450 }],
+            more_containers: 2,
+        }],
         more_narrow_paths: 3,
+        dataplane: Dataplane::default(),
+        conn_limit: 200,
+        unicast_routes: Vec::new(),
+        broadcast_routes: Vec::new(),
         channels: vec![ChannelStatus {
             name: "peers".into(),
             known: true,
@@ -105,6 +116,8 @@ pub(super) fn core_status() -> Status {
             errors: 2,
             last_error: "not signed".into(),
         }],
+        refused: Vec::new(),
+        more_refused: 0,
         warnings: vec!["from the core".into()],
     }
 }
@@ -112,23 +125,23 @@ pub(super) fn core_status() -> Status {
 pub(super) fn container_status(id: &str) -> ContainerStatus {
     ContainerStatus {
         owner: id.into(),
-        place: Some(Place::Netns(Netns { path: format!("/run/netns/{id}"), id: Default::default() })),
-        mac: Some(Mac([10, 0x77, 10, 32, 0, 1])),
+        state: ContainerState::Attached,
+        age_s: 61,
+        netns: format!("/run/netns/{id}"),
+        mac: "0a:77:0a:20:00:01".into(),
         addrs: vec!["10.32.0.1/12".parse().expect("a network")],
         host_if: "wv0a200001".into(),
         mtu: 1450,
-        state: ContainerState::Attached,
-        age: Duration::from_secs(61),
     }
 }
 
-pub(super) fn kernel_facts() -> KernelFacts {
-    KernelFacts {
+pub(super) fn host_status() -> HostStatus {
+    let dataplane = Dataplane {
         bpf_dir: "/sys/fs/bpf/weave".into(),
-        counters: vec![("encap".into(), 5, 420)],
-        drops: vec![("no-route".into(), 2)],
-        maps: vec![("weave_routes".into(), 3, 65536)],
-        programs: vec![("weave_underlay".into(), 12, vec!["eth0".into()])],
-        warnings: vec!["from the kernel".into()],
-    }
+        programs: vec![ProgramStatus { name: "weave_underlay".into(), id: 12, attached_to: vec!["eth0".into()] }],
+        maps: vec![MapStatus { name: "weave_routes".into(), entries: 3, capacity: 65536 }],
+        counters: vec![CounterStatus { name: "encap".into(), packets: 5, bytes: 420 }],
+        drops: vec![DropStatus { reason: "no-route".into(), packets: 2 }],
+    };
+    HostStatus { version: "1.2.3".into(), dataplane, warnings: vec!["from the host".into()] }
 }
