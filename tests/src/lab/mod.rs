@@ -27,6 +27,7 @@ pub mod member;
 pub mod peer;
 pub mod plan;
 pub mod router;
+pub mod slow_netlink;
 pub mod speed;
 pub mod superpacket;
 pub mod tables;

@@ -30,5 +30,6 @@ mod scene_rmpeer;
 mod scene_stateful;
 mod scene_udp;
 mod secret;
+mod slow_host;
 mod traffic;
 mod upkeep;
