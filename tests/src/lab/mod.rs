@@ -12,6 +12,7 @@
 //!
 //! Bounds: [`HOSTS_MAX`] hosts; every command of the Lab has a time limit.
 
+pub mod churn;
 pub mod cmd;
 pub mod device;
 pub mod everyone;

@@ -4,6 +4,7 @@ mod addresses;
 mod badboot;
 mod badinput;
 mod badpeers;
+mod busy_host;
 mod containers;
 mod deploy;
 mod expose;

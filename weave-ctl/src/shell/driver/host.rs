@@ -30,10 +30,13 @@ impl Driver {
                 Ok(None)
             }
             HostEvent::Underlay(scan) => {
-                let underlay = scan.underlay.clone();
-                self.scan = scan;
+                let before = std::mem::replace(&mut self.scan, scan);
                 self.attach_devices();
-                self.input(Input::Underlay(underlay)).await
+                // Devices of others change more often than what the core is told of them.
+                if before.underlay == self.scan.underlay {
+                    return Ok(None);
+                }
+                self.input(Input::Underlay(self.scan.underlay.clone())).await
             }
         }
     }
