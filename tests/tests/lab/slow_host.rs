@@ -21,8 +21,9 @@ use weave_tests::lab::{
 const LATE: Duration = Duration::from_secs(20);
 /// How long they are: beyond the longest silence of a session, and one comparison of the kernel's objects.
 const LATE_FOR: Duration = Duration::from_secs(45);
-/// Longest wait for an answer of the API that does not change the kernel; 0.1 s is promised.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for an answer of the API that does not change the kernel, on a busy machine; 0.1 s is promised. Shorter than
+/// all that the kernel is slow in here.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Pairs of veths in the namespace that is deleted.
 const PAIRS: usize = 2500;
 
@@ -152,8 +153,11 @@ fn alone_deleted_namespace_of_5000_veths_disturbs_nobody() {
     measured("questions_while_rtnl_is_held", rounds, "rounds");
     assert!(locked > Duration::from_secs(1), "the lock was held for {locked:?} only");
     assert!(worst < ANSWER_MAX, "an answer took {worst:?}, the lock was held for {locked:?}");
-    for mut attach in attaches {
-        attach.wait().expect("attach ended");
+    for (name, mut attach) in new.iter().zip(attaches) {
+        // What a kernel that did not answer in time makes later is removed again.
+        let refused = !attach.wait().expect("attach ended").success();
+        let shown = run(&["ip", "-n", name, "-br", "link"]).expect("devices");
+        assert!(!refused || !shown.contains("ethwe"), "{name} was refused, and has an interface: {shown}");
     }
     for name in &new {
         assert!(eventually(SETTLED, || host.attach(name).is_ok()), "{}", host.log_tail(10));
