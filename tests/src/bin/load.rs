@@ -31,10 +31,10 @@ fn run(args: &[String]) -> Result<()> {
             Ok(())
         }
         [bpf_dir, device] => {
-            let (mut datapath, existing) =
+            let (datapath, existing) =
                 Datapath::open(Path::new(bpf_dir), CONFIG).context("the programs do not load")?;
             let ifindex = device_index(device).with_context(|| format!("there is no device {device}"))?;
-            datapath.attach_underlay(ifindex).with_context(|| format!("cannot attach to {device}"))?;
+            datapath.programs().attach_underlay(ifindex).with_context(|| format!("cannot attach to {device}"))?;
             let how = if existing.adopted { "replaced" } else { "loaded" };
             println!("{how} the programs, attached to {device}, pinned under {bpf_dir}");
             Ok(())

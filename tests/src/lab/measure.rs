@@ -1,8 +1,8 @@
 //! Figures of the scenes: printed for `cargo xtask soak`, which repeats tests and sums their figures up.
 //!
 //! A figure is a line `measured: NAME VALUE UNIT` on standard output, NAME and UNIT without spaces; `--nocapture` shows
-//! it. How often a scene repeats its step, and for how long it cuts a path, may be set from outside: `WEAVE_ROUNDS` and
-//! `WEAVE_CUT_SECONDS`.
+//! it. How often a scene repeats its step, for how long it cuts a path and for how long it changes a host may be set from
+//! outside: `WEAVE_ROUNDS`, `WEAVE_CUT_SECONDS` and `WEAVE_CHURN_SECONDS`.
 //!
 //! Does not: judge. A test asserts bounds ten times as wide as the promise; the promise is judged by the sums.
 
@@ -39,6 +39,15 @@ pub fn rounds(usual: usize) -> usize {
 #[must_use]
 pub fn long_cut() -> Duration {
     Duration::from_secs(number("WEAVE_CUT_SECONDS").unwrap_or(10) as u64)
+}
+
+/// For how long a host's devices and routes change: `WEAVE_CHURN_SECONDS`, or 10.
+///
+/// # Panics
+/// When the variable is no number.
+#[must_use]
+pub fn churn() -> Duration {
+    Duration::from_secs(number("WEAVE_CHURN_SECONDS").unwrap_or(10) as u64)
 }
 
 fn number(name: &str) -> Option<usize> {

@@ -12,6 +12,7 @@
 //!
 //! Bounds: [`HOSTS_MAX`] hosts; every command of the Lab has a time limit.
 
+pub mod churn;
 pub mod cmd;
 pub mod device;
 pub mod everyone;
@@ -27,6 +28,7 @@ pub mod member;
 pub mod peer;
 pub mod plan;
 pub mod router;
+pub mod slow_netlink;
 pub mod speed;
 pub mod superpacket;
 pub mod tables;

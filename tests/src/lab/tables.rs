@@ -176,7 +176,7 @@ impl Network {
     pub fn attach_container(&mut self, at: usize, ifindex: u32) {
         let host = self.lab.host(at).clone();
         let datapath = &mut self.datapaths[at - 1];
-        inside(&host, || datapath.attach_container(ifindex)).expect("attached");
+        inside(&host, || datapath.programs().attach_container(ifindex)).expect("attached");
     }
 
     /// How host `at` sends to host `to` on the first underlay.
@@ -232,7 +232,7 @@ impl Network {
         let wanted = Some(XdpWanted { mode, mac, relays });
         let device = XdpDevice { ifindex, wanted };
         let datapath = &mut self.datapaths[at - 1];
-        let refused = inside(host, || datapath.set_xdp(std::slice::from_ref(&device)));
+        let refused = inside(host, || datapath.programs().set_xdp(std::slice::from_ref(&device)));
         assert!(refused.is_empty(), "{refused:?}");
     }
 
@@ -269,10 +269,10 @@ impl Network {
         let switch = self.lab.switch_netns();
         let device = format!("p0-{at}");
         let work = || {
-            let (mut datapath, _) = Datapath::open(&self.switch_dir(), config(0)).expect("opens");
+            let (datapath, _) = Datapath::open(&self.switch_dir(), config(0)).expect("opens");
             let wanted = Some(XdpWanted { mode: XdpMode::Native, mac: [2; 6], relays: false });
             let ifindex = device_index(&device);
-            let refused = datapath.set_xdp(&[XdpDevice { ifindex, wanted }]);
+            let refused = datapath.programs().set_xdp(&[XdpDevice { ifindex, wanted }]);
             assert!(refused.is_empty(), "{refused:?}");
             datapath
         };
@@ -394,12 +394,12 @@ fn build(host: &Host, mtu: u32) -> (Datapath, u32) {
         "nolearning",
     ]);
     let (mut datapath, _) = Datapath::open(&host.bpf_dir(), config(n)).expect("opens");
-    datapath.attach_socket_device(device_index(SOCKET)).expect("attached");
+    datapath.programs().attach_socket_device(device_index(SOCKET)).expect("attached");
     datapath.set_socket_device(device_index(SOCKET)).expect("written");
     ip(&["link", "set", SOCKET, "up"]);
     let eth0 = device_index("eth0");
     datapath.set_locals(&BTreeMap::from([(underlay(n), eth0)])).expect("written");
-    datapath.attach_underlay(device_index("eth0")).expect("attached");
+    datapath.programs().attach_underlay(device_index("eth0")).expect("attached");
 
     let (addr, name) = (container(n), host.container(1));
     let mac = Mac::of_container(addr.octets());
@@ -412,7 +412,7 @@ fn build(host: &Host, mtu: u32) -> (Datapath, u32) {
     ] {
         run(&[&["ip", "-n", &name], args].concat()).expect("ip");
     }
-    datapath.attach_container(device_index("wv1")).expect("attached");
+    datapath.programs().attach_container(device_index("wv1")).expect("attached");
     let put = MapOp::PutEndpoint(addr, EndpointTo::container(device_index("wv1"), mac));
     datapath.apply(&put).expect("applied");
     (datapath, eth0)

@@ -307,7 +307,7 @@ impl World {
     #[must_use]
     pub fn said(&mut self, id: HostId) -> usize {
         let status = self.status(id);
-        let channels = status.iter().flat_map(|status| &status.channels);
+        let channels = status.iter().flat_map(|status| status.channels());
         channels.filter(|channel| !channel.known).map(|channel| channel.entries).sum()
     }
 

@@ -284,7 +284,7 @@ fn a_probe_without_ethernet_header_is_answered_without_one() {
     inside(network.lab.host(1), || {
         let locals = [(HERE, device_index("vpn0")), (underlay(1), device_index("eth0"))];
         datapath.set_locals(&locals.into()).expect("written");
-        datapath.attach_underlay(device_index("vpn0")).expect("attached");
+        datapath.programs().attach_underlay(device_index("vpn0")).expect("attached");
     });
     network.apply(1, &MapOp::PutSender(THERE, peer(2)));
 

@@ -157,7 +157,7 @@ fn xdp_relays_out_of_another_device() {
         inside(network.lab.host(at), || {
             let locals = [(underlay(at), device_index("eth0")), (underlay_on(1, at), device_index("eth1"))];
             datapath.set_locals(&BTreeMap::from(locals)).expect("written");
-            datapath.attach_underlay(device_index("eth1")).expect("attached");
+            datapath.programs().attach_underlay(device_index("eth1")).expect("attached");
         });
     }
     network.second_way(2, 3, 3);
@@ -223,9 +223,9 @@ fn a_launch_that_insists_on_xdp_is_refused_where_there_is_another() {
     let (host, dir) = (lab.host(1), lab.host(1).second().bpf_dir());
     let wanted = Some(XdpWanted { mode: XdpMode::Native, mac: [2; 6], relays: false });
     inside(host, || {
-        let (mut other, _) = Datapath::open(&dir, config(1)).expect("opens");
+        let (other, _) = Datapath::open(&dir, config(1)).expect("opens");
         let devices = [XdpDevice { ifindex: device_index("eth0"), wanted }];
-        assert!(other.set_xdp(&devices).is_empty());
+        assert!(other.programs().set_xdp(&devices).is_empty());
     });
     for mode in ["native", "generic"] {
         let said = host.refused(&["launch", "--name", "::1", "--xdp", mode], 1).expect("a refusal");

@@ -124,6 +124,12 @@ impl Snapshot {
         &self.status.ipam.state
     }
 
+    /// What is gossiped, by channel.
+    #[must_use]
+    pub fn channels(&self) -> &[ChannelStatus] {
+        &self.status.channels
+    }
+
     /// The whole status. Searches the graph of sessions: it is to be called beside the driver.
     #[must_use]
     pub fn complete(self, host: HostStatus) -> Status {

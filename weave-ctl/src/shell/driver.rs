@@ -5,9 +5,11 @@
 //! commit ends the controller before anything of that batch was sent, answered or written to the kernel; the dataplane goes
 //! on.
 //!
-//! The driver awaits nothing but the commit. What asks the kernel or the network (interfaces, routes, connections) runs in
-//! other tasks and comes back as inputs; at most [`JOBS_MAX`] jobs on interfaces at once. Cancelling: SIGTERM and SIGINT end the loop between two turns and leave the dataplane.
+//! The driver awaits nothing but the commit, and never waits for the kernel's network lock. What asks the kernel or the network
+//! (interfaces, routes, programs on devices, connections) runs in other tasks and threads and comes back as inputs; at most
+//! [`JOBS_MAX`] jobs on interfaces at once. Cancelling: SIGTERM and SIGINT end the loop between two turns and leave the dataplane.
 
+mod attach;
 mod disk;
 mod effects;
 mod egress;
@@ -33,14 +35,19 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use self::{
+    attach::{Attached, Attaching},
+    offline::Devices,
+    reconcile::Reconcile,
+    socket::SocketStep,
+};
 pub use self::{
     error::RunError,
     offline::{teardown_offline, wipe_offline},
 };
-use self::{offline::Devices, reconcile::Reconcile, socket::SocketStep};
 use super::{
     control::{Call, Control},
-    datapath::{Datapath, Look},
+    datapath::{Datapath, Look, Worker},
     host::{Host, HostEvent, Scan},
     links::Links,
     lock::Lock,
@@ -92,6 +99,11 @@ enum Step {
         /// What keeps containers from going out through it, where they shall.
         masquerade: Option<Applied>,
     },
+    /// Removed it, for it could not get its program.
+    Refused {
+        /// Name of the host end.
+        host_if: String,
+    },
     /// Brought its host end up, or removed it: nothing is left to do.
     Last,
 }
@@ -102,6 +114,12 @@ struct Driver {
     store: Arc<Store>,
     links: Links,
     datapath: Datapath,
+    /// Does what waits for the kernel's network lock.
+    programs: Worker,
+    attaching: Attaching,
+    attached: (mpsc::Sender<Attached>, mpsc::Receiver<Attached>),
+    /// Programs of another version still decide about packets.
+    has_former: bool,
     control: Option<Control>,
     dirs: Dirs,
     socket_device: String,
@@ -198,6 +216,10 @@ impl Driver {
                     self.socket_step(step);
                     None
                 }
+                Some(attached) = self.attached.1.recv() => {
+                    self.attached(attached);
+                    None
+                }
                 Some(seen) = self.reconcile.seen() => self.mend(seen).await?,
                 () = self.prober.ready() => self.take_events().await?,
                 _ = looks.tick() => self.look().await?,
@@ -287,17 +309,10 @@ impl Driver {
     /// Programs of another version decide about packets until the tables of these lead to all owners of addresses, or
     /// [`FORMER_PROGRAMS_FOR`] is over: a peer may be away for good.
     fn end_former_programs(&mut self) {
-        if !self.datapath.has_former() || !(self.node.is_mapped() || self.clock.elapsed() >= FORMER_PROGRAMS_FOR) {
+        if !self.has_former || !(self.node.is_mapped() || self.clock.elapsed() >= FORMER_PROGRAMS_FOR) {
             return;
         }
-        match self.datapath.end_former() {
-            Ok(()) => info!("the programs of another version of weave-ctl ended, and those of this one took over"),
-            Err(error) => {
-                warn!("{error}; programs of another version of weave-ctl may still decide about packets: launch again")
-            }
-        }
-        // XDP programs could not be attached beside the former ones.
-        self.keep_underlay();
+        self.replace_former();
     }
 
     /// Ends in the way that was asked for.
@@ -307,8 +322,9 @@ impl Driver {
         }
         let host_ifs: Vec<String> = self.endpoints.keys().cloned().collect();
         let masquerade = self.node.masqueraded().is_some();
-        let Self { dirs, socket_device, datapath, store, links, host, slow_path, .. } = self;
+        let Self { dirs, socket_device, datapath, programs, store, links, host, slow_path, .. } = self;
         drop((datapath, store, links, host));
+        tokio::task::spawn_blocking(|| programs.end()).await?;
         // It must not bring back what is removed now.
         slow_path.end().await;
         match how {

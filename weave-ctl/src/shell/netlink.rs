@@ -1,13 +1,15 @@
 //! What the VXLAN socket device, endpoint and underlay effects share of rtnetlink: connections, devices, errors.
 //!
 //! A connection lives in a task that ends when its [`Netlink`] is dropped. Every request waits at most [`PATIENCE`]:
-//! the kernel answers at once unless somebody holds its one network lock. The kernel sends a list in several messages, and
+//! the kernel answers at once unless somebody holds its one network lock (RTNL). Then it keeps the thread that sends the
+//! request, for seconds where a namespace with thousands of devices is deleted. So connections have threads of their own:
+//! [`CHANGERS`] for what takes the lock, one for what never does ([`Runtime::Lookups`]). The kernel sends a list in several messages, and
 //! marks it when the list changed meanwhile (`NLM_F_DUMP_INTR`): entries may be missing. Such a list is asked for again, at
 //! most [`DUMPS_MAX`] times, and is never taken for a whole one.
 //!
 //! Does not: decide anything.
 
-use std::{future::Future, io, net::Ipv4Addr, pin::pin, time::Duration};
+use std::{future::Future, io, net::Ipv4Addr, pin::pin, sync::OnceLock, time::Duration};
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use rtnetlink::{
@@ -31,6 +33,8 @@ use super::netns::{NetnsError, OpenNetns};
 
 /// Longest wait for the kernel's answer to one request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Requests that the kernel can keep at once; more wait for these, as they would for the lock.
+const CHANGERS: usize = 4;
 /// Attempts at a list that changes while the kernel sends it.
 const DUMPS_MAX: u32 = 8;
 /// Pause before the second attempt; before the n-th it is n - 1 times as long.
@@ -74,6 +78,34 @@ impl From<rtnetlink::Error> for NetlinkError {
 
 type Connection = rtnetlink::proto::Connection<RouteNetlinkMessage>;
 
+/// The threads that a connection is served by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Runtime {
+    /// For changes and lists: the kernel may keep them.
+    Changes,
+    /// For subscriptions and single routes, which the kernel tells without its lock.
+    Lookups,
+}
+
+impl Runtime {
+    /// Does `open` where what it makes is served by these threads.
+    pub(crate) fn within<T>(self, open: impl FnOnce() -> io::Result<T>) -> Result<T, NetlinkError> {
+        static RUNTIMES: [OnceLock<io::Result<tokio::runtime::Runtime>>; 2] = [OnceLock::new(), OnceLock::new()];
+        let (place, threads) = match self {
+            Self::Changes => (0, CHANGERS),
+            Self::Lookups => (1, 1),
+        };
+        let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_io().build();
+        match RUNTIMES[place].get_or_init(build) {
+            Ok(runtime) => {
+                let _entered = runtime.enter();
+                open().map_err(NetlinkError::Socket)
+            }
+            Err(error) => Err(NetlinkError::Socket(io::Error::new(error.kind(), error.to_string()))),
+        }
+    }
+}
+
 /// A connection to one network namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Netlink {
@@ -84,7 +116,12 @@ pub(crate) struct Netlink {
 impl Netlink {
     /// To the namespace of the calling thread.
     pub(crate) fn here() -> Result<Self, NetlinkError> {
-        Ok(Self::of(rtnetlink::new_connection().map_err(NetlinkError::Socket)?))
+        Runtime::Changes.within(|| rtnetlink::new_connection().map(Self::of))
+    }
+
+    /// The same, for single routes alone.
+    pub(crate) fn for_lookups() -> Result<Self, NetlinkError> {
+        Runtime::Lookups.within(|| rtnetlink::new_connection().map(Self::of))
     }
 
     /// A list's last message is needed too: it may be the one that says that the list is not whole.
@@ -96,16 +133,12 @@ impl Netlink {
 
     /// The same, where the kernel filters a list by what the question says.
     pub(crate) fn strict() -> Result<Self, NetlinkError> {
-        Ok(Self::of(rtnetlink::new_connection_with_strict_check().map_err(NetlinkError::Socket)?))
+        Runtime::Changes.within(|| rtnetlink::new_connection_with_strict_check().map(Self::of))
     }
 
     /// To the namespace `netns`. Waits for a thread that makes a socket there.
     pub(crate) fn inside(netns: &OpenNetns) -> Result<Self, NetlinkError> {
-        let runtime = tokio::runtime::Handle::current();
-        netns.run(|| {
-            let _entered = runtime.enter();
-            Self::here()
-        })?
+        netns.run(Self::here)?
     }
 
     /// The device called `name`, or that has it as a second name.

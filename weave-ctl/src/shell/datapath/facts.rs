@@ -70,6 +70,4 @@ pub struct Attachment {
     pub device: String,
     /// `native` or `generic` for XDP, `None` for all else.
     pub mode: Option<&'static str>,
-    /// The kernel's number for the program there; `None` for a filter, and for a link whose device is gone.
-    pub id: Option<u32>,
 }

@@ -12,8 +12,9 @@ use std::{
 };
 
 use super::{
-    Datapath, DatapathError, link,
+    DatapathError, link,
     pins::{self, LinkPin},
+    programs::Programs,
 };
 
 /// See the head of this file.
@@ -37,7 +38,7 @@ impl Former {
     }
 }
 
-impl Datapath {
+impl Programs {
     /// True while programs of another schema decide about packets.
     #[must_use]
     pub fn has_former(&self) -> bool {

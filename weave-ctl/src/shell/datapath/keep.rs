@@ -19,6 +19,7 @@ use super::{
     maps::{self, SHAPES},
     object::{self, Role},
     pins::{LinkPin, Pins},
+    programs::Programs,
     tunnels::read_back,
 };
 use crate::proto::{
@@ -158,7 +159,9 @@ impl Datapath {
         }
         Ok(!right)
     }
+}
 
+impl Programs {
     /// Attaches the container's program again where it is not on its device; false when it was.
     ///
     /// # Errors

@@ -87,7 +87,6 @@ pub(super) struct Tables {
 /// The maps, open.
 pub(super) struct Maps {
     pub(super) tables: Tables,
-    devices: HashMap<MapData, Abi<DeviceKey>, Abi<Device>>,
     locals: HashMap<MapData, Abi<LocalKey>, Abi<Local>>,
     keys: Array<MapData, Abi<ProbeKeys>>,
     config: Array<MapData, Abi<Config>>,
@@ -250,7 +249,6 @@ impl Maps {
                 tunnels: take(ebpf, map::TUNNELS)?,
                 senders: take(ebpf, map::SENDERS)?,
             },
-            devices: take(ebpf, map::DEVICES)?,
             locals: take(ebpf, map::LOCALS)?,
             keys: take(ebpf, map::KEYS)?,
             config: take(ebpf, map::CONFIG)?,
@@ -273,21 +271,6 @@ impl Maps {
 
     pub(super) fn set_keys(&mut self, keys: ProbeKeys) -> Result<(), DatapathError> {
         self.keys.set(0, Abi(keys), 0).map_err(refused(map::KEYS))
-    }
-
-    pub(super) fn put_device(&mut self, ifindex: u32, device: Device) -> Result<(), DatapathError> {
-        let key = Abi(DeviceKey { ifindex });
-        self.devices.insert(key, Abi(device), 0).map_err(full(map::DEVICES, map::DEVICES_MAX))
-    }
-
-    pub(super) fn del_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
-        absent_is_fine(self.devices.remove(&Abi(DeviceKey { ifindex }))).map_err(refused(map::DEVICES))
-    }
-
-    /// Devices with XDP, by index.
-    pub(super) fn devices(&self) -> Result<BTreeMap<u32, Device>, DatapathError> {
-        let entry = |(Abi(key), Abi(device)): (Abi<DeviceKey>, Abi<Device>)| (key.ifindex, device);
-        self.devices.iter().map(|found| found.map(entry)).collect::<Result<_, _>>().map_err(refused(map::DEVICES))
     }
 
     /// This host's addresses, each with the index of its device.
@@ -339,6 +322,30 @@ impl Maps {
             bytes: sum.bytes + count.bytes,
         };
         Ok(values.iter().fold(Count::default(), add))
+    }
+}
+
+/// Devices with XDP, by index.
+pub(super) struct Devices(HashMap<MapData, Abi<DeviceKey>, Abi<Device>>);
+
+impl Devices {
+    /// Takes the map out of the loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        take(ebpf, map::DEVICES).map(Self)
+    }
+
+    pub(super) fn put(&mut self, ifindex: u32, device: Device) -> Result<(), DatapathError> {
+        let key = Abi(DeviceKey { ifindex });
+        self.0.insert(key, Abi(device), 0).map_err(full(map::DEVICES, map::DEVICES_MAX))
+    }
+
+    pub(super) fn remove(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        absent_is_fine(self.0.remove(&Abi(DeviceKey { ifindex }))).map_err(refused(map::DEVICES))
+    }
+
+    pub(super) fn all(&self) -> Result<BTreeMap<u32, Device>, DatapathError> {
+        let entry = |(Abi(key), Abi(device)): (Abi<DeviceKey>, Abi<Device>)| (key.ifindex, device);
+        self.0.iter().map(|found| found.map(entry)).collect::<Result<_, _>>().map_err(refused(map::DEVICES))
     }
 }
 

@@ -18,19 +18,19 @@ mod link;
 mod maps;
 pub mod object;
 mod pins;
+mod programs;
 mod tunnels;
+mod worker;
 mod xdp;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::Ipv4Addr,
     path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use aya::{
-    Ebpf,
-    maps::{MapData, RingBuf},
-};
+use aya::maps::{MapData, RingBuf};
 use weave_common::{
     config::{Config, SCHEMA},
     counters::Counter,
@@ -43,9 +43,10 @@ use weave_common::{
 use self::{
     attach::Hook,
     former::Former,
-    maps::Maps,
-    object::{Loader, Role},
-    pins::{LinkPin, Pins},
+    maps::{Devices, Maps},
+    object::Loader,
+    pins::{LinkPin, Pins, XdpPin},
+    programs::Filters,
     tunnels::{Traffic, Tunnels, entry, read_back},
     xdp::Xdp,
 };
@@ -56,6 +57,8 @@ pub use self::{
     keep::Reader,
     maps::{SHAPES, Shape},
     object::XdpMode,
+    programs::Programs,
+    worker::{Ended, Worker},
     xdp::{XdpDevice, XdpWanted},
 };
 use crate::proto::{
@@ -96,7 +99,6 @@ pub struct Existing {
 
 /// The programs and tables in the kernel. Dropping it leaves everything attached and forwarding.
 pub struct Datapath {
-    ebpf: Ebpf,
     maps: Maps,
     pins: Pins,
     hook: Hook,
@@ -108,11 +110,10 @@ pub struct Datapath {
     tables: Tables,
     tunnels: Tunnels,
     traffic: Traffic,
-    xdp: Xdp,
-    /// Where filters are, on a kernel without links; links are found by their pins.
-    filters: BTreeSet<LinkPin>,
-    /// Programs of another schema, which stay while these tables are filled.
-    former: Option<Former>,
+    programs: Arc<Mutex<Programs>>,
+    /// Those that are loaded.
+    loaded: Vec<ProgramFacts>,
+    filters: Filters,
 }
 
 impl Datapath {
@@ -138,11 +139,15 @@ impl Datapath {
         } else {
             Err("this kernel cannot run it (kernels since 5.18 can)".to_owned())
         });
-        let (tunnels, traffic, filters) = (Tunnels::default(), Traffic::default(), BTreeSet::new());
+        let (tunnels, traffic, filters) = (Tunnels::default(), Traffic::default(), Filters::default());
         let (held, keys, tables) = (keep::hold(&pins)?, maps.keys()?, Tables::default());
-        let former = Former::find(bpf_dir)?;
+        let (former, devices) = (Former::find(bpf_dir)?, Devices::take(&mut ebpf)?);
+        let loaded = programs::loaded(&ebpf);
+        let (kept, pins) = (Arc::clone(&filters), pins.clone());
+        let programs = Programs { ebpf, pins: pins.clone(), hook, devices, xdp, filters: kept, former };
+        let programs = Arc::new(Mutex::new(programs));
         let mut datapath =
-            Self { ebpf, maps, pins, hook, held, config, keys, tables, tunnels, traffic, xdp, filters, former };
+            Self { maps, pins, hook, held, config, keys, tables, tunnels, traffic, programs, loaded, filters };
         let found = datapath.maps.config()?;
         if found != config {
             datapath.maps.set_config(config)?;
@@ -150,8 +155,8 @@ impl Datapath {
         let maps = datapath.adopt()?;
         maps.iter().for_each(|op| datapath.tables.apply(op));
         let existing = Existing { adopted: found.schema == SCHEMA && !maps.is_empty(), maps };
-        datapath.replace_attached()?;
-        datapath.replace_xdp()?;
+        datapath.programs().replace_attached()?;
+        datapath.programs().replace_xdp()?;
         Ok((datapath, existing))
     }
 
@@ -165,35 +170,6 @@ impl Datapath {
         }
         ops.extend(self.maps.tables.senders()?.into_iter().map(|(addr, peer)| MapOp::PutSender(addr, peer)));
         Ok(ops)
-    }
-
-    /// Puts the programs in the place of those that an earlier run attached, and drops the pins of vanished devices.
-    fn replace_attached(&mut self) -> Result<(), DatapathError> {
-        match self.hook {
-            Hook::Tcx => {
-                for pin in self.pins.links()? {
-                    let place = self.place(pin).filter(|place| place.ifindex == pin.ifindex);
-                    if place.is_some() && device::name(pin.ifindex).is_some() {
-                        self.attach(pin)?;
-                    } else {
-                        self.pins.remove_link(pin)?;
-                    }
-                }
-            }
-            Hook::Clsact => {
-                for name in device::names() {
-                    let Some(ifindex) = device::index(&name) else { continue };
-                    for role in Role::ALL {
-                        let program = object::program(&mut self.ebpf, role.program())?;
-                        // A device that vanished meanwhile is no reason to fail.
-                        if attach::replace_clsact(program, role, &name).unwrap_or(false) {
-                            self.filters.insert(LinkPin { role, ifindex });
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Carries out one change.
@@ -268,9 +244,10 @@ impl Datapath {
     /// # Errors
     /// When the object has no such maps, or they were taken before.
     pub fn take_rings(&mut self) -> Result<Rings, DatapathError> {
+        let mut programs = self.programs();
         Ok(Rings {
-            replies: maps::take(&mut self.ebpf, map::REPLIES)?,
-            contacts: maps::take(&mut self.ebpf, map::CONTACTS)?,
+            replies: maps::take(&mut programs.ebpf, map::REPLIES)?,
+            contacts: maps::take(&mut programs.ebpf, map::CONTACTS)?,
         })
     }
 
@@ -334,62 +311,19 @@ impl Datapath {
         self.config.socket_ifindex
     }
 
-    /// Attaches the program for what a container sends to the host end of its veth, by index. Idempotent.
-    ///
-    /// # Errors
-    /// When the kernel refuses; what was attached stays.
-    pub fn attach_container(&mut self, ifindex: u32) -> Result<(), DatapathError> {
-        self.attach(LinkPin { role: Role::Container, ifindex })
+    /// The programs and where they are attached. Waits while [`Worker`] does something with them.
+    pub fn programs(&self) -> MutexGuard<'_, Programs> {
+        // What is in there is whole whoever panicked.
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Attaches the program for what peers send to an underlay device, by index. Idempotent.
-    ///
-    /// # Errors
-    /// As [`Self::attach_container`].
-    pub fn attach_underlay(&mut self, ifindex: u32) -> Result<(), DatapathError> {
-        self.attach(LinkPin { role: Role::Underlay, ifindex })
+    /// A thread that works with the programs, so that nobody else waits for the kernel's lock.
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        Worker::start(Arc::clone(&self.programs))
     }
 
-    /// Attaches both programs of the VXLAN socket device, by index: that for what the kernel's stack took off the data
-    /// port, and that which sends probes. Idempotent. To be called before the device is up.
-    ///
-    /// # Errors
-    /// As [`Self::attach_container`].
-    pub fn attach_socket_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
-        self.attach(LinkPin { role: Role::Socket, ifindex })?;
-        self.attach(LinkPin { role: Role::Prober, ifindex })
-    }
-
-    fn attach(&mut self, pin: LinkPin) -> Result<(), DatapathError> {
-        if self.former.as_ref().is_some_and(|former| former.has(pin)) {
-            return Ok(());
-        }
-        let program = object::program(&mut self.ebpf, pin.role.program())?;
-        attach::attach(self.hook, program, &self.pins, pin)?;
-        if self.hook == Hook::Clsact {
-            self.filters.insert(pin);
-        }
-        Ok(())
-    }
-
-    fn place(&self, pin: LinkPin) -> Option<link::Place> {
-        link::place(&self.pins.link(pin)).ok().flatten()
-    }
-
-    /// Removes the pins of a device that vanished. Does nothing while a device of that index exists.
-    ///
-    /// # Errors
-    /// When a pin cannot be removed.
-    pub fn forget_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
-        if device::name(ifindex).is_some() {
-            return Ok(());
-        }
-        self.filters.retain(|filter| filter.ifindex != ifindex);
-        self.forget_xdp(ifindex)?;
-        Role::ALL.into_iter().try_for_each(|role| self.pins.remove_link(LinkPin { role, ifindex }))
-    }
-
-    /// What the kernel holds and has counted.
+    /// What the kernel holds and has counted. Never waits for the kernel's lock.
     ///
     /// # Errors
     /// When a table cannot be read.
@@ -410,34 +344,31 @@ impl Datapath {
             counters: Counter::ALL.iter().map(counter).collect::<Result<_, DatapathError>>()?,
             drops: DropReason::ALL.iter().map(dropped).collect::<Result<_, DatapathError>>()?,
             maps: self.maps.entries()?.into_iter().map(table).collect(),
-            programs: self.programs(),
+            programs: self.loaded.clone(),
             links: [self.attachments()?, self.xdp_attachments()?].concat(),
         })
     }
 
-    /// Those that are loaded.
-    fn programs(&self) -> Vec<ProgramFacts> {
-        let facts = |name| {
-            let info = self.ebpf.program(name)?.info().ok()?;
-            Some(ProgramFacts { name, id: info.id(), verified_instructions: info.verified_instruction_count() })
-        };
-        Role::ALL.into_iter().map(Role::program).chain([map::PROG_XDP]).filter_map(facts).collect()
-    }
-
+    /// By pins and filters: what others detached is found by [`Programs::keep_container`] and its like.
     fn attachments(&self) -> Result<Vec<Attachment>, DatapathError> {
-        let attachment = |pin: LinkPin, id| Attachment {
-            program: pin.role.program(),
-            device: device::shown(pin.ifindex),
-            mode: None,
-            id,
+        let attachment = |pin: LinkPin| {
+            let (program, device) = (pin.role.program(), device::shown(pin.ifindex));
+            Attachment { program, device, mode: None }
         };
-        if self.hook == Hook::Clsact {
-            return Ok(self.filters.iter().map(|filter| attachment(*filter, None)).collect());
-        }
-        let id = |pin| self.place(pin).filter(|place| place.ifindex != 0).map(|place| place.program);
-        let mut links: Vec<_> = self.pins.links()?.into_iter().map(|pin| attachment(pin, id(pin))).collect();
+        let mut links: Vec<_> = match self.hook {
+            Hook::Clsact => programs::all(&self.filters).into_iter().map(attachment).collect(),
+            Hook::Tcx => self.pins.links()?.into_iter().map(attachment).collect(),
+        };
         links.sort_by(|a, b| (a.program, &a.device).cmp(&(b.program, &b.device)));
         Ok(links)
+    }
+
+    fn xdp_attachments(&self) -> Result<Vec<Attachment>, DatapathError> {
+        let attachment = |pin: XdpPin| {
+            let (device, mode) = (device::shown(pin.ifindex), Some(pin.mode.as_str()));
+            Attachment { program: map::PROG_XDP, device, mode }
+        };
+        Ok(self.pins.xdp_links()?.into_iter().map(attachment).collect())
     }
 
     /// Checks that maps and links could be pinned under `bpf_dir`. Makes nothing.

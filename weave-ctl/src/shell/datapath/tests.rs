@@ -6,7 +6,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 use weave_common::{addr::Mac, map, vxlan};
 
-use super::*;
+use super::{object::Role, *};
 use crate::proto::io::{Egress, EndpointTo, PathKind, RouteTo};
 
 const CONFIG: Config = Config {
@@ -284,10 +284,10 @@ fn a_map_of_another_shape_is_refused() {
 fn links_outlive_the_controller_and_are_swapped_in_place() {
     let dir = Dir::new("links");
     run("ip", &["link", "add", "v.1", "type", "veth", "peer", "name", "v2"]);
-    let (mut datapath, _) = dir.open();
-    datapath.attach_container(index("v.1")).expect("attached");
-    datapath.attach_container(index("v.1")).expect("attached again");
-    datapath.attach_underlay(index("v2")).expect("attached");
+    let (datapath, _) = dir.open();
+    datapath.programs().attach_container(index("v.1")).expect("attached");
+    datapath.programs().attach_container(index("v.1")).expect("attached again");
+    datapath.programs().attach_underlay(index("v2")).expect("attached");
     let before = (attached("v.1"), attached("v2"));
     assert_eq!((before.0.len(), before.1.len()), (1, 1));
     drop(datapath);
@@ -298,9 +298,11 @@ fn links_outlive_the_controller_and_are_swapped_in_place() {
     assert_eq!((after.0.len(), after.1.len()), (1, 1));
     assert!(after.0 != before.0 && after.1 != before.1, "swapped on opening");
     let links = datapath.facts().expect("facts").links;
-    let links: Vec<_> = links.iter().map(|link| (link.program, link.device.as_str(), link.id)).collect();
-    let expected = [(map::PROG_CONTAINER, "v.1", Some(after.0[0])), (map::PROG_UNDERLAY, "v2", Some(after.1[0]))];
-    assert_eq!(links, expected);
+    let links: Vec<_> = links.iter().map(|link| (link.program, link.device.as_str())).collect();
+    assert_eq!(links, [(map::PROG_CONTAINER, "v.1"), (map::PROG_UNDERLAY, "v2")]);
+    let id = |role, name| datapath.programs().place(LinkPin { role, ifindex: index(name) }).map(|place| place.program);
+    assert_eq!(id(Role::Container, "v.1"), Some(after.0[0]));
+    assert_eq!(id(Role::Underlay, "v2"), Some(after.1[0]));
     drop(datapath);
     Datapath::teardown(&dir.0).expect("torn down");
     let deadline = std::time::Instant::now() + DETACH_WITHIN;
@@ -321,33 +323,33 @@ fn programs_stay_with_their_devices_through_renames() {
     let rename = |from, to| run("ip", &["link", "set", from, "name", to]);
     let shown = |datapath: &Datapath| {
         let links = datapath.facts().expect("facts").links;
-        links.into_iter().map(|link| (link.device, link.id.is_some())).collect::<Vec<_>>()
+        links.into_iter().map(|link| link.device).collect::<Vec<_>>()
     };
     let (one, two) = (make("v1"), make("v2"));
-    let (mut datapath, _) = dir.open();
-    datapath.attach_container(one).expect("attached");
-    datapath.attach_underlay(two).expect("attached");
+    let (datapath, _) = dir.open();
+    datapath.programs().attach_container(one).expect("attached");
+    datapath.programs().attach_underlay(two).expect("attached");
     let before = (attached("v1"), attached("v2"));
     // Both names are swapped, and a third device takes one of them.
     [("v1", "tmp0"), ("v2", "v1"), ("tmp0", "v2")].into_iter().for_each(|(from, to)| rename(from, to));
-    datapath.attach_container(one).expect("attached");
-    datapath.attach_underlay(two).expect("attached");
+    datapath.programs().attach_container(one).expect("attached");
+    datapath.programs().attach_underlay(two).expect("attached");
     assert_eq!((attached("v2"), attached("v1")), before);
-    assert_eq!(shown(&datapath), [("v2".to_owned(), true), ("v1".to_owned(), true)]);
+    assert_eq!(shown(&datapath), ["v2", "v1"]);
     rename("v2", "old");
     let third = make("v2");
-    datapath.attach_container(third).expect("attached");
+    datapath.programs().attach_container(third).expect("attached");
     assert_eq!((attached("old"), attached("v2").len()), (before.0, 1));
     drop(datapath);
 
-    let (mut datapath, _) = dir.open();
+    let (datapath, _) = dir.open();
     for name in ["old", "v1", "v2"] {
         assert_eq!(attached(name).len(), 1, "{name}");
     }
     run("ip", &["link", "del", "v1"]);
-    datapath.forget_device(one).expect("still there");
-    datapath.forget_device(two).expect("forgotten");
-    assert_eq!(shown(&datapath), [("old".to_owned(), true), ("v2".to_owned(), true)]);
+    datapath.programs().forget_device(one).expect("still there");
+    datapath.programs().forget_device(two).expect("forgotten");
+    assert_eq!(shown(&datapath), ["old", "v2"]);
 }
 
 #[test]
@@ -360,28 +362,29 @@ fn device_that_was_made_anew_is_attached_again() {
         index("v1")
     };
     let first = make(&[]);
-    let (mut datapath, _) = dir.open();
-    datapath.attach_container(first).expect("attached");
+    let (datapath, _) = dir.open();
+    datapath.programs().attach_container(first).expect("attached");
     run("ip", &["link", "del", "v1"]);
     // Even one of the same index.
     assert_eq!(make(&["index", &first.to_string()]), first);
-    assert_eq!(datapath.facts().expect("facts").links[0].id, None);
-    datapath.attach_container(first).expect("attached to the new one");
+    let pin = LinkPin { role: Role::Container, ifindex: first };
+    assert_eq!(datapath.programs().place(pin).expect("a link").ifindex, 0);
+    datapath.programs().attach_container(first).expect("attached to the new one");
     assert_eq!(attached("v1").len(), 1);
     run("ip", &["link", "del", "v1"]);
-    datapath.forget_device(first).expect("forgotten");
+    datapath.programs().forget_device(first).expect("forgotten");
     assert!(datapath.facts().expect("facts").links.is_empty());
 
     let lost = make(&[]);
-    datapath.attach_container(lost).expect("attached");
+    datapath.programs().attach_container(lost).expect("attached");
     run("ip", &["link", "del", "v1"]);
     assert_eq!(datapath.facts().expect("facts").links.len(), 1);
-    let error = datapath.attach_container(lost).expect_err("no such device").to_string();
+    let error = datapath.programs().attach_container(lost).expect_err("no such device").to_string();
     assert!(error.contains(&format!("#{lost}")) && error.contains("unchanged"), "{error}");
     assert!(datapath.facts().expect("facts").links.is_empty());
 
     let lost = make(&[]);
-    datapath.attach_container(lost).expect("attached");
+    datapath.programs().attach_container(lost).expect("attached");
     run("ip", &["link", "del", "v1"]);
     drop(datapath);
     assert!(dir.open().0.facts().expect("facts").links.is_empty(), "a pin without its device goes on opening");
@@ -392,12 +395,12 @@ fn device_that_was_made_anew_is_attached_again() {
 fn detached_link_is_made_again() {
     let dir = Dir::new("torn");
     run("ip", &["link", "add", "v1", "type", "veth", "peer", "name", "v2"]);
-    let (mut datapath, _) = dir.open();
+    let (datapath, _) = dir.open();
     let ifindex = index("v1");
     let detach = |path: &Path| link::detach(path).expect("detached");
     let unpin = |path: &Path| std::fs::remove_file(path).expect("removed");
     for tear in [detach as fn(&Path), unpin] {
-        datapath.attach_container(ifindex).expect("attached");
+        datapath.programs().attach_container(ifindex).expect("attached");
         assert_eq!(attached("v1").len(), 1);
         tear(&datapath.pins.link(LinkPin { role: Role::Container, ifindex }));
         let deadline = std::time::Instant::now() + DETACH_WITHIN;
@@ -406,7 +409,7 @@ fn detached_link_is_made_again() {
             std::thread::yield_now();
         }
     }
-    datapath.attach_container(ifindex).expect("attached");
+    datapath.programs().attach_container(ifindex).expect("attached");
     assert_eq!(attached("v1").len(), 1);
 }
 
@@ -416,7 +419,8 @@ fn filters_do_where_there_are_no_links() {
     let dir = Dir::new("clsact");
     let (mut datapath, _) = dir.open();
     datapath.hook = Hook::Clsact;
-    datapath.attach_container(index("lo")).expect("attached");
+    datapath.programs().hook = Hook::Clsact;
+    datapath.programs().attach_container(index("lo")).expect("attached");
     let id = |datapath: &Datapath| datapath.facts().expect("facts").programs[0].id;
     assert!(filters("lo").contains(&format!("id {} ", id(&datapath))), "{}", filters("lo"));
     drop(datapath);
@@ -424,11 +428,12 @@ fn filters_do_where_there_are_no_links() {
 
     let (mut datapath, _) = dir.open();
     datapath.hook = Hook::Clsact;
-    datapath.replace_attached().expect("replaced");
+    datapath.programs().hook = Hook::Clsact;
+    datapath.programs().replace_attached().expect("replaced");
     assert_eq!(filters("lo").matches(" handle ").count(), 1, "{}", filters("lo"));
     assert!(filters("lo").contains(&format!("id {} ", id(&datapath))), "swapped: {}", filters("lo"));
     assert_eq!(datapath.facts().expect("facts").links.len(), 1);
-    datapath.attach_container(index("lo")).expect("attached again");
+    datapath.programs().attach_container(index("lo")).expect("attached again");
     assert_eq!(filters("lo").matches(" handle ").count(), 1, "{}", filters("lo"));
 
     drop(datapath);

@@ -14,14 +14,14 @@ use rustix::io::Errno;
 use weave_common::device::Device;
 
 use super::{
-    Datapath, DatapathError,
+    DatapathError,
     attach::is_replaced,
     device,
     error::Failure,
-    facts::Attachment,
     link,
     object::{self, XdpMode},
     pins::XdpPin,
+    programs::Programs,
 };
 
 /// An underlay device, and how it should have the program.
@@ -60,7 +60,7 @@ impl Xdp {
     }
 }
 
-impl Datapath {
+impl Programs {
     /// Puts the program in the place of those that an earlier run attached. Those of vanished devices are forgotten.
     pub(super) fn replace_xdp(&mut self) -> Result<(), DatapathError> {
         for pin in self.pins.xdp_links()? {
@@ -124,8 +124,8 @@ impl Datapath {
                 self.pins.remove_xdp(pin)?;
             }
         }
-        for ifindex in self.maps.devices()?.into_keys().filter(|ifindex| !kept.contains(ifindex)) {
-            self.maps.del_device(ifindex)?;
+        for ifindex in self.devices.all()?.into_keys().filter(|ifindex| !kept.contains(ifindex)) {
+            self.devices.remove(ifindex)?;
         }
         Ok(kept)
     }
@@ -141,10 +141,10 @@ impl Datapath {
             self.attach_xdp(pin).map_err(|source| failed(pin, source))?;
         }
         // Only now: without an entry the program passes everything, with one others may send by the device.
-        if self.maps.devices()?.get(&device.ifindex) == Some(&entry) {
+        if self.devices.all()?.get(&device.ifindex) == Some(&entry) {
             return Ok(());
         }
-        self.maps.put_device(device.ifindex, entry)
+        self.devices.put(device.ifindex, entry)
     }
 
     fn attach_xdp(&mut self, pin: XdpPin) -> Result<(), Failure> {
@@ -166,23 +166,13 @@ impl Datapath {
         for pin in self.pins.xdp_links()? {
             self.pins.remove_xdp(pin)?;
         }
-        self.maps.devices()?.into_keys().try_for_each(|ifindex| self.maps.del_device(ifindex))
+        self.devices.all()?.into_keys().try_for_each(|ifindex| self.devices.remove(ifindex))
     }
 
     /// Removes the pins of a device that vanished.
     pub(super) fn forget_xdp(&mut self, ifindex: u32) -> Result<(), DatapathError> {
         self.xdp.refused.remove(&ifindex);
         XdpMode::ALL.into_iter().try_for_each(|mode| self.pins.remove_xdp(XdpPin { mode, ifindex }))
-    }
-
-    /// Where the program is.
-    pub(super) fn xdp_attachments(&self) -> Result<Vec<Attachment>, DatapathError> {
-        let attachment = |pin: XdpPin| {
-            let place = link::place(&self.pins.xdp(pin)).ok().flatten().filter(|place| place.ifindex != 0);
-            let (device, id) = (device::shown(pin.ifindex), place.map(|place| place.program));
-            Attachment { program: weave_common::map::PROG_XDP, device, mode: Some(pin.mode.as_str()), id }
-        };
-        Ok(self.pins.xdp_links()?.into_iter().map(attachment).collect())
     }
 }
 

@@ -112,29 +112,35 @@ impl Driver {
     /// The program of an interface that is made is attached before its host end is up, and the core hears of it when it is
     /// up: so nothing that the container sends reaches this host's stack.
     pub(super) async fn job_done(&mut self, done: Finished) -> Result<Option<Shutdown>, RunError> {
-        let Finished { op, step, mut result } = done;
-        if let (Step::Made { host_if, masquerade }, &Ok(ifindex)) = (step, &result) {
+        let Finished { op, step, result } = done;
+        if let (Step::Made { host_if, masquerade }, &Ok(ifindex)) = (&step, &result) {
+            let host_if = host_if.clone();
             if let Some(applied) = masquerade {
-                self.masqueraded(Ok(applied));
+                self.masqueraded(Ok(applied.clone()));
             }
-            match self.datapath.attach_container(ifindex) {
-                Ok(()) => {
-                    self.has_endpoint(&host_if, ifindex);
-                    self.in_a_task(async move {
-                        let raised = endpoints::raise(ifindex).await;
-                        Finished { op, step: Step::Last, result: raised.map(|()| ifindex).map_err(|e| e.to_string()) }
-                    });
-                    return Ok(None);
+            self.has_endpoint(&host_if, ifindex);
+            let attached = self.programs.ask(move |programs| programs.attach_container(ifindex));
+            self.in_a_task(async move {
+                let refused = match attached.await {
+                    Ok(Ok(())) => {
+                        let result = endpoints::raise(ifindex).await.map(|()| ifindex).map_err(|e| e.to_string());
+                        return Finished { op, step: Step::Last, result };
+                    }
+                    Ok(Err(error)) => error.to_string(),
+                    Err(ended) => ended.to_string(),
+                };
+                if let Err(left) = endpoints::remove(&host_if).await {
+                    warn!("{left}");
                 }
-                Err(error) => {
-                    result = Err(error.to_string());
-                    tokio::spawn(async move {
-                        if let Err(left) = endpoints::remove(&host_if).await {
-                            warn!("{left}");
-                        }
-                    });
-                }
-            }
+                Finished { op, step: Step::Refused { host_if }, result: Err(refused) }
+            });
+            return Ok(None);
+        }
+        if let Step::Refused { host_if } = &step
+            && let Some(ifindex) = self.endpoints.remove(host_if)
+        {
+            self.forget_programs(ifindex);
+            self.host.forget(ifindex);
         }
         self.input(Input::LinkDone(op, result)).await
     }

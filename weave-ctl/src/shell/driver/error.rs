@@ -7,9 +7,18 @@ use ipnet::Ipv4Net;
 use crate::{
     proto::boot::BootError,
     shell::{
-        control::ControlError, datapath::DatapathError, endpoints::EndpointError, host::HostError, links::LinksError,
-        lock::LockError, masquerade::MasqueradeError, overlap::HostRoute, prober::ProberError, slow_path::TableError,
-        socket_device::SocketDeviceError, store::StoreError,
+        control::ControlError,
+        datapath::{DatapathError, Ended},
+        endpoints::EndpointError,
+        host::HostError,
+        links::LinksError,
+        lock::LockError,
+        masquerade::MasqueradeError,
+        overlap::HostRoute,
+        prober::ProberError,
+        slow_path::TableError,
+        socket_device::SocketDeviceError,
+        store::StoreError,
     },
 };
 
@@ -74,6 +83,9 @@ pub enum RunError {
         "the controller stopped because its store failed: {0}; containers keep talking, launch it again when the disk is well"
     )]
     Commit(StoreError),
+    /// The thread that attaches programs is gone.
+    #[error(transparent)]
+    Ended(#[from] Ended),
     /// A thread that commits ended badly.
     #[error("the controller stopped because a commit did not come back: {0}; containers keep talking, launch it again")]
     Join(#[from] tokio::task::JoinError),

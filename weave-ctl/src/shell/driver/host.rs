@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{Driver, RunError};
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
         status::{CounterStatus, Dataplane, DropStatus, HostStatus, MapStatus, ProgramStatus},
     },
     shell::{
-        datapath::{self, DatapathError, Look, device_name},
-        host::{Device, HostEvent, Scan},
+        datapath::{self, Look, device_name},
+        host::HostEvent,
     },
 };
 
@@ -33,65 +33,33 @@ impl Driver {
                 Ok(None)
             }
             HostEvent::Underlay(scan) => {
-                if let Err(error) = self.attach_devices(&scan) {
-                    warn!("{error}");
+                let before = std::mem::replace(&mut self.scan, scan);
+                self.attach_devices();
+                // Devices of others change more often than what the core is told of them.
+                if before.underlay == self.scan.underlay {
+                    return Ok(None);
                 }
-                let underlay = scan.underlay.clone();
-                self.scan = scan;
-                self.input(Input::Underlay(underlay)).await
+                self.input(Input::Underlay(self.scan.underlay.clone())).await
             }
         }
     }
 
     /// A device is gone; one of the same index may have been made meanwhile.
     pub(super) async fn gone(&mut self, ifindex: u32) -> Result<Option<Shutdown>, RunError> {
-        self.devices.remove(&ifindex);
-        self.unattached.remove(&ifindex);
-        if let Err(error) = self.datapath.forget_device(ifindex) {
-            warn!("{error}");
+        let is_underlay = self.devices.remove(&ifindex).is_some() | self.unattached.remove(&ifindex).is_some();
+        let is_socket = ifindex == self.datapath.socket_device();
+        let endpoint = self.endpoints.iter().find(|(_, index)| **index == ifindex).map(|(name, _)| name.clone());
+        // Devices of others come and go, too.
+        if is_underlay || is_socket || endpoint.is_some() {
+            self.forget_programs(ifindex);
         }
         self.host.forget(ifindex);
-        if ifindex == self.datapath.socket_device() {
+        if is_socket {
             self.remake_socket_device();
         }
-        let endpoint = self.endpoints.iter().find(|(_, index)| **index == ifindex).map(|(name, _)| name.clone());
         let Some(name) = endpoint else { return Ok(None) };
         self.endpoints.remove(&name);
         self.input(Input::EndpointGone(name)).await
-    }
-
-    /// Attaches the programs to every underlay device.
-    ///
-    /// # Errors
-    /// The first refusal of XDP, where the operator insists on it.
-    pub(super) fn attach_devices(&mut self, scan: &Scan) -> Result<(), DatapathError> {
-        if let Err(error) = self.datapath.set_locals(&scan.locals) {
-            warn!("{error}; packets to addresses of this host that are not in it are delivered more slowly");
-        }
-        for device in &scan.devices {
-            let Device { ifindex, name, mtu, .. } = device;
-            if let Some(before) = self.devices.get_mut(ifindex) {
-                if before != name {
-                    info!("underlay device {before} is called {name} now; its programs stay on it");
-                    before.clone_from(name);
-                }
-                continue;
-            }
-            match self.datapath.attach_underlay(*ifindex) {
-                Ok(()) => {
-                    info!("underlay device {name} (MTU {mtu})");
-                    self.devices.insert(*ifindex, name.clone());
-                    self.unattached.remove(ifindex);
-                }
-                Err(error) => {
-                    let error = error.to_string();
-                    if self.unattached.insert(*ifindex, error.clone()).as_ref() != Some(&error) {
-                        warn!("{error}; packets that arrive by {name} are delivered more slowly, trying again");
-                    }
-                }
-            }
-        }
-        self.look_at_xdp(&scan.devices)
     }
 
     /// Tells the core what came by the rings, and that something was lost there.

@@ -15,7 +15,7 @@
 //! | rules of `expose --masquerade`           | the host's interface             | written again (`egress`)         |
 //! | routing rule and table of narrow paths   | the tunnels                      | its own task (`slow_path`)       |
 //!
-//! What takes time (lists of devices, whole tables) is read by a task of its own and comes back as [`Seen`]. What cannot be
+//! What takes time (lists of devices, programs on them, whole tables) is read by a task of its own and comes back as [`Seen`]. What cannot be
 //! mended is told once, and once more when it is. Bounds: one task at a time; one sentence an object that fails.
 //!
 //! Does not: look inside containers, whose own changes stay.
@@ -36,7 +36,7 @@ use super::{Driver, RunError, egress};
 use crate::{
     proto::io::{MapOp, Shutdown},
     shell::{
-        datapath::{DatapathError, Reader, device_name},
+        datapath::{DatapathError, Ended, Reader, device_name},
         endpoints,
         masquerade::{Applied, MasqueradeError},
         netlink::{Netlink, NetlinkError},
@@ -49,8 +49,13 @@ const EVERY: Duration = Duration::from_secs(30);
 /// How long a host end is down before it is brought up again.
 const DOWN_FOR: Duration = Duration::from_millis(500);
 
+/// A program on a device: what it is called, whether it had to be put back, and what that meant.
+type Kept = (String, Result<bool, DatapathError>, &'static str);
+
 /// What a task read.
 pub(super) struct Seen {
+    /// The programs on devices.
+    programs: Vec<Kept>,
     /// The host ends that existed when it began.
     host_ends: BTreeSet<u32>,
     /// All devices by index, and whether they are up.
@@ -126,49 +131,36 @@ impl Driver {
         self.reconcile.told("the programs' configuration".to_owned(), config, "meanwhile no probe was answered");
         let locals = self.datapath.keep_locals(&self.scan.locals);
         self.reconcile.told("the table of this host's addresses".to_owned(), locals, "packets took the slow path");
-        for ifindex in self.endpoints.values().copied().collect::<Vec<_>>() {
-            self.keep_container(ifindex);
-        }
-        self.keep_underlay();
-        let socket = self.datapath.socket_device();
-        if device_name(socket).is_some() {
-            let programs = self.datapath.keep_socket_device(socket);
-            self.reconcile.told(
-                "the programs on the VXLAN socket device".to_owned(),
-                programs,
-                "no probe left meanwhile",
-            );
-        }
+        self.attaching.compare_xdp();
+        self.attach_devices();
         self.slow_path.compare();
         self.read();
     }
 
-    /// The program on a container's interface.
-    pub(super) fn keep_container(&mut self, ifindex: u32) {
-        if device_name(ifindex).is_none() {
-            // That it is gone is told by the host task.
-            return;
-        }
-        let kept = self.datapath.keep_container(ifindex);
-        let object = format!("the program on the container's interface {}", shown(ifindex));
-        self.reconcile.told(object, kept, "the container was cut off meanwhile");
-    }
-
-    /// The programs on underlay devices; those that do not have one yet get it.
-    pub(super) fn keep_underlay(&mut self) {
-        let scan = std::mem::take(&mut self.scan);
-        for ifindex in self.devices.keys().copied().collect::<Vec<_>>() {
-            if device_name(ifindex).is_none() {
-                continue;
+    /// Has the worker put programs back that others took off devices.
+    fn keep_programs(&self) -> impl Future<Output = Result<Vec<Kept>, Ended>> + use<> {
+        let is_there = |ifindex: &u32| device_name(*ifindex).is_some();
+        let containers: Vec<u32> = self.endpoints.values().copied().collect();
+        let underlay: Vec<u32> = self.devices.keys().copied().collect();
+        let socket = self.datapath.socket_device();
+        // That a device is gone is told by the host task.
+        self.programs.ask(move |programs| {
+            let mut kept = Vec::new();
+            for ifindex in containers.into_iter().filter(is_there) {
+                let object = format!("the program on the container's interface {}", shown(ifindex));
+                kept.push((object, programs.keep_container(ifindex), "the container was cut off meanwhile"));
             }
-            let kept = self.datapath.keep_underlay(ifindex);
-            let object = format!("the program on the underlay device {}", shown(ifindex));
-            self.reconcile.told(object, kept, "packets that arrived by it took the slow path");
-        }
-        if let Err(error) = self.attach_devices(&scan) {
-            warn!("{error}");
-        }
-        self.scan = scan;
+            for ifindex in underlay.into_iter().filter(is_there) {
+                let object = format!("the program on the underlay device {}", shown(ifindex));
+                let lost = "packets that arrived by it took the slow path";
+                kept.push((object, programs.keep_underlay(ifindex), lost));
+            }
+            if is_there(&socket) {
+                let object = "the programs on the VXLAN socket device".to_owned();
+                kept.push((object, programs.keep_socket_device(socket), "no probe left meanwhile"));
+            }
+            kept
+        })
     }
 
     /// Reads in a task of its own what takes time.
@@ -179,7 +171,7 @@ impl Driver {
         let host_ends = self.endpoints.values().copied().collect();
         let (reader, sender) = (self.datapath.reader(), self.reconcile.seen.0.clone());
         let (name, data_port) = (self.socket_device.clone(), self.data_port);
-        let range = self.node.masqueraded();
+        let (range, programs) = (self.node.masqueraded(), self.keep_programs());
         tokio::spawn(async move {
             let devices = devices().await;
             let socket_fits = socket_device::fits_now(&name, data_port).await;
@@ -188,15 +180,19 @@ impl Driver {
                 None => None,
             };
             let tables = tables(reader).await;
+            let programs = programs.await.unwrap_or_default();
             // Fails only when the driver has ended.
-            drop(sender.send(Seen { host_ends, devices, tables, socket_fits, masquerade }).await);
+            drop(sender.send(Seen { programs, host_ends, devices, tables, socket_fits, masquerade }).await);
         });
     }
 
     /// A task has read.
     pub(super) async fn mend(&mut self, seen: Seen) -> Result<Option<Shutdown>, RunError> {
-        let Seen { host_ends, devices, tables, socket_fits, masquerade } = seen;
+        let Seen { programs, host_ends, devices, tables, socket_fits, masquerade } = seen;
         self.reconcile.reading = false;
+        for (object, kept, lost) in programs {
+            self.reconcile.told(object, kept, lost);
+        }
         match masquerade.filter(|_| self.node.masqueraded().is_some()) {
             Some(applied) => self.masqueraded(applied),
             None => self.egress_blocked.clear(),

@@ -61,21 +61,23 @@ impl Driver {
     pub(super) fn socket_step(&mut self, step: SocketStep) {
         let (name, data_port) = (self.socket_device.clone(), self.data_port);
         match step {
-            SocketStep::Made(index) => match self.datapath.attach_socket_device(index) {
-                Ok(()) => self.socket_task(async move {
-                    match socket_device::raise(&name, data_port).await {
+            SocketStep::Made(index) => {
+                let attached = self.programs.ask(move |programs| programs.attach_socket_device(index));
+                self.socket_task(async move {
+                    let raised = match attached.await {
+                        Ok(Ok(())) => socket_device::raise(&name, data_port).await.map_err(|error| error.to_string()),
+                        Ok(Err(error)) => Err(error.to_string()),
+                        Err(ended) => Err(ended.to_string()),
+                    };
+                    match raised {
                         Ok(()) => SocketStep::Up(index),
                         Err(error) => {
                             warn!("{error}");
                             SocketStep::Failed
                         }
                     }
-                }),
-                Err(error) => {
-                    warn!("{error}");
-                    self.socket_step(SocketStep::Failed);
-                }
-            },
+                });
+            }
             SocketStep::Up(index) => {
                 let told = self.datapath.set_socket_device(index).map_err(|error| error.to_string());
                 match told.and_then(|()| self.prober.move_to(index).map_err(|error| error.to_string())) {

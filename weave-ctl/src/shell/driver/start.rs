@@ -18,7 +18,7 @@ use weave_common::{
     vxlan,
 };
 
-use super::{Driver, JOBS_MAX, RunError, reconcile::Reconcile};
+use super::{Driver, JOBS_MAX, RunError, attach::Attaching, reconcile::Reconcile};
 use crate::{
     config::LaunchConfig,
     proto::{
@@ -93,11 +93,16 @@ impl Driver {
         let node = Node::new(boot, &launch, &installed, seed, Arc::new(Verify), Instant::default());
         let prober = prober(&mut datapath, me, data_port, clock)?;
         let lost_events = datapath.lost_events()?;
+        let has_former = datapath.programs().has_former();
         let control = control::start(&dirs.run, call_sender).await?;
         let mut driver = Self {
             node,
             store: Arc::new(store),
             links,
+            programs: datapath.worker(),
+            has_former,
+            attaching: Attaching::default(),
+            attached: mpsc::channel(QUEUE),
             datapath,
             control: Some(control),
             dirs,
@@ -144,14 +149,18 @@ impl Driver {
         for host_if in self.node.interfaces() {
             // The node told of none that is not among these.
             let ifindex = installed.endpoints.get(&host_if).copied().unwrap_or_default();
-            self.datapath.attach_container(ifindex)?;
+            self.programs.ask(move |programs| programs.attach_container(ifindex)).await??;
             self.has_endpoint(&host_if, ifindex);
         }
         // A new node only makes its launch durable and writes maps; nobody can have asked it to end yet.
         self.drain().await?;
-        self.attach_devices(&scan).map_err(RunError::Xdp)?;
         let underlay = scan.underlay.clone();
         self.scan = scan;
+        if let Err(error) = self.datapath.set_locals(&self.scan.locals) {
+            warn!("{error}; packets to addresses of this host that are not in it are delivered more slowly");
+        }
+        let attached = self.ask_for_programs().await?;
+        self.underlay_attached(attached).map_err(RunError::Xdp)?;
         self.input(Input::Underlay(underlay)).await?;
         Ok(())
     }
@@ -187,7 +196,7 @@ async fn dataplane(bpf_dir: &Path, port: u16, me: PeerName) -> Result<(Datapath,
     let (mut datapath, existing) = Datapath::open(bpf_dir, config)?;
     socket_device::make(&socket_device, data_port).await?;
     let ifindex = socket_device::index(&socket_device).await?.unwrap_or(0);
-    datapath.attach_socket_device(ifindex)?;
+    datapath.programs().attach_socket_device(ifindex)?;
     socket_device::raise(&socket_device, data_port).await?;
     datapath.set_socket_device(ifindex)?;
     Ok((datapath, existing, socket_device))

@@ -20,17 +20,23 @@ use crate::{
 };
 
 impl Driver {
-    /// Makes XDP be where it should be among the underlay's devices.
+    /// True when no device shall have it.
+    pub(super) fn is_without_xdp(&self) -> bool {
+        self.xdp == Xdp::Off
+    }
+
+    /// How the underlay's devices should have XDP.
+    pub(super) fn wanted_xdp(&self) -> Vec<XdpDevice> {
+        self.scan.devices.iter().map(|device| wanted(self.xdp, device)).collect()
+    }
+
+    /// Tells what went wrong.
     ///
     /// # Errors
     /// The first refusal, where the operator insists; else refusals are warnings.
-    pub(super) fn look_at_xdp(&mut self, devices: &[Device]) -> Result<(), DatapathError> {
-        if self.xdp == Xdp::Off {
-            return self.datapath.remove_xdp();
-        }
-        let devices: Vec<XdpDevice> = devices.iter().map(|device| wanted(self.xdp, device)).collect();
-        let mut errors = self.datapath.set_xdp(&devices).into_iter();
-        if matches!(self.xdp, Xdp::Native | Xdp::Generic) {
+    pub(super) fn told_of_xdp(&self, errors: Vec<DatapathError>) -> Result<(), DatapathError> {
+        let mut errors = errors.into_iter();
+        if self.xdp != Xdp::Auto {
             return errors.next().map_or(Ok(()), Err);
         }
         errors.for_each(|error| {

@@ -76,6 +76,9 @@ pub(super) enum Affected {
     None,
     /// Those of addresses in this prefix.
     Prefix(Ipv4Net),
+    /// At once those that leave by this device, or have this source: the kernel takes their routes away without a word. Others
+    /// only where several devices lead to one prefix, or the kernel chooses another source.
+    Through(u32, Option<Ipv4Addr>),
     All,
 }
 
@@ -107,7 +110,11 @@ impl Change {
         table: None,
         lost: false,
     };
-    const UNDERLAY: Self = Self { underlay: true, routes: Affected::All, ..Self::NONE };
+
+    /// A device is another, or an address of it came or went.
+    fn underlay(ifindex: u32, source: Option<Ipv4Addr>) -> Self {
+        Self { underlay: true, routes: Affected::Through(ifindex, source), ..Self::NONE }
+    }
 
     fn routes(routes: Affected, table: u32) -> Self {
         Self { routes, table: Some(table), ..Self::NONE }
@@ -202,7 +209,7 @@ impl Cache {
         }
         let set_down = before.filter(|before| own && before.up && !device.up).map(|before| before.index);
         // Containers come and go without changing the underlay.
-        let change = if own { Change::NONE } else { Change::UNDERLAY };
+        let change = if own { Change::NONE } else { Change::underlay(device.index, None) };
         Change { device: told, set_down, ..change }
     }
 
@@ -214,7 +221,7 @@ impl Cache {
         let device = netlink::Device::from(link);
         self.devices.remove(&device.index);
         self.addrs.remove(&device.index);
-        let change = if made_as(&device).is_some() { Change::NONE } else { Change::UNDERLAY };
+        let change = if made_as(&device).is_some() { Change::NONE } else { Change::underlay(device.index, None) };
         Change { device: Some(device.index), gone: Some(device.index), ..change }
     }
 
@@ -225,7 +232,7 @@ impl Cache {
             return Change::NONE;
         }
         addrs.push(addr);
-        Change::UNDERLAY
+        Change::underlay(index, None)
     }
 
     fn del_addr(&mut self, message: &AddressMessage) -> Change {
@@ -233,7 +240,7 @@ impl Cache {
         if let Some(addrs) = self.addrs.get_mut(&index) {
             addrs.retain(|other| *other != addr);
         }
-        Change::UNDERLAY
+        Change::underlay(index, Some(addr.addr()))
     }
 }
 

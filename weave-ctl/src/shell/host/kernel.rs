@@ -17,7 +17,7 @@ use rtnetlink::{
 };
 
 use super::cache::{Dump, global_addr};
-use crate::shell::netlink::{Netlink, NetlinkError, collect};
+use crate::shell::netlink::{Netlink, NetlinkError, Runtime, collect};
 
 /// Changes of devices, addresses, routes and rules, until the kernel's socket breaks.
 pub(super) type Messages = Pin<Box<dyn Stream<Item = NetlinkPayload<RouteNetlinkMessage>> + Send>>;
@@ -45,7 +45,7 @@ pub(super) trait Kernel: Clone + Send + Sync + 'static {
 /// `IPPROTO_UDP`.
 const UDP: u8 = 17;
 
-/// The kernel of this host, over one socket for all requests.
+/// The kernel of this host, over one socket for all routes.
 ///
 /// A route is asked for as packets are sent: UDP to the data port, without a mark. Not from the data port: only what the
 /// kernel's stack cuts leaves from there, by a rule of our own.
@@ -67,7 +67,7 @@ impl Rtnetlink {
         if let Some(netlink) = &*requests {
             return Ok(netlink.clone());
         }
-        let netlink = Netlink::here()?;
+        let netlink = Netlink::for_lookups()?;
         *requests = Some(netlink.clone());
         Ok(netlink)
     }
@@ -85,16 +85,19 @@ impl Kernel for Rtnetlink {
     fn subscribe(&self) -> Result<Messages, NetlinkError> {
         let groups =
             [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route, MulticastGroup::Ipv4Rule];
-        let opened = rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::Socket)?;
-        let (connection, handle, messages) = opened;
-        drop((tokio::spawn(connection), handle));
+        let messages = Runtime::Lookups.within(|| {
+            let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
+            drop((tokio::spawn(connection), handle));
+            Ok(messages)
+        })?;
         Ok(Box::pin(messages.map(|(NetlinkMessage { payload, .. }, _)| payload)))
     }
 
     async fn dump(&self) -> Result<Dump, NetlinkError> {
-        let netlink = self.requests()?;
-        let devices = self.checked(netlink.devices().await)?;
-        let messages = self.checked(netlink.addresses().await)?;
+        // Not over the socket for routes: the kernel may keep who asks for a list.
+        let netlink = Netlink::here()?;
+        let devices = netlink.devices().await?;
+        let messages = netlink.addresses().await?;
         Ok(Dump { devices, addrs: messages.iter().filter_map(global_addr).collect() })
     }
 

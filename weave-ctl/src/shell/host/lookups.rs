@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! watch -----------------> wanted --take--> running --answer--> told, if it is another answer
-//! change --> dirty --due-----^                 \--failure, after a pause--> wanted
+//! change --> dirty --due-----^  ^              \--failure, after a pause--> wanted
+//! change of a device -- LATER --/ all
 //! ```
 //! A change that comes while a lookup runs makes the address dirty again, so the last answer is never older than the last
 //! change. Bounds: an address is in each set once.
@@ -24,27 +25,47 @@ pub(super) const COALESCE: Duration = Duration::from_millis(50);
 pub(super) const LOOKUPS_MAX: usize = 16;
 /// A round of lookups that took long is followed by a pause of so many times its length, so that a host whose routes
 /// never rest costs a bounded share of a core.
-const PAUSE_FACTOR: u32 = 4;
+const PAUSE_FACTOR: u32 = 15;
+/// From a change of a device or its addresses to lookups of all that it does not concern by what is known: they differ where
+/// several devices lead to one prefix, and where the kernel chooses another source.
+const LATER: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    /// What was told of each; `None` when nothing yet.
-    told: BTreeMap<Ipv4Addr, Option<Option<Egress>>>,
+    told: BTreeMap<Ipv4Addr, Told>,
     wanted: BTreeSet<Ipv4Addr>,
     running: BTreeSet<Ipv4Addr>,
     dirty: BTreeSet<Ipv4Addr>,
     /// When the dirty ones become wanted.
     due: Option<Instant>,
-    /// Begin of the round that runs, and length of the last.
+    /// When all become wanted.
+    all_due: Option<Instant>,
+    /// Begin of the round that runs.
     begun: Option<Instant>,
-    took: Duration,
+    /// End of the pause after the last round.
+    rested: Option<Instant>,
+}
+
+/// What is known of an address.
+#[derive(Debug, Default)]
+struct Told {
+    /// What was told; `None` when nothing yet.
+    egress: Option<Option<Egress>>,
+    /// The device that its route leads by, though that may make no egress.
+    by: Option<u32>,
+}
+
+impl Told {
+    fn leaves(&self, ifindex: u32, source: Option<Ipv4Addr>) -> bool {
+        self.by == Some(ifindex) || source.is_some() && self.egress.flatten().map(|egress| egress.source) == source
+    }
 }
 
 impl Lookups {
     /// Looks `addr` up now, and after changes. Tells of it even if the answer was told before.
     pub(super) fn watch(&mut self, addr: Ipv4Addr) {
-        self.told.insert(addr, None);
+        self.told.insert(addr, Told::default());
         self.wanted.insert(addr);
     }
 
@@ -64,10 +85,15 @@ impl Lookups {
             Affected::Prefix(net) => {
                 self.dirty.extend(self.told.range(net.network()..=net.broadcast()).map(|(addr, _)| addr));
             }
+            Affected::Through(ifindex, source) => {
+                self.all_due.get_or_insert(now + LATER);
+                let concerned = self.told.iter().filter(|(_, told)| told.leaves(ifindex, source));
+                self.dirty.extend(concerned.map(|(addr, _)| addr));
+            }
         }
         if self.dirty.len() > before {
-            let pause = COALESCE.max(self.took * PAUSE_FACTOR);
-            self.due.get_or_insert(now + pause);
+            let due = (now + COALESCE).max(self.rested.unwrap_or(now));
+            self.due.get_or_insert(due);
         }
     }
 
@@ -82,7 +108,7 @@ impl Lookups {
 
     /// When [`Self::take`] has something that it does not have now.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+        [self.due, self.all_due].into_iter().flatten().min()
     }
 
     /// The next address to look up; `None` when enough are under way.
@@ -91,8 +117,15 @@ impl Lookups {
             self.due = None;
             self.wanted.append(&mut self.dirty);
         }
-        if self.wanted.is_empty() && self.running.is_empty() {
-            self.took = self.begun.take().map_or(self.took, |begun| now - begun);
+        if self.all_due.is_some_and(|due| due <= now) {
+            self.all_due = None;
+            self.wanted.extend(self.told.keys());
+        }
+        if self.wanted.is_empty()
+            && self.running.is_empty()
+            && let Some(begun) = self.begun.take()
+        {
+            self.rested = Some(now + (now - begun) * PAUSE_FACTOR);
         }
         if self.running.len() >= LOOKUPS_MAX {
             return None;
@@ -105,10 +138,11 @@ impl Lookups {
         Some(next)
     }
 
-    /// A lookup is answered. True when that is to be told.
-    pub(super) fn answered(&mut self, addr: Ipv4Addr, egress: Option<Egress>) -> bool {
+    /// A lookup is answered; the route leads by device `by`, if there is one. True when the egress is to be told.
+    pub(super) fn answered(&mut self, addr: Ipv4Addr, by: Option<u32>, egress: Option<Egress>) -> bool {
         self.running.remove(&addr);
         let Some(told) = self.told.get_mut(&addr) else { return false };
-        told.replace(egress) != Some(egress)
+        told.by = by;
+        told.egress.replace(egress) != Some(egress)
     }
 }

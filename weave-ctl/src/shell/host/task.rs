@@ -297,7 +297,7 @@ impl<K: Kernel> Task<K> {
 
     fn answered(&mut self, addr: Ipv4Addr, route: Option<Route>, now: Instant) {
         let egress = self.egress(route);
-        if !self.lookups.answered(addr, egress) {
+        if !self.lookups.answered(addr, route.map(|route| route.ifindex), egress) {
             return;
         }
         if addr == NOBODY {

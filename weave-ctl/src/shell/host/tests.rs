@@ -298,6 +298,37 @@ async fn device_mtu_is_that_of_the_route() {
 }
 
 #[tokio::test]
+async fn device_of_others_has_no_route_asked_at_once() {
+    let mut watched = started().await;
+    for n in [2, 3] {
+        watched.host.watch(peer(n));
+        watched.egress().await;
+    }
+    watched.fake.set_route(peer(3), 9);
+    watched.fake.tell(RouteNetlinkMessage::NewRoute(route(peer(3), 32)));
+    assert_eq!(watched.egress().await, (peer(3), None), "the device is not known");
+    let asked = |watched: &Watched| (watched.fake.asked(peer(2)), watched.fake.asked(peer(3)));
+    assert_eq!(asked(&watched), (1, 2));
+    for n in 20..120 {
+        watched.fake.tell(RouteNetlinkMessage::NewLink(link(n, "veth", 1500)));
+        watched.fake.tell(RouteNetlinkMessage::DelLink(link(n, "veth", 1500)));
+        assert_eq!(watched.next().await, HostEvent::LinkGone(n));
+    }
+    watched.is_quiet().await;
+    assert_eq!(asked(&watched), (1, 2));
+    // One that a route leads by, and an address that packets leave with, concern those alone.
+    watched.fake.tell(RouteNetlinkMessage::NewLink(link(9, "eth1", 1400)));
+    assert_eq!(watched.egress().await, (peer(3), Some(1400)));
+    watched.fake.0.routes.lock().unwrap().remove(&peer(2));
+    watched.fake.tell(RouteNetlinkMessage::DelAddress(addr(7, OWN)));
+    assert_eq!(watched.egress().await, (peer(2), None));
+    // In the end all of them are asked for: the route of one may have changed without a word.
+    watched.fake.set_route(peer(2), ETH0);
+    watched.fake.tell(RouteNetlinkMessage::NewLink(link(10, "eth2", 1400)));
+    assert_eq!(watched.egress().await, (peer(2), Some(1500)));
+}
+
+#[tokio::test]
 async fn default_route_decides_the_default_mtu() {
     let mut watched = started().await;
     watched.fake.0.dump.lock().unwrap().devices.push(device(3, "eth1", 9000));

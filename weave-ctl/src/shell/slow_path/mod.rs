@@ -17,7 +17,10 @@ mod plan;
 mod table;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,7 +31,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::plan::Plan;
+use self::plan::{Plan, Wanted};
 pub use self::table::{Table, TableError};
 use crate::proto::{io::TunnelTo, name::PeerName};
 
@@ -42,6 +45,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 struct Shared {
     plan: Mutex<Plan>,
     changed: Arc<Notify>,
+    /// Compare though nothing is wanted, and nothing was there.
+    all: AtomicBool,
 }
 
 impl Shared {
@@ -68,7 +73,7 @@ impl SlowPath {
         host_changed: Arc<Notify>,
     ) -> Self {
         let plan = Mutex::new(Plan::adopted(adopted));
-        let shared = Arc::new(Shared { plan, changed: host_changed });
+        let shared = Arc::new(Shared { plan, changed: host_changed, all: AtomicBool::new(false) });
         // Routes of an earlier run that nothing leads to any more go.
         shared.changed.notify_one();
         let task = tokio::spawn(run(Table::of(data_port), Arc::clone(&shared)));
@@ -84,6 +89,7 @@ impl SlowPath {
 
     /// Compares rule and table with what should be, though nothing told of a change. Never waits.
     pub fn compare(&self) {
+        self.shared.all.store(true, Ordering::Relaxed);
         self.shared.changed.notify_one();
     }
 
@@ -110,6 +116,8 @@ impl Drop for SlowPath {
 
 async fn run(table: Table, shared: Arc<Shared>) {
     let mut retry = None;
+    // Nothing is wanted, and nothing is there: most often no path is narrow, and devices of others change all the time.
+    let mut empty = false;
     loop {
         match retry {
             None => shared.changed.notified().await,
@@ -118,8 +126,17 @@ async fn run(table: Table, shared: Arc<Shared>) {
         }
         sleep(COALESCE).await;
         let wanted = shared.plan().wanted();
+        let is_nothing = wanted == Wanted::default();
+        let compare = shared.all.swap(false, Ordering::Relaxed);
+        if is_nothing && empty && !compare {
+            continue;
+        }
+        empty = false;
         match table.apply(&wanted).await {
-            Ok(0) => retry = None,
+            Ok(0) => {
+                retry = None;
+                empty = is_nothing;
+            }
             Ok(changed) => {
                 let (id, narrow) = (table.id(), wanted.routes.len());
                 info!(

@@ -85,7 +85,8 @@ fn detached_programs_are_attached_again() {
     let (mut datapath, _) = dir.open();
     let (container, underlay) = (index("v1"), index("v2"));
     let keep = |datapath: &mut Datapath| {
-        [datapath.keep_container(container), datapath.keep_underlay(underlay)].map(|kept| kept.expect("kept"))
+        let mut programs = datapath.programs();
+        [programs.keep_container(container), programs.keep_underlay(underlay)].map(|kept| kept.expect("kept"))
     };
     assert_eq!(keep(&mut datapath), [true, true]);
     assert_eq!(keep(&mut datapath), [false, false]);
