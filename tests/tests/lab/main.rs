@@ -5,6 +5,7 @@ mod badboot;
 mod badinput;
 mod badpeers;
 mod busy_host;
+mod claims;
 mod containers;
 mod deploy;
 mod expose;
