@@ -4,7 +4,7 @@ mod namespaces;
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use futures_util::{StreamExt, stream};
@@ -52,6 +52,8 @@ struct State {
     /// How often each address was looked up.
     asked: Mutex<BTreeMap<Ipv4Addr, usize>>,
     messages: Mutex<Option<mpsc::UnboundedSender<Payload>>>,
+    /// Messages that the task did not take yet.
+    unread: AtomicUsize,
 }
 
 fn peer(n: u8) -> Ipv4Addr {
@@ -98,7 +100,15 @@ impl Fake {
     }
 
     fn send(&self, payload: Payload) {
+        self.0.unread.fetch_add(1, Ordering::SeqCst);
         self.0.messages.lock().unwrap().as_ref().expect("subscribed").send(payload).expect("the task runs");
+    }
+
+    /// Waits until the task has taken all messages.
+    async fn is_read(&self) {
+        while self.0.unread.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn asked(&self, to: Ipv4Addr) -> usize {
@@ -110,7 +120,12 @@ impl Kernel for Fake {
     fn subscribe(&self) -> Result<Messages, NetlinkError> {
         let (sender, receiver) = mpsc::unbounded_channel();
         *self.0.messages.lock().unwrap() = Some(sender);
-        let messages = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+        let state = Arc::clone(&self.0);
+        let messages = stream::unfold((receiver, state), async |(mut receiver, state)| {
+            let message = receiver.recv().await?;
+            state.unread.fetch_sub(1, Ordering::SeqCst);
+            Some((message, (receiver, state)))
+        });
         Ok(messages.boxed())
     }
 
@@ -417,7 +432,7 @@ async fn what_waits_for_a_busy_driver_is_bounded() {
     }
     watched.host.keep_watch_of(7);
     // Nothing is taken meanwhile.
-    tokio::time::sleep(QUIET).await;
+    watched.fake.is_read().await;
     let mut told = 0;
     let mut events = watched.events;
     // Of those that did not fit a dump tells which of the containers are gone.
