@@ -26,6 +26,9 @@ const PAIRS_A_SECOND: u32 = 4;
 /// Other changes a second.
 const OTHERS_A_SECOND: u32 = 92;
 
+/// What makes one change of a kind, by its number.
+type Line = fn(u64) -> String;
+
 /// See the head of this file.
 pub struct Churn {
     stop: Arc<AtomicBool>,
@@ -66,7 +69,11 @@ fn quick(n: u64) -> String {
 
 /// Change `n` of devices that come and go.
 fn pair(n: u64) -> String {
-    if n % 2 == 0 { format!("link add t{n} up type veth peer name u{n}") } else { format!("link del t{}", n - 1) }
+    if n.is_multiple_of(2) {
+        format!("link add t{n} up type veth peer name u{n}")
+    } else {
+        format!("link del t{}", n - 1)
+    }
 }
 
 impl Churn {
@@ -76,7 +83,7 @@ impl Churn {
     /// When there is no `ip`.
     pub fn start(host: &Host) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let kinds: [(u32, fn(u64) -> String); 2] = [(OTHERS_A_SECOND, quick), (PAIRS_A_SECOND * 2, pair)];
+        let kinds: [(u32, Line); 2] = [(OTHERS_A_SECOND, quick), (PAIRS_A_SECOND * 2, pair)];
         let mut batches = Vec::new();
         for (rate, line) in kinds {
             let mut command = Command::new("ip");
@@ -102,7 +109,7 @@ impl Churn {
 }
 
 /// Gives `ip` its lines; how many it carried out a second.
-fn feed(mut ip: Child, mut input: ChildStdin, rate: u32, line: fn(u64) -> String, stop: &AtomicBool) -> Result<f64> {
+fn feed(mut ip: Child, mut input: ChildStdin, rate: u32, line: Line, stop: &AtomicBool) -> Result<f64> {
     let (start, mut lines) = (Instant::now(), 0);
     while !stop.load(Ordering::Relaxed) {
         writeln!(input, "{}", line(lines)).context("ip ended")?;

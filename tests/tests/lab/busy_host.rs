@@ -158,11 +158,14 @@ fn hundred_changes_a_second_cost_little() {
     let churn = Churn::start(&host).expect("changes");
     let (start, used, lines) = (Instant::now(), cpu(&host), log_lines(&host));
     let container = host.add_container(2).expect("a container");
-    let mut attaches = Vec::new();
+    let (mut attaches, mut questions) = (Vec::new(), Vec::new());
     while start.elapsed() < measure::churn() {
         let began = Instant::now();
         host.weave(&["attach", &container]).expect("attach");
         attaches.push(began.elapsed().as_secs_f64());
+        let asked = Instant::now();
+        host.weave(&["ps"]).expect("ps");
+        questions.push(asked.elapsed().as_secs_f64());
         host.weave(&["detach", &container]).expect("detach");
         scene.keep_session();
         sleep(ATTACHES.saturating_sub(began.elapsed()));
@@ -174,6 +177,11 @@ fn hundred_changes_a_second_cost_little() {
     measured("changes", format_args!("{:.1}", churn.stop().expect("changes")), "a_second");
     measured("attaches_meanwhile", attaches.len(), "attaches");
     measured_time("attach_median_while_host_changes", Duration::from_secs_f64(middle));
+    measured_time("ps_median_while_host_changes", Duration::from_secs_f64(median(questions.clone())));
+    measured_time(
+        "ps_worst_while_host_changes",
+        Duration::from_secs_f64(questions.iter().copied().fold(0.0, f64::max)),
+    );
     measured_time("attach_worst_while_host_changes", Duration::from_secs_f64(worst));
     measured("controller_while_host_changes", format_args!("{share:.2}"), "%");
     measured("log_lines_while_host_changes", lines, "lines");
@@ -236,4 +244,59 @@ fn containers_stay_while_lists_are_incomplete() {
     }
     assert!(eventually(SETTLED, || host.map("weave_endpoints").is_ok_and(|map| map.len() == STAYING)));
     stays(host, &staying);
+}
+
+/// Routes that a routing daemon loads at once, of [`many_routes_at_once_leave_the_controller_small`].
+const ROUTES: u32 = 50_000;
+/// Memory in KiB by which the controller may grow meanwhile.
+const GROWTH_MAX: u64 = 64 * 1024;
+
+/// Memory of a controller in KiB.
+fn memory(host: &Host) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", host.pid().expect("a controller"))).expect("its status");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("its memory");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+/// Field report B24, its last part.
+#[test]
+#[ignore = "needs root"]
+fn many_routes_at_once_leave_the_controller_small() {
+    let lab = Lab::ready(Plan::of("lbroutes", 2).containers(1)).expect("a Lab");
+    let (host, all) = (lab.host(1), lab.addresses().expect("addresses"));
+    let (before, size, used, lines) = (sessions(&lab), memory(host), cpu(host), log_lines(host));
+    let container = host.add_container(2).expect("a container");
+    let ping = PingFlow::start(&all[0].0, all[1].1).expect("pings");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let route = |n: u32| format!("route add {}/32 via {} dev eth0\n", Ipv4Addr::from(0xc612_0000 + n), underlay(2));
+    fs::write(file.path(), (0..ROUTES).map(route).collect::<String>()).expect("written");
+    let (start, mut worst) = (Instant::now(), Duration::ZERO);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| run(&["ip", "-n", host.netns(), "-batch", &file.path().to_string_lossy()]));
+        while !load.is_finished() {
+            let began = Instant::now();
+            host.weave(&["attach", &container]).expect("attach");
+            worst = worst.max(began.elapsed());
+            host.weave(&["detach", &container]).expect("detach");
+        }
+        load.join().expect("a load").expect("routes");
+    });
+    let loaded = start.elapsed();
+    // It has settled when it takes no more than a tenth of a core.
+    let is_settled = || {
+        let used = cpu(host);
+        sleep(Duration::from_secs(1));
+        cpu(host) - used < 0.1
+    };
+    assert!(eventually(SETTLED, is_settled), "it does not come to rest");
+    measured_time("routes_loaded_within", loaded);
+    measured_time("processor_time_for_50000_routes", Duration::from_secs_f64(cpu(host) - used));
+    measured_time("attach_worst_while_routes_are_loaded", worst);
+    let growth = memory(host).saturating_sub(size);
+    measured("growth_by_50000_routes", growth, "KiB");
+    assert!(growth < GROWTH_MAX, "it grew by {growth} KiB");
+    assert!(worst < ATTACH_MAX, "an attach took {worst:?}");
+    assert!(log_lines(host) - lines < LINES_MAX, "{}", host.log_tail(20));
+    assert_eq!(sessions(&lab), before);
+    ping.stop().expect("no ping was lost");
 }

@@ -26,6 +26,8 @@ const LATE_FOR: Duration = Duration::from_secs(45);
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Pairs of veths in the namespace that is deleted.
 const PAIRS: usize = 2500;
+/// Pairs made by one command.
+const BATCH: usize = 500;
 
 /// The sessions of a host as the kernel has them: another session has another port.
 fn sessions(host: &Host) -> BTreeSet<String> {
@@ -109,15 +111,18 @@ fn late_netlink_answers_disturb_nobody() {
 /// A namespace of veths that are up and have addresses; the kernel takes long to delete it, under its one lock.
 fn crowded_namespace(name: &str) {
     run(&["ip", "netns", "add", name]).expect("a namespace");
-    let lines = (0..PAIRS).map(|n| {
+    let pair = |n: usize| {
         let (high, low) = (n / 250, n % 250);
         format!(
             "link add a{n} type veth peer name b{n}\nlink set a{n} up\nlink set b{n} up\naddr add 10.{high}.{low}.1/24 dev a{n}\n"
         )
-    });
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(file.path(), lines.collect::<String>()).expect("written");
-    run(&["ip", "-n", name, "-batch", &file.path().to_string_lossy()]).expect("veths");
+    };
+    // In parts: a command has a limit.
+    for first in (0..PAIRS).step_by(BATCH) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), (first..first + BATCH).map(pair).collect::<String>()).expect("written");
+        run(&["ip", "-n", name, "-batch", &file.path().to_string_lossy()]).expect("veths");
+    }
 }
 
 #[test]

@@ -35,12 +35,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::{
-    attach::{Attached, Attaching},
-    offline::Devices,
-    reconcile::Reconcile,
-    socket::SocketStep,
-};
+use self::{attach::Attaching, offline::Devices, reconcile::Reconcile, socket::SocketStep};
 pub use self::{
     error::RunError,
     offline::{teardown_offline, wipe_offline},
@@ -117,9 +112,6 @@ struct Driver {
     /// Does what waits for the kernel's network lock.
     programs: Worker,
     attaching: Attaching,
-    attached: (mpsc::Sender<Attached>, mpsc::Receiver<Attached>),
-    /// Programs of another version still decide about packets.
-    has_former: bool,
     control: Option<Control>,
     dirs: Dirs,
     socket_device: String,
@@ -216,7 +208,7 @@ impl Driver {
                     self.socket_step(step);
                     None
                 }
-                Some(attached) = self.attached.1.recv() => {
+                Some(attached) = self.attaching.answer() => {
                     self.attached(attached);
                     None
                 }
@@ -309,7 +301,7 @@ impl Driver {
     /// Programs of another version decide about packets until the tables of these lead to all owners of addresses, or
     /// [`FORMER_PROGRAMS_FOR`] is over: a peer may be away for good.
     fn end_former_programs(&mut self) {
-        if !self.has_former || !(self.node.is_mapped() || self.clock.elapsed() >= FORMER_PROGRAMS_FOR) {
+        if !self.attaching.has_former() || !(self.node.is_mapped() || self.clock.elapsed() >= FORMER_PROGRAMS_FOR) {
             return;
         }
         self.replace_former();

@@ -12,9 +12,8 @@ use std::{
 };
 
 use super::{
-    DatapathError, link,
+    DatapathError, Programs, link,
     pins::{self, LinkPin},
-    programs::Programs,
 };
 
 /// See the head of this file.

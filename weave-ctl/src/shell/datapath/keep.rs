@@ -13,13 +13,12 @@ use std::{
 use aya::maps::MapData;
 
 use super::{
-    Datapath, DatapathError,
+    Datapath, DatapathError, Programs,
     attach::{self, Hook},
     device, link,
     maps::{self, SHAPES},
     object::{self, Role},
     pins::{LinkPin, Pins},
-    programs::Programs,
     tunnels::read_back,
 };
 use crate::proto::{
@@ -155,6 +154,7 @@ impl Datapath {
     pub fn keep_locals(&mut self, addrs: &BTreeMap<Ipv4Addr, u32>) -> Result<bool, DatapathError> {
         let right = self.maps.locals()? == *addrs;
         if !right {
+            self.locals = None;
             self.set_locals(addrs)?;
         }
         Ok(!right)

@@ -279,10 +279,13 @@ impl Maps {
         self.locals.iter().map(|item| item.map(entry)).collect::<Result<_, _>>().map_err(refused(map::LOCALS))
     }
 
-    /// Makes the table of this host's addresses hold these and no others: new ones first, so that no packet to an address
-    /// that stays is missed.
-    pub(super) fn set_locals(&mut self, addrs: &BTreeMap<Ipv4Addr, u32>) -> Result<(), DatapathError> {
-        let found = self.locals()?;
+    /// Makes the table of this host's addresses, which holds `found`, hold these and no others: new ones first, so that no
+    /// packet to an address that stays is missed.
+    pub(super) fn set_locals(
+        &mut self,
+        found: &BTreeMap<Ipv4Addr, u32>,
+        addrs: &BTreeMap<Ipv4Addr, u32>,
+    ) -> Result<(), DatapathError> {
         let gone: BTreeSet<_> = found.keys().filter(|addr| !addrs.contains_key(addr)).collect();
         let mut result = Ok(());
         for (addr, ifindex) in addrs.iter().filter(|(addr, ifindex)| found.get(addr) != Some(ifindex)) {

@@ -30,7 +30,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use aya::maps::{MapData, RingBuf};
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
 use weave_common::{
     config::{Config, SCHEMA},
     counters::Counter,
@@ -57,7 +60,6 @@ pub use self::{
     keep::Reader,
     maps::{SHAPES, Shape},
     object::XdpMode,
-    programs::Programs,
     worker::{Ended, Worker},
     xdp::{XdpDevice, XdpWanted},
 };
@@ -108,12 +110,27 @@ pub struct Datapath {
     keys: ProbeKeys,
     /// What was put into the tables.
     tables: Tables,
+    /// The same of the table of this host's addresses; `None` when what is in it has to be read.
+    locals: Option<BTreeMap<Ipv4Addr, u32>>,
     tunnels: Tunnels,
     traffic: Traffic,
     programs: Arc<Mutex<Programs>>,
     /// Those that are loaded.
     loaded: Vec<ProgramFacts>,
     filters: Filters,
+}
+
+/// The programs and the devices that they are attached to. What is done with them may wait for the kernel's network lock.
+pub struct Programs {
+    ebpf: Ebpf,
+    pins: Pins,
+    hook: Hook,
+    /// Devices with XDP.
+    devices: Devices,
+    xdp: Xdp,
+    filters: Filters,
+    /// Programs of another schema, which stay while these tables are filled.
+    former: Option<Former>,
 }
 
 impl Datapath {
@@ -146,8 +163,9 @@ impl Datapath {
         let (kept, pins) = (Arc::clone(&filters), pins.clone());
         let programs = Programs { ebpf, pins: pins.clone(), hook, devices, xdp, filters: kept, former };
         let programs = Arc::new(Mutex::new(programs));
+        let locals = None;
         let mut datapath =
-            Self { maps, pins, hook, held, config, keys, tables, tunnels, traffic, programs, loaded, filters };
+            Self { maps, pins, hook, held, config, keys, tables, locals, tunnels, traffic, programs, loaded, filters };
         let found = datapath.maps.config()?;
         if found != config {
             datapath.maps.set_config(config)?;
@@ -289,7 +307,10 @@ impl Datapath {
     /// # Errors
     /// When the table is full, or the kernel refuses; addresses that are in the table and in `addrs` stay.
     pub fn set_locals(&mut self, addrs: &BTreeMap<Ipv4Addr, u32>) -> Result<(), DatapathError> {
-        self.maps.set_locals(addrs)
+        let before = self.locals.take().map_or_else(|| self.maps.locals(), Ok)?;
+        self.maps.set_locals(&before, addrs)?;
+        self.locals = Some(addrs.clone());
+        Ok(())
     }
 
     /// Tells the programs the index of the VXLAN socket device; 0 when there is none.

@@ -12,32 +12,15 @@ use aya::Ebpf;
 use weave_common::map;
 
 use super::{
-    DatapathError, ProgramFacts,
+    DatapathError, ProgramFacts, Programs,
     attach::{self, Hook},
-    device,
-    former::Former,
-    link,
-    maps::Devices,
+    device, link,
     object::{self, Role},
-    pins::{LinkPin, Pins},
-    xdp::Xdp,
+    pins::LinkPin,
 };
 
 /// Where filters are, on a kernel without links; links are found by their pins.
 pub(super) type Filters = Arc<Mutex<BTreeSet<LinkPin>>>;
-
-/// See the module.
-pub struct Programs {
-    pub(super) ebpf: Ebpf,
-    pub(super) pins: Pins,
-    pub(super) hook: Hook,
-    /// Devices with XDP.
-    pub(super) devices: Devices,
-    pub(super) xdp: Xdp,
-    pub(super) filters: Filters,
-    /// Programs of another schema, which stay while these tables are filled.
-    pub(super) former: Option<Former>,
-}
 
 /// The programs that are loaded.
 pub(super) fn loaded(ebpf: &Ebpf) -> Vec<ProgramFacts> {

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::programs::Programs;
+use super::Programs;
 
 type Job = Box<dyn FnOnce(&mut Programs) + Send>;
 

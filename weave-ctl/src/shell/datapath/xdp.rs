@@ -14,14 +14,13 @@ use rustix::io::Errno;
 use weave_common::device::Device;
 
 use super::{
-    DatapathError,
+    DatapathError, Programs,
     attach::is_replaced,
     device,
     error::Failure,
     link,
     object::{self, XdpMode},
     pins::XdpPin,
-    programs::Programs,
 };
 
 /// An underlay device, and how it should have the program.

@@ -2,11 +2,13 @@
 //!
 //! Bounds: one request for the underlay's devices at a time; what changes meanwhile is asked for after it.
 
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::Driver;
 use crate::shell::{
-    datapath::{DatapathError, Ended, XdpDevice, device_name},
+    QUEUE,
+    datapath::{Datapath, DatapathError, Ended, XdpDevice, device_name},
     host::Device,
 };
 
@@ -27,8 +29,10 @@ pub(super) struct UnderlayAttached {
 }
 
 /// What was asked for.
-#[derive(Debug, Default)]
 pub(super) struct Attaching {
+    answers: (mpsc::Sender<Attached>, mpsc::Receiver<Attached>),
+    /// Programs of another version still decide about packets.
+    has_former: bool,
     /// The worker is at it.
     busy: bool,
     /// Something changed meanwhile.
@@ -38,6 +42,22 @@ pub(super) struct Attaching {
 }
 
 impl Attaching {
+    /// Nothing yet.
+    pub(super) fn of(datapath: &Datapath) -> Self {
+        let has_former = datapath.programs().has_former();
+        Self { answers: mpsc::channel(QUEUE), has_former, busy: false, again: false, xdp: None }
+    }
+
+    /// True while programs of another version decide about packets.
+    pub(super) fn has_former(&self) -> bool {
+        self.has_former
+    }
+
+    /// The worker's next answer.
+    pub(super) async fn answer(&mut self) -> Option<Attached> {
+        self.answers.1.recv().await
+    }
+
     /// Has XDP compared the next time, though nothing changed.
     pub(super) fn compare_xdp(&mut self) {
         self.xdp = None;
@@ -64,7 +84,7 @@ impl Driver {
             return;
         }
         self.attaching.busy = true;
-        let (asked, attached) = (self.ask_for_programs(), self.attached.0.clone());
+        let (asked, attached) = (self.ask_for_programs(), self.attaching.answers.0.clone());
         tokio::spawn(async move {
             // Fails only when the driver has ended.
             drop(attached.send(Attached::Underlay(asked.await)).await);
@@ -150,14 +170,14 @@ impl Driver {
 
     /// Puts the programs of this version in the place of those of another.
     pub(super) fn replace_former(&mut self) {
-        self.has_former = false;
+        self.attaching.has_former = false;
         let underlay: Vec<u32> = self.devices.keys().copied().collect();
         let ended = self.programs.ask(move |programs| {
             programs.end_former()?;
-            let there = underlay.into_iter().filter(|ifindex| device_name(*ifindex).is_some());
-            there.map(|ifindex| programs.keep_underlay(ifindex).map(drop)).collect()
+            let mut there = underlay.into_iter().filter(|ifindex| device_name(*ifindex).is_some());
+            there.try_for_each(|ifindex| programs.keep_underlay(ifindex).map(drop))
         });
-        let attached = self.attached.0.clone();
+        let attached = self.attaching.answers.0.clone();
         tokio::spawn(async move {
             // Fails only when the driver has ended.
             drop(attached.send(Attached::Former(ended.await)).await);

@@ -77,14 +77,13 @@ impl Driver {
         let overlap = look_for_overlap(boot.params.range, chosen).await?;
 
         let (to_driver, inputs) = mpsc::channel(QUEUE);
-        let port = launch.port;
+        let (port, data_port) = (launch.port, launch.port.saturating_add(1));
         let links = LinksConfig { listen: (listen, port).into(), secret, range: boot.params.range, control_port: port };
         let links = Links::start(links, to_driver).await?;
         let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, boot.identity.name).await?;
         let installed = installed(existing).await?;
 
         let (host_sender, host_events) = mpsc::channel(QUEUE);
-        let data_port = port.saturating_add(1);
         let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
         let (host, scan) = Host::start(data_port, host_sender, tables.clone()).await?;
         let slow_path = SlowPath::start(data_port, tunnels(&installed), tables.changed);
@@ -92,17 +91,14 @@ impl Driver {
         let (me, seed, clock) = (boot.identity.name, entropy().map_err(RunError::Runtime)?, Clock::now());
         let node = Node::new(boot, &launch, &installed, seed, Arc::new(Verify), Instant::default());
         let prober = prober(&mut datapath, me, data_port, clock)?;
-        let lost_events = datapath.lost_events()?;
-        let has_former = datapath.programs().has_former();
         let control = control::start(&dirs.run, call_sender).await?;
         let mut driver = Self {
             node,
             store: Arc::new(store),
             links,
             programs: datapath.worker(),
-            has_former,
-            attaching: Attaching::default(),
-            attached: mpsc::channel(QUEUE),
+            attaching: Attaching::of(&datapath),
+            lost_events: datapath.lost_events()?,
             datapath,
             control: Some(control),
             dirs,
@@ -132,7 +128,6 @@ impl Driver {
             reconcile: Reconcile::new(clock),
             neighbours: Neighbours::watch(),
             prober,
-            lost_events,
             former_key: true,
             disk_low: false,
             looks: 0,
