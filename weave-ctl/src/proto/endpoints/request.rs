@@ -63,25 +63,38 @@ impl Endpoints {
         means: &Means<'_>,
     ) -> Result<(), Stop> {
         owner.map_or(Ok(()), check_owner)?;
+        if owner == Some(HOST_OWNER) {
+            let text = format!("{HOST_OWNER} is the host's own interface: `expose` gives the host addresses");
+            return Err(Refusal(text).into());
+        }
         let since = self.unix(means.now);
         let (owner, before) = match owner {
             Some(owner) => (owner.to_owned(), self.allocator.reservations().get(owner).cloned()),
             None => (self.new_id(since), None),
         };
+        if matches!(self.stages.get(&owner), Some(Stage::Working(_))) {
+            // Its addresses may be on their way out.
+            return Err(busy(&owner).into());
+        }
         let held = before.as_ref().map_or(&[][..], |r| &r.addrs[..]);
         let addrs = self.settle(&owner, held, asked, means)?;
-        if addrs != held {
-            let stage = self.stages.get(&owner);
-            if matches!(stage, Some(Stage::Attached(_) | Stage::Working(_))) {
+        match self.stages.get(&owner) {
+            Some(Stage::Attached(_)) if addrs != held => {
                 let text = format!("{owner} has an interface: `attach` gives it more addresses; nothing was changed");
                 return Err(Refusal(text).into());
             }
-            self.stages.entry(owner.clone()).or_insert(Stage::Reserved);
-            let reservation = match before {
-                Some(before) => Reservation { addrs, ..before },
-                None => Reservation::of(addrs, since),
-            };
-            self.set(&owner, reservation);
+            Some(Stage::Reserved) if addrs != held => {
+                let since = before.as_ref().map_or(since, |before| before.since);
+                let id = before.and_then(|before| before.id);
+                self.set(&owner, Reservation { id, ..Reservation::of(addrs, since) });
+            }
+            Some(Stage::Attached(_) | Stage::Reserved) => {}
+            // From now on they wait for it as long as it takes: those of a container that is gone would not.
+            Some(Stage::Absent(_) | Stage::Working(_)) | None => {
+                let id = before.and_then(|before| before.id);
+                self.set(&owner, Reservation { id, ..Reservation::of(addrs, since) });
+                self.stages.insert(owner.clone(), Stage::Reserved);
+            }
         }
         self.reply_container(request, &owner, means.now);
         Ok(())

@@ -101,6 +101,34 @@ fn bound_reservation_keeps_its_addresses() {
 }
 
 #[test]
+fn reservation_of_a_container_that_is_gone_is_kept() {
+    let mut endpoints = fresh();
+    attached(&mut endpoints, "c");
+    endpoints.vanished("wv0a000001", NOW).expect("it was there");
+    let outputs = reserve(&mut endpoints, Some("c"), &[]);
+    assert!(matches!(&outputs[0], Output::Persist(Record::Reservation(_, r)) if r.attachment.is_none()), "{outputs:?}");
+    assert_eq!(endpoints.status(NOW)[0].state, ContainerState::Reserved);
+    endpoints.handle_timeout(NOW + GRACE * 2);
+    assert!(drain(&mut endpoints).is_empty());
+    assert_eq!(endpoints.allocator().active(), 1);
+}
+
+#[test]
+fn reservation_of_a_container_that_changes_is_refused() {
+    let mut endpoints = fresh();
+    let op = op_of(&attach(&mut endpoints, "c", &[]));
+    assert!(refusal(&reserve(&mut endpoints, Some("c"), &[])).contains("another operation on c is under way"));
+    endpoints.done(op, Ok(3), NOW);
+    drain(&mut endpoints);
+    // What is being released is not promised to anybody.
+    detach(&mut endpoints, "c", &[]);
+    let op = op_of(&drain(&mut endpoints));
+    assert!(refusal(&reserve(&mut endpoints, Some("c"), &[])).contains("another operation on c is under way"));
+    endpoints.done(op, Ok(0), NOW);
+    assert_eq!(endpoints.allocator().active(), 0);
+}
+
+#[test]
 fn detach_may_keep_the_addresses() {
     let mut endpoints = fresh();
     attached(&mut endpoints, "c");
