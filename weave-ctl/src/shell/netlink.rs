@@ -138,6 +138,8 @@ impl Netlink {
 
     /// To the namespace `netns`. Waits for a thread that makes a socket there.
     pub(crate) fn inside(netns: &OpenNetns) -> Result<Self, NetlinkError> {
+        // Threads stay in the namespace in which they begin, and a container's would never end.
+        Runtime::Changes.within(|| Ok(()))?;
         netns.run(Self::here)?
     }
 
