@@ -260,6 +260,16 @@ impl Host {
         format!("{}:\n{text}", self.netns)
     }
 
+    /// Resident memory of the controller in KiB.
+    ///
+    /// # Errors
+    /// When none runs, or the kernel does not say.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?)).context("read its status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no memory in it")?;
+        line.split_whitespace().next().context("no figure in it")?.parse().context("read its memory")
+    }
+
     /// Number of the controller's process.
     ///
     /// # Errors

@@ -251,20 +251,13 @@ const ROUTES: u32 = 50_000;
 /// Memory in KiB by which the controller may grow meanwhile.
 const GROWTH_MAX: u64 = 64 * 1024;
 
-/// Memory of a controller in KiB.
-fn memory(host: &Host) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", host.pid().expect("a controller"))).expect("its status");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("its memory");
-    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
-}
-
 /// Field report B24, its last part.
 #[test]
 #[ignore = "needs root"]
 fn many_routes_at_once_leave_the_controller_small() {
     let lab = Lab::ready(Plan::of("lbroutes", 2).containers(1)).expect("a Lab");
     let (host, all) = (lab.host(1), lab.addresses().expect("addresses"));
-    let (before, size, used, lines) = (sessions(&lab), memory(host), cpu(host), log_lines(host));
+    let (before, size, used, lines) = (sessions(&lab), host.memory().expect("its memory"), cpu(host), log_lines(host));
     let container = host.add_container(2).expect("a container");
     let ping = PingFlow::start(&all[0].0, all[1].1).expect("pings");
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -292,7 +285,7 @@ fn many_routes_at_once_leave_the_controller_small() {
     measured_time("routes_loaded_within", loaded);
     measured_time("processor_time_for_50000_routes", Duration::from_secs_f64(cpu(host) - used));
     measured_time("attach_worst_while_routes_are_loaded", worst);
-    let growth = memory(host).saturating_sub(size);
+    let growth = host.memory().expect("its memory").saturating_sub(size);
     measured("growth_by_50000_routes", growth, "KiB");
     assert!(growth < GROWTH_MAX, "it grew by {growth} KiB");
     assert!(worst < ATTACH_MAX, "an attach took {worst:?}");

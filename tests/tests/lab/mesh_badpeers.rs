@@ -2,7 +2,6 @@
 //! records or traffic change.
 
 use std::{
-    fs,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -393,13 +392,6 @@ fn ranges_of_versions_that_overlap_are_welcome_and_others_are_named_in_the_refus
     scene.all_is_well();
 }
 
-/// Memory of a controller in KiB.
-fn memory(host: &Host) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", host.pid().expect("a controller"))).expect("its status");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("its memory");
-    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
-}
-
 #[test]
 #[ignore = "needs root"]
 fn a_flood_is_endured() {
@@ -436,7 +428,7 @@ fn a_flood_is_endured() {
     assert!(round > 1 && known > 100, "the flood was a trickle: {round} rounds, {known} peers");
     for (n, pid) in [(1, pids[0]), (2, pids[1])] {
         assert_eq!(lab.host(n).pid().expect("a controller"), pid, "the controller of host {n} is another");
-        let memory = memory(lab.host(n));
+        let memory = lab.host(n).memory().expect("its memory");
         assert!(memory < MEMORY_MAX, "the controller of host {n} has {memory} KiB");
     }
     scene.all_is_well();

@@ -21,7 +21,7 @@ use indexmap::IndexMap;
 use serde_bytes::ByteBuf;
 
 use super::{
-    rumours::{PUSH_MAX, Rumours, Source, delta_of, size},
+    rumours::{PUSH_MAX, Rumours, Source, advertise, delta_of, size},
     store::{Alive, Offer, Store},
     timers::{ANTI_ENTROPY, ANTI_ENTROPY_BUSY, BUSY_FOR, DOUBT_PAUSE, REQUEST_RETRY},
 };
@@ -167,7 +167,7 @@ impl Gossip {
             if let Content::Unreadable(why) = &entry.content {
                 self.error(entry.key.channel.name(), &format!("of {owner}: {why}"));
             }
-            self.rumours.hear(owner, source, now);
+            self.rumours.note(owner, source, now);
             self.busy_until = now + BUSY_FOR;
             self.compare_at = self.compare_at.min(now + self.pause(ANTI_ENTROPY_BUSY));
             if source != Source::Own {
@@ -408,7 +408,7 @@ impl Gossip {
         let (records, much): (Vec<Want>, Vec<Want>) = newer.iter().partition(|want| want.since.is_none());
         self.answer(session, &records);
         let owners: Vec<Summary> = much.iter().filter_map(|want| self.store.summary(want.owner)).collect();
-        self.out.extend(owners.chunks(PAGE_MAX).map(|owners| (session, Message::Advertise(owners.to_vec()))));
+        self.out.extend(advertise(session, &owners));
     }
 
     /// Both sides are equally far with an owner: then they hold the same, or something went wrong.

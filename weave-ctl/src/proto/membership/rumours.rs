@@ -3,7 +3,7 @@
 //! An owner sends its new entries after [`GOSSIP_INTERVAL`] in which more may gather: to all its sessions while they are few
 //! bytes ([`FLOOD_MAX`]), else to [`FANOUT`] of them, chosen anew each time. Peers that hold them then advertise to as many
 //! how far they are with that owner, because most hold the entries already; not to a neighbour of an owner that sent them to
-//! all. Nothing is told twice: what is missed is found by comparing.
+//! all. Nothing is sent twice: what is missed is found by comparing.
 //! Bounds: [`PUSH_MAX`] bytes are sent unasked; [`PAGE_BYTES`] a message, unless one entry is larger.
 
 use std::{collections::BTreeMap, mem, sync::Arc};
@@ -57,10 +57,10 @@ impl Rumours {
     }
 
     /// An entry of `owner` is new here.
-    pub(super) fn hear(&mut self, owner: PeerName, source: Source, now: Instant) {
-        let heard = self.fresh.entry(owner).or_insert(source);
+    pub(super) fn note(&mut self, owner: PeerName, source: Source, now: Instant) {
+        let last = self.fresh.entry(owner).or_insert(source);
         if source != Source::Flood {
-            *heard = source;
+            *last = source;
         }
         self.flush_at.get_or_insert(now + GOSSIP_INTERVAL);
     }
@@ -93,7 +93,7 @@ impl Rumours {
             }
         }
         for (session, owners) in adverts {
-            out.extend(owners.chunks(PAGE_MAX).map(|owners| (session, Message::Advertise(owners.to_vec()))));
+            out.extend(advertise(session, &owners));
         }
         out
     }
@@ -106,6 +106,11 @@ impl Rumours {
         delta.flooded = size(&delta) <= FLOOD_MAX;
         Some(delta).filter(|delta| !delta.more && size(delta) <= PUSH_MAX)
     }
+}
+
+/// Tells how far this peer is with these owners.
+pub(super) fn advertise(session: SessionId, owners: &[Summary]) -> impl Iterator<Item = (SessionId, Message)> + '_ {
+    owners.chunks(PAGE_MAX).map(move |owners| (session, Message::Advertise(owners.to_vec())))
 }
 
 /// Bytes of the entries.

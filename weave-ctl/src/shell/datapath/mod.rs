@@ -27,7 +27,7 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use aya::{
@@ -334,8 +334,7 @@ impl Datapath {
 
     /// The programs and where they are attached. Waits while [`Worker`] does something with them.
     pub fn programs(&self) -> MutexGuard<'_, Programs> {
-        // What is in there is whole whoever panicked.
-        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
+        programs::lock(&self.programs)
     }
 
     /// A thread that works with the programs, so that nobody else waits for the kernel's lock.
@@ -377,7 +376,7 @@ impl Datapath {
             Attachment { program, device, mode: None }
         };
         let mut links: Vec<_> = match self.hook {
-            Hook::Clsact => programs::all(&self.filters).into_iter().map(attachment).collect(),
+            Hook::Clsact => programs::lock(&self.filters).iter().copied().map(attachment).collect(),
             Hook::Tcx => self.pins.links()?.into_iter().map(attachment).collect(),
         };
         links.sort_by(|a, b| (a.program, &a.device).cmp(&(b.program, &b.device)));

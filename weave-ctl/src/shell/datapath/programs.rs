@@ -31,16 +31,14 @@ pub(super) fn loaded(ebpf: &Ebpf) -> Vec<ProgramFacts> {
     Role::ALL.into_iter().map(Role::program).chain([map::PROG_XDP]).filter_map(facts).collect()
 }
 
-/// All filters.
-pub(super) fn all(filters: &Filters) -> BTreeSet<LinkPin> {
-    // What is in there is whole whoever panicked.
-    filters.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// Waits for what several threads share here. It is whole also when one of them panicked.
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Programs {
     fn filters(&self) -> MutexGuard<'_, BTreeSet<LinkPin>> {
-        // What is in there is whole whoever panicked.
-        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.filters)
     }
 
     /// Puts the programs in the place of those that an earlier run attached, and drops the pins of vanished devices.

@@ -5,13 +5,13 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread::{self, JoinHandle},
 };
 
 use tokio::sync::oneshot;
 
-use super::Programs;
+use super::{Programs, programs::lock};
 
 type Job = Box<dyn FnOnce(&mut Programs) + Send>;
 
@@ -32,8 +32,7 @@ impl Worker {
         let (jobs, queue) = mpsc::channel::<Job>();
         let thread = thread::spawn(move || {
             for job in queue {
-                // What is in there is whole whoever panicked.
-                job(&mut programs.lock().unwrap_or_else(PoisonError::into_inner));
+                job(&mut lock(&programs));
             }
         });
         Self { jobs, thread }
