@@ -177,7 +177,7 @@ impl World {
         if let Some(wrong) = self.oracle.addresses.vote_stays(id, vote) {
             self.fail("ballots never go back", &wrong);
         }
-        if self.oracle.addresses.outcasts.contains(&id) {
+        if self.oracle.addresses.gave_up(id) {
             return;
         }
         if let Some((addr, container)) = foreign {
@@ -212,6 +212,11 @@ impl World {
 }
 
 impl Addresses {
+    /// True when others were told to take over from the host, and its store is still the same.
+    pub(super) fn gave_up(&self, id: HostId) -> bool {
+        self.outcasts.contains(&id)
+    }
+
     /// What a store promised and accepted stays, or gives way to higher ballots.
     fn vote_stays(&mut self, id: HostId, vote: Option<Vote>) -> Option<String> {
         let vote = vote?;

@@ -137,7 +137,8 @@ impl World {
 
     /// Once a second: packets that are being sent arrive, if there was time to find a way and there is one; but for a moment
     /// in which hosts hear at different times of a session that makes another path better. While probes are lost by chance a
-    /// path may change for no other reason (L6); loops are judged once the tables had time to agree (L7).
+    /// path may change for no other reason (L6); loops are judged once the tables had time to agree (L7). Packets for the
+    /// addresses of a peer that was removed go to the peer that has them now (L13).
     pub(in crate::world) fn check_flows(&mut self) {
         self.extend_guard();
         self.check_guarded();
@@ -149,7 +150,7 @@ impl World {
         }
         let islands = self.islands();
         let mut wayless = BTreeSet::new();
-        for ((from, to), flow) in &self.traffic.flows {
+        for ((from, to), flow) in self.traffic.flows.iter().filter(|((_, to), _)| !self.oracle.addresses.gave_up(*to)) {
             let fate = self.forward(*from, flow.src, flow.dst, SMALL);
             let joined = islands.get(from).is_some_and(|island| islands.get(to) == Some(island));
             if joined && !fate.is_delivered() && self.now.since(flow.since) >= REPAIR {
