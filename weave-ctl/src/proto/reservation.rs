@@ -24,6 +24,9 @@ pub struct Reservation {
     /// The id that was answered where no owner was named, kept when `bind` names one.
     #[serde(default)]
     pub id: Option<String>,
+    /// One of the addresses was named by a caller: others may know it, so it gives way last.
+    #[serde(default)]
+    pub fixed: bool,
     /// The interface; `None` before `attach`.
     #[serde(default)]
     pub attachment: Option<Attachment>,
@@ -86,7 +89,7 @@ impl Reservation {
     /// A reservation of `addrs` that has no interface.
     #[must_use]
     pub fn of(addrs: Vec<Ipv4Net>, since: u64) -> Self {
-        Self { addrs, since, id: None, attachment: None }
+        Self { addrs, since, id: None, fixed: false, attachment: None }
     }
 
     /// Name of the host end of its interface.

@@ -78,6 +78,7 @@ impl Endpoints {
         }
         let held = before.as_ref().map_or(&[][..], |r| &r.addrs[..]);
         let addrs = self.settle(&owner, held, asked, means)?;
+        let fixed = is_fixed(before.as_ref(), asked);
         match self.stages.get(&owner) {
             Some(Stage::Attached(_)) if addrs != held => {
                 let text = format!("{owner} has an interface: `attach` gives it more addresses; nothing was changed");
@@ -86,13 +87,13 @@ impl Endpoints {
             Some(Stage::Reserved) if addrs != held => {
                 let since = before.as_ref().map_or(since, |before| before.since);
                 let id = before.and_then(|before| before.id);
-                self.set(&owner, Reservation { id, ..Reservation::of(addrs, since) });
+                self.set(&owner, Reservation { id, fixed, ..Reservation::of(addrs, since) });
             }
             Some(Stage::Attached(_) | Stage::Reserved) => {}
             // From now on they wait for it as long as it takes: those of a container that is gone would not.
             Some(Stage::Absent(_) | Stage::Working(_)) | None => {
                 let id = before.and_then(|before| before.id);
-                self.set(&owner, Reservation { id, ..Reservation::of(addrs, since) });
+                self.set(&owner, Reservation { id, fixed, ..Reservation::of(addrs, since) });
                 self.stages.insert(owner.clone(), Stage::Reserved);
             }
         }
@@ -219,7 +220,8 @@ impl Endpoints {
         };
         let attachment = Attachment { place, host_if, mtu, absent: false, unfinished: false };
         let id = before.as_ref().and_then(|before| before.id.clone());
-        let reservation = Reservation { addrs, since, id, attachment: Some(attachment) };
+        let fixed = is_fixed(before.as_ref(), asked);
+        let reservation = Reservation { addrs, since, id, fixed, attachment: Some(attachment) };
         let kind = Kind::Ensure { before: before.map(|b| (b, self.before(owner))), released: Vec::new() };
         self.work(owner, reservation, kind, vec![request]);
         Ok(())
@@ -356,13 +358,14 @@ impl Endpoints {
         self.reply(request, Answer::ReleasedAbsent(released));
     }
 
-    /// Nothing is free in `subnet`, here or at peers in reach: the owner that is absent since a reboot longest gives way.
+    /// Nothing is free in `subnet`, here or at peers in reach: the owner that is absent since a reboot longest gives way,
+    /// those with an address that a caller named after all others.
     pub fn give_way(&mut self, subnet: Ipv4Net) {
         let absent = self.stages.iter().filter(|(_, stage)| matches!(stage, Stage::Absent(None)));
         let held = absent.filter_map(|(owner, _)| Some((owner, self.allocator.reservations().get(owner)?)));
         let helps =
             |addrs: &[Ipv4Net]| addrs.iter().any(|a| subnet.contains(&a.addr()) && self.range.contains(&a.addr()));
-        let longest = held.filter(|(_, r)| helps(&r.addrs)).min_by_key(|(owner, r)| (r.since, *owner));
+        let longest = held.filter(|(_, r)| helps(&r.addrs)).min_by_key(|(owner, r)| (r.fixed, r.since, *owner));
         let Some((owner, addrs)) = longest.map(|(owner, r)| (owner.clone(), r.addrs.clone())) else { return };
         let addrs: Vec<String> = addrs.iter().map(|net| net.addr().to_string()).collect();
         let text = format!(
@@ -373,6 +376,11 @@ impl Endpoints {
         self.event(Severity::Warn, text);
         self.release(&owner);
     }
+}
+
+/// True when one of the addresses was named, now or before.
+fn is_fixed(before: Option<&Reservation>, asked: &[AddrRequest]) -> bool {
+    before.is_some_and(|before| before.fixed) || asked.iter().any(|asked| matches!(asked, AddrRequest::Fixed(..)))
 }
 
 /// Of `held` those named, or all; and what is left.

@@ -42,7 +42,8 @@ fn reservation(host_if: &str) -> Reservation {
         unfinished: false,
     };
     let addrs = vec!["10.32.0.1/12".parse().unwrap(), "10.40.0.1/24".parse().unwrap()];
-    Reservation { addrs, since: 1 << 40, id: Some("reserved-1-1".to_owned()), attachment: Some(attachment) }
+    let id = Some("reserved-1-1".to_owned());
+    Reservation { addrs, since: 1 << 40, id, fixed: true, attachment: Some(attachment) }
 }
 
 /// One of every record, and what they make of an empty store.

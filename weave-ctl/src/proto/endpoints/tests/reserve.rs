@@ -284,6 +284,27 @@ fn longest_absent_gives_way_when_nothing_is_free() {
 }
 
 #[test]
+fn fixed_address_gives_way_last() {
+    let mut endpoints = fresh();
+    attached(&mut endpoints, "given");
+    let fixed = vec![AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, 9), None)];
+    endpoints.ask_for(REQUEST, Purpose::Attach(container("fixed")), fixed, &means(Access::Ring(&ring())));
+    let done = op_of(&drain(&mut endpoints));
+    endpoints.done(done, Ok(5), NOW);
+    let mut kept = endpoints.allocator().reservations().clone();
+    for (owner, since) in [("given", 200), ("fixed", 100)] {
+        let reservation = kept.get_mut(owner).unwrap();
+        reservation.since = since;
+        reservation.attachment.as_mut().unwrap().absent = true;
+    }
+    let mut endpoints = launched(kept, true, &BTreeMap::new(), GRACE);
+    for left in [vec!["fixed"], vec![]] {
+        endpoints.give_way(range());
+        assert_eq!(held(&endpoints).iter().map(|(owner, _)| owner.as_str()).collect::<Vec<_>>(), left);
+    }
+}
+
+#[test]
 fn host_is_made_again_wherever_it_went() {
     let host = || Container { owner: "weave:expose".into(), chosen: true, place: Place::Host { masquerade: false } };
     let mut endpoints = fresh();
