@@ -337,12 +337,12 @@ impl Membership {
         self.last.1 += 1;
         self.me.point = self.last;
         self.raw = sign_record(&self.key, &self.me).into();
+        // The floor of the new record may end them.
+        let again = if recovers { self.gossip.store.of(self.me.name).skip(1).cloned().collect() } else { Vec::new() };
         self.spread(&Arc::clone(&self.raw), format_args!("this peer's own record"), now);
         self.events.push_back(MembershipEvent::Published);
-        if recovers {
-            for entry in self.gossip.store.of(self.me.name).skip(1).cloned().collect::<Vec<_>>() {
-                self.sign(entry.key.clone(), entry.value(), now);
-            }
+        for entry in again {
+            self.sign(entry.key.clone(), entry.value(), now);
         }
     }
 

@@ -4,7 +4,8 @@
 //! everything is held ([`Summary::complete`]): a peer that lacks something asks for what is above that point. Tombstones up
 //! to the owner's floor are dropped. A peer that does not hold everything up to there may hold entries that were deleted
 //! meanwhile: it asks for everything of that owner again, and drops what is not named ([`Store::span`]); and it takes no
-//! older entry from peers that do not know of the floor. So nothing deleted comes back.
+//! older entry from peers that do not know of the floor, and names none itself that may be deleted. Of launches before that
+//! of the floor nothing is left: the owner said anew what still holds. So nothing deleted comes back.
 //! The entries of a forgotten owner are retained for [`RETAINED_FOR`]: neighbours that have not forgotten it yet do not
 //! bring it back, and a healed partition does.
 //! Bounds: [`OWNERS_MAX`] owners, as many retained; [`ENTRIES_MAX`] entries an owner; [`BYTES_MAX`] bytes in all.
@@ -96,6 +97,15 @@ impl Held {
 
     fn find(&self, key: &EntryKey) -> Result<usize, usize> {
         self.others.binary_search_by(|entry| entry.key.cmp(key))
+    }
+
+    /// True for what the owner said in a launch before that of its floor.
+    fn is_of_former_launch(&self, entry: &Entry) -> bool {
+        entry.key.channel != Channel::Peers && entry.version.point.0 < self.floor().0
+    }
+
+    fn is_doubtful(&self, key: &EntryKey) -> bool {
+        self.doubtful.as_ref().is_some_and(|doubtful| doubtful.contains(key))
     }
 
     fn version(&self, key: &EntryKey) -> Option<Version> {
@@ -268,9 +278,12 @@ impl Store {
         self.held(owner).map_or(Point::ZERO, Held::floor)
     }
 
-    /// Everything of `owner` above `since` in the order in which it was made, its record before all.
+    /// Everything of `owner` above `since` in the order in which it was made, its record before all; without what may be
+    /// deleted.
     pub(super) fn since(&self, owner: PeerName, since: Point) -> Vec<&Arc<Entry>> {
-        let mut all: Vec<&Arc<Entry>> = self.of(owner).filter(|entry| entry.version.point > since).collect();
+        let Some(held) = self.held(owner) else { return Vec::new() };
+        let above = held.iter().filter(|entry| entry.version.point > since);
+        let mut all: Vec<&Arc<Entry>> = above.filter(|entry| !held.is_doubtful(&entry.key)).collect();
         all.sort_by_key(|entry| (entry.key.channel != Channel::Peers, entry.version.point));
         all
     }
@@ -307,6 +320,7 @@ impl Store {
         let below = entry.version.point <= held.floor();
         match held.version(&entry.key) {
             Some(version) if entry.version <= version => Offer::Old,
+            _ if held.is_of_former_launch(&entry) => Offer::Old,
             _ if below && entry.is_tombstone() => Offer::Old,
             None if below && !vouched => Offer::Old,
             None if held.len() >= ENTRIES_MAX => Offer::Full,
@@ -347,17 +361,21 @@ impl Store {
             bucket.insert(at, (owner, Held::new(entry)));
             return Offer::New;
         }
+        let mut dropped = Vec::new();
         self.update(owner, |held| {
             let mut gone = Vec::from_iter(held.put(entry));
             let floor = held.floor();
             if is_record && gone.iter().any(|old| old.record().is_none_or(|old| old.floor < floor)) {
                 gone.extend(held.remove(|entry| entry.is_tombstone() && entry.version.point <= floor));
+                dropped = held.remove(|entry| entry.version.point.0 < floor.0);
+                gone.extend(dropped.iter().cloned());
                 if held.complete < floor {
                     held.doubt();
                 }
             }
             ((), gone)
         });
+        self.dropped.extend(dropped);
         Offer::New
     }
 

@@ -205,3 +205,28 @@ proptest! {
         prop_assert_eq!(a.bytes, a.iter().map(|e| e.raw.len()).sum::<usize>());
     }
 }
+
+#[test]
+fn entries_of_former_launches_end_with_the_floor() {
+    let mut store = Store::default();
+    let old = claim(1, "old", 2);
+    store.take_all(&[entry(&record(1, 1, &[])), Arc::clone(&old)]);
+    let relaunched = |sequence, floor| entry(&PeerRecord { point: Point(2, sequence), floor, ..record(1, 1, &[]) });
+    store.takes(relaunched(1, Point::ZERO));
+    assert_eq!(store.of(name(1)).count(), 2, "it may say it anew");
+    store.takes(relaunched(2, Point(2, 0)));
+    assert_eq!((store.of(name(1)).count(), store.dropped.len()), (1, 1));
+    assert_eq!(store.offer(old, true, ALL), Offer::Old, "whoever names it");
+}
+
+#[test]
+fn what_may_be_deleted_is_not_named() {
+    let mut store = Store::default();
+    let (a, b) = (claim(1, "a", 2), claim(1, "b", 9));
+    store.take_all(&[floored(1, 0), Arc::clone(&a), Arc::clone(&b), floored(10, 8)]);
+    let sent: Vec<&str> = store.since(name(1), Point::ZERO).iter().map(|entry| entry.key.key.as_str()).collect();
+    assert_eq!(sent, ["", "b"], "a may have been deleted by now");
+    store.span(&span(0, 8, 8), &named(&[&a]));
+    let sent: Vec<&str> = store.since(name(1), Point::ZERO).iter().map(|entry| entry.key.key.as_str()).collect();
+    assert_eq!(sent, ["", "a", "b"], "it was not");
+}
