@@ -6,6 +6,7 @@
 //! Does not: know what an earlier launch stored. A setting that was not given stays `None`, because a relaunch resumes.
 
 pub mod addr;
+pub mod dns;
 pub mod env;
 pub mod flags;
 pub mod secret;
@@ -20,6 +21,7 @@ use std::{
 use ipnet::Ipv4Net;
 
 use self::{
+    dns::DnsConfig,
     env::Env,
     flags::{DirFlags, LaunchFlags, Xdp},
     secret::{Secret, SecretError},
@@ -27,6 +29,7 @@ use self::{
 pub use crate::proto::boot::Init;
 use crate::proto::{
     boot::Launch,
+    dns::{Domain, NameError},
     election::VOTERS_MAX,
     io::{Target, TargetError},
     name::{PeerName, PeerNameError},
@@ -59,6 +62,8 @@ pub struct LaunchConfig {
     pub secret: Option<Secret>,
     /// Where XDP is used.
     pub xdp: Xdp,
+    /// How questions for names are answered; `None` when they are not.
+    pub dns: Option<DnsConfig>,
     /// Where things are kept.
     pub dirs: Dirs,
     /// What the operator should know of these settings, a sentence each.
@@ -72,6 +77,7 @@ impl fmt::Debug for LaunchConfig {
             .field("launch", &self.launch)
             .field("listen", &self.listen)
             .field("xdp", &self.xdp)
+            .field("dns", &self.dns)
             .field("dirs", &self.dirs)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
@@ -172,6 +178,28 @@ pub enum ConfigError {
     /// `--test-grace`.
     #[error("--test-grace {0:?} cannot be used: write a number of seconds from 1 to {TEST_GRACE_MAX}")]
     TestGrace(String),
+    /// `--dns-domain`.
+    #[error("--dns-domain cannot be used: {0}")]
+    Domain(#[from] NameError),
+    /// `--dns-ttl`.
+    #[error("--dns-ttl {0:?} cannot be used: write a number of seconds from 0 to {max}", max = dns::TTL_MAX)]
+    DnsTtl(String),
+    /// `--dns-upstream` or `--dns-listen`.
+    #[error("{what} {text:?} cannot be used: write an IP address, with or without a port")]
+    DnsAddress {
+        /// The flag.
+        what: &'static str,
+        /// Its value.
+        text: String,
+    },
+    /// `--dns-upstream` or `--dns-listen`, too often.
+    #[error("{what} was given {count} times: at most {max} can be used", max = dns::ADDRESSES_MAX)]
+    DnsAddresses {
+        /// The flag.
+        what: &'static str,
+        /// How often.
+        count: usize,
+    },
     /// `--host`.
     #[error("--host {0:?} is not an IPv4 address")]
     Host(String),
@@ -250,9 +278,11 @@ pub fn launch(flags: &LaunchFlags, dirs: Dirs, env: &Env) -> Result<LaunchConfig
         port: port(flags.port.as_deref().or(env.port.as_deref()))?,
         secret: secret.as_ref().map(Secret::kind).unwrap_or_default(),
         test_grace: flags.test_grace.as_deref().map(test_grace).transpose()?,
+        dns_domain: flags.dns_domain.as_deref().map_or_else(|| Ok(Domain::default()), Domain::parse)?,
     };
+    let dns = dns::settings(flags)?;
     let listen = IpAddr::V4(host.unwrap_or(Ipv4Addr::UNSPECIFIED));
-    Ok(LaunchConfig { launch, listen, secret, xdp: flags.xdp, dirs, warnings })
+    Ok(LaunchConfig { launch, listen, secret, xdp: flags.xdp, dns, dirs, warnings })
 }
 
 fn network(what: &'static str, text: &str) -> Result<Ipv4Net, ConfigError> {

@@ -15,7 +15,7 @@ use ipnet::Ipv4Net;
 use weave_ctl::{
     proto::{
         boot::{Init, Installed, LaunchParams},
-        command::{Container, Holder},
+        command::{Container, Holder, NameRequest},
         datapath::Datapath,
         endpoints::{Endpoints, GRACE, Means, Purpose},
         io::{Output, RequestId},
@@ -140,7 +140,7 @@ fn rate(containers: u32, store: Option<&Store>) -> Result<f64> {
     for n in 0..containers {
         let id = NetnsId { inode: n.into(), ..NetnsId::default() };
         let place = Place::Netns(Netns { path: format!("/run/netns/c{n}"), id });
-        let container = Container { owner: format!("c{n}"), chosen: false, place };
+        let container = Container { owner: format!("c{n}"), chosen: false, place, names: NameRequest::default() };
         let means = Means { access: Access::Ring(&ring), mtu: 1450, now };
         endpoints.ask_for(RequestId(u64::from(n)), Purpose::Attach(container), vec![], &means);
         carry(&mut endpoints, store)?;

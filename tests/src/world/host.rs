@@ -9,6 +9,7 @@ use std::{
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     boot::{self, Init, Launch, SecretKind, Stored},
+    dns::{self, DnsName},
     io::{Input, LinkOp, OpId, Output, Record, Target, Underlay},
     key::SecretKey,
     name::{PeerId, PeerName},
@@ -122,6 +123,7 @@ impl Host {
             port: CONTROL_PORT,
             secret: SecretKind::None,
             test_grace: None,
+            dns_domain: dns::Domain::default(),
         };
         Self {
             name,
@@ -193,6 +195,22 @@ impl Host {
         matches!(input, Input::EndpointGone(host_if) if self.kernel.interfaces.contains_key(host_if))
     }
 
+    /// Names of its containers that are there, by what its disk says.
+    pub(super) fn names(&self) -> Vec<(DnsName, Ipv4Addr)> {
+        let there = |owner: &String| {
+            let held = self.disk.reservations.get(owner)?;
+            self.kernel.interfaces.contains_key(held.host_if()?).then_some(&held.addrs)
+        };
+        let mut names = Vec::new();
+        for (owner, registered) in &self.disk.names {
+            let Some(addrs) = there(owner) else { continue };
+            names.extend(registered.fixed.iter().cloned());
+            let follow = registered.follow.iter();
+            names.extend(follow.flat_map(|name| addrs.iter().map(|net| (name.clone(), net.addr()))));
+        }
+        names
+    }
+
     /// The controller is no more.
     pub(super) fn end(&mut self) {
         self.node = None;
@@ -220,6 +238,8 @@ impl Host {
                 Record::GrantGone(addr) => drop(self.disk.grants.remove(&addr)),
                 Record::Inherited(all) => self.disk.inherited = all,
                 Record::Left => self.disk.left = true,
+                Record::Names(owner, names) if names.is_empty() => drop(self.disk.names.remove(&owner)),
+                Record::Names(owner, names) => drop(self.disk.names.insert(owner, names)),
                 Record::Reservation(owner, held) => drop(self.disk.reservations.insert(owner, held)),
                 Record::ReservationGone(owner) => {
                     let held = self.disk.reservations.remove(&owner);

@@ -154,15 +154,18 @@ impl Kernel {
 
     /// What a controller that starts finds.
     pub(super) fn installed(&self) -> Installed {
-        let Maps { endpoints, routes, tunnels, senders } = &self.maps;
+        let Maps { endpoints, routes, tunnels, senders, names } = &self.maps;
         let endpoints_ops = endpoints.iter().map(|(addr, to)| MapOp::PutEndpoint(*addr, *to));
         let routes = routes.iter().map(|(net, to)| MapOp::PutRoute(*net, *to));
         let tunnels = tunnels.iter().map(|(peer, tunnel)| MapOp::PutTunnel(*peer, *tunnel));
         let senders = senders.iter().map(|(addr, peer)| MapOp::PutSender(*addr, *peer));
+        let names = names.iter().map(|(name, addrs)| MapOp::PutName(name.clone(), addrs.clone()));
         Installed {
+            // Containers ask nothing here.
+            service: None,
             // As the shell judges: empty maps prove no earlier run.
             adopted: self.maps != Maps::default(),
-            maps: endpoints_ops.chain(routes).chain(tunnels).chain(senders).collect(),
+            maps: endpoints_ops.chain(routes).chain(tunnels).chain(senders).chain(names).collect(),
             endpoints: self.interfaces.iter().map(|(n, (i, _))| (n.clone(), *i)).collect(),
             boot: BootId(u128::from(self.boots).to_be_bytes()),
             // The clock of all hosts begins with the World.

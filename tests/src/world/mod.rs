@@ -42,7 +42,7 @@ use journal::{Detail, Journal};
 use net::{Net, Passed};
 use probes::Probe;
 use weave_ctl::proto::{
-    command::{Answer, Command, Container, Holder, Refusal},
+    command::{Answer, Command, Container, Holder, NameRequest, Refusal},
     io::{DialId, Input, OpId, RequestId, Target},
     name::PeerName,
     reservation::{Netns, NetnsId, Place},
@@ -134,7 +134,7 @@ pub struct World {
 pub fn named(name: &str) -> Container {
     let inode = name.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
     let netns = Netns { path: format!("/run/netns/{name}"), id: NetnsId { inode, ..NetnsId::default() } };
-    Container { owner: name.to_owned(), chosen: false, place: Place::Netns(netns) }
+    Container { owner: name.to_owned(), chosen: false, place: Place::Netns(netns), names: NameRequest::default() }
 }
 
 /// The request that takes all addresses of `owner` away.

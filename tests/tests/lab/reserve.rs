@@ -158,7 +158,7 @@ fn engine_reserves_binds_attaches_and_releases() {
         }
         relaunch();
         let owner = Some("engine:e1".to_owned());
-        let attach = Attach { container: name.clone(), owner, addrs: Vec::new() };
+        let attach = Attach { container: name.clone(), owner, ..Attach::default() };
         for _ in 0..2 {
             let attached = client.attach(&attach).await.expect("attached");
             assert_eq!((attached.owner.as_str(), &attached.addrs), ("engine:e1", &reserved.addrs));

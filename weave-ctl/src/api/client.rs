@@ -25,8 +25,9 @@ use tokio::{
 use super::{
     REQUEST_MAX, SOCKET, VERSION, VERSION_HEADER,
     types::{
-        Attach, Bind, Connect, Consensus, ContainerStatus, Detach, Done, Error, Expose, Forget, Hide, Release,
-        Released, ReleasedOwner, RemovePeer, RemovedPeer, Report, Reserve, Reset, Status, Stop, Targets,
+        Attach, Bind, Connect, Consensus, ContainerStatus, Detach, Done, Error, Expose, Forget, Hide, Lookup,
+        NameChange, NameStatus, Release, Released, ReleasedOwner, RemovePeer, RemovedPeer, Report, Reserve, Reset,
+        Status, Stop, Targets,
     },
 };
 
@@ -182,6 +183,38 @@ impl Client {
     /// See [`ClientError`].
     pub async fn hide(&self, body: &Hide) -> Result<Released, ClientError> {
         self.post("hide", body).await
+    }
+
+    /// Gives addresses a name; what has it then.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn add_name(&self, body: &NameChange) -> Result<Vec<NameStatus>, ClientError> {
+        self.post("dns-add", body).await
+    }
+
+    /// Takes a name of addresses away.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn remove_name(&self, body: &NameChange) -> Result<Done, ClientError> {
+        self.post("dns-remove", body).await
+    }
+
+    /// The addresses of a name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn lookup(&self, body: &Lookup) -> Result<Vec<NameStatus>, ClientError> {
+        self.post("dns-lookup", body).await
+    }
+
+    /// All names.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn names(&self) -> Result<Vec<NameStatus>, ClientError> {
+        self.get("names").await
     }
 
     /// Takes over from a peer that is gone for good.

@@ -40,7 +40,7 @@ const fn endpoint(
 }
 
 /// All requests.
-pub const REQUESTS: [Endpoint; 17] = [
+pub const REQUESTS: [Endpoint; 21] = [
     endpoint(
         "POST",
         "reserve",
@@ -55,6 +55,10 @@ pub const REQUESTS: [Endpoint; 17] = [
     endpoint("POST", "release-absent", "", "[ReleasedOwner]", "Gives up those of all that are absent since a reboot."),
     endpoint("POST", "expose", "Expose", "ContainerStatus", "Gives the host an interface in the network."),
     endpoint("POST", "hide", "Hide", "Released", "Takes addresses, or the interface, of the host away."),
+    endpoint("POST", "dns-add", "NameChange", "[NameStatus]", "Gives addresses a name; answers what has it now."),
+    endpoint("POST", "dns-remove", "NameChange", "Done", "Takes a name of addresses away."),
+    endpoint("POST", "dns-lookup", "Lookup", "[NameStatus]", "The addresses of a name, as this host knows it."),
+    endpoint("GET", "names", "", "[NameStatus]", "All names, as this host knows them."),
     endpoint("GET", "ps", "", "[ContainerStatus]", "Lists the owners of addresses on this host."),
     endpoint("POST", "connect", "Connect", "Targets", "Adds targets, or replaces them all."),
     endpoint("POST", "forget", "Forget", "Targets", "Removes targets; sessions that are up stay."),

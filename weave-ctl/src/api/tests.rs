@@ -31,6 +31,7 @@ fn all_types() -> BTreeMap<String, Value> {
         Forget,
         Targets
     );
+    add!(NameChange, NameStatus, Lookup);
     add!(Consensus, RemovePeer, RemovedPeer, Status, Report, Stop, Reset, Done, Error);
     generator.take_definitions(true).into_iter().collect()
 }

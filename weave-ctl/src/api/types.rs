@@ -48,7 +48,7 @@ pub struct Bind {
 }
 
 /// Give a container an interface with the addresses that its owner has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Attach {
     /// Name or path of a network namespace, or a process id.
@@ -60,6 +60,16 @@ pub struct Attach {
     /// `IP`, `IP/LENGTH`, `net:CIDR` or `net:default` each; empty for one address of the default subnet.
     #[serde(default)]
     pub addrs: Vec<String>,
+    /// Its name, in the domain or to be put into it. Without one, a container that has no name yet is called by its owner key,
+    /// where that is a host name.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Other names that it has too. Names that it has already stay.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// It has no name, and loses those that it has.
+    #[serde(default)]
+    pub without_dns: bool,
 }
 
 /// Take a container's addresses away.
@@ -98,6 +108,34 @@ pub struct Expose {
     /// in the way is among the warnings of `status`, and begins with `masquerade: `.
     #[serde(default)]
     pub masquerade: bool,
+    /// As in [`Attach`]; without one the host is called as before.
+    #[serde(default)]
+    pub hostname: Option<String>,
+}
+
+/// Give addresses a name, or take one away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct NameChange {
+    /// As in [`Attach`], or the owner that `ps` shows: its interface must be there for the name to be. Without one the
+    /// addresses are no container's here.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// In the domain, or to be put into it. Without one, `dns-add` takes the container's owner key, and `dns-remove` all
+    /// its names.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `IP` each; empty for all that the container has.
+    #[serde(default)]
+    pub addrs: Vec<String>,
+}
+
+/// Look up a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Lookup {
+    /// In the domain, or to be put into it.
+    pub name: String,
 }
 
 /// Take the host's addresses away.

@@ -44,6 +44,14 @@ pub enum Verb {
     Expose(ExposeArgs),
     /// Take addresses of this host away, and print them
     Hide(HideArgs),
+    /// Give addresses a name, and print what has it
+    DnsAdd(NameArgs),
+    /// Take a name of addresses away
+    DnsRemove(NameArgs),
+    /// Print the addresses of a name, a line each
+    DnsLookup(LookupArgs),
+    /// Print the arguments by which containers of an engine ask this network for names
+    DnsArgs,
     /// List the owners of addresses on this host
     Ps(PsArgs),
     /// Take over the addresses of peers that are gone for good
@@ -108,6 +116,8 @@ pub enum StatusPart {
     Targets,
     /// Shares of the address range
     Ipam,
+    /// Names of containers, and their addresses
+    Dns,
 }
 
 /// Arguments of `attach`.
@@ -120,6 +130,44 @@ pub struct AttachArgs {
     /// Name or path of a network namespace, or a process id
     #[arg(value_name = "CONTAINER", required = true)]
     pub container: String,
+    /// Its name, in the domain or to be put into it [default: its name in /run/netns]
+    #[arg(short = 'H', long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Another name
+    #[arg(long, value_name = "NAME")]
+    pub alias: Vec<String>,
+    /// It gets no name
+    #[arg(long, conflicts_with_all = ["hostname", "alias"])]
+    pub without_dns: bool,
+    /// Write its addresses and its name into its hosts file, /etc/netns/NAME/hosts
+    #[arg(long)]
+    pub rewrite_hosts: bool,
+    /// A line for its hosts file; with this, it is written
+    #[arg(long, value_name = "HOST:IP")]
+    pub add_host: Vec<String>,
+    /// Write its resolv.conf, /etc/netns/NAME/resolv.conf: it asks this network for names
+    #[arg(long)]
+    pub rewrite_resolv: bool,
+}
+
+/// Arguments of `dns-add` and `dns-remove`.
+#[derive(Args, Debug)]
+pub struct NameArgs {
+    /// Addresses, and at most one container, as `ps` shows it or as given to `attach`. With a container alone, all its
+    /// addresses; without one, addresses of no container of this host
+    #[arg(value_name = "ADDR|CONTAINER", required = true)]
+    pub items: Vec<String>,
+    /// The name, in the domain or to be put into it [default: of the container its own, and to remove all names]
+    #[arg(short = 'H', long, value_name = "NAME")]
+    pub hostname: Option<String>,
+}
+
+/// Arguments of `dns-lookup`.
+#[derive(Args, Debug)]
+pub struct LookupArgs {
+    /// In the domain, or to be put into it
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }
 
 /// Arguments of `detach`.
@@ -154,6 +202,9 @@ pub struct ExposeArgs {
     /// Let containers of this host out of the network, under the host's own address; until `hide`
     #[arg(long)]
     pub masquerade: bool,
+    /// Name of this host, in the domain or to be put into it
+    #[arg(short = 'H', long, value_name = "NAME")]
+    pub hostname: Option<String>,
     /// IP, IP/LENGTH, net:CIDR or net:default; one address of the default subnet when none is named
     #[arg(value_name = "ADDR")]
     pub addrs: Vec<String>,

@@ -1,6 +1,6 @@
 //! `attach`: gives a container an interface and addresses.
 
-use super::{Context, args::AttachArgs, failure::Failure, render};
+use super::{Context, args::AttachArgs, dns, failure::Failure, files, render};
 use crate::{api::types::Attach, config::addr};
 
 pub(super) fn run(context: &Context<'_>, args: AttachArgs) -> Result<String, Failure> {
@@ -14,6 +14,18 @@ pub(super) fn run(context: &Context<'_>, args: AttachArgs) -> Result<String, Fai
             args.container
         )));
     }
-    let request = Attach { container: args.container, owner: None, addrs: args.addrs };
-    Ok(render::attached(&context.wait(context.client.attach(&request))?, context.json))
+    files::added_hosts(&args.add_host)?;
+    let request = Attach {
+        container: args.container.clone(),
+        owner: None,
+        addrs: args.addrs.clone(),
+        hostname: args.hostname.clone(),
+        aliases: args.alias.clone(),
+        without_dns: args.without_dns,
+    };
+    let attached = context.wait(context.client.attach(&request))?;
+    if args.rewrite_hosts || args.rewrite_resolv || !args.add_host.is_empty() {
+        files::write(&args, &attached, dns::serving(context)?.as_ref())?;
+    }
+    Ok(render::attached(&attached, context.json))
 }

@@ -16,7 +16,7 @@ pub(super) fn run(context: &Context<'_>, args: ExposeArgs) -> Result<String, Fai
     for text in &args.addrs {
         addr::attach(text)?;
     }
-    let request = Expose { addrs: args.addrs, masquerade: args.masquerade };
+    let request = Expose { addrs: args.addrs, masquerade: args.masquerade, hostname: args.hostname };
     let exposed = context.wait(context.client.expose(&request))?;
     if args.masquerade {
         let status = context.wait(context.client.status())?;

@@ -11,8 +11,10 @@ mod attach;
 mod connect;
 mod consense;
 mod detach;
+mod dns;
 mod expose;
 mod failure;
+mod files;
 mod forget;
 mod launch;
 mod ps;
@@ -125,6 +127,10 @@ fn dispatch(cli: Cli, engine: &dyn Engine) -> Result<String, Failure> {
         Verb::Release(args) => release::run(&context, args),
         Verb::Expose(args) => expose::run(&context, args),
         Verb::Hide(args) => expose::hide(&context, args),
+        Verb::DnsAdd(args) => dns::add(&context, args),
+        Verb::DnsRemove(args) => dns::remove(&context, args),
+        Verb::DnsLookup(args) => dns::lookup(&context, args),
+        Verb::DnsArgs => dns::arguments(&context),
         Verb::Ps(args) => ps::run(&context, &args),
         Verb::Stop(args) => stop::run(&context, &args),
         Verb::Reset(args) => reset::run(&context, &args),

@@ -81,6 +81,24 @@ pub struct LaunchFlags {
     /// (all cards and veths), generic (every device) or off
     #[arg(long, value_name = "MODE", default_value_t, hide_possible_values = true)]
     pub xdp: Xdp,
+    /// Answer no questions for names of containers
+    #[arg(long, conflicts_with_all = ["dns_ttl", "dns_upstream", "dns_listen"])]
+    pub no_dns: bool,
+    /// Domain of containers' names, the same on all peers [default: weave.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_domain: Option<String>,
+    /// Seconds for which answers about containers' names may be kept [default: 1]
+    #[arg(long, value_name = "SECONDS")]
+    pub dns_ttl: Option<String>,
+    /// Servers that are asked for all other names, ADDRESS or ADDRESS:PORT [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "SERVER,...", value_delimiter = ',')]
+    pub dns_upstream: Vec<String>,
+    /// Addresses of this host on which questions are answered too, ADDRESS or ADDRESS:PORT
+    #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',')]
+    pub dns_listen: Vec<String>,
+    /// Where the most frequent questions are answered: auto (by the kernel, before they reach the controller) or off
+    #[arg(long, value_name = "MODE", default_value_t, hide_possible_values = true)]
+    pub dns_kernel: DnsKernel,
     /// Least severity that is logged: debug, info, warning or error
     #[arg(long, value_name = "LEVEL", default_value_t, hide_possible_values = true)]
     pub log_level: LogLevel,
@@ -113,6 +131,25 @@ impl fmt::Display for LogLevel {
             Self::Info => "info",
             Self::Warning => "warning",
             Self::Error => "error",
+        })
+    }
+}
+
+/// Whether the programs answer questions for names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DnsKernel {
+    /// Those that fit one packet, with the same bytes as the controller would; all others go to the controller.
+    #[default]
+    Auto,
+    /// None: all go to the controller.
+    Off,
+}
+
+impl fmt::Display for DnsKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
         })
     }
 }

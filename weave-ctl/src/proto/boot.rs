@@ -1,10 +1,14 @@
 //! What a node starts from: who it is, what it was launched with, what its store and the kernel remember.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 
 use super::{
+    dns::{DnsName, Registered},
     election::Vote,
     io::{MapOp, Record, RouteTo, Target, TunnelTo},
     ipam::{
@@ -14,7 +18,7 @@ use super::{
     },
     key::SecretKey,
     name::{PeerId, PeerName},
-    reservation::{BootId, Reservation},
+    reservation::{BootId, Netns, Reservation},
 };
 
 pub use super::params::{DEFAULT_RANGE, Identity, Init, Launch, LaunchParams, SecretKind};
@@ -42,6 +46,8 @@ pub struct Stored {
     pub inherited: Vec<Inherited>,
     /// What is held, by owner.
     pub reservations: BTreeMap<String, Reservation>,
+    /// Names, by the owner that they are registered for.
+    pub names: BTreeMap<String, Registered>,
 }
 
 /// What the kernel holds from an earlier run.
@@ -57,6 +63,8 @@ pub struct Installed {
     pub boot: BootId,
     /// Unix time in seconds at the start of the core's clock.
     pub unix_start: u64,
+    /// The namespace in which this controller answers questions for names; `None` when it does not.
+    pub service: Option<Netns>,
 }
 
 impl Installed {
@@ -70,6 +78,15 @@ impl Installed {
     pub(super) fn senders(&self) -> Vec<(Ipv4Addr, PeerName)> {
         let sender = |op: &MapOp| if let MapOp::PutSender(addr, peer) = op { Some((*addr, *peer)) } else { None };
         self.maps.iter().filter_map(sender).collect()
+    }
+
+    /// Names, with their addresses.
+    pub(super) fn names(&self) -> BTreeMap<DnsName, BTreeSet<Ipv4Addr>> {
+        let name = |op: &MapOp| match op {
+            MapOp::PutName(name, addrs) => Some((name.clone(), addrs.iter().copied().collect())),
+            _ => None,
+        };
+        self.maps.iter().filter_map(name).collect()
     }
 
     /// Addresses that had routes to peers of their own.

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use super::{
     name::PeerName,
     reservation::{NetnsId, Place},
-    status::{ContainerStatus, Snapshot},
+    status::{ContainerStatus, NameStatus, Snapshot},
     target::Target,
 };
 
@@ -51,6 +51,26 @@ pub enum Command {
     ReleaseAbsent,
     /// All reservations, with their interfaces.
     Containers,
+    /// Give addresses a name.
+    AddName {
+        /// The container that has them; `None` for addresses that are no container's here.
+        holder: Option<Holder>,
+        /// The name, in the domain or to be put into it; `None` for the container's own.
+        name: Option<String>,
+        /// The addresses; none for all that the container has.
+        addrs: Vec<Ipv4Addr>,
+    },
+    /// Take a name of addresses away.
+    RemoveName {
+        /// As it was given.
+        holder: Option<Holder>,
+        /// The name; `None` for all names.
+        name: Option<String>,
+        /// The addresses; none for all.
+        addrs: Vec<Ipv4Addr>,
+    },
+    /// Addresses of a name, or of all names.
+    Names(Option<String>),
     /// Everything the core knows.
     Status,
     /// Stop the controller.
@@ -83,6 +103,20 @@ pub struct Container {
     pub chosen: bool,
     /// Where its interface shall be.
     pub place: Place,
+    /// What its addresses shall be called.
+    pub names: NameRequest,
+}
+
+/// What the addresses of a container shall be called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameRequest {
+    /// Its own name, in the domain or to be put into it. Without one, a container that has no name yet is called by its owner
+    /// key, where that is a host name.
+    pub hostname: Option<String>,
+    /// Other names that it has too.
+    pub aliases: Vec<String>,
+    /// It has no name, and loses those that it has.
+    pub without: bool,
 }
 
 /// An owner of addresses, as a caller names it.
@@ -118,6 +152,8 @@ pub enum Answer {
     ReleasedAbsent(Vec<(String, Vec<Ipv4Net>)>),
     /// `Containers`.
     Containers(Vec<ContainerStatus>),
+    /// `Names`, and what `AddName` and `RemoveName` left of the name.
+    Names(Vec<NameStatus>),
     /// `Connect` and `Forget`: the targets as they were before.
     Targets(Vec<Target>),
     /// `Status`: to be completed beside the driver.

@@ -17,6 +17,7 @@ use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
 use super::{
+    dns::DnsName,
     io::{Egress, EndpointTo, MapOp, PathKind, RouteTo, TunnelTo},
     ipam::Ring,
     name::PeerName,
@@ -57,6 +58,8 @@ pub struct Datapath {
     tunnels_changed: BTreeMap<PeerName, Option<TunnelTo>>,
     /// The same of senders.
     senders_changed: BTreeMap<Ipv4Addr, Option<PeerName>>,
+    /// Names that changed, and their addresses now; none, and it is no name any more.
+    names_changed: BTreeMap<DnsName, Vec<Ipv4Addr>>,
     /// Who sends from an address: several peers may, behind one.
     claims: BTreeSet<(Ipv4Addr, PeerName)>,
     /// The same by peer.
@@ -80,20 +83,24 @@ pub struct Maps {
     pub tunnels: BTreeMap<PeerName, TunnelTo>,
     /// Underlay addresses that peers send from.
     pub senders: BTreeMap<Ipv4Addr, PeerName>,
+    /// Names of the domain.
+    pub names: BTreeMap<DnsName, Vec<Ipv4Addr>>,
 }
 
 impl Maps {
     /// Applies one change.
     pub fn apply(&mut self, op: &MapOp) {
-        match *op {
-            MapOp::PutEndpoint(addr, to) => drop(self.endpoints.insert(addr, to)),
-            MapOp::DelEndpoint(addr) => drop(self.endpoints.remove(&addr)),
-            MapOp::PutRoute(net, to) => drop(self.routes.insert(net, to)),
-            MapOp::DelRoute(net) => drop(self.routes.remove(&net)),
-            MapOp::PutTunnel(peer, tunnel) => drop(self.tunnels.insert(peer, tunnel)),
-            MapOp::DelTunnel(peer) => drop(self.tunnels.remove(&peer)),
-            MapOp::PutSender(addr, peer) => drop(self.senders.insert(addr, peer)),
-            MapOp::DelSender(addr) => drop(self.senders.remove(&addr)),
+        match op {
+            MapOp::PutEndpoint(addr, to) => drop(self.endpoints.insert(*addr, *to)),
+            MapOp::DelEndpoint(addr) => drop(self.endpoints.remove(addr)),
+            MapOp::PutRoute(net, to) => drop(self.routes.insert(*net, *to)),
+            MapOp::DelRoute(net) => drop(self.routes.remove(net)),
+            MapOp::PutTunnel(peer, tunnel) => drop(self.tunnels.insert(*peer, *tunnel)),
+            MapOp::DelTunnel(peer) => drop(self.tunnels.remove(peer)),
+            MapOp::PutSender(addr, peer) => drop(self.senders.insert(*addr, *peer)),
+            MapOp::DelSender(addr) => drop(self.senders.remove(addr)),
+            MapOp::PutName(name, addrs) => drop(self.names.insert(name.clone(), addrs.clone())),
+            MapOp::DelName(name) => drop(self.names.remove(name)),
         }
     }
 }
@@ -114,15 +121,24 @@ impl Datapath {
             have.apply(op);
         }
         let (tunnels, senders) = (std::mem::take(&mut have.tunnels), std::mem::take(&mut have.senders));
+        // Which of them are names still, `dns` says.
+        have.names.clear();
         let want = Maps { tunnels, senders, ..Maps::default() };
         let claims = want.senders.iter().map(|(addr, peer)| (*addr, *peer)).collect();
         let claimed = want.senders.iter().map(|(addr, peer)| (*peer, *addr)).collect();
         Self { want, have, claims, claimed, ..Self::default() }
     }
 
-    /// Replaces the local containers.
-    pub fn set_endpoints(&mut self, endpoints: BTreeMap<Ipv4Addr, EndpointTo>) {
+    /// Replaces the local containers; true when they are others than before.
+    pub fn set_endpoints(&mut self, endpoints: BTreeMap<Ipv4Addr, EndpointTo>) -> bool {
+        let changed = self.want.endpoints != endpoints;
         self.want.endpoints = endpoints;
+        changed
+    }
+
+    /// Gives a name these addresses; with none it is no name any more.
+    pub fn set_name(&mut self, name: DnsName, addrs: Vec<Ipv4Addr>) {
+        self.names_changed.insert(name, addrs);
     }
 
     /// Replaces the routes by those of `ring`, as peer `me` sees it; exceptions and the route out of the network stay.
@@ -271,15 +287,18 @@ impl Datapath {
     /// The kernel refused `op`: what it holds under that key is as before the attempt.
     pub fn failed(&mut self, op: &MapOp, reason: &str, now: Instant) {
         // Forgetting that it was written makes the next difference contain it again.
-        match *op {
-            MapOp::PutEndpoint(addr, _) => drop(self.have.endpoints.remove(&addr)),
-            MapOp::PutRoute(net, _) => drop(self.have.routes.remove(&net)),
-            MapOp::PutTunnel(peer, _) => drop(self.tunnels_changed.insert(peer, None)),
-            MapOp::DelEndpoint(addr) => drop(self.have.endpoints.insert(addr, EndpointTo::container(0, Mac([0; 6])))),
-            MapOp::DelRoute(net) => drop(self.have.routes.insert(net, RouteTo::Local)),
-            MapOp::PutSender(addr, _) => drop(self.senders_changed.insert(addr, None)),
-            MapOp::DelTunnel(peer) => drop(self.tunnels_changed.insert(peer, Some(UNKNOWN))),
-            MapOp::DelSender(addr) => drop(self.senders_changed.insert(addr, Some(UNKNOWN.via))),
+        match op {
+            MapOp::PutEndpoint(addr, _) => drop(self.have.endpoints.remove(addr)),
+            MapOp::PutRoute(net, _) => drop(self.have.routes.remove(net)),
+            MapOp::PutTunnel(peer, _) => drop(self.tunnels_changed.insert(*peer, None)),
+            MapOp::DelEndpoint(addr) => drop(self.have.endpoints.insert(*addr, EndpointTo::container(0, Mac([0; 6])))),
+            MapOp::DelRoute(net) => drop(self.have.routes.insert(*net, RouteTo::Local)),
+            MapOp::PutSender(addr, _) => drop(self.senders_changed.insert(*addr, None)),
+            MapOp::DelTunnel(peer) => drop(self.tunnels_changed.insert(*peer, Some(UNKNOWN))),
+            MapOp::DelSender(addr) => drop(self.senders_changed.insert(*addr, Some(UNKNOWN.via))),
+            // What changed meanwhile is newer.
+            MapOp::PutName(name, addrs) => drop(self.names_changed.entry(name.clone()).or_insert(addrs.clone())),
+            MapOp::DelName(name) => drop(self.names_changed.entry(name.clone()).or_default()),
         }
         self.routes_changed |= matches!(op, MapOp::PutRoute(..) | MapOp::DelRoute(..));
         self.failed.insert(key(op), format!("the kernel refused to change {}: {reason}", key(op)));
@@ -340,11 +359,15 @@ impl Datapath {
         }
         ops.extend(gone(&have.endpoints, &want.endpoints).map(MapOp::DelEndpoint));
         ops.extend(removals);
+        // Those of names whose containers are there now come after these.
+        ops.extend(std::mem::take(&mut self.names_changed).into_iter().map(|(name, addrs)| match addrs.is_empty() {
+            true => MapOp::DelName(name),
+            false => MapOp::PutName(name, addrs),
+        }));
         for op in &ops {
-            // Tunnels and senders are as wanted from now on.
-            match op {
-                MapOp::PutTunnel(..) | MapOp::DelTunnel(..) | MapOp::PutSender(..) | MapOp::DelSender(..) => {}
-                _ => self.have.apply(op),
+            // Tunnels, senders and names are as wanted from now on.
+            if let MapOp::PutEndpoint(..) | MapOp::DelEndpoint(..) | MapOp::PutRoute(..) | MapOp::DelRoute(..) = op {
+                self.have.apply(op);
             }
         }
         ops
@@ -361,6 +384,7 @@ fn key(op: &MapOp) -> String {
         MapOp::PutRoute(net, _) | MapOp::DelRoute(net) => format!("route {net}"),
         MapOp::PutTunnel(peer, _) | MapOp::DelTunnel(peer) => format!("tunnel to {peer}"),
         MapOp::PutSender(addr, _) | MapOp::DelSender(addr) => format!("sender {addr}"),
+        MapOp::PutName(name, _) | MapOp::DelName(name) => format!("name {name}"),
     }
 }
 

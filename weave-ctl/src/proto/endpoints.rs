@@ -37,7 +37,7 @@ pub use self::pending::Purpose;
 use self::{pending::Queue, work::Repairs};
 use super::{
     boot::Installed,
-    command::{Answer, Refusal},
+    command::{Answer, NameRequest, Refusal},
     io::{EndpointTo, LinkOp, OpId, Output, Record, RequestId, Severity},
     ipam::{
         Allocator,
@@ -163,13 +163,22 @@ pub struct Endpoints {
     host_since: Option<Instant>,
     /// Addresses came back since the pending were last tried.
     freed: bool,
+    /// As [`Self::take_named`] says.
+    named: Vec<(String, NameRequest)>,
+    /// As [`Self::take_released`] says.
+    released: Vec<String>,
     next_op: u64,
     out: VecDeque<Output>,
 }
 
+/// Name of the host end for a container whose first address is `addr`, where no other has it.
+pub(super) fn host_if_of(addr: Ipv4Addr) -> String {
+    format!("{HOST_IF_PREFIX}{:0HOST_IF_DIGITS$x}", u32::from(addr))
+}
+
 /// Names of the host end for a container whose first address is `addr`, in order of preference.
 fn host_ifs(addr: Ipv4Addr) -> impl Iterator<Item = String> {
-    let name = format!("{HOST_IF_PREFIX}{:0HOST_IF_DIGITS$x}", u32::from(addr));
+    let name = host_if_of(addr);
     std::iter::once(name.clone()).chain(('b'..='z').map(move |letter| format!("{name}{letter}")))
 }
 
@@ -202,6 +211,8 @@ impl Endpoints {
             unix_start: installed.unix_start,
             host_since: None,
             freed: false,
+            named: Vec::new(),
+            released: Vec::new(),
             next_op: 0,
             out: VecDeque::new(),
         };
@@ -210,8 +221,10 @@ impl Endpoints {
         }
         let known: Vec<&str> = this.allocator.reservations().values().filter_map(Reservation::host_if).collect();
         let orphans = installed.endpoints.keys().filter(|name| !known.contains(&name.as_str()));
-        let ours: Vec<String> =
-            orphans.filter(|n| host_if_addr(n).is_some_and(|a| range.contains(&a))).cloned().collect();
+        // That of the service endpoint is made again, or not, by whoever has it.
+        let service = installed.service.as_ref().map(|_| this.allocator.service());
+        let is_ours = |addr: Ipv4Addr| range.contains(&addr) && Some(addr) != service;
+        let ours: Vec<String> = orphans.filter(|name| host_if_addr(name).is_some_and(is_ours)).cloned().collect();
         for host_if in ours {
             let op = this.op();
             this.out.push_back(Output::Link(op, LinkOp::Remove { host_if, masquerade: false }));
@@ -271,24 +284,45 @@ impl Endpoints {
     #[must_use]
     pub fn installed(&self) -> BTreeMap<Ipv4Addr, EndpointTo> {
         let mut table = BTreeMap::new();
-        for (owner, stage) in &self.stages {
-            let Some(now) = self.allocator.reservations().get(owner) else { continue };
+        for (_, ifindex, reservation, addrs) in self.present() {
+            let Some(mac) = mac(reservation) else { continue };
+            let host = reservation.masquerade();
+            let to = EndpointTo { ifindex, mac, host: host.is_some(), gateway: host == Some(true), service: false };
+            table.extend(addrs.map(|addr| (addr, to)));
+        }
+        table
+    }
+
+    /// Owners whose interface is there, with the addresses that work.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeMap<&str, Vec<Ipv4Addr>> {
+        self.present().map(|(owner, _, _, addrs)| (owner, addrs.collect())).collect()
+    }
+
+    /// Owners whose interface is there: its index, what they had when it was made, and those of these addresses that they
+    /// keep.
+    fn present(&self) -> impl Iterator<Item = (&str, u32, &Reservation, impl Iterator<Item = Ipv4Addr>)> {
+        self.stages.iter().filter_map(|(owner, stage)| {
+            let now = self.allocator.reservations().get(owner)?;
             let (ifindex, reservation) = match stage {
                 Stage::Attached(ifindex) => (*ifindex, now),
                 // While addresses are added or taken away, those that stay keep working.
-                Stage::Working(work) => match work.changed() {
-                    Some(changed) => changed,
-                    None => continue,
-                },
-                Stage::Reserved | Stage::Absent(_) => continue,
+                Stage::Working(work) => work.changed()?,
+                Stage::Reserved | Stage::Absent(_) => return None,
             };
-            let Some(mac) = mac(reservation) else { continue };
-            let host = reservation.masquerade();
-            let to = EndpointTo { ifindex, mac, host: host.is_some(), gateway: host == Some(true) };
-            let kept = reservation.addrs.iter().filter(|net| now.addrs.contains(net));
-            table.extend(kept.map(|net| (net.addr(), to)));
-        }
-        table
+            let kept = reservation.addrs.iter().filter(|net| now.addrs.contains(net)).map(Ipv4Net::addr);
+            Some((owner.as_str(), ifindex, reservation, kept))
+        })
+    }
+
+    /// Owners that were attached since this was asked last, and what they shall be called.
+    pub fn take_named(&mut self) -> Vec<(String, NameRequest)> {
+        std::mem::take(&mut self.named)
+    }
+
+    /// Owners that have nothing any more since this was asked last.
+    pub fn take_released(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.released)
     }
 
     /// The host's address through which containers leave the network, while they may.
@@ -413,6 +447,7 @@ impl Endpoints {
         self.stages.remove(owner);
         self.allocator.remove(owner);
         self.freed = true;
+        self.released.push(owner.to_owned());
         self.out.push_back(Output::Persist(Record::ReservationGone(owner.to_owned())));
     }
 

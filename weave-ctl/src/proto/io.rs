@@ -14,6 +14,7 @@ use weave_common::addr::Mac;
 
 use super::{
     command::{Answer, Command, Refusal},
+    dns::{DnsName, Registered},
     election::Vote,
     ipam::{Ring, keeper::Inherited},
     name::{PeerId, PeerName},
@@ -162,6 +163,8 @@ pub enum Record {
     Reservation(String, Reservation),
     /// Nothing is held for an owner any more.
     ReservationGone(String),
+    /// Names that are registered for an owner; none when it is empty.
+    Names(String, Registered),
 }
 
 /// A change to the kernel's maps, in the controller's words.
@@ -183,6 +186,10 @@ pub enum MapOp {
     PutSender(Ipv4Addr, PeerName),
     /// Packets from this underlay address are nobody's.
     DelSender(Ipv4Addr),
+    /// A name of the domain, and all its addresses.
+    PutName(DnsName, Vec<Ipv4Addr>),
+    /// No name any more.
+    DelName(DnsName),
 }
 
 /// Where packets for a local container go.
@@ -197,13 +204,15 @@ pub struct EndpointTo {
     /// With `host`: this host forwards packets of local containers to addresses outside the network, and the answers to
     /// them. Packets get there by a [`RouteTo::Host`] that names this endpoint's address.
     pub gateway: bool,
+    /// Questions for names are answered there: containers of this host reach it, and nothing but DNS and echo.
+    pub service: bool,
 }
 
 impl EndpointTo {
     /// A container behind the host end `ifindex`, whose interface has `mac`.
     #[must_use]
     pub const fn container(ifindex: u32, mac: Mac) -> Self {
-        Self { ifindex, mac, host: false, gateway: false }
+        Self { ifindex, mac, host: false, gateway: false, service: false }
     }
 }
 

@@ -4,7 +4,7 @@
 //! `shell` carries them out, after it has made the `Persist`s among them durable.
 //!
 //! Modules with state, which meet in `node` alone: `session`, `membership`, `topology`, `path`, `election`, `ipam`,
-//! `endpoints`, `datapath`. Vocabulary that all may use: `ids`, `name`, `key`, `target`, `params`, `reservation`,
+//! `endpoints`, `dns`, `service`, `datapath`. Vocabulary that all may use: `ids`, `name`, `key`, `target`, `params`, `reservation`,
 //! `wire`, `command`, `status`, `io`.
 //!
 //! Does not: read a clock, open a socket, touch a disk, ask the OS for randomness, spawn or await. Ordered collections
@@ -14,6 +14,7 @@ pub mod boot;
 pub mod cbor;
 pub mod command;
 pub mod datapath;
+pub mod dns;
 pub mod election;
 pub mod endpoints;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod queue;
 mod requests;
 pub mod reservation;
 pub mod rng;
+mod service;
 mod session;
 pub mod status;
 pub mod target;

@@ -4,7 +4,7 @@
 //! all are quiet, and then computes the difference of the kernel's maps; the modules do not know each other.
 //!
 //! Files: `events` (sessions, membership, topology, paths), `alive` (whether a peer is alive, and the question to all
-//! peers), `remove` (`rmpeer`), `leave` (`reset`), `addresses` (ring, election, containers), `refused` (peers
+//! peers), `remove` (`rmpeer`), `names` (names of containers), `leave` (`reset`), `addresses` (ring, election, containers), `refused` (peers
 //! that send what cannot be used), `bounds` (tables that are nearly full), `status`.
 
 mod addresses;
@@ -12,6 +12,7 @@ mod alive;
 mod bounds;
 mod events;
 mod leave;
+mod names;
 mod refused;
 mod remove;
 mod status;
@@ -32,6 +33,7 @@ use super::{
     boot::{Boot, Init, Installed, Launch, LaunchParams, Stored},
     command::{Answer, Command, Refusal},
     datapath::Datapath,
+    dns::Dns,
     election::{Election, Role, Vote},
     endpoints::{self, Endpoints, Purpose, Vanished},
     io::{Input, Output, Record, RequestId, Severity, Shutdown, Target, Underlay},
@@ -42,6 +44,7 @@ use super::{
     queue,
     requests::Requests,
     rng::Rng,
+    service::Service,
     session::{Sessions, SessionsConfig},
     time::Instant,
     topology::{self, Topology},
@@ -66,6 +69,9 @@ pub struct Node {
     topology: Topology,
     paths: Paths,
     endpoints: Endpoints,
+    dns: Dns,
+    /// `None` when questions for names are not answered here.
+    service: Option<Service>,
     datapath: Datapath,
     keeper: Keeper,
     election: Option<Election>,
@@ -132,9 +138,10 @@ impl Node {
         now: Instant,
     ) -> Self {
         let Boot { identity, params, stored, records } = boot;
-        let Stored { targets, ring, vote, nicknames, left, reservations, grants, inherited, .. } = stored;
+        let Stored { targets, ring, vote, nicknames, left, reservations, grants, inherited, names, .. } = stored;
         let me = PeerId { name: identity.name, uid: identity.uid };
         let allocator = Allocator::new(me, &params, reservations);
+        let service = installed.service.clone().map(|netns| Service::new(allocator.service(), netns, now));
         let alone = targets.is_empty() && !left;
         let mut rng = Rng::new(seed);
         let sessions = SessionsConfig {
@@ -162,6 +169,8 @@ impl Node {
             paths: Paths::new(me.name, key, data_port, installed, rng.fork(), now),
             sessions: Sessions::new(sessions, rng.fork(), now),
             endpoints: Endpoints::new(allocator, params.range, installed, kept_for, now),
+            dns: Dns::new(me.name, names, installed.names(), now),
+            service,
             datapath,
             election,
             nicknames,
@@ -233,9 +242,11 @@ impl Node {
                 self.removals.retain(|removal| removal.request != id);
             }
             Input::Underlay(underlay) => self.set_underlay(&underlay, now),
-            Input::LinkDone(op, result) => self.endpoints.done(op, result, now),
+            Input::LinkDone(op, result) => self.link_done(op, result, now),
             Input::EndpointGone(host_if) => {
-                if let Some(what) = self.endpoints.vanished(&host_if, now) {
+                if self.service.as_mut().is_some_and(|service| service.vanished(&host_if, now)) {
+                    // It is made again below.
+                } else if let Some(what) = self.endpoints.vanished(&host_if, now) {
                     self.tell_vanished(&host_if, &what);
                 }
             }
@@ -259,6 +270,7 @@ impl Node {
         self.paths.handle_timeout(now);
         self.requests.handle_timeout(now);
         self.endpoints.handle_timeout(now);
+        self.dns.handle_timeout(now);
         self.pump(now);
     }
 
@@ -272,6 +284,8 @@ impl Node {
             (self.paths.poll_timeout(), "probe"),
             (self.datapath.poll_timeout(), "datapath retry"),
             (self.endpoints.poll_timeout(), "containers"),
+            (self.dns.poll_timeout(), "names"),
+            (self.service.as_ref().and_then(Service::poll_timeout), "service address"),
             (self.election.as_ref().and_then(Election::poll_timeout), "election"),
             (self.leaving.and_then(|leaving| leaving.due()), "reset"),
             (self.removals.iter().map(Removal::due).min(), "rmpeer"),
@@ -295,10 +309,9 @@ impl Node {
         self.pump_events(now);
         self.pump_removals(now);
         self.pump_addresses(now);
+        self.pump_names(now);
         self.pump_messages(now);
         self.look_at_bounds(now);
-        self.datapath.set_endpoints(self.endpoints.installed());
-        self.datapath.set_gateway(self.endpoints.gateway());
         // Some that were gone before may own nothing only now.
         for peer in self.datapath.take_unrouted() {
             if self.membership.record(peer).is_none() {
@@ -354,7 +367,7 @@ impl Node {
             Command::Forget(targets) => self.forget(id, &targets, now),
             Command::Reserve(owner, addrs) => self.ask_for(id, Purpose::Reserve(owner), addrs, now),
             Command::Bind { id: reserved, owner } => self.endpoints.bind(id, &reserved, &owner, now),
-            Command::Attach(container, addrs) => self.ask_for(id, Purpose::Attach(container), addrs, now),
+            Command::Attach(container, addrs) => self.attach(id, container, addrs, now),
             Command::Detach { holder, addrs, keep } => self.endpoints.detach(id, &holder, &addrs, keep),
             Command::Release(owner, addrs) => self.endpoints.release_addrs(id, &owner, &addrs),
             Command::ReleaseAbsent => self.endpoints.release_absent(id),
@@ -362,6 +375,9 @@ impl Node {
                 let containers = self.endpoints.status(now);
                 self.reply(id, Ok(Answer::Containers(containers)));
             }
+            Command::AddName { holder, name, addrs } => self.add_name(id, holder, name, addrs, now),
+            Command::RemoveName { holder, name, addrs } => self.remove_name(id, holder, name, addrs),
+            Command::Names(name) => self.names(id, name),
             Command::Status => {
                 let status = Box::new(self.status(now));
                 self.reply(id, Ok(Answer::Status(status)));

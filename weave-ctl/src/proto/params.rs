@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    dns::Domain,
     key::SecretKey,
     name::{PeerName, PeerUid},
     target::Target,
@@ -70,6 +71,8 @@ pub struct Launch {
     pub port: u16,
     /// What sessions need.
     pub secret: SecretKind,
+    /// `--dns-domain`: names of containers are in it.
+    pub dns_domain: Domain,
     /// `--test-grace`: grace periods last no longer than this. `None` outside tests.
     pub test_grace: Option<Duration>,
 }

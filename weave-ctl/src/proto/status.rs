@@ -7,6 +7,7 @@
 //! added: what a former controller does not tell has a default.
 
 mod host;
+mod names;
 mod peers;
 
 use std::{
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     host::{CounterStatus, Dataplane, DropStatus, HostStatus, MapStatus, ProgramStatus},
+    names::{DnsStatus, NameStatus},
     peers::{
         BroadcastRoute, Connection, ConnectionState, PathStatus, PeerLink, PeerRef, PeerStatus, StandbyPath,
         UnicastRoute,
@@ -100,6 +102,9 @@ pub struct Status {
     /// How many peers there are with such that `refused` does not name.
     #[serde(default)]
     pub more_refused: usize,
+    /// Names of containers; `None` from a controller that does not know of them.
+    #[serde(default)]
+    pub dns: Option<DnsStatus>,
     /// Troubles that need the operator, a sentence each.
     pub warnings: Vec<String>,
 }

@@ -48,6 +48,7 @@ use super::{
     lock::Lock,
     masquerade::Applied,
     neighbours::Neighbours,
+    netns::OpenNetns,
     prober::Prober,
     slow_path::SlowPath,
     store::Store,
@@ -156,6 +157,8 @@ struct Driver {
     disk_low: bool,
     /// Looks at traffic so far.
     looks: u32,
+    /// The namespace in which questions for names are answered.
+    _resolver: Option<OpenNetns>,
     _locks: [Lock; 2],
 }
 

@@ -4,14 +4,14 @@
 //! container. Sockets made there stay in that namespace and may be used from anywhere. A path is only a hint: what it leads
 //! to must be the namespace that was attached ([`NetnsId`]), and never the host's own.
 //!
-//! Does not: make or remove namespaces, or know Docker and podman.
+//! Does not: name or remove namespaces, or know Docker and podman.
 
 use std::{
     ffi::c_void,
     fs::{self, File, Metadata},
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::MetadataExt,
     },
     panic::resume_unwind,
@@ -22,11 +22,11 @@ use std::{
 
 use rustix::{
     ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 
 use crate::proto::{
-    command::{Container, Holder},
+    command::{Container, Holder, NameRequest},
     reservation::{BootId, Netns, NetnsId, Place, numbered},
 };
 
@@ -34,6 +34,8 @@ use crate::proto::{
 const NAME_DIRS: [&str; 2] = ["/run/netns", "/var/run/netns"];
 /// The namespace of the process that asks.
 const SELF: &str = "/proc/self/ns/net";
+/// That of the thread that asks.
+const THREAD: &str = "/proc/thread-self/ns/net";
 /// Different in each boot of the host.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Longest file name on Linux.
@@ -103,6 +105,31 @@ impl OpenNetns {
             return Err(NetnsError::Own { path: (&netns.path).into() });
         }
         Ok(found)
+    }
+
+    /// A namespace of this process's own, without a name: it ends when nothing holds it open. Its loopback is down.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn fresh() -> io::Result<Self> {
+        thread::scope(|scope| {
+            let inside = || {
+                // SAFETY: of this thread alone, which ends here; it shares no other namespace less.
+                unsafe { unshare_unsafe(UnshareFlags::NEWNET)? };
+                File::open(THREAD)
+            };
+            let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, inside)?;
+            let file = thread.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            Ok(Self { path, file })
+        })
+    }
+
+    /// How it is told to others of this process; `None` when the kernel does not tell which it is.
+    #[must_use]
+    pub fn place(&self) -> Option<Netns> {
+        Some(Netns { path: self.path.to_str()?.to_owned(), id: self.id()? })
     }
 
     fn id(&self) -> Option<NetnsId> {
@@ -267,7 +294,8 @@ pub fn resolve(container: &str) -> Result<Container, ContainerError> {
     let owner = name.as_ref().and_then(|path| path.file_name()?.to_str().map(str::to_owned));
     let path = name.unwrap_or(path).to_str().ok_or_else(unknown)?.to_owned();
     let owner = owner.unwrap_or_else(|| numbered(id));
-    Ok(Container { owner, chosen: false, place: Place::Netns(Netns { path, id }) })
+    let place = Place::Netns(Netns { path, id });
+    Ok(Container { owner, chosen: false, place, names: NameRequest::default() })
 }
 
 /// Whom an operator means by `container` that has addresses here: an owner key, or what [`resolve`] takes. Works also for

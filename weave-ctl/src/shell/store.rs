@@ -9,11 +9,13 @@
 //! | `grants`      | address outside the range               | CBOR of `PeerId`                                    |
 //! | `node`        | `left`                                  | CBOR of `bool`: an earlier peer here handed all over |
 //! | `reservations` | owner key                              | CBOR of `Reservation`                               |
+//! | `names`       | owner key                               | CBOR of `Registered`                                |
 //!
 //! CBOR is that of serde's derive: structs are maps with the fields' names, so a field may be added when its type has a
 //! default; anything else is a new [`SCHEMA`]. An absent key of `node` stands for "none yet". Keys that this version does
 //! not know are left alone. Retired keys: none. Retired schemas, refused and left as they are: 1 (a random uid and no key),
-//! 2 (a ring of names without uids), 3 (uids of 64 bits), 4 (a ring without generations, containers instead of owners).
+//! 2 (a ring of names without uids), 3 (uids of 64 bits), 4 (a ring without generations, containers instead of owners),
+//! 5 (no table of names).
 //!
 //! A batch is one transaction and durable when [`Store::commit`] returns. A new store is made under another name and
 //! renamed when it is whole, so a file called `weave.redb` is never half made: one that does not read is damaged, and
@@ -48,7 +50,7 @@ use crate::proto::{
 };
 
 /// Version of what this room's head describes.
-pub const SCHEMA: u64 = 5;
+pub const SCHEMA: u64 = 6;
 
 const FILE: &str = "weave.redb";
 /// A store that is being made.
@@ -62,6 +64,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const NODE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("node");
 const RESERVATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("reservations");
 const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
+const NAMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("names");
 
 const KEY_SCHEMA: &str = "schema";
 const KEY_IDENTITY: &str = "identity";
@@ -217,6 +220,7 @@ impl Store {
             let mut node = transaction.open_table(NODE).map_err(text)?;
             let mut reservations = transaction.open_table(RESERVATIONS).map_err(text)?;
             let mut grants = transaction.open_table(GRANTS).map_err(text)?;
+            let mut names = transaction.open_table(NAMES).map_err(text)?;
             for record in batch {
                 match record {
                     Record::Identity(value) => node.insert(KEY_IDENTITY, encode(value)?.as_slice()),
@@ -231,6 +235,8 @@ impl Store {
                     Record::Left => node.insert(KEY_LEFT, encode(&true)?.as_slice()),
                     Record::Reservation(owner, value) => reservations.insert(owner.as_str(), encode(value)?.as_slice()),
                     Record::ReservationGone(owner) => reservations.remove(owner.as_str()),
+                    Record::Names(owner, value) if value.is_empty() => names.remove(owner.as_str()),
+                    Record::Names(owner, value) => names.insert(owner.as_str(), encode(value)?.as_slice()),
                 }
                 .map_err(text)?;
             }
@@ -302,6 +308,7 @@ fn initialise(database: &Database) -> Result<(), String> {
     transaction.open_table(NODE).map_err(text)?;
     transaction.open_table(RESERVATIONS).map_err(text)?;
     transaction.open_table(GRANTS).map_err(text)?;
+    transaction.open_table(NAMES).map_err(text)?;
     transaction.commit().map_err(text)
 }
 
@@ -359,6 +366,12 @@ fn read(transaction: &ReadTransaction) -> Result<Stored, String> {
         let wrong = |why: &dyn std::fmt::Display| format!("the grant of {:?} does not read: {why}", addr.value());
         let holder = decode(holder.value()).map_err(|error| wrong(&error))?;
         stored.grants.insert(addr.value().parse().map_err(|error| wrong(&error))?, holder);
+    }
+    for entry in transaction.open_table(NAMES).map_err(text)?.iter().map_err(text)? {
+        let (owner, names) = entry.map_err(text)?;
+        let owner = owner.value().to_owned();
+        let names = decode(names.value()).map_err(|e| format!("the names of {owner:?} do not read: {e}"))?;
+        stored.names.insert(owner, names);
     }
     // No peer would believe such an identity.
     let foreign = |identity: &Identity| identity.uid != identity.key.public().uid();

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
-use weave_ctl::proto::{io::RouteTo, name::PeerName};
+use weave_ctl::proto::{dns::DnsName, io::RouteTo, name::PeerName};
 
 use crate::world::{
     HostId, World,
@@ -51,6 +51,7 @@ impl World {
                 wrong.push(format!("h{id} routes {covered} of {whole} addresses"));
             }
             wrong.extend(self.stale_claims(*id));
+            wrong.extend(self.wrong_names(*id));
             let specs = host.kernel.interfaces.values().map(|(_, spec)| spec);
             let interfaces: BTreeSet<Ipv4Addr> = specs.flat_map(|s| s.addrs.iter().map(Ipv4Net::addr)).collect();
             let endpoints: BTreeSet<Ipv4Addr> = maps.endpoints.keys().copied().collect();
@@ -78,6 +79,26 @@ impl World {
         };
         let stale = claimed.filter(|(addr, peer)| !has(addr, peer));
         stale.map(|(addr, peer)| format!("h{id} sends {addr} to {peer}, which it gave to no container")).collect()
+    }
+
+    /// Names that a host holds and no peer gives, or does not hold; a peer that was removed knows only its own (L13).
+    fn wrong_names(&self, id: HostId) -> Vec<String> {
+        if self.oracle.addresses.gave_up(id) {
+            return Vec::new();
+        }
+        let mut expected: BTreeMap<DnsName, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+        let peers = self.hosts.iter().filter(|(peer, _)| !self.oracle.addresses.gave_up(**peer));
+        for (name, addr) in peers.flat_map(|(_, peer)| peer.names()) {
+            expected.entry(name).or_default().insert(addr);
+        }
+        let held = &self.hosts[&id].kernel.maps.names;
+        let held: BTreeMap<DnsName, BTreeSet<Ipv4Addr>> =
+            held.iter().map(|(name, addrs)| (name.clone(), addrs.iter().copied().collect())).collect();
+        let names: BTreeSet<&DnsName> = expected.keys().chain(held.keys()).collect();
+        let differ = names.into_iter().filter(|name| expected.get(*name) != held.get(*name));
+        differ
+            .map(|name| format!("h{id}: {name} is {:?}, and should be {:?}", held.get(name), expected.get(name)))
+            .collect()
     }
 
     /// Pairs of hosts among these of which one does not reach the other: by a small packet; or, once the largest that devices

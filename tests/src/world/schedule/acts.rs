@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use weave_ctl::proto::{
-    command::{Command, Container, Holder},
+    command::{Command, Container, Holder, NameRequest},
     reservation::{HOST_OWNER, Place},
 };
 
@@ -80,7 +80,7 @@ fn anything(world: &mut World, hosts: HostId) {
         21 => drop(world.ask(id, Command::Release(container, vec![]))),
         22 => {
             let place = Place::Host { masquerade: false };
-            let host = Container { owner: HOST_OWNER.to_owned(), chosen: true, place };
+            let host = Container { owner: HOST_OWNER.to_owned(), chosen: true, place, names: NameRequest::default() };
             let _request = world.ask(id, Command::Attach(host, vec![]));
         }
         23 => drop(world.ask(id, detach(HOST_OWNER))),

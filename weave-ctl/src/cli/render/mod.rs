@@ -11,7 +11,7 @@ mod paths;
 mod summary;
 mod table;
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use serde::Serialize;
@@ -19,8 +19,8 @@ use serde::Serialize;
 use self::table::table;
 use super::args::StatusPart;
 use crate::api::types::{
-    Consensus, ContainerStatus, Done, Error, IpamStatus, OwnerStatus, PeerRef, PeerStatus, Released, ReleasedOwner,
-    RemovedPeer, Status, Targets,
+    Consensus, ContainerStatus, Done, Error, IpamStatus, NameStatus, OwnerStatus, PeerRef, PeerStatus, Released,
+    ReleasedOwner, RemovedPeer, Status, Targets,
 };
 
 /// A value as indented JSON.
@@ -146,6 +146,30 @@ pub(super) fn containers(containers: &[ContainerStatus], as_json: bool) -> Strin
     table(std::iter::once(head).chain(rows))
 }
 
+/// `status dns`: an address a line.
+pub(super) fn names(names: &[NameStatus], as_json: bool) -> String {
+    if as_json {
+        return json(names);
+    }
+    if names.is_empty() {
+        return String::new();
+    }
+    let head = ["NAME", "ADDRESS", "OWNER", "PEER"].map(str::to_owned).to_vec();
+    let row = |n: &NameStatus| vec![n.name.clone(), n.address.to_string(), n.owner.clone(), peer(&n.peer)];
+    table(std::iter::once(head).chain(names.iter().map(row)))
+}
+
+/// `dns-lookup`: an address a line, each once.
+pub(super) fn found(names: &[NameStatus], as_json: bool) -> String {
+    let addrs: BTreeSet<Ipv4Addr> = names.iter().map(|name| name.address).collect();
+    if as_json { json(&addrs) } else { addrs.iter().map(|addr| format!("{addr}\n")).collect() }
+}
+
+/// `dns-args`: the arguments of an engine, on one line.
+pub(super) fn arguments(arguments: &[String], as_json: bool) -> String {
+    if as_json { json(arguments) } else { arguments.join(" ") + "\n" }
+}
+
 /// In the largest unit of which there are at least two.
 fn age(seconds: u64) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "min")];
@@ -166,6 +190,8 @@ pub(super) fn status(status: &Status, part: Option<StatusPart>, as_json: bool) -
         (Some(StatusPart::Targets), false) => table::lines(&status.targets),
         (Some(StatusPart::Ipam), true) => json(&status.ipam),
         (Some(StatusPart::Ipam), false) => ipam(&status.ipam),
+        // Names are asked for apart.
+        (Some(StatusPart::Dns), _) => json(&status.dns),
     }
 }
 

@@ -186,6 +186,7 @@ pub(super) fn example() -> Status {
         }],
         refused: Vec::new(),
         more_refused: 0,
+        dns: None,
         warnings: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! A relaunch resumes; a contradiction is refused with both sides named.
 
 use super::*;
+use crate::proto::dns::Domain;
 
 fn launch() -> Launch {
     Launch {
@@ -16,6 +17,7 @@ fn launch() -> Launch {
         port: 6783,
         secret: SecretKind::None,
         test_grace: None,
+        dns_domain: Domain::default(),
     }
 }
 

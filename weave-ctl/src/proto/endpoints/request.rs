@@ -45,7 +45,10 @@ impl Endpoints {
     /// Gives addresses for a purpose: those that its owner has and those asked for. The caller waits when none is free here.
     pub fn ask_for(&mut self, request: RequestId, purpose: Purpose, asked: Vec<AddrRequest>, means: &Means<'_>) {
         let done = match &purpose {
-            Purpose::Attach(container) => self.try_attach(request, container, &asked, means),
+            Purpose::Attach(container) => {
+                let attached = self.try_attach(request, container, &asked, means);
+                attached.map(|owner| self.named.push((owner, container.names.clone())))
+            }
             Purpose::Reserve(owner) => self.try_reserve(request, owner.as_deref(), &asked, means),
         };
         match done {
@@ -152,7 +155,7 @@ impl Endpoints {
 
     /// The owner key of `container`: that of the interface which its namespace has, else its own.
     fn owner_of(&self, container: &Container) -> Result<String, Refusal> {
-        let Container { owner, chosen, place } = container;
+        let Container { owner, chosen, place, names: _ } = container;
         check_owner(owner)?;
         let id = match place {
             Place::Host { .. } if owner != HOST_OWNER => {
@@ -192,7 +195,7 @@ impl Endpoints {
         container: &Container,
         asked: &[AddrRequest],
         means: &Means<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<String, Stop> {
         let owner = &self.owner_of(container)?;
         let before = self.allocator.reservations().get(owner).cloned();
         let held = before.as_ref().map_or(&[][..], |r| &r.addrs[..]);
@@ -201,7 +204,7 @@ impl Endpoints {
             let same = matches!(work.kind, Kind::Ensure { .. }) && addrs == held && work.waiters.len() < WAITERS_MAX;
             if same {
                 work.waiters.push(request);
-                return Ok(());
+                return Ok(owner.clone());
             }
             return Err(busy(owner).into());
         }
@@ -224,7 +227,7 @@ impl Endpoints {
         let reservation = Reservation { addrs, since, id, fixed, attachment: Some(attachment) };
         let kind = Kind::Ensure { before: before.map(|b| (b, self.before(owner))), released: Vec::new() };
         self.work(owner, reservation, kind, vec![request]);
-        Ok(())
+        Ok(owner.clone())
     }
 
     /// Where `owner` stands, no operation being under way.
@@ -287,7 +290,7 @@ impl Endpoints {
     }
 
     /// The owner that a caller means, and what it holds.
-    fn find(&self, holder: &Holder) -> Option<(String, Reservation)> {
+    pub(in crate::proto) fn find(&self, holder: &Holder) -> Option<(String, Reservation)> {
         let all = self.allocator.reservations();
         let owner = if all.contains_key(&holder.owner) { &holder.owner } else { self.owner_at(holder.netns?)? };
         Some((owner.to_owned(), all.get(owner)?.clone()))

@@ -68,7 +68,7 @@ fn detach(endpoints: &mut Endpoints, id: &str, addrs: &[Ipv4Addr]) {
 fn container(id: &str) -> Container {
     let inode = id.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
     let netns = Netns { path: format!("/run/netns/{id}"), id: NetnsId { device: 4, inode, boot: BOOT } };
-    Container { owner: id.into(), chosen: false, place: Place::Netns(netns) }
+    Container { owner: id.into(), chosen: false, place: Place::Netns(netns), names: NameRequest::default() }
 }
 
 fn drain(endpoints: &mut Endpoints) -> Vec<Output> {

@@ -10,7 +10,7 @@ use weave_common::map::ENDPOINTS_MAX;
 
 use super::{
     ring::Ring,
-    space::{Space, withheld},
+    space::{Space, service_address, withheld},
 };
 use crate::proto::{
     name::{PeerId, PeerName},
@@ -64,6 +64,9 @@ pub enum AllocError {
     /// First or last of its subnet.
     #[error("address {0} is the network or broadcast address of {1} and is never given to a container")]
     Reserved(Ipv4Addr, Ipv4Net),
+    /// The service address.
+    #[error("address {0} is where every host answers questions for names, and is never given to a container")]
+    Service(Ipv4Addr),
     /// Somebody else may give it.
     #[error("address {0} is owned by other peer {1}")]
     Foreign(Ipv4Addr, PeerName),
@@ -135,6 +138,7 @@ pub struct Allocator {
     me: PeerId,
     range: Ipv4Net,
     default_subnet: Ipv4Net,
+    service: Ipv4Addr,
     given: BTreeMap<Ipv4Addr, String>,
     /// Those of `given` that are outside the range.
     outside: BTreeSet<Ipv4Addr>,
@@ -154,6 +158,7 @@ impl Allocator {
             me,
             range: params.range,
             default_subnet: params.default_subnet,
+            service: service_address(params.default_subnet),
             given,
             outside,
             granted: BTreeSet::new(),
@@ -165,6 +170,12 @@ impl Allocator {
     #[must_use]
     pub fn default_subnet(&self) -> Ipv4Net {
         self.default_subnet
+    }
+
+    /// The address at which questions for names are answered; nobody is given it.
+    #[must_use]
+    pub fn service(&self) -> Ipv4Addr {
+        self.service
     }
 
     /// What is held, by owner.
@@ -207,6 +218,9 @@ impl Allocator {
         let subnets = [subnet.unwrap_or(self.default_subnet), self.default_subnet, self.range];
         if let Some(subnet) = subnets.into_iter().find(|s| withheld(*s, addr)) {
             return Err(AllocError::Reserved(addr, subnet.trunc()));
+        }
+        if addr == self.service {
+            return Err(AllocError::Service(addr));
         }
         match self.given.get(&addr) {
             Some(holder) if holder != id => return Err(AllocError::Taken(addr, holder.clone())),
@@ -254,14 +268,16 @@ impl Allocator {
         (u64::from(u32::from(first))..=u64::from(u32::from(last)))
             .map(|n| Ipv4Addr::from(u32::try_from(n).unwrap_or(u32::MAX)))
             .find(|addr| {
-                !self.given.contains_key(addr)
+                *addr != self.service
+                    && !self.given.contains_key(addr)
                     && !besides.iter().any(|n| n.addr() == *addr)
                     && ![subnet, self.default_subnet, self.range].into_iter().any(|s| withheld(s, *addr))
             })
     }
 
     fn space<'a>(&'a self, ring: &'a Ring) -> Space<'a> {
-        Space { ring, me: self.me, given: &self.given, withheld: [self.default_subnet, self.range] }
+        let withheld = [self.default_subnet, self.range];
+        Space { ring, me: self.me, given: &self.given, withheld, service: self.service }
     }
 
     /// The block within `subnet` to give to a peer that asks; `None` when none can be spared.

@@ -25,3 +25,4 @@ pub use allocator::Allocator;
 pub use keeper::Keeper;
 pub use outside::special;
 pub use ring::{Ring, Share};
+pub use space::service_address;

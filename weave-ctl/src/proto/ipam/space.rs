@@ -18,6 +18,15 @@ pub(super) struct Space<'a> {
     pub(super) given: &'a BTreeMap<Ipv4Addr, String>,
     /// Subnets whose first and last address nobody gets.
     pub(super) withheld: [Ipv4Net; 2],
+    /// Nobody gets this one either.
+    pub(super) service: Ipv4Addr,
+}
+
+/// The address at which every host answers questions for names: the last of the default subnet that a container could have.
+#[must_use]
+pub fn service_address(default_subnet: Ipv4Net) -> Ipv4Addr {
+    let last = u32::from(default_subnet.broadcast());
+    Ipv4Addr::from(if size(default_subnet) > 2 { last - 1 } else { last })
 }
 
 /// Network and broadcast addresses are withheld in subnets that have them (RFC 3021 exempts /31 and /32).
@@ -39,11 +48,13 @@ impl Space<'_> {
     fn usable(&self, block: Ipv4Net, net: Ipv4Net) -> u64 {
         let used = self.given.range(block.network()..=block.broadcast()).count() as u64;
         let ends = [net, self.withheld[0], self.withheld[1]].map(|subnet| [subnet.network(), subnet.broadcast()]);
-        let mut ends: Vec<Ipv4Addr> = ends.into_iter().flatten().filter(|addr| block.contains(addr)).collect();
+        let ends = ends.into_iter().flatten().chain([self.service]);
+        let mut ends: Vec<Ipv4Addr> = ends.filter(|addr| block.contains(addr)).collect();
         ends.sort();
         ends.dedup();
         let subnets = [net, self.withheld[0], self.withheld[1]];
-        let kept = ends.iter().filter(|addr| subnets.iter().any(|subnet| withheld(*subnet, **addr)));
+        let is_kept = |addr: Ipv4Addr| addr == self.service || subnets.iter().any(|subnet| withheld(*subnet, addr));
+        let kept = ends.iter().filter(|addr| is_kept(**addr));
         let kept = kept.filter(|addr| !self.given.contains_key(addr)).count() as u64;
         size(block).saturating_sub(used + kept)
     }

@@ -134,6 +134,7 @@ impl Node {
         match event {
             KeeperEvent::Ring(ring) => {
                 self.datapath.set_ring(&ring, self.me.name);
+                self.forget_names_of_removed(&ring);
                 self.out.push_back(Output::Persist(Record::Ring(ring)));
                 self.ring_changed = true;
                 if let Some(election) = &mut self.election {
@@ -192,6 +193,12 @@ impl Node {
             (Channel::Space, value) => {
                 self.remember_nickname(*owner);
                 self.keeper.heard_hint(from, value)
+            }
+            // What this peer says itself is known.
+            (Channel::Dns, _) if *owner == self.me.name => Ok(()),
+            (Channel::Dns, value) => {
+                let removed = self.keeper.ring().is_some_and(|ring| ring.is_removed(from));
+                self.dns.received(*owner, key, value.filter(|_| !removed))
             }
             (Channel::Claims, value) => key.parse().map_err(|e| format!("{key}: {e}")).map(|addr| {
                 let held = value.is_some() && !self.keeper.ring().is_some_and(|ring| ring.is_removed(from));

@@ -107,6 +107,7 @@ impl Node {
         let [(entries, entries_max), (bytes, bytes_max)] = self.membership.sizes();
         let (routes, senders) = self.datapath.sizes();
         let allocator = self.endpoints.allocator();
+        let [(names, names_max), (own_names, own_names_max)] = self.dns.sizes();
         vec![
             bound("peers", self.membership.known(), map::TUNNELS_MAX as usize, "further peers are ignored"),
             bound(
@@ -115,6 +116,8 @@ impl Node {
                 ENTRIES_MAX,
                 "then no peer gives addresses to another: `reset` or `rmpeer` of a peer with many ranges makes room",
             ),
+            bound("names of containers", names, names_max, "further names of other peers are not served here"),
+            bound("names of this host's containers", own_names, own_names_max, "further names are refused"),
             bound(
                 "removed peers",
                 ring.map_or(0, |ring| ring.removed.len()),

@@ -231,6 +231,7 @@ impl Node {
         self.refresh_nat(peer, now);
         self.log(Severity::Info, format!("peer {peer} is forgotten: no path of sessions reached it"));
         self.keeper.peer_gone(peer);
+        self.dns.peer_gone(peer);
         self.refresh_exceptions();
         self.forget_peer(peer);
     }

@@ -86,6 +86,7 @@ impl Node {
             channels: self.membership.channels(),
             refused,
             more_refused,
+            dns: Some(self.dns_status()),
             warnings: self.warnings(&others, now),
         };
         Snapshot { status, names, me, records }

@@ -10,7 +10,8 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use super::*;
 use crate::proto::{
-    command::{Command, Container},
+    command::{Command, Container, NameRequest},
+    dns::Domain,
     fixture::{NOW, id, ip, key, name, uid},
     ids::{DialId, OpId, SessionId},
     io::{Direction, Egress, LinkOp, PathKind, ProbeReply},
@@ -39,7 +40,7 @@ struct Net {
 fn container(id: &str) -> Container {
     let inode = id.bytes().map(u64::from).sum();
     let netns = Netns { path: format!("/run/netns/{id}"), id: NetnsId { inode, ..NetnsId::default() } };
-    Container { owner: id.to_owned(), chosen: false, place: Place::Netns(netns) }
+    Container { owner: id.to_owned(), chosen: false, place: Place::Netns(netns), names: NameRequest::default() }
 }
 
 fn range() -> ipnet::Ipv4Net {
@@ -63,6 +64,7 @@ fn node(n: u8, owners: &[u8], installed: &Installed, conn_limit: u32) -> Node {
     let launch = Launch {
         name: None,
         nickname: format!("host-{n}"),
+        dns_domain: Domain::default(),
         range: None,
         default_subnet: None,
         seeds: Vec::new(),

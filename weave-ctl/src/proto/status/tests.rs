@@ -43,6 +43,7 @@ fn snapshot() -> Snapshot {
         channels: Vec::new(),
         refused: Vec::new(),
         more_refused: 0,
+        dns: None,
         warnings: vec!["of the core".to_owned()],
     };
     let other = PeerRecord { paths: vec![name(1)], ..record(2, 1, &[1, 3]) };

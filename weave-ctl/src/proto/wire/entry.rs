@@ -48,6 +48,8 @@ pub enum Channel {
     Space,
     /// Addresses of containers outside the range: one an address, which is the key. No value is needed.
     Claims,
+    /// Names of containers: one a name and address, which are the key; the value is the owner.
+    Dns,
     /// Of a later version: carried along, and read by nobody here.
     Unknown(SmolStr),
 }
@@ -61,6 +63,7 @@ impl Channel {
             Self::Election => "election",
             Self::Space => "space",
             Self::Claims => "claims",
+            Self::Dns => "dns",
             Self::Unknown(name) => name,
         }
     }
@@ -68,7 +71,7 @@ impl Channel {
 
 impl From<SmolStr> for Channel {
     fn from(name: SmolStr) -> Self {
-        let known = [Self::Peers, Self::Election, Self::Space, Self::Claims];
+        let known = [Self::Peers, Self::Election, Self::Space, Self::Claims, Self::Dns];
         known.into_iter().find(|channel| channel.name() == name).unwrap_or(Self::Unknown(name))
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     api::{self, types},
     config,
     proto::{
-        command::{AddrRequest, Answer, Command, Container, Holder, Refusal},
+        command::{AddrRequest, Answer, Command, Container, Holder, NameRequest, Refusal},
         io::Target,
         reservation::{HOST_OWNER, Place},
         status::{HostStatus, Snapshot},
@@ -101,6 +101,10 @@ pub(super) fn router(calls: mpsc::Sender<Call>, waits: Waits) -> Router {
         .route("/v1/release-absent", post(release_absent))
         .route("/v1/expose", post(expose))
         .route("/v1/hide", post(hide))
+        .route("/v1/dns-add", post(add_name))
+        .route("/v1/dns-remove", post(remove_name))
+        .route("/v1/dns-lookup", post(lookup))
+        .route("/v1/names", get(names))
         .route("/v1/consense", post(consense))
         .route("/v1/rmpeer", post(remove_peer))
         .route("/v1/stop", post(stop))
@@ -159,6 +163,7 @@ async fn attach(State(app): State<App>, request: Request) -> Reply<types::Contai
     if let Some(owner) = body.owner {
         container = Container { owner, chosen: true, ..container };
     }
+    container.names = NameRequest { hostname: body.hostname, aliases: body.aliases, without: body.without_dns };
     app.container(&app.attaching, Command::Attach(container, addrs)).await
 }
 
@@ -190,7 +195,8 @@ async fn expose(State(app): State<App>, request: Request) -> Reply<types::Contai
     let body: types::Expose = app.body(request).await?;
     let addrs = wanted(&body.addrs)?;
     let place = Place::Host { masquerade: body.masquerade };
-    let host = Container { owner: HOST_OWNER.to_owned(), chosen: true, place };
+    let names = NameRequest { hostname: body.hostname, ..NameRequest::default() };
+    let host = Container { owner: HOST_OWNER.to_owned(), chosen: true, place, names };
     app.container(&app.attaching, Command::Attach(host, addrs)).await
 }
 
@@ -199,6 +205,26 @@ async fn hide(State(app): State<App>, request: Request) -> Reply<types::Released
     let addrs = named(&body.addrs)?;
     let holder = Holder { owner: HOST_OWNER.to_owned(), netns: None };
     app.released(Command::Detach { holder, addrs, keep: false }).await
+}
+
+async fn add_name(State(app): State<App>, request: Request) -> Reply<Vec<types::NameStatus>> {
+    let (holder, name, addrs) = app.name_change(request).await?;
+    app.names(Command::AddName { holder, name, addrs }).await
+}
+
+async fn remove_name(State(app): State<App>, request: Request) -> Reply<types::Done> {
+    let (holder, name, addrs) = app.name_change(request).await?;
+    app.command(Command::RemoveName { holder, name, addrs }).await?;
+    done()
+}
+
+async fn lookup(State(app): State<App>, request: Request) -> Reply<Vec<types::NameStatus>> {
+    let body: types::Lookup = app.body(request).await?;
+    app.names(Command::Names(Some(body.name))).await
+}
+
+async fn names(State(app): State<App>) -> Reply<Vec<types::NameStatus>> {
+    app.names(Command::Names(None)).await
 }
 
 /// Addresses as they are asked for.
@@ -317,6 +343,25 @@ impl App {
     async fn container(&self, turns: &Semaphore, command: Command) -> Reply<types::ContainerStatus> {
         match self.bounded(self.in_turn(turns, command)).await? {
             Answer::Container(container) => Ok(Json(container)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whose addresses get or lose which name.
+    async fn name_change(&self, request: Request) -> Result<(Option<Holder>, Option<String>, Vec<Ipv4Addr>), Failure> {
+        let body: types::NameChange = self.body(request).await?;
+        let addrs = named(&body.addrs)?;
+        let holder = match body.container {
+            Some(container) => Some(self.look(move || netns::holder(&container)).await?),
+            None => None,
+        };
+        Ok((holder, body.name, addrs))
+    }
+
+    /// Asks for names.
+    async fn names(&self, command: Command) -> Reply<Vec<types::NameStatus>> {
+        match self.command(command).await? {
+            Answer::Names(names) => Ok(Json(names)),
             other => Err(unexpected(&other)),
         }
     }

@@ -22,7 +22,9 @@ use crate::{
     api::{
         SOCKET,
         client::{Client, ClientError},
-        types::{Attach, Connect, ConnectionState, Detach, Forget, PathStatus, Reset, Stop, Targets},
+        types::{
+            Attach, Connect, ConnectionState, Detach, Forget, Lookup, NameChange, PathStatus, Reset, Stop, Targets,
+        },
     },
     proto::{
         command::{Answer, Command, Holder, Refusal},
@@ -59,6 +61,7 @@ async fn drive(mut calls: mpsc::Receiver<Call>, seen: mpsc::UnboundedSender<Comm
                 Ok(Answer::Container(container_status(&owner.unwrap_or("reserved-1".into()))))
             }
             Command::Bind { owner, .. } => Ok(Answer::Container(container_status(&owner))),
+            Command::Names(_) | Command::AddName { .. } => Ok(Answer::Names(Vec::new())),
             Command::Containers => Ok(Answer::Containers(vec![container_status("c1")])),
             Command::Forget(targets) if targets.iter().any(|t| t.host == "unknown") => {
                 Err(Refusal("unknown is not a target".into()))
@@ -142,6 +145,22 @@ async fn requests_arrive_as_the_commands_they_mean() {
     let target = vec!["host2:7000".parse().expect("a target")];
     assert_eq!(next_change(&mut bench.seen).await, Command::Connect { targets: target.clone(), replace: true });
     assert_eq!(next_change(&mut bench.seen).await, Command::Forget(target));
+
+    let printer = NameChange { container: None, name: Some("printer".into()), addrs: vec!["192.0.2.9".into()] };
+    bench.client.add_name(&printer).await.expect("done");
+    bench
+        .client
+        .remove_name(&NameChange { container: Some("web".into()), ..NameChange::default() })
+        .await
+        .expect("done");
+    bench.client.lookup(&Lookup { name: "web".into() }).await.expect("done");
+    bench.client.names().await.expect("done");
+    let (name, addrs) = (Some("printer".to_owned()), vec!["192.0.2.9".parse().expect("an address")]);
+    assert_eq!(next_change(&mut bench.seen).await, Command::AddName { holder: None, name, addrs });
+    let holder = Some(Holder { owner: "web".into(), netns: None });
+    assert_eq!(next_change(&mut bench.seen).await, Command::RemoveName { holder, name: None, addrs: vec![] });
+    assert_eq!(next_change(&mut bench.seen).await, Command::Names(Some("web".into())));
+    assert_eq!(next_change(&mut bench.seen).await, Command::Names(None));
 
     let detach =
         Detach { container: "/run/netns/gone-container".into(), addrs: vec!["10.32.0.1/12".into()], keep: false };
@@ -244,11 +263,11 @@ async fn refusals_and_malformed_requests_are_told_apart() {
     assert!(matches!(&refused, ClientError::Refused(s) if s == "no such container"), "{refused:?}");
     bench.seen.recv().await.expect("the command");
 
-    let absent = Attach { container: "/nonexistent/netns".into(), owner: None, addrs: Vec::new() };
+    let absent = Attach { container: "/nonexistent/netns".into(), ..Attach::default() };
     let refused = bench.client.attach(&absent).await.expect_err("a refusal");
     assert!(matches!(refused, ClientError::Refused(_)), "{refused:?}");
     for addr in ["10.0.0", "net:10.0.0.1/8"] {
-        let attach = Attach { container: "/nonexistent/netns".into(), owner: None, addrs: vec![addr.into()] };
+        let attach = Attach { container: "/nonexistent/netns".into(), addrs: vec![addr.into()], ..Attach::default() };
         let bad = bench.client.attach(&attach).await.expect_err("not an address");
         assert!(matches!(&bad, ClientError::BadRequest(s) if s.contains(addr)), "{bad:?}");
     }
@@ -299,7 +318,7 @@ async fn a_caller_that_says_nothing_is_cut_off() {
 #[tokio::test]
 async fn an_oversized_request_does_not_leave_the_client() {
     let bench = bench().await;
-    let huge = Attach { container: "x".repeat(70_000), owner: None, addrs: Vec::new() };
+    let huge = Attach { container: "x".repeat(70_000), ..Attach::default() };
     let error = bench.client.attach(&huge).await.expect_err("too big");
     assert!(matches!(error, ClientError::TooBig(n) if n > 70_000), "{error:?}");
 }

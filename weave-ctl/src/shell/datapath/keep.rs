@@ -68,11 +68,12 @@ fn entries(tables: &Tables) -> impl Iterator<Item = MapOp> {
 
 /// The operation that takes away what `op` made.
 fn removal(op: &MapOp) -> MapOp {
-    match *op {
-        MapOp::PutEndpoint(addr, ..) | MapOp::DelEndpoint(addr) => MapOp::DelEndpoint(addr),
-        MapOp::PutRoute(net, _) | MapOp::DelRoute(net) => MapOp::DelRoute(net),
-        MapOp::PutTunnel(peer, _) | MapOp::DelTunnel(peer) => MapOp::DelTunnel(peer),
-        MapOp::PutSender(addr, _) | MapOp::DelSender(addr) => MapOp::DelSender(addr),
+    match op {
+        MapOp::PutEndpoint(addr, ..) | MapOp::DelEndpoint(addr) => MapOp::DelEndpoint(*addr),
+        MapOp::PutRoute(net, _) | MapOp::DelRoute(net) => MapOp::DelRoute(*net),
+        MapOp::PutTunnel(peer, _) | MapOp::DelTunnel(peer) => MapOp::DelTunnel(*peer),
+        MapOp::PutSender(addr, _) | MapOp::DelSender(addr) => MapOp::DelSender(*addr),
+        MapOp::PutName(name, _) | MapOp::DelName(name) => MapOp::DelName(name.clone()),
     }
 }
 

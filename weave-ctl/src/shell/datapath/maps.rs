@@ -354,7 +354,7 @@ impl Devices {
 
 fn endpoint_read(endpoint: &Endpoint) -> EndpointTo {
     let (host, gateway) = (endpoint.has(ENDPOINT_HOST), endpoint.has(ENDPOINT_GATEWAY));
-    EndpointTo { ifindex: endpoint.ifindex, mac: endpoint.mac(), host, gateway }
+    EndpointTo { ifindex: endpoint.ifindex, mac: endpoint.mac(), host, gateway, service: false }
 }
 
 fn route_key(net: Ipv4Net) -> Key<Abi<Ip4>> {

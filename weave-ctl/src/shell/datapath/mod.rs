@@ -201,15 +201,17 @@ impl Datapath {
     }
 
     fn write(&mut self, op: &MapOp) -> Result<(), DatapathError> {
-        match *op {
-            MapOp::PutEndpoint(addr, to) => self.maps.tables.put_endpoint(addr, to),
-            MapOp::DelEndpoint(addr) => self.maps.tables.del_endpoint(addr),
-            MapOp::PutRoute(net, to) => self.maps.tables.put_route(net, to),
-            MapOp::DelRoute(net) => self.maps.tables.del_route(net),
-            MapOp::PutTunnel(peer, ref tunnel) => self.put_tunnel(peer, tunnel),
-            MapOp::DelTunnel(peer) => self.del_tunnel(peer),
-            MapOp::PutSender(addr, peer) => self.maps.tables.put_sender(addr, peer),
-            MapOp::DelSender(addr) => self.maps.tables.del_sender(addr),
+        match op {
+            MapOp::PutEndpoint(addr, to) => self.maps.tables.put_endpoint(*addr, *to),
+            MapOp::DelEndpoint(addr) => self.maps.tables.del_endpoint(*addr),
+            MapOp::PutRoute(net, to) => self.maps.tables.put_route(*net, *to),
+            MapOp::DelRoute(net) => self.maps.tables.del_route(*net),
+            MapOp::PutTunnel(peer, tunnel) => self.put_tunnel(*peer, tunnel),
+            MapOp::DelTunnel(peer) => self.del_tunnel(*peer),
+            MapOp::PutSender(addr, peer) => self.maps.tables.put_sender(*addr, *peer),
+            MapOp::DelSender(addr) => self.maps.tables.del_sender(*addr),
+            // The resolver has them.
+            MapOp::PutName(..) | MapOp::DelName(_) => Ok(()),
         }
     }
 

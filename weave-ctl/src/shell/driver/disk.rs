@@ -15,6 +15,7 @@ impl Driver {
         let what = match command {
             Command::Attach(..) => "attach a container",
             Command::Reserve(..) => "reserve an address",
+            Command::AddName { .. } => "remember a name",
             Command::Connect { .. } => "remember a peer",
             _ => return None,
         };

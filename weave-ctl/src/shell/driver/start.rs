@@ -27,6 +27,7 @@ use crate::{
         key::SecretKey,
         name::PeerName,
         node::Node,
+        reservation::Netns,
         rng::Rng,
         time::Instant,
         wire::entry::Verify,
@@ -40,7 +41,8 @@ use crate::{
         links::{Links, LinksConfig},
         lock::{self, Lock, LockError},
         neighbours::Neighbours,
-        netns, overlap,
+        netns::{self, OpenNetns},
+        overlap,
         prober::{Prober, ProberConfig},
         slow_path::{SlowPath, Table},
         socket_device,
@@ -68,7 +70,7 @@ impl Driver {
     }
 
     async fn build(config: LaunchConfig, locks: [Lock; 2]) -> Result<Self, RunError> {
-        let LaunchConfig { launch, listen, secret, xdp, dirs, warnings: _ } = config;
+        let LaunchConfig { launch, listen, secret, xdp, dns, dirs, warnings: _ } = config;
         let (store, stored) = Store::open(&dirs.state)?;
         let new_key = SecretKey::from_bytes(entropy().map_err(RunError::Runtime)?);
         // A network that exists is not kept from starting again by a route that came since.
@@ -81,7 +83,8 @@ impl Driver {
         let links = LinksConfig { listen: (listen, port).into(), secret, range: boot.params.range, control_port: port };
         let links = Links::start(links, to_driver).await?;
         let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, boot.identity.name).await?;
-        let installed = installed(existing).await?;
+        let resolver = dns.as_ref().map(|_| OpenNetns::fresh()).transpose().map_err(RunError::Runtime)?;
+        let installed = installed(existing, resolver.as_ref().and_then(OpenNetns::place)).await?;
 
         let (host_sender, host_events) = mpsc::channel(QUEUE);
         let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
@@ -127,6 +130,7 @@ impl Driver {
             scan: Scan::default(),
             reconcile: Reconcile::new(clock),
             neighbours: Neighbours::watch(),
+            _resolver: resolver,
             prober,
             former_key: true,
             disk_low: false,
@@ -198,11 +202,11 @@ async fn dataplane(bpf_dir: &Path, port: u16, me: PeerName) -> Result<(Datapath,
 }
 
 /// What an earlier run left in the kernel.
-async fn installed(existing: Existing) -> Result<Installed, RunError> {
+async fn installed(existing: Existing, service: Option<Netns>) -> Result<Installed, RunError> {
     // Before 1970 or not to be had, times of reservations begin at zero: they are for people, and order those absent.
     let unix_start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (adopted, maps) = (existing.adopted, existing.maps);
-    Ok(Installed { adopted, maps, endpoints: endpoints::list().await?, boot: netns::boot(), unix_start })
+    Ok(Installed { adopted, maps, endpoints: endpoints::list().await?, boot: netns::boot(), unix_start, service })
 }
 
 /// Holds `dir`. One that was just killed lets go of it only when the kernel has closed its maps, so a holder is given

@@ -17,6 +17,7 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 use super::{FILE, KEY_SCHEMA, META, NEW_FILE, NODE, RESERVATIONS, SCHEMA, Store, StoreError, decode, encode};
 use crate::proto::{
     boot::{Identity, Init, LaunchParams, Stored},
+    dns::{Domain, Registered},
     election::{Accepted, Ballot, Vote},
     io::{Record, Target},
     ipam::{Ring, Share, keeper::Inherited},
@@ -44,6 +45,11 @@ fn reservation(host_if: &str) -> Reservation {
     let addrs = vec!["10.32.0.1/12".parse().unwrap(), "10.40.0.1/24".parse().unwrap()];
     let id = Some("reserved-1-1".to_owned());
     Reservation { addrs, since: 1 << 40, id, fixed: true, attachment: Some(attachment) }
+}
+
+fn registered() -> Registered {
+    let name = |text| Domain::default().name(text).unwrap();
+    Registered { follow: [name("web")].into(), fixed: [(name("a.b"), [10, 32, 0, 1].into())].into() }
 }
 
 /// One of every record, and what they make of an empty store.
@@ -87,6 +93,9 @@ fn everything() -> (Vec<Record>, Stored) {
         Record::Reservation("c1".to_owned(), reservation("wv1")),
         Record::ReservationGone("gone".to_owned()),
         Record::ReservationGone("never there".to_owned()),
+        Record::Names("gone".to_owned(), registered()),
+        Record::Names("c1".to_owned(), registered()),
+        Record::Names("gone".to_owned(), Registered::default()),
         Record::Identity(identity(2)),
     ];
     let reservations = [("c1".to_owned(), reservation("wv1"))].into();
@@ -102,6 +111,7 @@ fn everything() -> (Vec<Record>, Stored) {
         grants: [([192, 168, 7, 2].into(), peer)].into(),
         inherited,
         reservations,
+        names: [("c1".to_owned(), registered())].into(),
     };
     (records, stored)
 }
@@ -165,7 +175,7 @@ fn a_newer_schema_is_refused_with_both_versions() {
     set(42);
     let error = open_error(root.path());
     assert!(matches!(error, StoreError::Newer { found, .. } if found == 42), "{error}");
-    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 5"), "{error}");
+    assert!(error.to_string().contains("schema 42") && error.to_string().contains("knows 6"), "{error}");
     set(0);
     assert!(matches!(open_error(root.path()), StoreError::Damaged { .. }));
     set(SCHEMA);

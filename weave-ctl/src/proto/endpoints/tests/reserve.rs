@@ -40,7 +40,7 @@ fn release(endpoints: &mut Endpoints, owner: &str) -> Vec<Output> {
 
 fn in_netns(owner: &str, inode: u64, chosen: bool) -> Container {
     let netns = Netns { path: format!("/proc/{inode}/ns/net"), id: NetnsId { device: 4, inode, boot: BOOT } };
-    Container { owner: owner.to_owned(), chosen, place: Place::Netns(netns) }
+    Container { owner: owner.to_owned(), chosen, place: Place::Netns(netns), names: NameRequest::default() }
 }
 
 fn attach_at(endpoints: &mut Endpoints, container: Container) -> Vec<Output> {
@@ -306,7 +306,7 @@ fn fixed_address_gives_way_last() {
 
 #[test]
 fn host_is_made_again_wherever_it_went() {
-    let host = || Container { owner: "weave:expose".into(), chosen: true, place: Place::Host { masquerade: false } };
+    let host = || Container { place: Place::Host { masquerade: false }, ..in_netns("weave:expose", 1, true) };
     let mut endpoints = fresh();
     let outputs = attach_at(&mut endpoints, host());
     assert!(
@@ -352,7 +352,7 @@ fn host_is_made_again_wherever_it_went() {
         assert_eq!((is_made, hidden), (made == Some(true), made.is_none()), "{heard} {means:?}");
     }
     // Nothing else is ever made in the host's namespace, and no container takes its key.
-    let other = Container { owner: "c".into(), chosen: false, place: Place::Host { masquerade: false } };
+    let other = Container { place: Place::Host { masquerade: false }, ..container("c") };
     assert!(refusal(&attach_at(&mut endpoints, other)).contains("c is not the host"));
     assert!(refusal(&attach_at(&mut endpoints, in_netns("weave:expose", 9, false))).contains("rename the namespace"));
 }

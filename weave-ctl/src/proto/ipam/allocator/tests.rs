@@ -34,13 +34,15 @@ fn allocation(addrs: Vec<Ipv4Net>) -> Reservation {
 fn a_small_range_is_given_out_whole_and_once() {
     let (mut alloc, ring) = setup("10.0.0.0/28", &[1], 1);
     let mut seen = BTreeSet::new();
-    for n in 0..14 {
+    for n in 0..13 {
         let got = alloc.pick(Access::Ring(&ring), net("10.0.0.0/28"), &[]).unwrap();
         assert!(seen.insert(got.addr()), "{got} twice");
         alloc.set(&format!("c{n}"), allocation(vec![got]));
     }
-    assert!(!seen.contains(&Ipv4Addr::new(10, 0, 0, 0)) && !seen.contains(&Ipv4Addr::new(10, 0, 0, 15)));
-    assert!(matches!(alloc.pick(Access::Ring(&ring), net("10.0.0.0/28"), &[]), Err(AllocError::Full { used: 14, .. })));
+    let kept = [0, 15, 14].map(|last| Ipv4Addr::new(10, 0, 0, last));
+    assert!(kept.iter().all(|addr| !seen.contains(addr)), "network, broadcast, service address");
+    assert_eq!(alloc.service(), kept[2]);
+    assert!(matches!(alloc.pick(Access::Ring(&ring), net("10.0.0.0/28"), &[]), Err(AllocError::Full { used: 13, .. })));
     alloc.remove("c3");
     assert_eq!(alloc.pick(Access::Ring(&ring), net("10.0.0.0/28"), &[]).unwrap(), net("10.0.0.4/28"));
 }
@@ -58,6 +60,7 @@ fn claims_are_answered_with_the_reason() {
     assert_eq!(claim(&alloc, "10.1.0.7/24"), Ok(()), "and is given once it is granted");
     assert!(matches!(claim(&alloc, "10.1.0.0/24"), Err(AllocError::Reserved(..))));
     assert!(matches!(claim(&alloc, "10.0.0.0/24"), Err(AllocError::Reserved(..))));
+    assert!(matches!(claim(&alloc, "10.0.0.254/24"), Err(AllocError::Service(_))));
     assert!(matches!(claim(&alloc, "10.0.0.8/29"), Err(AllocError::Reserved(..))));
     assert!(matches!(claim(&alloc, "10.0.0.200/24"), Err(AllocError::Foreign(_, owner)) if owner == name(2)));
     let no_ring = alloc.claim(Access::Waiting("x"), "c", Ipv4Addr::new(10, 0, 0, 7), None);

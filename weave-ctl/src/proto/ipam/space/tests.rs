@@ -20,7 +20,8 @@ fn given(addrs: &[&str]) -> BTreeMap<Ipv4Addr, String> {
 fn spare(range: &str, peers: &[u8], used: &[&str], within: &str) -> Option<Ipv4Net> {
     let ring = Ring::from_origin(net(range), &peers.iter().copied().map(id).collect::<Vec<_>>()).unwrap();
     let given = given(used);
-    Space { ring: &ring, me: id(1), given: &given, withheld: [net(range); 2] }.spare(net(within))
+    Space { ring: &ring, me: id(1), given: &given, withheld: [net(range); 2], service: service_address(net(range)) }
+        .spare(net(within))
 }
 
 #[test]
@@ -41,7 +42,8 @@ fn the_last_address_is_kept_and_withheld_ones_count_for_nothing() {
     let used: Vec<String> = (1..=13).map(|n| format!("10.0.0.{n}")).collect();
     let used: Vec<&str> = used.iter().map(String::as_str).collect();
     assert_eq!(spare("10.0.0.0/28", &[1], &used, "10.0.0.0/28"), None, "one is left, and half of it is nothing");
-    assert_eq!(spare("10.0.0.0/28", &[1], &used[..12], "10.0.0.0/28"), Some(net("10.0.0.14/31")));
+    assert_eq!(spare("10.0.0.0/28", &[1], &used[..12], "10.0.0.0/28"), None, "the service address is nobody's");
+    assert_eq!(spare("10.0.0.0/28", &[1], &used[..11], "10.0.0.0/28"), Some(net("10.0.0.13/32")));
 }
 
 proptest! {
@@ -51,7 +53,7 @@ proptest! {
         let ring = Ring::from_origin(range, &[id(1)]).unwrap();
         let given: BTreeMap<Ipv4Addr, String> =
             used.iter().map(|n| (Ipv4Addr::from(0x0a00_0000 + n), String::new())).collect();
-        let space = Space { ring: &ring, me: id(1), given: &given, withheld: [range; 2] };
+        let space = Space { ring: &ring, me: id(1), given: &given, withheld: [range; 2], service: service_address(range) };
         let within = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), prefix);
         let free = space.free(within);
         match space.spare(within) {

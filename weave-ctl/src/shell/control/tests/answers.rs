@@ -118,6 +118,7 @@ fn core_status() -> Status {
         }],
         refused: Vec::new(),
         more_refused: 0,
+        dns: None,
         warnings: vec!["from the core".into()],
     }
 }

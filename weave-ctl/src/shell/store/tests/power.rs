@@ -184,6 +184,8 @@ fn random_batch(rng: &mut impl Rng, stored: &Stored) -> (Vec<Record>, Stored) {
             Record::GrantGone(addr) => drop(after.grants.remove(&addr)),
             Record::Reservation(id, value) => drop(after.reservations.insert(id, value)),
             Record::ReservationGone(id) => drop(after.reservations.remove(&id)),
+            Record::Names(id, value) if value.is_empty() => drop(after.names.remove(&id)),
+            Record::Names(id, value) => drop(after.names.insert(id, value)),
         }
         batch.push(record);
     }

@@ -1,0 +1,365 @@
+//! Names of containers: the addresses that each name has, and the peers that gave it them.
+//!
+//! A name is registered for an owner of addresses: it *follows* the owner, and then all addresses of its container have it,
+//! or it is *fixed* to addresses that a caller named. Registrations are durable. A record (name, address, owner) of this peer is in
+//! the network while the owner's interface is there, as a membership entry of the channel `dns`, which only this peer
+//! changes; records of [`EXTERN_OWNER`] always are. From the records of all peers follows the table of names: it goes to
+//! the resolver and to the kernel, a name at a time.
+//!
+//! ```text
+//! register --> registered --- interface is there --> record --> entry (gossip)
+//!                  ^                                   |            |
+//!                  +------- interface is gone ---------+            v
+//!                                                                 table <-- records of other peers
+//! ```
+//! Records of a peer go when the peer is forgotten or removed. After a relaunch, names that the kernel still holds stay
+//! for [`ADOPTED_FOR`], because peers say theirs only once sessions are up.
+//! Bounds: [`OWN_MAX`] records of this peer, [`RECORDS_MAX`] of all; [`OWNER_SHOWN_MAX`] bytes of an owner in a record.
+
+mod name;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+pub use self::name::{DEFAULT_DOMAIN, DnsName, Domain, FULL_MAX, LABEL_MAX, NAME_MAX, NameError};
+use super::{name::PeerName, queue, time::Instant, wire::clean};
+
+/// Owner of names for addresses that are no container's here.
+pub const EXTERN_OWNER: &str = "weave:extern";
+/// Time for which names are kept, after a launch, that the kernel holds and no peer has said yet.
+pub const ADOPTED_FOR: Duration = Duration::from_secs(10);
+/// Most records of this peer.
+pub const OWN_MAX: usize = 8192;
+/// Most records of all peers.
+pub const RECORDS_MAX: usize = 131_072;
+/// Bytes of an owner that its records show.
+const OWNER_SHOWN_MAX: usize = 64;
+/// Between name and address in the key of an entry; no name has it.
+const KEY_SEPARATOR: char = '/';
+
+/// What is registered for one owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Names of all addresses that it has.
+    pub follow: BTreeSet<DnsName>,
+    /// Names of these addresses.
+    pub fixed: BTreeSet<(DnsName, Ipv4Addr)>,
+}
+
+impl Registered {
+    /// True when nothing is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.follow.is_empty() && self.fixed.is_empty()
+    }
+
+    /// The records of an owner that has `addrs`.
+    fn records(&self, addrs: &[Ipv4Addr]) -> impl Iterator<Item = (DnsName, Ipv4Addr)> {
+        let follow = self.follow.iter().flat_map(|name| addrs.iter().map(move |addr| (name.clone(), *addr)));
+        follow.chain(self.fixed.iter().cloned())
+    }
+}
+
+/// What the rest of the core must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DnsEvent {
+    /// Make durable what is registered for an owner; nothing when that is empty.
+    Persist(String, Registered),
+    /// Say this under this key in the channel, or delete what was said there.
+    Entry(String, Option<SmolStr>),
+    /// The addresses of a name are these now; none, and it is no name any more.
+    Name(DnsName, Vec<Ipv4Addr>),
+}
+
+/// What is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this host has {OWN_MAX} names of containers already, the most it can; nothing was changed")]
+pub struct TooMany;
+
+/// One address of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) name: &'a DnsName,
+    pub(crate) addr: Ipv4Addr,
+    /// The peer that said so.
+    pub(crate) peer: PeerName,
+    /// Who has the address there.
+    pub(crate) owner: &'a str,
+}
+
+/// Records of one name: the owner of each address, by peer.
+type Records = BTreeMap<(Ipv4Addr, PeerName), SmolStr>;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Dns {
+    me: PeerName,
+    registered: BTreeMap<String, Registered>,
+    /// Records of this peer that are in the network.
+    own: BTreeMap<(DnsName, Ipv4Addr), SmolStr>,
+    known: BTreeMap<DnsName, Records>,
+    /// Records in `known`.
+    count: usize,
+    /// Addresses that the kernel held at the launch, and until when they count.
+    adopted: BTreeMap<DnsName, BTreeSet<Ipv4Addr>>,
+    adopted_until: Option<Instant>,
+    /// What is registered changed since records were last brought in line.
+    changed: bool,
+    events: VecDeque<DnsEvent>,
+}
+
+/// The key of a record's entry.
+fn key(name: &DnsName, addr: Ipv4Addr) -> String {
+    format!("{name}{KEY_SEPARATOR}{:08x}", u32::from(addr))
+}
+
+/// Name and address in the key of an entry.
+fn read_key(key: &str) -> Result<(DnsName, Ipv4Addr), String> {
+    let (name, addr) = key.split_once(KEY_SEPARATOR).ok_or_else(|| format!("{key:?} is no key of a name"))?;
+    let name = DnsName::try_from(SmolStr::new(name)).map_err(|error| error.to_string())?;
+    let hex = addr.len() == 8 && addr.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
+    let addr = u32::from_str_radix(addr, 16).ok().filter(|_| hex);
+    Ok((name, addr.map(Ipv4Addr::from).ok_or_else(|| format!("{key:?} has no address"))?))
+}
+
+/// As much of an owner as its records show.
+fn shown(owner: &str) -> SmolStr {
+    let end = (0..=OWNER_SHOWN_MAX.min(owner.len())).rev().find(|end| owner.is_char_boundary(*end)).unwrap_or(0);
+    SmolStr::new(&owner[..end])
+}
+
+impl Dns {
+    /// Names that the store remembers, and those that the kernel holds from an earlier run.
+    pub(crate) fn new(
+        me: PeerName,
+        registered: BTreeMap<String, Registered>,
+        adopted: BTreeMap<DnsName, BTreeSet<Ipv4Addr>>,
+        now: Instant,
+    ) -> Self {
+        let adopted_until = (!adopted.is_empty()).then(|| now + ADOPTED_FOR);
+        Self {
+            me,
+            registered,
+            own: BTreeMap::new(),
+            known: BTreeMap::new(),
+            count: 0,
+            adopted,
+            adopted_until,
+            changed: true,
+            events: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<DnsEvent> {
+        queue::pop(&mut self.events)
+    }
+
+    /// Calls an owner so: these addresses, or all that it has when none is named.
+    pub(crate) fn add(&mut self, owner: &str, name: DnsName, addrs: &[Ipv4Addr]) {
+        let mut registered = self.registered.get(owner).cloned().unwrap_or_default();
+        if addrs.is_empty() {
+            registered.follow.insert(name);
+        } else {
+            registered.fixed.extend(addrs.iter().map(|addr| (name.clone(), *addr)));
+        }
+        self.set(owner, registered);
+    }
+
+    /// Calls an owner, which has `held`, no longer so: all its names when none is given, all addresses when none is named.
+    /// Returns how many records ended.
+    pub(crate) fn remove(
+        &mut self,
+        owner: &str,
+        name: Option<&DnsName>,
+        addrs: &[Ipv4Addr],
+        held: &[Ipv4Addr],
+    ) -> usize {
+        let Some(before) = self.registered.get(owner) else { return 0 };
+        let named = |of: &DnsName| name.is_none_or(|name| name == of);
+        let gone = |addr: &Ipv4Addr| addrs.is_empty() || addrs.contains(addr);
+        let mut after = Registered::default();
+        for follow in &before.follow {
+            if !named(follow) || !held.iter().any(&gone) && !addrs.is_empty() {
+                after.follow.insert(follow.clone());
+            } else {
+                // Some addresses lose the name: it stays with the others alone.
+                let left = held.iter().filter(|addr| !gone(addr));
+                after.fixed.extend(left.map(|addr| (follow.clone(), *addr)));
+            }
+        }
+        after.fixed.extend(before.fixed.iter().filter(|(name, addr)| !(named(name) && gone(addr))).cloned());
+        let ended = before.records(held).count() - after.records(held).count();
+        self.set(owner, after);
+        ended
+    }
+
+    /// Whether so many more records of this peer fit.
+    pub(crate) fn check_room(&self, more: usize) -> Result<(), TooMany> {
+        if self.own.len() + more > OWN_MAX { Err(TooMany) } else { Ok(()) }
+    }
+
+    /// Whether an owner has a name.
+    pub(crate) fn is_registered(&self, owner: &str) -> bool {
+        self.registered.contains_key(owner)
+    }
+
+    /// An owner has nothing any more, nor names.
+    pub(crate) fn release(&mut self, owner: &str) {
+        if self.registered.contains_key(owner) {
+            self.set(owner, Registered::default());
+        }
+    }
+
+    fn set(&mut self, owner: &str, registered: Registered) {
+        let before = if registered.is_empty() {
+            self.registered.remove(owner)
+        } else {
+            self.registered.insert(owner.to_owned(), registered.clone())
+        };
+        if before.unwrap_or_default() != registered {
+            self.changed = true;
+            self.events.push_back(DnsEvent::Persist(owner.to_owned(), registered));
+        }
+    }
+
+    /// Whether [`Self::refresh`] has something to do though no container came or went.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Says what follows from the registrations, of owners whose interfaces have `present` addresses.
+    pub(crate) fn refresh(&mut self, present: &BTreeMap<&str, Vec<Ipv4Addr>>) {
+        self.changed = false;
+        let mut want = BTreeMap::new();
+        for (owner, registered) in &self.registered {
+            let here = present.get(owner.as_str());
+            if owner != EXTERN_OWNER && here.is_none() {
+                continue;
+            }
+            let addrs = here.map_or(&[][..], |addrs| &addrs[..]);
+            want.extend(registered.records(addrs).map(|record| (record, shown(owner))));
+        }
+        let gone: Vec<_> = self.own.keys().filter(|record| !want.contains_key(*record)).cloned().collect();
+        for (name, addr) in gone {
+            self.own.remove(&(name.clone(), addr));
+            self.events.push_back(DnsEvent::Entry(key(&name, addr), None));
+            self.put(self.me, name, addr, None);
+        }
+        for ((name, addr), owner) in want {
+            if self.own.get(&(name.clone(), addr)) != Some(&owner) {
+                self.own.insert((name.clone(), addr), owner.clone());
+                self.events.push_back(DnsEvent::Entry(key(&name, addr), Some(owner.clone())));
+                self.put(self.me, name, addr, Some(owner));
+            }
+        }
+    }
+
+    /// An entry of another peer, or what became of it: without a value it is gone.
+    ///
+    /// # Errors
+    /// When it is no record; nothing was changed.
+    pub(crate) fn received(&mut self, from: PeerName, key: &str, value: Option<&[u8]>) -> Result<(), String> {
+        let (name, addr) = read_key(key)?;
+        let owner = value.map(|value| std::str::from_utf8(value).map(|owner| shown(&clean(owner))));
+        let owner = owner.transpose().map_err(|error| format!("the owner of {key:?}: {error}"))?;
+        self.put(from, name, addr, owner);
+        Ok(())
+    }
+
+    fn put(&mut self, peer: PeerName, name: DnsName, addr: Ipv4Addr, owner: Option<SmolStr>) {
+        let before = self.addresses(&name);
+        match owner {
+            Some(owner) => {
+                let new = !self.known.get(&name).is_some_and(|records| records.contains_key(&(addr, peer)));
+                if new && self.count >= RECORDS_MAX && peer != self.me {
+                    return;
+                }
+                self.count += usize::from(new);
+                self.known.entry(name.clone()).or_default().insert((addr, peer), owner);
+            }
+            None => {
+                let Some(records) = self.known.get_mut(&name) else { return };
+                self.count -= usize::from(records.remove(&(addr, peer)).is_some());
+                if records.is_empty() {
+                    self.known.remove(&name);
+                }
+            }
+        }
+        self.tell(name, &before);
+    }
+
+    /// Tells the addresses of a name, when they are not `before` any more.
+    fn tell(&mut self, name: DnsName, before: &BTreeSet<Ipv4Addr>) {
+        let after = self.addresses(&name);
+        if after != *before {
+            self.events.push_back(DnsEvent::Name(name, after.into_iter().collect()));
+        }
+    }
+
+    /// A peer is forgotten or removed: so are its records.
+    pub(crate) fn peer_gone(&mut self, peer: PeerName) {
+        let of = |records: &Records| records.keys().any(|(_, origin)| *origin == peer);
+        let names: Vec<DnsName> =
+            self.known.iter().filter(|(_, records)| of(records)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let before = self.addresses(&name);
+            let Some(records) = self.known.get_mut(&name) else { continue };
+            let held = records.len();
+            records.retain(|(_, origin), _| *origin != peer);
+            self.count -= held - records.len();
+            if records.is_empty() {
+                self.known.remove(&name);
+            }
+            self.tell(name, &before);
+        }
+    }
+
+    /// Peers that have records, but this one.
+    pub(crate) fn origins(&self) -> BTreeSet<PeerName> {
+        let all = self.known.values().flat_map(|records| records.keys().map(|(_, origin)| *origin));
+        all.filter(|origin| *origin != self.me).collect()
+    }
+
+    /// Addresses of a name, in order.
+    pub(crate) fn addresses(&self, name: &DnsName) -> BTreeSet<Ipv4Addr> {
+        let known = self.known.get(name).into_iter().flat_map(|records| records.keys().map(|(addr, _)| *addr));
+        known.chain(self.adopted.get(name).into_iter().flatten().copied()).collect()
+    }
+
+    /// Records of all peers and of this one, with their bounds.
+    pub(crate) fn sizes(&self) -> [(usize, usize); 2] {
+        [(self.count, RECORDS_MAX), (self.own.len(), OWN_MAX)]
+    }
+
+    /// Every record, in order of name and address.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let all = self.known.iter().flat_map(|(name, records)| records.iter().map(move |record| (name, record)));
+        all.map(|(name, ((addr, peer), owner))| Record { name, addr: *addr, peer: *peer, owner })
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.adopted_until
+    }
+
+    /// Names that no peer has said since the launch go.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.adopted_until.is_none_or(|until| now < until) {
+            return;
+        }
+        self.adopted_until = None;
+        for (name, addrs) in std::mem::take(&mut self.adopted) {
+            let mut before = self.addresses(&name);
+            before.extend(addrs);
+            self.tell(name, &before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
