@@ -1,6 +1,7 @@
 //! One host of the Lab: its namespace, its controller, its containers.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -199,6 +200,24 @@ impl Host {
         let entries: Vec<Value> = serde_json::from_str(&text).with_context(|| format!("bpftool printed {text}"))?;
         // With options like -j, bpftool prints bytes and, from BTF, the fields.
         Ok(entries.into_iter().map(|mut e| e["formatted"].take()).collect())
+    }
+
+    /// Addresses of containers in the kernel's table of endpoints: all but the service address.
+    ///
+    /// # Errors
+    /// When bpftool fails or prints no addresses, or the controller does not answer.
+    pub fn endpoints(&self) -> Result<BTreeSet<Ipv4Addr>> {
+        let service = self.json(&["status"])?["dns"]["address"].as_str().and_then(|text| text.parse().ok());
+        let address = |entry: &Value| {
+            let addr = &entry["key"]["addr"];
+            let list = addr.as_array().or_else(|| addr["__0"].as_array())?;
+            let bytes: Vec<u8> = list.iter().filter_map(|byte| byte.as_u64()?.try_into().ok()).collect();
+            Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))
+        };
+        let all = self.map("weave_endpoints")?;
+        let read = all.iter().map(|entry| address(entry).with_context(|| format!("no address in {entry}")));
+        let read: BTreeSet<Ipv4Addr> = read.collect::<Result<_>>()?;
+        Ok(read.into_iter().filter(|addr| Some(*addr) != service).collect())
     }
 
     /// What `ps` shows of a container; nothing when it is not there.

@@ -207,7 +207,7 @@ fn stays(host: &Host, staying: &[String]) {
     };
     let lost: Vec<_> = staying.iter().filter(|name| !is_attached(name)).collect();
     assert!(lost.is_empty(), "{lost:?} are lost: {}", host.log_tail(20));
-    let endpoints = host.map("weave_endpoints").expect("a map").len();
+    let endpoints = host.endpoints().expect("endpoints").len();
     assert!(endpoints >= staying.len(), "{endpoints} of {} entries are there", staying.len());
 }
 
@@ -242,7 +242,7 @@ fn containers_stay_while_lists_are_incomplete() {
         });
         stays(host, &staying);
     }
-    assert!(eventually(SETTLED, || host.map("weave_endpoints").is_ok_and(|map| map.len() == STAYING)));
+    assert!(eventually(SETTLED, || host.endpoints().is_ok_and(|all| all.len() == STAYING)));
     stays(host, &staying);
 }
 

@@ -109,29 +109,29 @@ fn namespace_without_a_name_is_known_by_its_number() {
 fn reboots_do_not_eat_the_range() {
     let lab = Lab::ready(Plan::of("lrange", 1).launch(&["--ipalloc-range", "10.9.0.0/28"])).expect("a Lab");
     let host = lab.host(1);
-    // Twelve besides the two of the Lab: all fourteen addresses.
-    let attach_twelve = |from: usize| -> BTreeSet<Ipv4Addr> {
-        let names: Vec<String> = (from..from + 12).map(|n| host.add_container(n).expect("a container")).collect();
+    // Eleven besides the two of the Lab: all thirteen addresses that anybody is given.
+    let attach_eleven = |from: usize| -> BTreeSet<Ipv4Addr> {
+        let names: Vec<String> = (from..from + 11).map(|n| host.add_container(n).expect("a container")).collect();
         names.iter().map(|name| host.attach(name).unwrap_or_else(|e| panic!("{name}: {e:#}"))).collect()
     };
-    assert_eq!(attach_twelve(10).len(), 12);
+    assert_eq!(attach_eleven(10).len(), 11);
     for round in 1..3 {
         reboot(host, &host.containers());
         host.weave(&["launch"]).expect("launch");
         let absent = host.json(&["ps", "--absent"]).expect("ps");
-        assert_eq!(absent.as_array().map(Vec::len), Some(14));
-        assert_eq!(attach_twelve(100 * round).len(), 12);
+        assert_eq!(absent.as_array().map(Vec::len), Some(13));
+        assert_eq!(attach_eleven(100 * round).len(), 11);
         assert!(host.log_tail(200).contains("has been absent longest since a reboot"), "{}", host.log_tail(20));
     }
     // What is left of the absent goes at once; a name that is mistyped is told.
     let unknown = host.refused(&["release", "no-such-owner"], 1).expect("refused");
     assert!(unknown.contains("no-such-owner is not attached to this network and has no address"), "{unknown}");
     let attached = |host: &Host| owners(host).iter().filter(|(_, state)| state == "attached").count();
-    assert_eq!(attached(host), 12);
+    assert_eq!(attached(host), 11);
     host.weave(&["release", "--absent"]).expect("release");
-    assert_eq!((owners(host).len(), attached(host)), (12, 12));
+    assert_eq!((owners(host).len(), attached(host)), (11, 11));
     let said = host.weave(&["ps"]).expect("ps");
-    assert!(said.starts_with("OWNER") && said.lines().count() == 13, "{said}");
+    assert!(said.starts_with("OWNER") && said.lines().count() == 12, "{said}");
 }
 
 /// An engine reserves first, names the owner later, and moves on: each request again is answered alike.

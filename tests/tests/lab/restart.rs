@@ -150,7 +150,7 @@ fn killed_at_awkward_moments_of_an_attach_the_container_attaches_or_is_free() {
         assert!(ping(&other.0, address, 1));
         let shown = host.ps(&container).expect("ps").expect("the container");
         assert_eq!(shown["state"], "attached");
-        let endpoints = host.map("weave_endpoints").expect("a map").len();
+        let endpoints = host.endpoints().expect("endpoints").len();
         assert_eq!(endpoints, 2, "endpoints of two containers");
     }
 }

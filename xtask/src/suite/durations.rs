@@ -26,7 +26,7 @@ pub(super) const LONGEST: [&str; LONG] = [
     "lab_scene_rmpeer a_peer_that_relaunched_is_not_removed",
     "lab_mesh_reasons a_relay_without_a_link_to_one_of_the_two_goes_on_and_both_troubles_are_told",
     "lab_relay tcp_crosses_a_relay_in_super_packets_and_in_frames",
-    "lab_containers network_and_broadcast_addresses_are_never_given_and_a_full_range_says_so",
+    "lab_containers withheld_addresses_are_never_given_and_a_full_range_says_so",
     "lab_scene_rmpeer a_dead_host_is_removed",
     "lab_restart stopped_under_traffic_and_launched_again_nothing_is_lost",
 ];
