@@ -150,14 +150,14 @@ fn full_disk_refuses_what_needs_it_and_heals() {
     // Full to the last byte: the store has a reserve of its own.
     let filler = state.join("filler");
     fill(&filler);
-    for n in 2..=16 {
+    for n in 2..=19 {
         let name = host.add_container(n).expect("a container");
         host.attach(&name).expect("attach on a full disk");
     }
     load.goes_on().expect("traffic is not disturbed");
     // Relaunched there is no room for the reserve: what adds to the store is refused, and nothing else. A controller that has
     // lost its reserve refuses to add while pages are free: here it is taken away at once, so some are freed.
-    for n in 9..=16 {
+    for n in 5..=19 {
         host.weave(&["detach", &host.container(n)]).expect("detach on a full disk");
     }
     host.kill().expect("kill");
