@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     host::{CounterStatus, Dataplane, DropStatus, HostStatus, MapStatus, ProgramStatus},
-    names::{DnsStatus, NameStatus},
+    names::{DnsStatus, NameStatus, ResolverStatus},
     peers::{
         BroadcastRoute, Connection, ConnectionState, PathStatus, PeerLink, PeerRef, PeerStatus, StandbyPath,
         UnicastRoute,
@@ -150,6 +150,9 @@ impl Snapshot {
         };
         status.broadcast_routes = topology::broadcasts(&me, &others).into_iter().map(route).collect();
         (status.version, status.dataplane) = (host.version, host.dataplane);
+        if let Some(dns) = &mut status.dns {
+            dns.resolver = host.resolver;
+        }
         status.warnings.extend(host.warnings);
         status
     }

@@ -43,6 +43,7 @@ pub use self::{
 use super::{
     control::{Call, Control},
     datapath::{Datapath, Look, Worker},
+    dns::{NameTable, Resolver},
     host::{Host, HostEvent, Scan},
     links::Links,
     lock::Lock,
@@ -57,6 +58,7 @@ use crate::{
     config::{Dirs, LaunchConfig, flags::Xdp},
     proto::{
         command::{Answer, Refusal},
+        dns::Domain,
         io::{Input, OpId, Record, RequestId, Shutdown},
         node::Node,
         time::Instant,
@@ -157,8 +159,10 @@ struct Driver {
     disk_low: bool,
     /// Looks at traffic so far.
     looks: u32,
-    /// The namespace in which questions for names are answered.
-    _resolver: Option<OpenNetns>,
+    /// Answers questions for names; and the namespace in which it does.
+    resolver: Option<(Resolver, OpenNetns)>,
+    /// The names that it answers, and their domain.
+    names: (Arc<NameTable>, Domain),
     _locks: [Lock; 2],
 }
 

@@ -1,11 +1,12 @@
 //! The effects: clock, disk, sockets, kernel. Decides nothing; everything it learns goes to the core as an input.
 //!
 //! Tasks: the driver (owns the core, the store and the maps), one reader and one writer a session,
-//! the API server, the host task. All of them talk to the driver through bounded channels of [`QUEUE`] entries; a full
+//! the API server, the host task, the resolver's sockets. All of them talk to the driver through bounded channels of [`QUEUE`] entries; a full
 //! channel makes the sender wait, and a slow peer is cut off, never the driver.
 
 pub mod control;
 pub mod datapath;
+pub mod dns;
 pub mod driver;
 pub mod endpoints;
 pub mod exposed;

@@ -1,6 +1,6 @@
 //! `status`: blocks of right-aligned labels.
 
-use std::fmt::Display;
+use std::{collections::BTreeMap, fmt::Display};
 
 use super::{paths, peer, table::clean};
 use crate::api::types::{
@@ -20,7 +20,14 @@ const RECENT: u64 = 60;
 const DETOURS_SHOWN: usize = 8;
 
 pub(super) fn summary(status: &Status) -> String {
-    let blocks = [row("Version", &status.version), router(status), ipam(status), dataplane(status), warnings(status)];
+    let blocks = [
+        row("Version", &status.version),
+        router(status),
+        ipam(status),
+        dns(status),
+        dataplane(status),
+        warnings(status),
+    ];
     blocks.iter().filter(|b| !b.is_empty()).cloned().collect::<Vec<_>>().join("\n")
 }
 
@@ -31,6 +38,33 @@ fn row(label: &str, value: impl Display) -> String {
 /// Last, where they are seen.
 fn warnings(status: &Status) -> String {
     status.warnings.iter().map(|w| row("Warning", w)).collect()
+}
+
+/// Nothing where questions for names are not answered.
+fn dns(status: &Status) -> String {
+    let Some(dns) = status.dns.as_ref().filter(|dns| dns.enabled) else { return String::new() };
+    let resolver = dns.resolver.clone().unwrap_or_default();
+    let upstream = if resolver.upstream.is_empty() { "none".to_owned() } else { resolver.upstream.join(", ") };
+    let listen = |listen: &[String]| if listen.is_empty() { String::new() } else { row("Listen", listen.join(", ")) };
+    let ready = if dns.ready { "" } else { " (not reached by containers yet)" };
+    [
+        row("Service", "dns"),
+        row("Domain", &dns.domain),
+        row("Address", format_args!("{}{ready}", dns.address)),
+        listen(&resolver.listen),
+        row("Upstream", upstream),
+        row("TTL", resolver.ttl_s),
+        row("Entries", dns.records),
+        questions(&resolver.questions),
+    ]
+    .concat()
+}
+
+/// Outcomes that there were; nothing before the first question.
+fn questions(outcomes: &BTreeMap<String, u64>) -> String {
+    let seen: Vec<String> =
+        outcomes.iter().filter(|(_, n)| **n > 0).map(|(outcome, n)| format!("{n} {outcome}")).collect();
+    if seen.is_empty() { String::new() } else { row("Questions", seen.join(", ")) }
 }
 
 fn router(status: &Status) -> String {

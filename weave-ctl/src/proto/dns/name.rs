@@ -30,7 +30,7 @@ pub enum NameError {
     #[error("{0:?} is no host name: with its domain it would be longer than {FULL_MAX} letters")]
     Long(String),
     /// A character that no host name has.
-    #[error("{0:?} is no host name: it may have letters, digits, - and _, and dots between them")]
+    #[error("{0:?} is no host name: a label may have letters, digits, _ and, not at its ends, -")]
     Character(String),
     /// It ends with a dot, and is in another domain.
     #[error("{0:?} is not in the domain {1}: only names in it are kept here")]
@@ -144,7 +144,8 @@ fn check(text: &str, name: &str) -> Result<(), NameError> {
         if label.is_empty() {
             return Err(NameError::Empty(text.to_owned()));
         }
-        if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if !label.bytes().all(fits) || label.starts_with('-') || label.ends_with('-') {
             return Err(NameError::Character(text.to_owned()));
         }
         if label.len() > LABEL_MAX {

@@ -191,6 +191,7 @@ impl Node {
             enabled: self.service.is_some(),
             ready: self.service.as_ref().is_some_and(|service| service.installed().is_some()),
             records,
+            resolver: None,
         }
     }
 

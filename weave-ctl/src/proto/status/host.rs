@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ResolverStatus;
+
 /// What completes a status. Made by the shell; never sent by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostStatus {
@@ -9,6 +11,8 @@ pub struct HostStatus {
     pub version: String,
     /// What the kernel holds.
     pub dataplane: Dataplane,
+    /// How questions for names are answered; `None` when they are not.
+    pub resolver: Option<ResolverStatus>,
     /// What could not be read, or is not as it should be, a sentence each.
     pub warnings: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! What `status dns` shows.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ pub struct DnsStatus {
     pub ready: bool,
     /// Addresses with a name that this host knows of, of all peers.
     pub records: usize,
+    /// How questions are answered; `None` when they are not.
+    #[serde(default)]
+    pub resolver: Option<ResolverStatus>,
 }
 
 /// One address of a name.
@@ -35,4 +38,18 @@ pub struct NameStatus {
     pub owner: String,
     /// The peer that gave it the name.
     pub peer: PeerRef,
+}
+
+/// How questions for names are answered on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ResolverStatus {
+    /// Time in seconds for which answers about names of the domain may be kept.
+    pub ttl_s: u32,
+    /// Servers that are asked for other names, `ADDRESS:PORT` each.
+    pub upstream: Vec<String>,
+    /// Addresses of this host on which is answered too, `ADDRESS:PORT` each.
+    pub listen: Vec<String>,
+    /// What became of questions since the launch, by outcome; those that the kernel answered are counted in the dataplane.
+    pub questions: BTreeMap<String, u64>,
 }

@@ -54,7 +54,8 @@ fn snapshot() -> Snapshot {
 #[test]
 fn a_snapshot_is_completed_from_records_and_host() {
     let dataplane = Dataplane { bpf_dir: "/sys/fs/bpf/weave".to_owned(), ..Dataplane::default() };
-    let host = HostStatus { version: "1.2.3".to_owned(), dataplane, warnings: vec!["of the host".to_owned()] };
+    let host =
+        HostStatus { version: "1.2.3".to_owned(), dataplane, resolver: None, warnings: vec!["of the host".to_owned()] };
     let status = snapshot().complete(host.clone());
     let links = |at: usize| -> Vec<_> {
         status.peers[at].links.iter().map(|link| (link.id.nickname.as_str(), link.established)).collect()

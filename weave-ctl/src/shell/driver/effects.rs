@@ -67,6 +67,8 @@ impl Driver {
         match &op {
             MapOp::PutTunnel(peer, tunnel) => self.slow_path.put(*peer, tunnel),
             MapOp::DelTunnel(peer) => self.slow_path.remove(*peer),
+            MapOp::PutName(name, addrs) => self.names.0.put(&self.names.1.full(name), addrs),
+            MapOp::DelName(name) => self.names.0.put(&self.names.1.full(name), &[]),
             _ => {}
         }
         if let Err(error) = self.datapath.apply(&op) {

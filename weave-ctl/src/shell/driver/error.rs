@@ -9,6 +9,7 @@ use crate::{
     shell::{
         control::ControlError,
         datapath::{DatapathError, Ended},
+        dns::ResolverError,
         endpoints::EndpointError,
         host::HostError,
         links::LinksError,
@@ -51,6 +52,9 @@ pub enum RunError {
         /// The route.
         route: HostRoute,
     },
+    /// Questions for names cannot be answered.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// The control port.
     #[error(transparent)]
     Links(#[from] LinksError),

@@ -39,6 +39,7 @@ impl Driver {
                 if before.underlay == self.scan.underlay {
                     return Ok(None);
                 }
+                self.tell_neighbourhood();
                 self.input(Input::Underlay(self.scan.underlay.clone())).await
             }
         }
@@ -109,6 +110,13 @@ impl Driver {
     }
 
     /// What only the shell knows of a status.
+    /// Neighbours of this host may ask its resolver.
+    pub(super) fn tell_neighbourhood(&self) {
+        if let Some((resolver, _)) = &self.resolver {
+            resolver.set_neighbourhood(&self.scan.underlay.addrs, &self.scan.underlay.on_link);
+        }
+    }
+
     pub(super) fn host_status(&self) -> HostStatus {
         let known = [self.overlap.clone(), self.links.warning(), self.disk_warning(), self.neighbours.warning()];
         let mut warnings: Vec<String> = known.into_iter().flatten().collect();
@@ -139,7 +147,8 @@ impl Driver {
             counters: counters.into_iter().map(counter).collect(),
             drops: drops.into_iter().map(drop).collect(),
         };
+        let resolver = self.resolver.as_ref().map(|(resolver, _)| resolver.status());
         // Read from memory, not written by code: the test of rolling upgrades makes a program of another version by its text.
-        HostStatus { version: std::hint::black_box(api::VERSION).to_owned(), dataplane, warnings }
+        HostStatus { version: std::hint::black_box(api::VERSION).to_owned(), dataplane, resolver, warnings }
     }
 }

@@ -20,10 +20,12 @@ use weave_common::{
 
 use super::{Driver, JOBS_MAX, RunError, attach::Attaching, reconcile::Reconcile};
 use crate::{
-    config::LaunchConfig,
+    config::{LaunchConfig, dns::DnsConfig},
     proto::{
-        boot::{self, Installed},
+        boot::{self, Installed, LaunchParams},
+        dns::Domain,
         io::{Input, MapOp, TunnelTo},
+        ipam::service_address,
         key::SecretKey,
         name::PeerName,
         node::Node,
@@ -35,6 +37,7 @@ use crate::{
     shell::{
         QUEUE, control,
         datapath::{Datapath, Existing},
+        dns::{NameTable, Resolver, ResolverConfig},
         endpoints,
         host::{Host, Scan, TableWatch},
         identity,
@@ -83,8 +86,17 @@ impl Driver {
         let links = LinksConfig { listen: (listen, port).into(), secret, range: boot.params.range, control_port: port };
         let links = Links::start(links, to_driver).await?;
         let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, boot.identity.name).await?;
-        let resolver = dns.as_ref().map(|_| OpenNetns::fresh()).transpose().map_err(RunError::Runtime)?;
-        let installed = installed(existing, resolver.as_ref().and_then(OpenNetns::place)).await?;
+        let names = Arc::new(NameTable::default());
+        let resolver = match dns {
+            Some(dns) => Some(resolver(dns, &launch.dns_domain, &boot.params, &names)?),
+            None => None,
+        };
+        let installed = installed(existing, resolver.as_ref().and_then(|(_, netns)| netns.place())).await?;
+        installed.maps.iter().for_each(|op| {
+            if let MapOp::PutName(name, addrs) = op {
+                names.put(&launch.dns_domain.full(name), addrs);
+            }
+        });
 
         let (host_sender, host_events) = mpsc::channel(QUEUE);
         let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
@@ -130,7 +142,8 @@ impl Driver {
             scan: Scan::default(),
             reconcile: Reconcile::new(clock),
             neighbours: Neighbours::watch(),
-            _resolver: resolver,
+            resolver,
+            names: (names, launch.dns_domain),
             prober,
             former_key: true,
             disk_low: false,
@@ -160,6 +173,7 @@ impl Driver {
         }
         let attached = self.ask_for_programs().await?;
         self.underlay_attached(attached).map_err(RunError::Xdp)?;
+        self.tell_neighbourhood();
         self.input(Input::Underlay(underlay)).await?;
         Ok(())
     }
@@ -199,6 +213,20 @@ async fn dataplane(bpf_dir: &Path, port: u16, me: PeerName) -> Result<(Datapath,
     socket_device::raise(&socket_device, data_port).await?;
     datapath.set_socket_device(ifindex)?;
     Ok((datapath, existing, socket_device))
+}
+
+/// The resolver, in a namespace of its own.
+fn resolver(
+    dns: DnsConfig,
+    domain: &Domain,
+    params: &LaunchParams,
+    names: &Arc<NameTable>,
+) -> Result<(Resolver, OpenNetns), RunError> {
+    let netns = OpenNetns::fresh().map_err(RunError::Runtime)?;
+    let service = service_address(params.default_subnet);
+    let config = ResolverConfig { dns, domain: domain.to_string(), range: params.range, service };
+    let resolver = Resolver::start(&config, Arc::clone(names), &netns)?;
+    Ok((resolver, netns))
 }
 
 /// What an earlier run left in the kernel.

@@ -144,5 +144,5 @@ pub(super) fn host_status() -> HostStatus {
         counters: vec![CounterStatus { name: "encap".into(), packets: 5, bytes: 420 }],
         drops: vec![DropStatus { reason: "no-route".into(), packets: 2 }],
     };
-    HostStatus { version: "1.2.3".into(), dataplane, warnings: vec!["from the host".into()] }
+    HostStatus { version: "1.2.3".into(), dataplane, resolver: None, warnings: vec!["from the host".into()] }
 }
