@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 /// Version of every layout in this crate. Part of the path under which maps and links are pinned.
 ///
 /// Changed whenever a struct, a map's type, the meaning of a field or the name of a pin changes.
-pub const SCHEMA: u32 = 6;
+pub const SCHEMA: u32 = 7;
 
 /// The one entry (key 0) of [`crate::map::CONFIG`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -27,6 +27,15 @@ pub struct Config {
     pub me: [u8; 6],
     /// Always zero.
     pub pad2: [u8; 2],
+    /// The service address; zero without one.
+    pub service: [u8; 4],
+    /// Seconds for which answers about names may be kept, host byte order.
+    pub dns_ttl: u32,
+    /// [`DNS_ANSWERED`], or zero.
+    pub dns: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 24);
+/// The programs answer questions for names.
+pub const DNS_ANSWERED: u32 = 1;
+
+const _: () = assert!(size_of::<Config>() == 36);

@@ -61,6 +61,8 @@ counters! {
     ProbeSent = 15, "probe-sent";
     /// From a container to an address outside the network, given to this host, which forwards it.
     Outside = 16, "outside";
+    /// Questions for names, answered.
+    DnsAnswer = 17, "dns-answer";
 }
 
 /// Packets and bytes; a super-packet counts once, with all its bytes. One entry a [`Counter`] and CPU.

@@ -67,4 +67,8 @@ reasons! {
     EchoLimit = 19, "echo-limit";
     /// More first contacts, announcements, challenges and proofs than are given to the controller, or than it takes.
     ContactRefused = 20, "contact-refused";
+    /// A container sent to the service address something other than DNS or echo, or the service endpoint to another host.
+    ServicePort = 21, "service-port";
+    /// Came from a peer with the service address, which means another endpoint on each host.
+    ServiceFromUnderlay = 22, "service-from-underlay";
 }

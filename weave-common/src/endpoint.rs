@@ -13,7 +13,7 @@ pub struct Endpoint {
     /// MAC of the container's end: the one derived from the first of its addresses. Not a [`Mac`], whose only field would
     /// show as `__0` in dumps.
     pub mac: [u8; 6],
-    /// [`ENDPOINT_HOST`], [`ENDPOINT_GATEWAY`]; the other bits are zero.
+    /// [`ENDPOINT_HOST`], [`ENDPOINT_GATEWAY`], [`ENDPOINT_SERVICE`]; the other bits are zero.
     pub flags: u16,
     /// Always zero.
     pub pad4: [u8; 4],
@@ -28,6 +28,10 @@ pub const ENDPOINT_HOST: u16 = 1;
 /// With [`ENDPOINT_HOST`]: local containers reach what is outside the network through the host, which may forward the
 /// answers, from addresses outside the network, to them.
 pub const ENDPOINT_GATEWAY: u16 = 2;
+
+/// Questions for names are answered there: reached by containers of this host alone, with DNS and echo, and it reaches them
+/// alone.
+pub const ENDPOINT_SERVICE: u16 = 4;
 
 /// Least time between two ICMP "fragmentation needed" to one address of a container, in nanoseconds.
 pub const ICMP_STEP_NS: u64 = 1_000_000;

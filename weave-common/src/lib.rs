@@ -12,6 +12,7 @@ pub mod checksum;
 pub mod config;
 pub mod counters;
 pub mod device;
+pub mod dns;
 pub mod drop;
 pub mod endpoint;
 pub mod local;

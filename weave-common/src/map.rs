@@ -12,6 +12,10 @@ pub const SENDERS: &str = "weave_senders";
 pub const DEVICES: &str = "weave_devices";
 /// Hash: [`crate::local::LocalKey`] to [`crate::local::Local`].
 pub const LOCALS: &str = "weave_locals";
+/// Hash: [`crate::dns::NameKey`] to [`crate::dns::NameAddrs`].
+pub const NAMES: &str = "weave_names";
+/// Per-CPU array of one: [`crate::dns::Scratch`].
+pub const SCRATCH: &str = "weave_scratch";
 /// Array of one: [`crate::probe::ProbeKeys`].
 pub const KEYS: &str = "weave_keys";
 /// Array of one: [`crate::bucket::Bucket`], of contacts.
@@ -52,6 +56,8 @@ pub const SENDERS_MAX: u32 = 16384;
 pub const DEVICES_MAX: u32 = 1024;
 /// Underlay addresses of this host.
 pub const LOCALS_MAX: u32 = 4096;
+/// Names of containers, of all hosts. Room is taken as they come.
+pub const NAMES_MAX: u32 = 131_072;
 /// Bytes of [`REPLIES`]: 3,640 answers.
 pub const REPLIES_BYTES: u32 = 256 << 10;
 /// Bytes of [`CONTACTS`]: 455 contacts, seven seconds of what may come.

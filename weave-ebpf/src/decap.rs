@@ -134,6 +134,7 @@ mod live {
             return Err(DropReason::Malformed);
         }
         let (names, ip) = inner(packet, INNER_AT, gso)?;
+        not_service(&ip, config)?;
         maps::note_heard(names.origin, outer.source, Some(sender.peer));
         let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
             return relay::to_next(packet, outer, sender.peer, config, (&names, &ip));
@@ -169,6 +170,7 @@ mod live {
             return Err(DropReason::Malformed);
         }
         let (names, ip) = inner(packet, 0, packet.gso_size() != 0)?;
+        not_service(&ip, config)?;
         maps::note_heard(names.origin, tunnel.remote, Some(sender.peer));
         let Some(endpoint) = maps::endpoint(EndpointKey::new(ip.destination)) else {
             let origin = Origin { source: tunnel.remote, ttl: tunnel.ttl, peer: sender.peer };
@@ -177,6 +179,14 @@ mod live {
         let bytes = packet.frame_len();
         packet.deliver(endpoint, ip.source)?;
         Ok(Outcome::Redirected { counter: Counter::Decap, bytes })
+    }
+
+    /// The service address means another endpoint on each host: no peer sends from it, or to it.
+    #[inline(always)]
+    fn not_service(ip: &Ipv4, config: &Config) -> Result<(), DropReason> {
+        let is_service =
+            config.service != [0; 4] && (ip.source.0 == config.service || ip.destination.0 == config.service);
+        if is_service { Err(DropReason::ServiceFromUnderlay) } else { Ok(()) }
     }
 
     /// The names and the IPv4 header of the inner frame that starts at `offset`.

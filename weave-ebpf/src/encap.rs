@@ -57,13 +57,13 @@ mod live {
         config::Config,
         counters::Counter,
         drop::DropReason,
-        endpoint::{Endpoint, EndpointKey},
+        endpoint::{ENDPOINT_SERVICE, Endpoint, EndpointKey},
         wire::{ETH_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, IPV4_LEN},
     };
 
     use super::{counter, headers};
     use crate::{
-        Outcome, arp, maps,
+        Outcome, arp, dns, maps,
         packet::Packet,
         parse::{self, IP_AT, Ipv4, TransportLen},
         source::{self, Source},
@@ -104,10 +104,16 @@ mod live {
         if source == Source::Outside && endpoint.is_none_or(|endpoint| endpoint.ifindex == packet.ifindex()) {
             return Err(DropReason::SourceAddress);
         }
+        if let Some(service) = endpoint.filter(|endpoint| endpoint.has(ENDPOINT_SERVICE)) {
+            return dns::to_service(packet, &ip, service, config);
+        }
         if let Some(endpoint) = endpoint {
             let bytes = packet.frame_len();
             packet.deliver(endpoint, ip.source)?;
             return Ok(Outcome::Redirected { counter: Counter::Local, bytes });
+        }
+        if source == Source::Service {
+            return Err(DropReason::ServicePort);
         }
         to_peer(packet, &ip, config)
     }

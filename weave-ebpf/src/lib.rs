@@ -1,16 +1,17 @@
 //! The kernel programs' logic: what a packet is, and what becomes of it.
 //!
-//! `parse`, `arp`, `encap`, `decap`, `relay`, `probe` and `too_big` hold pure functions over bytes, which also compile for the host and
+//! `parse`, `arp`, `encap`, `decap`, `dns`, `relay`, `probe` and `too_big` hold pure functions over bytes, which also compile for the host and
 //! are tested there; their parts that touch a live packet are compiled for the kernel alone, as is all of `xdp`. `packet` is
 //! the one place with pointers and helpers for the packets of traffic control, `frame` that for the frames of XDP, `maps`
 //! the one with maps, `source` the one that says who may use an address, `stats` the one that counts.
 //!
-//! Bounds: no loops, no recursion; 512 bytes of stack; helpers of kernel 5.15 only, of 5.18 in `xdp`.
+//! Bounds: no loops but two of `dns`, of 64 and 16 rounds, no recursion; 512 bytes of stack; helpers of kernel 5.15 only, of 5.18 in `xdp`.
 //! Does not: learn, time out or allocate. All state comes from the controller's maps.
 #![no_std]
 
 pub mod arp;
 pub mod decap;
+pub mod dns;
 pub mod encap;
 pub mod parse;
 pub mod probe;

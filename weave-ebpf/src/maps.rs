@@ -4,6 +4,7 @@
 //! of the last ICMP message to a container, and the buckets of tokens. What they give to the controller goes by two rings.
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
     helpers::generated as helpers,
     macros::btf_map,
@@ -15,6 +16,7 @@ use weave_common::{
     config::{Config, SCHEMA},
     counters::Count,
     device::{Device, DeviceKey},
+    dns::{NameAddrs, NameKey, Scratch},
     drop::DropReason,
     endpoint::{ENDPOINT_GATEWAY, ENDPOINT_HOST, Endpoint, EndpointKey, ICMP_STEP_NS},
     local::{Local, LocalKey},
@@ -38,6 +40,10 @@ static SENDERS: HashMap<SenderKey, Sender, { map::SENDERS_MAX as usize }> = Hash
 static DEVICES: HashMap<DeviceKey, Device, { map::DEVICES_MAX as usize }> = HashMap::new();
 #[btf_map(name = "weave_locals")]
 static LOCALS: HashMap<LocalKey, Local, { map::LOCALS_MAX as usize }> = HashMap::new();
+#[btf_map(name = "weave_names")]
+static NAMES: HashMap<NameKey, NameAddrs, { map::NAMES_MAX as usize }, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+#[btf_map(name = "weave_scratch")]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map(name = "weave_keys")]
 static KEYS: Array<ProbeKeys, 1> = Array::new();
 #[btf_map(name = "weave_limits")]
@@ -91,6 +97,26 @@ pub fn may_answer_too_big(key: EndpointKey) -> bool {
 pub fn is_local(addr: Ip4) -> bool {
     // SAFETY: as in `endpoint`.
     unsafe { LOCALS.get(LocalKey::new(addr)) }.is_some()
+}
+
+/// The addresses of a name.
+#[inline(always)]
+pub fn name(key: &NameKey) -> Option<&'static NameAddrs> {
+    // SAFETY: as in `endpoint`.
+    unsafe { NAMES.get(key) }
+}
+
+/// Room for a question, this program's alone while it runs.
+#[inline(always)]
+pub fn scratch() -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(0)
+}
+
+/// A random number.
+#[inline(always)]
+pub fn random() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe { helpers::bpf_get_prandom_u32() }
 }
 
 /// The range that holds `addr`.

@@ -188,6 +188,26 @@ impl Packet {
         unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), offset, to.cast(), N as u32) == 0 }
     }
 
+    /// Copies `len` bytes at `offset`, 1 to `N`, pulled or not, to the start of `to`; false when they are not all there.
+    #[inline(always)]
+    pub fn load_some<const N: usize>(&self, offset: u32, to: *mut [u8; N], len: u32) -> bool {
+        if len == 0 || len > N as u32 {
+            return false;
+        }
+        // SAFETY: the helper writes `len` bytes at `to`, which has `N`.
+        unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), offset, to.cast(), len) == 0 }
+    }
+
+    /// Overwrites `N` bytes at `offset`, pulled or not.
+    ///
+    /// # Errors
+    /// [`DropReason::Kernel`] when the helper refuses.
+    #[inline(always)]
+    pub fn put<const N: usize>(&self, offset: u32, bytes: &[u8; N]) -> Result<(), DropReason> {
+        // SAFETY: the helper reads `N` bytes at `bytes`.
+        accepted(unsafe { helpers::bpf_skb_store_bytes(self.skb, offset, bytes.as_ptr().cast(), N as u32, 0) })
+    }
+
     /// What the VXLAN device that the packet came by says of it.
     #[inline(always)]
     pub fn tunnel(&self) -> Option<Tunnel> {
@@ -215,7 +235,7 @@ impl Packet {
         accepted(unsafe { helpers::bpf_skb_set_tunnel_key(self.skb, from, len, u64::from(BPF_F_ZERO_CSUM_TX)) })
     }
 
-    /// Cuts the frame off after `len` bytes, which it must have. A super-packet becomes an ordinary packet.
+    /// Gives the frame `len` bytes: cuts it off, or adds zeros. A super-packet becomes an ordinary packet.
     ///
     /// # Errors
     /// [`DropReason::Kernel`] when the helper refuses.

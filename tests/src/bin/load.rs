@@ -9,8 +9,18 @@ use weave_common::config::{Config, SCHEMA};
 use weave_ctl::shell::datapath::{Datapath, device_index};
 
 /// The network of a controller that was given no other.
-const CONFIG: Config =
-    Config { schema: SCHEMA, vni: 1, data_port: 6784, pad: 0, socket_ifindex: 0, me: [2; 6], pad2: [0; 2] };
+const CONFIG: Config = Config {
+    schema: SCHEMA,
+    vni: 1,
+    data_port: 6784,
+    pad: 0,
+    socket_ifindex: 0,
+    me: [2; 6],
+    pad2: [0; 2],
+    service: [0; 4],
+    dns_ttl: 0,
+    dns: 0,
+};
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();

@@ -62,6 +62,9 @@ pub fn config(n: usize) -> Config {
         socket_ifindex: 0,
         me: peer(n).bytes(),
         pad2: [0; 2],
+        service: [0; 4],
+        dns_ttl: 0,
+        dns: 0,
     }
 }
 

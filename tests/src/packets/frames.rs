@@ -28,6 +28,9 @@ pub(super) const CONFIG: Config = Config {
     socket_ifindex: SOCKET_IF,
     me: ME,
     pad2: [0; 2],
+    service: [0; 4],
+    dns_ttl: 0,
+    dns: 0,
 };
 /// Keys of cookies: of this run, and of the one before.
 pub(super) const KEYS: ProbeKeys = ProbeKeys { current: [7, 8], former: [9, 10] };

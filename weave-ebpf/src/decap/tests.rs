@@ -12,6 +12,9 @@ const CONFIG: Config = Config {
     socket_ifindex: 5,
     me: [2, 0, 0, 0, 0, 1],
     pad2: [0; 2],
+    service: [0; 4],
+    dns_ttl: 0,
+    dns: 0,
 };
 
 fn class_of(header: [u8; HEADER_LEN], port: Port) -> Result<Class, DropReason> {

@@ -18,8 +18,9 @@ use weave_common::{
     config::Config,
     counters::{Count, Counter},
     device::{Device, DeviceKey},
+    dns::{ADDRS_MAX, NameAddrs, NameKey, Scratch},
     drop::DropReason,
-    endpoint::{ENDPOINT_GATEWAY, ENDPOINT_HOST, Endpoint, EndpointKey},
+    endpoint::{ENDPOINT_GATEWAY, ENDPOINT_HOST, ENDPOINT_SERVICE, Endpoint, EndpointKey},
     local::{Local, LocalKey},
     map,
     probe::ProbeKeys,
@@ -60,6 +61,8 @@ pub const SHAPES: &[Shape] = &[
     shape::<SenderKey, Sender>(map::SENDERS, MapType::Hash, map::SENDERS_MAX),
     shape::<DeviceKey, Device>(map::DEVICES, MapType::Hash, map::DEVICES_MAX),
     shape::<LocalKey, Local>(map::LOCALS, MapType::Hash, map::LOCALS_MAX),
+    shape::<NameKey, NameAddrs>(map::NAMES, MapType::Hash, map::NAMES_MAX),
+    shape::<u32, Scratch>(map::SCRATCH, MapType::PerCpuArray, 1),
     shape::<u32, ProbeKeys>(map::KEYS, MapType::Array, 1),
     shape::<u32, Bucket>(map::LIMITS, MapType::Array, 1),
     shape::<(), ()>(map::REPLIES, MapType::RingBuf, map::REPLIES_BYTES),
@@ -87,6 +90,7 @@ pub(super) struct Tables {
 /// The maps, open.
 pub(super) struct Maps {
     pub(super) tables: Tables,
+    names: HashMap<MapData, Abi<NameKey>, Abi<NameAddrs>>,
     locals: HashMap<MapData, Abi<LocalKey>, Abi<Local>>,
     keys: Array<MapData, Abi<ProbeKeys>>,
     config: Array<MapData, Abi<Config>>,
@@ -151,7 +155,8 @@ impl Tables {
     pub(super) fn put_endpoint(&mut self, addr: Ipv4Addr, to: EndpointTo) -> Result<(), DatapathError> {
         let key = Abi(EndpointKey::new(addr.into()));
         let flag = |set: bool, flag: u16| if set { flag } else { 0 };
-        let flags = flag(to.host, ENDPOINT_HOST) | flag(to.gateway, ENDPOINT_GATEWAY);
+        let service = flag(to.service, ENDPOINT_SERVICE);
+        let flags = flag(to.host, ENDPOINT_HOST) | flag(to.gateway, ENDPOINT_GATEWAY) | service;
         self.endpoints
             .insert(key, Abi(Endpoint { flags, ..Endpoint::new(to.ifindex, to.mac) }), 0)
             .map_err(full(map::ENDPOINTS, map::ENDPOINTS_MAX))
@@ -249,6 +254,7 @@ impl Maps {
                 tunnels: take(ebpf, map::TUNNELS)?,
                 senders: take(ebpf, map::SENDERS)?,
             },
+            names: take(ebpf, map::NAMES)?,
             locals: take(ebpf, map::LOCALS)?,
             keys: take(ebpf, map::KEYS)?,
             config: take(ebpf, map::CONFIG)?,
@@ -300,6 +306,33 @@ impl Maps {
         result
     }
 
+    /// Gives a name these addresses; with none, or when it does not fit, the programs do not know it.
+    pub(super) fn put_name(&mut self, name: &str, addrs: &[Ipv4Addr]) -> Result<(), DatapathError> {
+        let Some(key) = NameKey::of(name) else { return Ok(()) };
+        if addrs.is_empty() || addrs.len() > ADDRS_MAX {
+            return absent_is_fine(self.names.remove(&Abi(key))).map_err(refused(map::NAMES));
+        }
+        let mut value = NameAddrs { count: addrs.len() as u32, addrs: [[0; 4]; ADDRS_MAX] };
+        for (to, addr) in value.addrs.iter_mut().zip(addrs) {
+            *to = addr.octets();
+        }
+        match self.names.insert(Abi(key), Abi(value), 0).map_err(full(map::NAMES, map::NAMES_MAX)) {
+            // The resolver answers what does not fit.
+            Err(DatapathError::Full { .. }) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Every name that the programs know, with its addresses.
+    pub(super) fn names(&self) -> Result<Vec<(String, Vec<Ipv4Addr>)>, DatapathError> {
+        let entry = |(Abi(key), Abi(value)): (Abi<NameKey>, Abi<NameAddrs>)| {
+            let labels: Vec<_> = key.labels().map(String::from_utf8_lossy).collect();
+            let addrs = value.addrs.iter().take(value.count as usize).map(|addr| Ipv4Addr::from(*addr));
+            (labels.join("."), addrs.collect())
+        };
+        self.names.iter().map(|item| item.map(entry)).collect::<Result<_, _>>().map_err(refused(map::NAMES))
+    }
+
     /// Entries in the tables that grow, by name.
     pub(super) fn entries(&self) -> Result<Vec<(&'static str, u32)>, DatapathError> {
         Ok(vec![
@@ -308,6 +341,7 @@ impl Maps {
             (map::TUNNELS, count(self.tables.tunnels.keys()).map_err(refused(map::TUNNELS))?),
             (map::SENDERS, count(self.tables.senders.keys()).map_err(refused(map::SENDERS))?),
             (map::LOCALS, count(self.locals.keys()).map_err(refused(map::LOCALS))?),
+            (map::NAMES, count(self.names.keys()).map_err(refused(map::NAMES))?),
         ])
     }
 
@@ -354,7 +388,8 @@ impl Devices {
 
 fn endpoint_read(endpoint: &Endpoint) -> EndpointTo {
     let (host, gateway) = (endpoint.has(ENDPOINT_HOST), endpoint.has(ENDPOINT_GATEWAY));
-    EndpointTo { ifindex: endpoint.ifindex, mac: endpoint.mac(), host, gateway, service: false }
+    let service = endpoint.has(ENDPOINT_SERVICE);
+    EndpointTo { ifindex: endpoint.ifindex, mac: endpoint.mac(), host, gateway, service }
 }
 
 fn route_key(net: Ipv4Net) -> Key<Abi<Ip4>> {

@@ -190,7 +190,24 @@ impl Datapath {
         Ok(ops)
     }
 
-    /// Carries out one change.
+    /// Gives a name of containers these addresses; with none it is no name any more. What the programs cannot hold is answered
+    /// by the resolver.
+    ///
+    /// # Errors
+    /// When the kernel refuses; its table is as it was.
+    pub fn put_name(&mut self, name: &str, addrs: &[Ipv4Addr]) -> Result<(), DatapathError> {
+        self.maps.put_name(name, addrs)
+    }
+
+    /// The names that the programs know, and their addresses.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn names(&self) -> Result<Vec<(String, Vec<Ipv4Addr>)>, DatapathError> {
+        self.maps.names()
+    }
+
+    /// Carries out one change; names are for [`Self::put_name`].
     ///
     /// # Errors
     /// When the kernel refuses; its table is as it was.
@@ -210,7 +227,7 @@ impl Datapath {
             MapOp::DelTunnel(peer) => self.del_tunnel(*peer),
             MapOp::PutSender(addr, peer) => self.maps.tables.put_sender(*addr, *peer),
             MapOp::DelSender(addr) => self.maps.tables.del_sender(*addr),
-            // The resolver has them.
+            // Their text has the domain, which is not known here.
             MapOp::PutName(..) | MapOp::DelName(_) => Ok(()),
         }
     }

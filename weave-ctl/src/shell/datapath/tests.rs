@@ -17,6 +17,9 @@ const CONFIG: Config = Config {
     socket_ifindex: 0,
     me: [2, 0, 0, 0, 0, 77],
     pad2: [0; 2],
+    service: [0; 4],
+    dns_ttl: 0,
+    dns: 0,
 };
 const ADDR: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 1);
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 2);

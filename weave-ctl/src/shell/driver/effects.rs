@@ -1,16 +1,17 @@
 //! What the core says, carried out.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use tracing::{info, warn};
 
 use super::{Driver, Finished, RunError, Step, egress};
 use crate::{
     proto::{
+        dns::DnsName,
         io::{EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
         reservation::Place,
     },
-    shell::endpoints,
+    shell::{datapath::DatapathError, endpoints},
 };
 
 impl Driver {
@@ -67,13 +68,24 @@ impl Driver {
         match &op {
             MapOp::PutTunnel(peer, tunnel) => self.slow_path.put(*peer, tunnel),
             MapOp::DelTunnel(peer) => self.slow_path.remove(*peer),
-            MapOp::PutName(name, addrs) => self.names.0.put(&self.names.1.full(name), addrs),
-            MapOp::DelName(name) => self.names.0.put(&self.names.1.full(name), &[]),
             _ => {}
         }
-        if let Err(error) = self.datapath.apply(&op) {
+        let done = match &op {
+            MapOp::PutName(name, addrs) => self.put_name(name, addrs),
+            MapOp::DelName(name) => self.put_name(name, &[]),
+            _ => self.datapath.apply(&op),
+        };
+        if let Err(error) = done {
             self.pending.push_back(Input::MapFailed(op, error.to_string()));
         }
+    }
+
+    /// Tells a name to the resolver and to the programs.
+    fn put_name(&mut self, name: &DnsName, addrs: &[Ipv4Addr]) -> Result<(), DatapathError> {
+        let (table, domain) = &self.names;
+        let name = domain.full(name);
+        table.put(&name, addrs);
+        self.datapath.put_name(&name, addrs)
     }
 
     /// Does a job on interfaces in a task of its own; [`Self::job_done`] gets what came of it.

@@ -14,15 +14,18 @@ use tokio::{
 };
 use tracing::warn;
 use weave_common::{
-    config::{Config, SCHEMA},
+    config::{Config, DNS_ANSWERED, SCHEMA},
     vxlan,
 };
 
 use super::{Driver, JOBS_MAX, RunError, attach::Attaching, reconcile::Reconcile};
 use crate::{
-    config::{LaunchConfig, dns::DnsConfig},
+    config::{
+        LaunchConfig,
+        dns::{DnsConfig, DnsKernel},
+    },
     proto::{
-        boot::{self, Installed, LaunchParams},
+        boot::{self, Boot, Installed, LaunchParams},
         dns::Domain,
         io::{Input, MapOp, TunnelTo},
         ipam::service_address,
@@ -36,7 +39,7 @@ use crate::{
     },
     shell::{
         QUEUE, control,
-        datapath::{Datapath, Existing},
+        datapath::{Datapath, DatapathError, Existing},
         dns::{NameTable, Resolver, ResolverConfig},
         endpoints,
         host::{Host, Scan, TableWatch},
@@ -85,18 +88,14 @@ impl Driver {
         let (port, data_port) = (launch.port, launch.port.saturating_add(1));
         let links = LinksConfig { listen: (listen, port).into(), secret, range: boot.params.range, control_port: port };
         let links = Links::start(links, to_driver).await?;
-        let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, boot.identity.name).await?;
+        let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, &boot, dns.as_ref()).await?;
         let names = Arc::new(NameTable::default());
         let resolver = match dns {
             Some(dns) => Some(resolver(dns, &launch.dns_domain, &boot.params, &names)?),
             None => None,
         };
-        let installed = installed(existing, resolver.as_ref().and_then(|(_, netns)| netns.place())).await?;
-        installed.maps.iter().for_each(|op| {
-            if let MapOp::PutName(name, addrs) = op {
-                names.put(&launch.dns_domain.full(name), addrs);
-            }
-        });
+        let mut installed = installed(existing, resolver.as_ref().and_then(|(_, netns)| netns.place())).await?;
+        adopt_names(&mut datapath, &names, &launch.dns_domain, &mut installed)?;
 
         let (host_sender, host_events) = mpsc::channel(QUEUE);
         let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
@@ -200,12 +199,28 @@ async fn look_for_overlap(range: Ipv4Net, chosen: bool) -> Result<Option<String>
 
 /// The VXLAN socket device and the programs: the device's own is in place before the data port is open. A device of an
 /// earlier run keeps the port until the programs are loaded.
-async fn dataplane(bpf_dir: &Path, port: u16, me: PeerName) -> Result<(Datapath, Existing, String), RunError> {
+async fn dataplane(
+    bpf_dir: &Path,
+    port: u16,
+    boot: &Boot,
+    dns: Option<&DnsConfig>,
+) -> Result<(Datapath, Existing, String), RunError> {
     let data_port = port.saturating_add(1);
     let socket_device = socket_device::name(data_port);
     let socket_ifindex = socket_device::prepare(&socket_device, data_port).await?;
-    let config =
-        Config { schema: SCHEMA, vni: vxlan::VNI, data_port, pad: 0, socket_ifindex, me: me.bytes(), pad2: [0; 2] };
+    let answered = dns.is_some_and(|dns| dns.kernel == DnsKernel::Auto);
+    let config = Config {
+        schema: SCHEMA,
+        vni: vxlan::VNI,
+        data_port,
+        pad: 0,
+        socket_ifindex,
+        me: boot.identity.name.bytes(),
+        pad2: [0; 2],
+        service: service_address(boot.params.default_subnet).octets(),
+        dns_ttl: dns.map_or(0, |dns| dns.ttl),
+        dns: if answered { DNS_ANSWERED } else { 0 },
+    };
     let (mut datapath, existing) = Datapath::open(bpf_dir, config)?;
     socket_device::make(&socket_device, data_port).await?;
     let ifindex = socket_device::index(&socket_device).await?.unwrap_or(0);
@@ -213,6 +228,25 @@ async fn dataplane(bpf_dir: &Path, port: u16, me: PeerName) -> Result<(Datapath,
     socket_device::raise(&socket_device, data_port).await?;
     datapath.set_socket_device(ifindex)?;
     Ok((datapath, existing, socket_device))
+}
+
+/// Names that an earlier run left in the kernel are served until peers say theirs; one of another domain is none.
+fn adopt_names(
+    datapath: &mut Datapath,
+    table: &NameTable,
+    domain: &Domain,
+    installed: &mut Installed,
+) -> Result<(), DatapathError> {
+    for (text, addrs) in datapath.names()? {
+        match domain.name(&format!("{text}.")) {
+            Ok(name) if installed.adopted => {
+                table.put(&text, &addrs);
+                installed.maps.push(MapOp::PutName(name, addrs));
+            }
+            _ => datapath.put_name(&text, &[])?,
+        }
+    }
+    Ok(())
 }
 
 /// The resolver, in a namespace of its own.

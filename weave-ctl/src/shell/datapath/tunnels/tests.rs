@@ -15,6 +15,9 @@ const CONFIG: Config = Config {
     socket_ifindex: 0,
     me: [2, 0, 0, 0, 0, 77],
     pad2: [0; 2],
+    service: [0; 4],
+    dns_ttl: 0,
+    dns: 0,
 };
 
 fn to(last: u8, port: u16) -> TunnelTo {
