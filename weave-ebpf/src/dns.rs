@@ -45,6 +45,49 @@ const fn byte(message: &[u8; MESSAGE_MAX], at: usize) -> u8 {
     message[at & (MESSAGE_MAX - 1)]
 }
 
+/// A byte of each kind in all eight bytes of a word.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// The letters `A` to `Z` of a word in lower case, eight bytes at once.
+#[inline(always)]
+const fn lower(word: u64) -> u64 {
+    let low = word & each(0x7f);
+    let (from_a, beyond_z) = (low + each(0x80 - b'A'), low + each(0x7f - b'Z'));
+    let upper = !word & (from_a ^ beyond_z) & each(0x80);
+    word | (upper >> 2)
+}
+
+/// Writes the name behind the header to `key` in lower case, and zeros behind it; its length without the zero that ends it, or
+/// `None` when that is not there.
+///
+/// Without branches, because each would double the paths that a verifier walks. Lengths of labels are below `A`. The first
+/// zero ends the name: a label with one inside makes a key that no name has, as does a pointer (RFC 1035, section 4.1.4).
+#[inline(always)]
+fn lowered(message: &[u8; MESSAGE_MAX], key: &mut NameKey) -> Option<u32> {
+    let (mut alive, mut len) = (u64::MAX, 0);
+    let mut word = 0;
+    while word < NAME_LEN / 8 {
+        let at = HEADER_LEN + word * 8;
+        let m = message;
+        let found =
+            u64::from_le_bytes([m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4], m[at + 5], m[at + 6], m[at + 7]]);
+        // The lowest bit that is set is that of the first zero byte; those above it may be false.
+        let zeros = found.wrapping_sub(each(1)) & !found & each(0x80);
+        let before = ((zeros & zeros.wrapping_neg()) >> 7).wrapping_sub(1);
+        let kept = alive & before;
+        key.name[word * 8..word * 8 + 8].copy_from_slice(&(lower(found) & kept).to_le_bytes());
+        len += ((kept & each(1)).wrapping_mul(each(1)) >> 56) as u32;
+        let any = zeros | zeros >> 32;
+        let any = any | any >> 16;
+        let any = (any | any >> 8) >> 7 & 1;
+        alive &= any.wrapping_sub(1);
+        word += 1;
+    }
+    if alive == 0 { Some(len) } else { None }
+}
+
 /// Reads a question of `len` bytes, and its name to `key`; `None` when the resolver is to answer.
 #[must_use]
 #[inline(always)]
@@ -54,22 +97,7 @@ pub fn question(message: &[u8; MESSAGE_MAX], len: u32, key: &mut NameKey) -> Opt
     if m[2] & 0xfe != 0 || m[3] & 0xcf != 0 || m[4..10] != [0, 1, 0, 0, 0, 0] || m[10] != 0 || m[11] > 1 {
         return None;
     }
-    // The zero that ends the name is the first: a label with one inside makes a key that no name has.
-    let (mut ended, mut name_len) = (0, 0);
-    let mut at = 0;
-    while at < NAME_LEN {
-        let found = m[HEADER_LEN + at];
-        // Lengths of labels are below 'A', and pointers (RFC 1035, section 4.1.4) are in no key.
-        let upper = found.wrapping_sub(b'A') < 26;
-        let lower = if upper { found | 0x20 } else { found };
-        ended |= u32::from(found == 0);
-        key.name[at] = if ended == 0 { lower } else { 0 };
-        name_len += 1 - ended;
-        at += 1;
-    }
-    if ended == 0 {
-        return None;
-    }
+    let name_len = lowered(m, key)?;
     // With its end.
     let name_len = name_len + 1;
     let kind = HEADER_LEN + name_len as usize;

@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use weave_common::{
     addr::{Ip4, Mac, PeerKey},
     checksum,
-    config::{Config, SCHEMA},
-    endpoint::Endpoint,
+    config::{Config, DNS_ANSWERED, SCHEMA},
+    endpoint::{ENDPOINT_SERVICE, Endpoint},
     probe::{Fields, ProbeKeys},
     tunnel::{PATH_DIRECT, PATH_FIXED, Tunnel},
     vxlan,
@@ -28,9 +28,9 @@ pub(super) const CONFIG: Config = Config {
     socket_ifindex: SOCKET_IF,
     me: ME,
     pad2: [0; 2],
-    service: [0; 4],
-    dns_ttl: 0,
-    dns: 0,
+    service: SERVICE.0,
+    dns_ttl: 1,
+    dns: DNS_ANSWERED,
 };
 /// Keys of cookies: of this run, and of the one before.
 pub(super) const KEYS: ProbeKeys = ProbeKeys { current: [7, 8], former: [9, 10] };
@@ -45,6 +45,10 @@ pub(super) const SOCKET_IF: u32 = 98;
 pub(super) const OWN: Ip4 = Ip4([10, 32, 0, 1]);
 /// Second address of the same container.
 pub(super) const OWN_SECOND: Ip4 = Ip4([10, 32, 0, 9]);
+/// Host end of the service endpoint.
+const SERVICE_IF: u32 = 97;
+/// The service address.
+pub(super) const SERVICE: Ip4 = Ip4([10, 32, 255, 254]);
 /// The container on [`OTHER_IF`].
 pub(super) const NEIGHBOUR: Ip4 = Ip4([10, 32, 0, 2]);
 /// In this host's range, held by nobody.
@@ -89,9 +93,15 @@ pub(super) const ANY_MAC: [u8; 6] = [2, 9, 9, 9, 9, 9];
 /// MAC of the loopback device.
 pub(super) const HOST_MAC: [u8; 6] = [0; 6];
 
-pub(super) fn endpoints() -> [(Ip4, Endpoint); 3] {
+/// Where questions for names are answered.
+pub(super) fn service() -> Endpoint {
+    Endpoint { flags: ENDPOINT_SERVICE, ..Endpoint::new(SERVICE_IF, Mac::of_container(SERVICE.0)) }
+}
+
+pub(super) fn endpoints() -> [(Ip4, Endpoint); 4] {
     let own = Endpoint::new(OWN_IF, Mac::of_container(OWN.0));
-    [(OWN, own), (OWN_SECOND, own), (NEIGHBOUR, Endpoint::new(OTHER_IF, Mac::of_container(NEIGHBOUR.0)))]
+    let neighbour = Endpoint::new(OTHER_IF, Mac::of_container(NEIGHBOUR.0));
+    [(OWN, own), (OWN_SECOND, own), (NEIGHBOUR, neighbour), (SERVICE, service())]
 }
 
 /// The headers prepared for packets to the peer.
@@ -139,7 +149,7 @@ fn owner(addr: Ip4) -> [u8; 6] {
     peers.into_iter().find(|((net, _), _)| net.0[..2] == addr.0[..2]).map_or(ME, |(_, peer)| peer.name)
 }
 
-fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&to[..], &from[..], &ethertype.to_be_bytes()[..], payload].concat()
 }
 

@@ -15,6 +15,7 @@ mod probe;
 mod prober;
 mod relay;
 mod rig;
+mod service;
 mod socket;
 mod underlay;
 mod xdp;
@@ -41,6 +42,7 @@ pub fn cases() -> Vec<Case> {
         prober::CASES,
         xdp::CASES,
         socket::CASES,
+        service::CASES,
     ];
     tables.iter().flat_map(|table| table.iter()).map(|(name, run)| Case { name, run: *run }).collect()
 }

@@ -11,6 +11,7 @@ use weave_common::{
     config::Config,
     counters::{Count, Counter},
     device::{Device, DeviceKey},
+    dns::{NameAddrs, NameKey},
     drop::DropReason,
     endpoint::{Endpoint, EndpointKey},
     local::{Local, LocalKey},
@@ -73,6 +74,8 @@ pub struct Rig {
     pub devices: HashMap<MapData, Abi<DeviceKey>, Abi<Device>>,
     /// This host's underlay addresses.
     pub locals: HashMap<MapData, Abi<LocalKey>, Abi<Local>>,
+    /// Names.
+    pub names: HashMap<MapData, Abi<NameKey>, Abi<NameAddrs>>,
     /// Settings.
     pub config: Array<MapData, Abi<Config>>,
     /// Keys of cookies.
@@ -143,6 +146,7 @@ impl Rig {
             senders: take!(ebpf, map::SENDERS),
             devices: take!(ebpf, map::DEVICES),
             locals: take!(ebpf, map::LOCALS),
+            names: take!(ebpf, map::NAMES),
             config: take!(ebpf, map::CONFIG),
             keys: take!(ebpf, map::KEYS),
             limits: take!(ebpf, map::LIMITS),
@@ -173,6 +177,9 @@ impl Rig {
         }
         for key in self.devices.keys().collect::<Result<Vec<_>, _>>().map_err(text)? {
             self.devices.remove(&key).map_err(text)?;
+        }
+        for key in self.names.keys().collect::<Result<Vec<_>, _>>().map_err(text)? {
+            self.names.remove(&key).map_err(text)?;
         }
         for key in self.locals.keys().collect::<Result<Vec<_>, _>>().map_err(text)? {
             self.locals.remove(&key).map_err(text)?;
