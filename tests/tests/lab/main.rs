@@ -8,6 +8,7 @@ mod busy_host;
 mod claims;
 mod containers;
 mod deploy;
+mod dns;
 mod expose;
 mod gateway;
 mod host;

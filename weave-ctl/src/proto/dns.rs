@@ -13,7 +13,7 @@
 //!                                                                 table <-- records of other peers
 //! ```
 //! Records of a peer go when the peer is forgotten or removed. After a relaunch, names that the kernel still holds stay
-//! for [`ADOPTED_FOR`], because peers say theirs only once sessions are up.
+//! until a peer has said them, and no longer than [`ADOPTED_FOR`]: peers say theirs only once sessions are up.
 //! Bounds: [`OWN_MAX`] records of this peer, [`RECORDS_MAX`] of all; [`OWNER_SHOWN_MAX`] bytes of an owner in a record.
 
 mod name;
@@ -281,6 +281,10 @@ impl Dns {
                     return;
                 }
                 self.count += usize::from(new);
+                // From now on it is there as long as a peer says so.
+                if let Some(adopted) = self.adopted.get_mut(&name) {
+                    adopted.remove(&addr);
+                }
                 self.known.entry(name.clone()).or_default().insert((addr, peer), owner);
             }
             None => {

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::sh;
 
 /// A program and the Debian package that has it.
-const TOOLS: [(&str, &str); 17] = [
+const TOOLS: [(&str, &str); 18] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ping", "iputils-ping"),
@@ -24,6 +24,7 @@ const TOOLS: [(&str, &str); 17] = [
     ("modprobe", "kmod"),
     ("xz", "xz-utils"),
     ("dash", "dash"),
+    ("dig", "bind9-dnsutils"),
     ("systemd-analyze", "systemd"),
 ];
 

@@ -192,11 +192,21 @@ fn arguments(config: &LaunchConfig, level: LogLevel, ready_fd: RawFd, secret: &s
     flag("conn-limit", Some(launch.conn_limit.to_string()));
     flag("test-grace", launch.test_grace.map(|grace| grace.as_secs().to_string()));
     flag("xdp", Some(config.xdp.to_string()));
+    flag("dns-domain", Some(launch.dns_domain.to_string()));
+    if let Some(dns) = &config.dns {
+        flag("dns-ttl", Some(dns.ttl.to_string()));
+        flag("dns-kernel", Some(dns.kernel.to_string()));
+        dns.upstream.iter().for_each(|server| flag("dns-upstream", Some(server.to_string())));
+        dns.listen.iter().for_each(|addr| flag("dns-listen", Some(addr.to_string())));
+    }
     if let Some(given) = &config.secret {
         flag(given.file_flag(), Some(secret.to_owned()));
     }
     if !launch.discovery {
         list.push("--no-discovery".into());
+    }
+    if config.dns.is_none() {
+        list.push("--no-dns".into());
     }
     if launch.init == Init::Observer {
         list.push("--observer".into());

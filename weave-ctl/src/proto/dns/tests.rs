@@ -167,6 +167,10 @@ fn adopted_names_stay_until_peers_say_theirs() {
     assert!(drain(&mut dns).is_empty(), "the kernel has them");
     dns.received(PEER, "web/0a200040", Some(b"c")).unwrap();
     assert!(drain(&mut dns).is_empty());
+    dns.received(PEER, "web/0a200040", None).unwrap();
+    assert_eq!(told(&drain(&mut dns)), ["web=1"], "the peer that said it says that it is gone");
+    dns.received(PEER, "web/0a200040", Some(b"c")).unwrap();
+    assert_eq!(told(&drain(&mut dns)), ["web=1,64"]);
     dns.handle_timeout(NOW);
     assert_eq!(dns.poll_timeout(), Some(NOW + ADOPTED_FOR));
     dns.handle_timeout(NOW + ADOPTED_FOR);

@@ -9,12 +9,13 @@ use super::{
 use crate::config::{
     self, LaunchConfig,
     env::Env,
-    flags::{DirFlags, LaunchFlags, LogLevel, Xdp},
+    flags::{DirFlags, DnsKernel, LaunchFlags, LogLevel, Xdp},
 };
 
 #[test]
 fn a_child_reads_the_same_settings_from_its_arguments() {
     let text = |s: &str| Some(s.to_owned());
+    // Every field is named: one that is new and not handed over does not compile here, or fails below.
     let full = LaunchFlags {
         peers: vec!["host-2".into(), "192.0.2.3:7000".into()],
         name: text("::3"),
@@ -30,13 +31,26 @@ fn a_child_reads_the_same_settings_from_its_arguments() {
         host: text("127.0.0.9"),
         xdp: Xdp::Native,
         log_level: LogLevel::Debug,
-        ..LaunchFlags::default()
+        foreground: false,
+        password_file: None,
+        key_file: None,
+        initial_peer_count: None,
+        observer: false,
+        ipalloc_init: None,
+        no_dns: false,
+        dns_domain: text("corp.example."),
+        dns_ttl: text("7"),
+        dns_upstream: vec!["9.9.9.9".into(), "[2620:fe::fe]:5353".into()],
+        dns_listen: vec!["192.0.2.1".into()],
+        dns_kernel: DnsKernel::Off,
+        ready_fd: None,
     };
+    let without = LaunchFlags { no_dns: true, ..LaunchFlags::default() };
     let key_file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(key_file.path(), "5e".repeat(31) + "ec").expect("the file");
     let key = LaunchFlags { key_file: Some(key_file.path().to_owned()), ..LaunchFlags::default() };
     let handed = tempfile::NamedTempFile::new().expect("a file");
-    for flags in [full, key, LaunchFlags::default()] {
+    for flags in [full, key, without, LaunchFlags::default()] {
         let env = Env { run_dir: Some("/tmp/some where".into()), ..Env::default() };
         let dirs = config::dirs(&DirFlags::default(), &env).expect("directories");
         let parent = config::launch(&flags, dirs, &env).expect("settings");
