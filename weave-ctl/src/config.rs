@@ -29,7 +29,7 @@ use self::{
 pub use crate::proto::boot::Init;
 use crate::proto::{
     boot::Launch,
-    dns::{Domain, NameError},
+    domain::{Domain, NameError},
     election::VOTERS_MAX,
     io::{Target, TargetError},
     name::{PeerName, PeerNameError},

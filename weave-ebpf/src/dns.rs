@@ -228,10 +228,12 @@ mod live {
             _ => return Err(DropReason::ServicePort),
         }
         let may_answer = config.dns & DNS_ANSWERED != 0 && packet.gso_size() == 0;
-        if may_answer && ip.protocol == IPPROTO_UDP && ip.header_len == IPV4_LEN as u32 {
-            if let Some(outcome) = answer(packet, config)? {
-                return Ok(outcome);
-            }
+        if may_answer
+            && ip.protocol == IPPROTO_UDP
+            && ip.header_len == IPV4_LEN as u32
+            && let Some(outcome) = answer(packet, config)?
+        {
+            return Ok(outcome);
         }
         let bytes = packet.frame_len();
         packet.deliver(service, ip.source)?;

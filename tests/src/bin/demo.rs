@@ -78,7 +78,9 @@ fn demo(args: &Args) -> Result<()> {
     let containers = attach(&lab)?;
     step("pinging every pair, both ways");
     ping_all(&containers)?;
-    for what in [&["status"][..], &["status", "connections"], &["status", "ipam"]] {
+    step("pinging by name, as a container's programs do");
+    by_name(&lab)?;
+    for what in [&["status"][..], &["status", "connections"], &["status", "ipam"], &["status", "dns"]] {
         step(&format!("weave-ctl {} (on host 1)", what.join(" ")));
         print!("{}", lab.host(1).weave(what)?);
     }
@@ -122,6 +124,21 @@ fn ping_all(containers: &[(String, Ipv4Addr)]) -> Result<()> {
     let pairs = containers.len() * (containers.len() - 1);
     ensure!(failed.is_empty(), "{} of {pairs} pings failed: {}", failed.len(), failed.join(", "));
     println!("  {pairs} of {pairs} answered");
+    Ok(())
+}
+
+/// From the first container of each host to that of the next, which it looks up by its resolv.conf.
+fn by_name(lab: &Lab) -> Result<()> {
+    let hosts = lab.hosts();
+    for (host, next) in hosts.iter().zip(hosts.iter().cycle().skip(1)) {
+        let (from, to) = (host.container(1), next.container(1));
+        // Attached already: only its file is written.
+        host.weave(&["attach", "--rewrite-resolv", &from])?;
+        let answered = run(&["ip", "netns", "exec", &from, "ping", "-c1", "-W2", &to]);
+        std::fs::remove_dir_all(format!("/etc/netns/{from}")).context("cannot remove the container's resolv.conf")?;
+        let said = answered.with_context(|| format!("{from} does not reach {to} by its name"))?;
+        println!("  {from}: {}", said.lines().nth(1).unwrap_or_default());
+    }
     Ok(())
 }
 

@@ -147,7 +147,7 @@ fn message(sent: &[u8], ran: Ran) -> Result<Vec<u8>, String> {
     same("ports", &frame[34..38], &[&sent[36..38], &sent[34..36]].concat()[..])?;
     let words = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
     same("lengths", &[words(16), words(38)], &[len - 14, len - 34])?;
-    let mut header: [u8; 20] = frame[14..34].try_into().map_err(|_| "no header")?;
+    let mut header: [u8; 20] = frame[14..34].try_into().map_err(|_long| "no header")?;
     header[10..12].fill(0);
     same("checksum", &words(24), &usize::from(checksum::ipv4_header(&header)))?;
     Ok(frame[HEAD..].to_vec())

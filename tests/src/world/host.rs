@@ -9,7 +9,7 @@ use std::{
 use ipnet::Ipv4Net;
 use weave_ctl::proto::{
     boot::{self, Init, Launch, SecretKind, Stored},
-    dns::{self, DnsName},
+    domain::{DnsName, Domain},
     io::{Input, LinkOp, OpId, Output, Record, Target, Underlay},
     key::SecretKey,
     name::{PeerId, PeerName},
@@ -123,7 +123,7 @@ impl Host {
             port: CONTROL_PORT,
             secret: SecretKind::None,
             test_grace: None,
-            dns_domain: dns::Domain::default(),
+            dns_domain: Domain::default(),
         };
         Self {
             name,

@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 
 use super::{
-    dns::{DnsName, Registered},
+    domain::{DnsName, Registered},
     election::Vote,
     io::{MapOp, Record, RouteTo, Target, TunnelTo},
     ipam::{

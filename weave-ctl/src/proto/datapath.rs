@@ -17,7 +17,7 @@ use ipnet::Ipv4Net;
 use weave_common::addr::Mac;
 
 use super::{
-    dns::DnsName,
+    domain::DnsName,
     io::{Egress, EndpointTo, MapOp, PathKind, RouteTo, TunnelTo},
     ipam::Ring,
     name::PeerName,

@@ -16,55 +16,34 @@
 //! until a peer has said them, and no longer than [`ADOPTED_FOR`]: peers say theirs only once sessions are up.
 //! Bounds: [`OWN_MAX`] records of this peer, [`RECORDS_MAX`] of all; [`OWNER_SHOWN_MAX`] bytes of an owner in a record.
 
-mod name;
-
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-pub use self::name::{DEFAULT_DOMAIN, DnsName, Domain, FULL_MAX, LABEL_MAX, NAME_MAX, NameError};
-use super::{name::PeerName, queue, time::Instant, wire::clean};
+use super::{
+    domain::{DnsName, Registered},
+    name::PeerName,
+    queue,
+    time::Instant,
+    wire::clean,
+};
 
 /// Owner of names for addresses that are no container's here.
-pub const EXTERN_OWNER: &str = "weave:extern";
+pub(crate) const EXTERN_OWNER: &str = "weave:extern";
 /// Time for which names are kept, after a launch, that the kernel holds and no peer has said yet.
-pub const ADOPTED_FOR: Duration = Duration::from_secs(10);
+pub(crate) const ADOPTED_FOR: Duration = Duration::from_secs(10);
 /// Most records of this peer.
-pub const OWN_MAX: usize = 8192;
+pub(crate) const OWN_MAX: usize = 8192;
 /// Most records of all peers.
-pub const RECORDS_MAX: usize = 131_072;
+pub(crate) const RECORDS_MAX: usize = 131_072;
 /// Bytes of an owner that its records show.
 const OWNER_SHOWN_MAX: usize = 64;
 /// Between name and address in the key of an entry; no name has it.
 const KEY_SEPARATOR: char = '/';
-
-/// What is registered for one owner.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registered {
-    /// Names of all addresses that it has.
-    pub follow: BTreeSet<DnsName>,
-    /// Names of these addresses.
-    pub fixed: BTreeSet<(DnsName, Ipv4Addr)>,
-}
-
-impl Registered {
-    /// True when nothing is registered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.follow.is_empty() && self.fixed.is_empty()
-    }
-
-    /// The records of an owner that has `addrs`.
-    fn records(&self, addrs: &[Ipv4Addr]) -> impl Iterator<Item = (DnsName, Ipv4Addr)> {
-        let follow = self.follow.iter().flat_map(|name| addrs.iter().map(move |addr| (name.clone(), *addr)));
-        follow.chain(self.fixed.iter().cloned())
-    }
-}
 
 /// What the rest of the core must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +59,7 @@ pub(crate) enum DnsEvent {
 /// What is too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this host has {OWN_MAX} names of containers already, the most it can; nothing was changed")]
-pub struct TooMany;
+pub(crate) struct TooMany;
 
 /// One address of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

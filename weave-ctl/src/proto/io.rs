@@ -14,7 +14,7 @@ use weave_common::addr::Mac;
 
 use super::{
     command::{Answer, Command, Refusal},
-    dns::{DnsName, Registered},
+    domain::{DnsName, Registered},
     election::Vote,
     ipam::{Ring, keeper::Inherited},
     name::{PeerId, PeerName},

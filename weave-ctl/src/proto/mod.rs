@@ -4,7 +4,7 @@
 //! `shell` carries them out, after it has made the `Persist`s among them durable.
 //!
 //! Modules with state, which meet in `node` alone: `session`, `membership`, `topology`, `path`, `election`, `ipam`,
-//! `endpoints`, `dns`, `service`, `datapath`. Vocabulary that all may use: `ids`, `name`, `key`, `target`, `params`, `reservation`,
+//! `endpoints`, `dns`, `service`, `datapath`. Vocabulary that all may use: `ids`, `name`, `key`, `target`, `params`, `domain`, `reservation`,
 //! `wire`, `command`, `status`, `io`.
 //!
 //! Does not: read a clock, open a socket, touch a disk, ask the OS for randomness, spawn or await. Ordered collections
@@ -14,7 +14,8 @@ pub mod boot;
 pub mod cbor;
 pub mod command;
 pub mod datapath;
-pub mod dns;
+mod dns;
+pub mod domain;
 pub mod election;
 pub mod endpoints;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    dns::Domain,
+    domain::Domain,
     key::SecretKey,
     name::{PeerName, PeerUid},
     target::Target,

@@ -58,7 +58,7 @@ use crate::{
     config::{Dirs, LaunchConfig, flags::Xdp},
     proto::{
         command::{Answer, Refusal},
-        dns::Domain,
+        domain::Domain,
         io::{Input, OpId, Record, RequestId, Shutdown},
         node::Node,
         time::Instant,

@@ -152,7 +152,9 @@ impl World {
     /// No address is on two interfaces at once, anywhere.
     pub(in crate::world) fn check_interfaces(&mut self, id: HostId) {
         let Some(host) = self.hosts.get(&id) else { return };
+        // A host that was removed and comes back without reaching anybody has its own interface again (L13).
         let interfaces = host.kernel.interfaces.values().map(|(_, spec)| spec);
+        let interfaces = interfaces.filter(|_| !self.oracle.addresses.gave_up(id));
         let held = interfaces.flat_map(|s| s.addrs.iter().map(|n| (n.addr(), format!("interface {}", s.host_if))));
         if let Some(wrong) = self.oracle.addresses.on_interfaces.replace(id, held.collect()) {
             self.fail("an address once", &wrong);

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use weave_common::vxlan;
-use weave_ctl::proto::{dns::DnsName, io::RouteTo, name::PeerName};
+use weave_ctl::proto::{domain::DnsName, io::RouteTo, name::PeerName};
 
 use crate::world::{
     HostId, World,

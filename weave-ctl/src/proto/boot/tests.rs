@@ -1,7 +1,7 @@
 //! A relaunch resumes; a contradiction is refused with both sides named.
 
 use super::*;
-use crate::proto::dns::Domain;
+use crate::proto::domain::Domain;
 
 fn launch() -> Launch {
     Launch {

@@ -266,6 +266,14 @@ impl Keeper {
         self.met || self.alone
     }
 
+    /// True when what others did while this peer was down is known: one was heard of, or no other owns anything. A peer that
+    /// was told of none may be known to some all the same.
+    #[must_use]
+    pub fn has_caught_up(&self) -> bool {
+        let others = || self.ring().is_some_and(|ring| ring.owners().iter().any(|owner| *owner != self.me));
+        self.met || !others()
+    }
+
     fn holds_back(&self, ring: &Ring) -> bool {
         !self.has_heard() && ring.unclaimed(self.me.name)
     }

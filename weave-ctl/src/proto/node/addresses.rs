@@ -111,7 +111,7 @@ impl Node {
                 self.endpoints.retry(&means);
             }
             let means = means(&self.keeper, self.is_leaving(), mtu, now);
-            self.endpoints.restore_host(self.keeper.has_heard(), &means);
+            self.endpoints.restore_host(self.keeper.has_caught_up(), &means);
             self.pump_leaving(now);
             let Self { sessions, membership, topology, paths, keeper, endpoints, .. } = self;
             let witnesses = Witnesses { sessions, membership, topology, paths, now };

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use super::Node;
 use crate::proto::{
     command::{AddrRequest, Answer, Container, Holder, NameRequest, Refusal},
-    dns::{DnsEvent, DnsName, EXTERN_OWNER, NameError},
+    dns::{DnsEvent, EXTERN_OWNER},
+    domain::{DnsName, NameError},
     endpoints::Purpose,
     io::{OpId, Output, Record, RequestId},
     ipam::Ring,

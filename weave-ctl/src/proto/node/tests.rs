@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use super::*;
 use crate::proto::{
     command::{Command, Container, NameRequest},
-    dns::Domain,
+    domain::Domain,
     fixture::{NOW, id, ip, key, name, uid},
     ids::{DialId, OpId, SessionId},
     io::{Direction, Egress, LinkOp, PathKind, ProbeReply},

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::{Driver, Finished, RunError, Step, egress};
 use crate::{
     proto::{
-        dns::DnsName,
+        domain::DnsName,
         io::{EndpointSpec, Input, LinkOp, MapOp, OpId, Output, Record, Severity, Shutdown},
         reservation::Place,
     },

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -23,10 +24,11 @@ use crate::{
     config::{
         LaunchConfig,
         dns::{DnsConfig, DnsKernel},
+        secret::Secret,
     },
     proto::{
         boot::{self, Boot, Installed, LaunchParams},
-        dns::Domain,
+        domain::Domain,
         io::{Input, MapOp, TunnelTo},
         ipam::service_address,
         key::SecretKey,
@@ -38,7 +40,8 @@ use crate::{
         wire::entry::Verify,
     },
     shell::{
-        QUEUE, control,
+        QUEUE,
+        control::{self, Call, Control},
         datapath::{Datapath, DatapathError, Existing},
         dns::{NameTable, Resolver, ResolverConfig},
         endpoints,
@@ -78,22 +81,15 @@ impl Driver {
     async fn build(config: LaunchConfig, locks: [Lock; 2]) -> Result<Self, RunError> {
         let LaunchConfig { launch, listen, secret, xdp, dns, dirs, warnings: _ } = config;
         let (store, stored) = Store::open(&dirs.state)?;
-        let new_key = SecretKey::from_bytes(entropy().map_err(RunError::Runtime)?);
         // A network that exists is not kept from starting again by a route that came since.
         let chosen = launch.range.is_some() || stored.params.is_some();
+        let new_key = SecretKey::from_bytes(entropy().map_err(RunError::Runtime)?);
         let boot = boot::resume(stored, &launch, identity::derive(), new_key)?;
         let overlap = look_for_overlap(boot.params.range, chosen).await?;
-
-        let (to_driver, inputs) = mpsc::channel(QUEUE);
         let (port, data_port) = (launch.port, launch.port.saturating_add(1));
-        let links = LinksConfig { listen: (listen, port).into(), secret, range: boot.params.range, control_port: port };
-        let links = Links::start(links, to_driver).await?;
+        let (links, inputs) = links((listen, port).into(), secret, boot.params.range).await?;
         let (mut datapath, existing, socket_device) = dataplane(&dirs.bpf, port, &boot, dns.as_ref()).await?;
-        let names = Arc::new(NameTable::default());
-        let resolver = match dns {
-            Some(dns) => Some(resolver(dns, &launch.dns_domain, &boot.params, &names)?),
-            None => None,
-        };
+        let (names, resolver) = resolver(dns, &launch.dns_domain, &boot.params)?;
         let mut installed = installed(existing, resolver.as_ref().and_then(|(_, netns)| netns.place())).await?;
         adopt_names(&mut datapath, &names, &launch.dns_domain, &mut installed)?;
 
@@ -101,11 +97,10 @@ impl Driver {
         let tables = TableWatch { table: Table::of(data_port).id(), changed: Arc::default() };
         let (host, scan) = Host::start(data_port, host_sender, tables.clone()).await?;
         let slow_path = SlowPath::start(data_port, tunnels(&installed), tables.changed);
-        let (call_sender, calls) = mpsc::channel(QUEUE);
         let (me, seed, clock) = (boot.identity.name, entropy().map_err(RunError::Runtime)?, Clock::now());
         let node = Node::new(boot, &launch, &installed, seed, Arc::new(Verify), Instant::default());
         let prober = prober(&mut datapath, me, data_port, clock)?;
-        let control = control::start(&dirs.run, call_sender).await?;
+        let (control, calls) = control(&dirs.run).await?;
         let mut driver = Self {
             node,
             store: Arc::new(store),
@@ -176,6 +171,23 @@ impl Driver {
         self.input(Input::Underlay(underlay)).await?;
         Ok(())
     }
+}
+
+/// The API, and what callers want.
+async fn control(run_dir: &Path) -> Result<(Control, mpsc::Receiver<Call>), RunError> {
+    let (calls, wanted) = mpsc::channel(QUEUE);
+    Ok((control::start(run_dir, calls).await?, wanted))
+}
+
+/// Sessions, and what they tell.
+async fn links(
+    listen: SocketAddr,
+    secret: Option<Secret>,
+    range: Ipv4Net,
+) -> Result<(Links, mpsc::Receiver<Input>), RunError> {
+    let (to_driver, inputs) = mpsc::channel(QUEUE);
+    let links = Links::start(LinksConfig { listen, secret, range, control_port: listen.port() }, to_driver).await?;
+    Ok((links, inputs))
 }
 
 /// A sentence about a route of this host that leads into the range.
@@ -249,18 +261,20 @@ fn adopt_names(
     Ok(())
 }
 
-/// The resolver, in a namespace of its own.
+/// The names that are served, and the resolver, where there shall be one, in a namespace of its own.
+#[expect(clippy::type_complexity, reason = "made and taken apart once")]
 fn resolver(
-    dns: DnsConfig,
+    dns: Option<DnsConfig>,
     domain: &Domain,
     params: &LaunchParams,
-    names: &Arc<NameTable>,
-) -> Result<(Resolver, OpenNetns), RunError> {
+) -> Result<(Arc<NameTable>, Option<(Resolver, OpenNetns)>), RunError> {
+    let names = Arc::new(NameTable::default());
+    let Some(dns) = dns else { return Ok((names, None)) };
     let netns = OpenNetns::fresh().map_err(RunError::Runtime)?;
     let service = service_address(params.default_subnet);
     let config = ResolverConfig { dns, domain: domain.to_string(), range: params.range, service };
-    let resolver = Resolver::start(&config, Arc::clone(names), &netns)?;
-    Ok((resolver, netns))
+    let resolver = Resolver::start(&config, Arc::clone(&names), &netns)?;
+    Ok((names, Some((resolver, netns))))
 }
 
 /// What an earlier run left in the kernel.

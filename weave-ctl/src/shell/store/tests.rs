@@ -17,7 +17,7 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 use super::{FILE, KEY_SCHEMA, META, NEW_FILE, NODE, RESERVATIONS, SCHEMA, Store, StoreError, decode, encode};
 use crate::proto::{
     boot::{Identity, Init, LaunchParams, Stored},
-    dns::{Domain, Registered},
+    domain::{Domain, Registered},
     election::{Accepted, Ballot, Vote},
     io::{Record, Target},
     ipam::{Ring, Share, keeper::Inherited},

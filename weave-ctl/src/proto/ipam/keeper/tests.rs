@@ -478,3 +478,15 @@ fn a_neighbour_that_tells_many_rings_is_heard_at_a_bounded_rate() {
     assert_eq!(heard(keeper, at(2)), RINGS_RATE as usize);
     assert!(keeper.grants(id(3).name, at(2)), "others are heard");
 }
+
+#[test]
+fn peer_without_targets_has_not_caught_up() {
+    let [me, other] = [1, 2].map(id);
+    let keeper = |owners: &[PeerId]| {
+        let ring = Ring::from_origin(range(), owners).unwrap();
+        Keeper::new(me, key(me), range(), Some(ring), true, Rng::new([1; 32]), Instant::default())
+    };
+    let shared = keeper(&[me, other]);
+    assert!(shared.has_heard() && !shared.has_caught_up(), "the other may have removed it");
+    assert!(keeper(&[me]).has_caught_up(), "there is nobody else");
+}

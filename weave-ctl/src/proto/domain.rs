@@ -1,9 +1,9 @@
-//! Names as the network holds them: canonical, and without the domain.
+//! Names as the network holds them: canonical, and without the domain; and what is stored of them.
 //!
 //! Host names are compared without case (RFC 4343), so they are held in lower case, with no dot at the end. The domain is
 //! each host's own (`--dns-domain`): it is taken off where names come in and put on where they go out.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -153,6 +153,29 @@ fn check(text: &str, name: &str) -> Result<(), NameError> {
         }
     }
     Ok(())
+}
+
+/// What is registered for one owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Names of all addresses that it has.
+    pub follow: BTreeSet<DnsName>,
+    /// Names of these addresses.
+    pub fixed: BTreeSet<(DnsName, Ipv4Addr)>,
+}
+
+impl Registered {
+    /// True when nothing is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.follow.is_empty() && self.fixed.is_empty()
+    }
+
+    /// The records of an owner that has `addrs`.
+    pub(super) fn records(&self, addrs: &[Ipv4Addr]) -> impl Iterator<Item = (DnsName, Ipv4Addr)> {
+        let follow = self.follow.iter().flat_map(|name| addrs.iter().map(move |addr| (name.clone(), *addr)));
+        follow.chain(self.fixed.iter().cloned())
+    }
 }
 
 #[cfg(test)]
