@@ -31,6 +31,7 @@ mod wires;
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -294,21 +295,19 @@ impl World {
         self.ask(id, Command::Attach(named(container), vec![]))
     }
 
-    /// The controller of `id` says an entry that no module reads, or deletes it.
-    pub fn say(&mut self, id: HostId, key: &str, value: Option<&[u8]>) {
-        let now = self.now;
-        let Some(node) = self.hosts.get_mut(&id).and_then(|h| h.node.as_mut()) else { return };
-        node.say(key, value, now);
+    /// The controller of `id` gives a name to an address that is no container's, or takes it away.
+    pub fn name(&mut self, id: HostId, name: &str, there: bool) {
+        let (name, addrs) = (Some(name.to_owned()), vec![Ipv4Addr::new(192, 0, 2, 1)]);
+        let add = Command::AddName { holder: None, name: name.clone(), addrs: addrs.clone() };
+        let command = if there { add } else { Command::RemoveName { holder: None, name, addrs } };
         self.said += 1;
-        self.drain(id);
+        self.ask(id, command);
     }
 
-    /// How many entries the controller of `id` holds that no module reads.
+    /// How many names the kernel of `id` has.
     #[must_use]
-    pub fn said(&mut self, id: HostId) -> usize {
-        let status = self.status(id);
-        let channels = status.iter().flat_map(|status| status.channels());
-        channels.filter(|channel| !channel.known).map(|channel| channel.entries).sum()
+    pub fn named(&self, id: HostId) -> usize {
+        self.hosts.get(&id).map_or(0, |host| host.kernel.maps.names.len())
     }
 
     /// The answer to a request, once it is there.

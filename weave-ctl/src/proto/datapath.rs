@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    iter,
     net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
@@ -24,6 +25,8 @@ use super::{
     time::Instant,
 };
 
+/// Most names that one difference changes: a peer that is forgotten may have had thousands.
+const NAMES_AT_ONCE: usize = 256;
 /// Pause before a refused write is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Peers that are gone and may send still, because their kernels go on relaying for others.
@@ -68,7 +71,7 @@ pub struct Datapath {
     gone: VecDeque<PeerName>,
     failed: BTreeMap<String, String>,
     retry_at: Option<Instant>,
-    /// Routes are left to be removed, once those that take their place were not refused.
+    /// Routes are left to be removed, once those that take their place were not refused, or names to be changed.
     removals_at: Option<Instant>,
 }
 
@@ -360,10 +363,14 @@ impl Datapath {
         ops.extend(gone(&have.endpoints, &want.endpoints).map(MapOp::DelEndpoint));
         ops.extend(removals);
         // Those of names whose containers are there now come after these.
-        ops.extend(std::mem::take(&mut self.names_changed).into_iter().map(|(name, addrs)| match addrs.is_empty() {
-            true => MapOp::DelName(name),
-            false => MapOp::PutName(name, addrs),
-        }));
+        ops.extend(
+            iter::from_fn(|| self.names_changed.pop_first())
+                .take(NAMES_AT_ONCE)
+                .map(|(name, addrs)| if addrs.is_empty() { MapOp::DelName(name) } else { MapOp::PutName(name, addrs) }),
+        );
+        if !self.names_changed.is_empty() {
+            self.removals_at = Some(now);
+        }
         for op in &ops {
             // Tunnels, senders and names are as wanted from now on.
             if let MapOp::PutEndpoint(..) | MapOp::DelEndpoint(..) | MapOp::PutRoute(..) | MapOp::DelRoute(..) = op {

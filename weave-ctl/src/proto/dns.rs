@@ -29,7 +29,6 @@ use super::{
     name::PeerName,
     queue,
     time::Instant,
-    wire::clean,
 };
 
 /// Owner of names for addresses that are no container's here.
@@ -61,19 +60,8 @@ pub(crate) enum DnsEvent {
 #[error("this host has {OWN_MAX} names of containers already, the most it can; nothing was changed")]
 pub(crate) struct TooMany;
 
-/// One address of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Record<'a> {
-    pub(crate) name: &'a DnsName,
-    pub(crate) addr: Ipv4Addr,
-    /// The peer that said so.
-    pub(crate) peer: PeerName,
-    /// Who has the address there.
-    pub(crate) owner: &'a str,
-}
-
-/// Records of one name: the owner of each address, by peer.
-type Records = BTreeMap<(Ipv4Addr, PeerName), SmolStr>;
+/// One address of a name, and the peer that said so. Who has the address there is in the entry.
+type Record = (DnsName, Ipv4Addr, PeerName);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -82,9 +70,8 @@ pub(crate) struct Dns {
     registered: BTreeMap<String, Registered>,
     /// Records of this peer that are in the network.
     own: BTreeMap<(DnsName, Ipv4Addr), SmolStr>,
-    known: BTreeMap<DnsName, Records>,
-    /// Records in `known`.
-    count: usize,
+    /// Of all peers, this one among them. There may be a hundred thousand.
+    known: BTreeSet<Record>,
     /// Addresses that the kernel held at the launch, and until when they count.
     adopted: BTreeMap<DnsName, BTreeSet<Ipv4Addr>>,
     adopted_until: Option<Instant>,
@@ -94,7 +81,7 @@ pub(crate) struct Dns {
 }
 
 /// The key of a record's entry.
-fn key(name: &DnsName, addr: Ipv4Addr) -> String {
+pub(crate) fn key(name: &DnsName, addr: Ipv4Addr) -> String {
     format!("{name}{KEY_SEPARATOR}{:08x}", u32::from(addr))
 }
 
@@ -126,8 +113,7 @@ impl Dns {
             me,
             registered,
             own: BTreeMap::new(),
-            known: BTreeMap::new(),
-            count: 0,
+            known: BTreeSet::new(),
             adopted,
             adopted_until,
             changed: true,
@@ -228,13 +214,13 @@ impl Dns {
         for (name, addr) in gone {
             self.own.remove(&(name.clone(), addr));
             self.events.push_back(DnsEvent::Entry(key(&name, addr), None));
-            self.put(self.me, name, addr, None);
+            self.put(self.me, name, addr, false);
         }
         for ((name, addr), owner) in want {
             if self.own.get(&(name.clone(), addr)) != Some(&owner) {
                 self.own.insert((name.clone(), addr), owner.clone());
                 self.events.push_back(DnsEvent::Entry(key(&name, addr), Some(owner.clone())));
-                self.put(self.me, name, addr, Some(owner));
+                self.put(self.me, name, addr, true);
             }
         }
     }
@@ -245,33 +231,22 @@ impl Dns {
     /// When it is no record; nothing was changed.
     pub(crate) fn received(&mut self, from: PeerName, key: &str, value: Option<&[u8]>) -> Result<(), String> {
         let (name, addr) = read_key(key)?;
-        let owner = value.map(|value| std::str::from_utf8(value).map(|owner| shown(&clean(owner))));
-        let owner = owner.transpose().map_err(|error| format!("the owner of {key:?}: {error}"))?;
-        self.put(from, name, addr, owner);
+        let owner = value.map(std::str::from_utf8).transpose();
+        let there = owner.map_err(|error| format!("the owner of {key:?}: {error}"))?.is_some();
+        self.put(from, name, addr, there);
         Ok(())
     }
 
-    fn put(&mut self, peer: PeerName, name: DnsName, addr: Ipv4Addr, owner: Option<SmolStr>) {
+    fn put(&mut self, peer: PeerName, name: DnsName, addr: Ipv4Addr, there: bool) {
         let before = self.addresses(&name);
-        match owner {
-            Some(owner) => {
-                let new = !self.known.get(&name).is_some_and(|records| records.contains_key(&(addr, peer)));
-                if new && self.count >= RECORDS_MAX && peer != self.me {
-                    return;
-                }
-                self.count += usize::from(new);
-                // From now on it is there as long as a peer says so.
-                if let Some(adopted) = self.adopted.get_mut(&name) {
-                    adopted.remove(&addr);
-                }
-                self.known.entry(name.clone()).or_default().insert((addr, peer), owner);
-            }
-            None => {
-                let Some(records) = self.known.get_mut(&name) else { return };
-                self.count -= usize::from(records.remove(&(addr, peer)).is_some());
-                if records.is_empty() {
-                    self.known.remove(&name);
-                }
+        let record = (name.clone(), addr, peer);
+        if !there {
+            self.known.remove(&record);
+        } else if peer == self.me || self.known.len() < RECORDS_MAX || self.known.contains(&record) {
+            self.known.insert(record);
+            // From now on it is there as long as a peer says so.
+            if let Some(adopted) = self.adopted.get_mut(&name) {
+                adopted.remove(&addr);
             }
         }
         self.tell(name, &before);
@@ -287,43 +262,38 @@ impl Dns {
 
     /// A peer is forgotten or removed: so are its records.
     pub(crate) fn peer_gone(&mut self, peer: PeerName) {
-        let of = |records: &Records| records.keys().any(|(_, origin)| *origin == peer);
-        let names: Vec<DnsName> =
-            self.known.iter().filter(|(_, records)| of(records)).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            let before = self.addresses(&name);
-            let Some(records) = self.known.get_mut(&name) else { continue };
-            let held = records.len();
-            records.retain(|(_, origin), _| *origin != peer);
-            self.count -= held - records.len();
-            if records.is_empty() {
-                self.known.remove(&name);
-            }
-            self.tell(name, &before);
+        let of_peer: Vec<Record> = self.known.iter().filter(|(.., origin)| *origin == peer).cloned().collect();
+        for (name, addr, peer) in of_peer {
+            self.put(peer, name, addr, false);
         }
     }
 
     /// Peers that have records, but this one.
     pub(crate) fn origins(&self) -> BTreeSet<PeerName> {
-        let all = self.known.values().flat_map(|records| records.keys().map(|(_, origin)| *origin));
-        all.filter(|origin| *origin != self.me).collect()
+        self.known.iter().map(|(.., origin)| *origin).filter(|origin| *origin != self.me).collect()
+    }
+
+    /// Records of a name, in order of address and peer.
+    pub(crate) fn of<'a>(&'a self, name: &DnsName) -> impl Iterator<Item = &'a Record> {
+        let [first, last] = [(Ipv4Addr::UNSPECIFIED, [0; 6]), (Ipv4Addr::BROADCAST, [0xff; 6])];
+        let bound = |(addr, peer): (Ipv4Addr, [u8; 6])| (name.clone(), addr, PeerName::from_bytes(peer));
+        self.known.range(bound(first)..=bound(last))
     }
 
     /// Addresses of a name, in order.
     pub(crate) fn addresses(&self, name: &DnsName) -> BTreeSet<Ipv4Addr> {
-        let known = self.known.get(name).into_iter().flat_map(|records| records.keys().map(|(addr, _)| *addr));
+        let known = self.of(name).map(|(_, addr, _)| *addr);
         known.chain(self.adopted.get(name).into_iter().flatten().copied()).collect()
     }
 
     /// Records of all peers and of this one, with their bounds.
     pub(crate) fn sizes(&self) -> [(usize, usize); 2] {
-        [(self.count, RECORDS_MAX), (self.own.len(), OWN_MAX)]
+        [(self.known.len(), RECORDS_MAX), (self.own.len(), OWN_MAX)]
     }
 
     /// Every record, in order of name and address.
-    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let all = self.known.iter().flat_map(|(name, records)| records.iter().map(move |record| (name, record)));
-        all.map(|(name, ((addr, peer), owner))| Record { name, addr: *addr, peer: *peer, owner })
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.known.iter()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

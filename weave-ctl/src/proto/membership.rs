@@ -217,6 +217,11 @@ impl Membership {
         Arc::clone(&self.raw)
     }
 
+    /// What `peer` says under `key`; nothing where it does not.
+    pub(crate) fn value(&self, peer: PeerName, channel: Channel, key: &str) -> Option<&[u8]> {
+        self.gossip.store.get(&EntryKey { owner: peer, channel, key: key.into() })?.value()
+    }
+
     /// Says `value` under `key`, in place of this peer's former entry there; `None` deletes that.
     pub(crate) fn set_entry(&mut self, channel: Channel, key: &str, value: Option<&[u8]>, now: Instant) {
         let key = EntryKey { owner: self.me.name, channel, key: key.into() };

@@ -48,7 +48,7 @@ use super::{
     session::{Sessions, SessionsConfig},
     time::Instant,
     topology::{self, Topology},
-    wire::entry::{Channel, Verifier},
+    wire::entry::Verifier,
 };
 
 /// Smallest MTU in bytes that IPv4 hosts must accept (RFC 791).
@@ -252,13 +252,6 @@ impl Node {
             }
             Input::MapFailed(op, reason) => self.datapath.failed(&op, &reason, now),
         }
-        self.pump(now);
-    }
-
-    /// Says `value` under `key` in a channel that no module reads, or deletes what it said there: simulators measure by it
-    /// what entries cost.
-    pub fn say(&mut self, key: &str, value: Option<&[u8]>, now: Instant) {
-        self.membership.set_entry(Channel::Unknown("said".into()), key, value, now);
         self.pump(now);
     }
 

@@ -1,7 +1,7 @@
 //! Many entries of many peers: what each costs on the wire and in memory, how long all take to be known from nothing and after
 //! half of the peers were away, and what one more costs.
 //!
-//! The entries are in a channel that no module reads, so each is carried, held and compared like one of a later version.
+//! The entries are names of addresses that are no container's, so that each is read, kept and told to the kernel too.
 //! The first peer has [`MANY`] of them, all others have the same number. What an entry costs on the wire is what all peers
 //! sent, sessions and idle traffic included, over the number of entries that peers took in.
 
@@ -19,8 +19,6 @@ use crate::world::{
 
 /// Entries of the first peer.
 const MANY: usize = 4000;
-/// Length in bytes of a value: that of an address and a time to live.
-const VALUE: usize = 8;
 /// How often it is looked who holds what.
 const STEP: Duration = Duration::from_secs(1);
 /// Time within which all must be known.
@@ -153,8 +151,7 @@ impl Stage<'_> {
     }
 
     fn say(&mut self, id: HostId, number: usize, value: bool) {
-        let value = value.then(|| vec![number as u8; VALUE]);
-        self.world.say(id, &format!("container-{number}.of-{id}.weave"), value.as_deref());
+        self.world.name(id, &format!("container-{number}.of-{id}"), value);
     }
 
     /// Runs until each of these peers holds as many entries.
@@ -163,7 +160,7 @@ impl Stage<'_> {
         let mut left = expected.to_vec();
         while !left.is_empty() && self.world.now().since(start) < LIMIT {
             self.world.run(STEP);
-            left.retain(|(id, held)| self.world.said(*id) != *held);
+            left.retain(|(id, held)| self.world.named(*id) != *held);
         }
         let took = left.is_empty().then(|| self.world.now().since(start));
         Spread { took, wire: self.sent() as f64 / new as f64 }
@@ -224,7 +221,7 @@ impl Stage<'_> {
         self.tell("half of the peers were away");
         let all = self.held();
         let expected: Vec<_> = (1..=peers).map(|id| (id, all)).collect();
-        let missing: usize = expected.iter().map(|(id, _)| all - self.world.said(*id).min(all)).sum();
+        let missing: usize = expected.iter().map(|(id, _)| all - self.world.named(*id).min(all)).sum();
         self.world.meter.reset();
         self.world.heal();
         let spread = self.spread(&expected, missing);
@@ -232,9 +229,9 @@ impl Stage<'_> {
         // Nothing deleted comes back later either.
         self.world.run(LIMIT);
         for (id, held) in expected {
-            let said = self.world.said(id);
-            if said != held {
-                self.world.fail("deleted stays deleted", &format!("h{id} holds {said} entries, not {held}"));
+            let named = self.world.named(id);
+            if named != held {
+                self.world.fail("deleted stays deleted", &format!("h{id} holds {named} names, not {held}"));
             }
         }
         spread

@@ -5,7 +5,10 @@ use std::net::SocketAddrV4;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::name::{PeerId, PeerUid};
+use crate::proto::{
+    domain::Domain,
+    name::{PeerId, PeerUid},
+};
 
 const NOW: Instant = Instant::from_start(Duration::from_secs(1));
 
@@ -210,4 +213,24 @@ fn a_peer_that_is_gone_may_relay_still_until_its_address_is_anothers_or_many_oth
     datapath.set_senders(peer(1), &from(1));
     assert!(datapath.forget_peer(peer(1)) && datapath.forget_peer(name(3)));
     assert_eq!(datapath.diff(NOW), [MapOp::DelSender(addr(2))]);
+}
+
+#[test]
+fn many_names_are_changed_a_few_at_once() {
+    let mut datapath = Datapath::default();
+    let name = |n: usize| Domain::default().name(&format!("n{n}")).unwrap();
+    for n in 0..NAMES_AT_ONCE + 1 {
+        datapath.set_name(name(n), vec![Ipv4Addr::LOCALHOST]);
+    }
+    assert_eq!(datapath.diff(NOW).len(), NAMES_AT_ONCE);
+    assert_eq!(datapath.poll_timeout(), Some(NOW), "the rest at once");
+    let left = datapath.diff(NOW);
+    assert!(matches!(&left[..], [MapOp::PutName(..)]), "{left:?}");
+    assert_eq!(datapath.poll_timeout(), None);
+    // What the kernel refused is written again, unless it changed meanwhile.
+    datapath.failed(&left[0], "no memory", NOW);
+    datapath.set_name(name(0), vec![]);
+    let MapOp::PutName(refused, _) = &left[0] else { panic!("{left:?}") };
+    let again = datapath.diff(NOW + RETRY_EVERY);
+    assert_eq!(again, [MapOp::DelName(name(0)), MapOp::PutName(refused.clone(), vec![Ipv4Addr::LOCALHOST])]);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Node, alive::with_peers};
 use crate::proto::{
     command::{Answer, Refusal},
+    dns::EXTERN_OWNER,
     ids::{RequestId, Severity},
     io::{Output, Shutdown},
     time::Instant,
@@ -65,6 +66,7 @@ impl Node {
         if found {
             self.leaving = Some(Leaving { search: None, ..leaving });
             self.endpoints.remove_all();
+            self.dns.release(EXTERN_OWNER);
         } else if until <= now {
             self.leaving = None;
             if force {

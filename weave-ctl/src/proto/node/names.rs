@@ -5,16 +5,16 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use super::Node;
 use crate::proto::{
     command::{AddrRequest, Answer, Container, Holder, NameRequest, Refusal},
-    dns::{DnsEvent, EXTERN_OWNER},
+    dns::{self, DnsEvent, EXTERN_OWNER},
     domain::{DnsName, NameError},
     endpoints::Purpose,
     io::{OpId, Output, Record, RequestId},
     ipam::Ring,
-    name::PeerId,
+    name::{PeerId, PeerName},
     reservation::is_numbered,
     status::{DnsStatus, NameStatus, PeerRef},
     time::Instant,
-    wire::entry::Channel,
+    wire::{clean, entry::Channel},
 };
 
 fn refusal(error: &NameError) -> Refusal {
@@ -205,13 +205,19 @@ impl Node {
     /// Records of a name, or of all names.
     fn shown_names(&self, name: Option<&DnsName>) -> Vec<NameStatus> {
         let nicknames = self.nicknames();
-        let shown = self.dns.records().filter(|record| name.is_none_or(|name| name == record.name));
-        let status = |record: crate::proto::dns::Record<'_>| NameStatus {
-            name: self.launch.dns_domain.full(record.name),
-            address: record.addr,
-            owner: record.owner.to_owned(),
-            peer: PeerRef { name: record.peer, nickname: nicknames.get(&record.peer).cloned().unwrap_or_default() },
+        let owner = |name: &DnsName, addr: Ipv4Addr, peer: PeerName| {
+            let value = self.membership.value(peer, Channel::Dns, &dns::key(name, addr)).unwrap_or_default();
+            clean(&String::from_utf8_lossy(value))
         };
-        shown.map(status).collect()
+        let status = |(name, addr, peer): &(DnsName, Ipv4Addr, PeerName)| NameStatus {
+            name: self.launch.dns_domain.full(name),
+            address: *addr,
+            owner: owner(name, *addr, *peer),
+            peer: PeerRef { name: *peer, nickname: nicknames.get(peer).cloned().unwrap_or_default() },
+        };
+        match name {
+            Some(name) => self.dns.of(name).map(status).collect(),
+            None => self.dns.records().map(status).collect(),
+        }
     }
 }
