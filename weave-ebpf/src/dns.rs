@@ -191,7 +191,9 @@ mod live {
 
     use super::{HEAD_LEN, HEADER_LEN, OPT_LEN, RECORD_LEN, head, header, opt, question, record};
     use crate::{
-        Outcome, maps,
+        Outcome,
+        bound::hidden,
+        maps,
         packet::Packet,
         parse::{IP_AT, Ipv4},
     };
@@ -278,9 +280,9 @@ mod live {
         // Another order for each answer: the places of the addresses are rotated, as verifiers follow the index of an entry.
         let first = HEAD_LEN as u32 + question.len;
         let start = maps::random() % count;
-        let mut of = 0;
+        let (mut of, end) = (0, hidden(count));
         while of < ADDRS_MAX {
-            if of as u32 >= count {
+            if of as u32 >= end {
                 break;
             }
             let to = of as u32 + start;

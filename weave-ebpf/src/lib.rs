@@ -19,6 +19,8 @@ pub mod relay;
 pub mod too_big;
 
 #[cfg(target_arch = "bpf")]
+pub mod bound;
+#[cfg(target_arch = "bpf")]
 pub mod frame;
 #[cfg(target_arch = "bpf")]
 pub mod maps;

@@ -19,7 +19,7 @@ use weave_common::{
     wire::{ETH_LEN, ETHERTYPE_IPV4, OUTER_TTL, PUSH_LEN, Push},
 };
 
-use crate::parse;
+use crate::{bound::hidden, parse};
 
 /// `AF_INET`.
 pub const AF_INET: u8 = 2;
@@ -191,9 +191,11 @@ impl Packet {
     /// Copies `len` bytes at `offset`, 1 to `N`, pulled or not, to the start of `to`; false when they are not all there.
     #[inline(always)]
     pub fn load_some<const N: usize>(&self, offset: u32, to: *mut [u8; N], len: u32) -> bool {
+        const { assert!(N.is_power_of_two()) };
         if len == 0 || len > N as u32 {
             return false;
         }
+        let len = (hidden(len - 1) & (N as u32 - 1)) + 1;
         // SAFETY: the helper writes `len` bytes at `to`, which has `N`.
         unsafe { helpers::bpf_skb_load_bytes(self.skb.cast(), offset, to.cast(), len) == 0 }
     }
