@@ -29,11 +29,15 @@ pub(crate) struct Args {
     /// Writes every figure to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Measures this part alone; may be given again
+    #[arg(long, value_name = "PART", value_parser = ["dataplane", "programs", "names", "controller"])]
+    only: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(sh::is_root(), "the bench makes network namespaces and loads eBPF programs: run it as root");
     setup::run(&setup::Args::default())?;
+    setup::servers()?;
     build::weave_ctl(true)?;
     build::programs(&["bench"])?;
     let (rounds, seconds) = if args.quick { (1, 1) } else { (args.rounds, args.seconds) };
@@ -46,6 +50,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if let Some(file) = &args.json {
         bench.arg("--json").arg(absolute(file).context("find the file for JSON")?);
+    }
+    for part in &args.only {
+        bench.args(["--only", part]);
     }
     // Becoming the bench, rather than waiting for it, leaves one process to hear Ctrl-C.
     Err(bench.exec()).context("cannot start the bench")

@@ -112,7 +112,12 @@ pub(crate) fn require() -> Result<Toolchain> {
 pub(crate) fn run(args: &Args) -> Result<()> {
     toolchain(args.recipe)?;
     rustup::components().context("`cargo xtask check` will not run")?;
-    if args.no_packages { Ok(()) } else { packages::run() }
+    if args.no_packages { Ok(()) } else { packages::have("tests and the demo", &packages::TOOLS) }
+}
+
+/// The name servers that `cargo xtask bench` compares with, and what asks them.
+pub(crate) fn servers() -> Result<()> {
+    packages::have("the bench", &packages::SERVERS)
 }
 
 fn toolchain(recipe: Recipe) -> Result<()> {

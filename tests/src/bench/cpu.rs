@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use weave_ctl::shell::netns::in_netns;
 
@@ -103,11 +103,37 @@ pub fn kernel_seconds() -> Result<f64> {
     kernel(&fs::read_to_string("/proc/stat").context("read /proc/stat")?).context("/proc/stat has no line of all cores")
 }
 
-/// Fields of the line: user, nice, system, idle, iowait, irq, softirq.
+/// Seconds that all cores together have spent with soft interrupts since the machine started: what packets cost.
+///
+/// # Errors
+/// When `/proc/stat` is not as it should be.
+pub fn softirq_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+    sum(&stat, &[6]).context("/proc/stat has no line of all cores")
+}
+
+/// Seconds that a process has run since its start, all its threads together.
+///
+/// # Errors
+/// When there is no such process.
+pub fn process_seconds(pid: i32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("look at process {pid}"))?;
+    // The name of the program before these fields may hold anything.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: Vec<f64> = fields.skip(11).take(2).flat_map(str::parse).collect();
+    ensure!(ticks.len() == 2, "/proc/{pid}/stat has no times");
+    Ok(ticks.iter().sum::<f64>() / USER_HZ)
+}
+
 fn kernel(stat: &str) -> Option<f64> {
-    let fields: Vec<f64> =
+    sum(stat, &[2, 5, 6])
+}
+
+/// Fields of the line: user, nice, system, idle, iowait, irq, softirq.
+fn sum(stat: &str, fields: &[usize]) -> Option<f64> {
+    let all: Vec<f64> =
         stat.lines().find_map(|l| l.strip_prefix("cpu "))?.split_whitespace().flat_map(str::parse).collect();
-    let ticks: Option<f64> = [2, 5, 6].iter().map(|at| fields.get(*at)).sum();
+    let ticks: Option<f64> = fields.iter().map(|at| all.get(*at)).sum();
     ticks.map(|ticks| ticks / USER_HZ)
 }
 

@@ -10,6 +10,7 @@ pub mod controller;
 pub mod cpu;
 pub mod dataplane;
 pub mod facts;
+pub mod names;
 pub mod programs;
 pub mod report;
 pub mod rounds;

@@ -56,6 +56,14 @@ fn counts() -> Result<BTreeMap<u32, (Duration, u64)>> {
     Ok(loaded_programs().flatten().map(|info| (info.id(), (info.run_time(), info.run_count()))).collect())
 }
 
+/// Seconds that all programs have run since the kernel began to count.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn seconds() -> Result<f64> {
+    Ok(counts()?.values().map(|(time, _)| time.as_secs_f64()).sum())
+}
+
 /// The kernel's number for the program `name` of a host's controller.
 fn id(host: &Host, name: &str) -> Result<u32> {
     let report = host.json(&["report"])?;

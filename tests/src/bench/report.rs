@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Metric,
     controller::Row,
+    names::Cost,
     rounds::Samples,
     stats,
     subjects::{AGAINST, CONTROLLER},
@@ -17,14 +18,14 @@ const BASE: usize = 0;
 const NOTHING: &str = "-";
 
 /// Columns of the two builds that are compared, if there are two.
-fn builds(samples: &Samples) -> Option<(usize, usize)> {
+fn builds(samples: &Samples<Metric>) -> Option<(usize, usize)> {
     let at = |name| samples.subjects.iter().position(|subject| *subject == name);
     Some((at(CONTROLLER)?, at(AGAINST)?))
 }
 
 /// Medians of every subject, and how they compare with the first one; with two builds, how they compare with each other.
 #[must_use]
-pub fn dataplane(samples: &Samples) -> String {
+pub fn dataplane(samples: &Samples<Metric>) -> String {
     let others: Vec<usize> = (0..samples.subjects.len()).filter(|at| *at != BASE).collect();
     let mut head = vec![String::new(), "unit".to_owned()];
     head.extend(samples.subjects.iter().map(|name| (*name).to_owned()));
@@ -60,6 +61,32 @@ pub fn controller(rows: &[Row]) -> String {
     table(head, rows)
 }
 
+/// What answers for names cost.
+#[must_use]
+pub fn names(samples: &Samples<Cost>) -> String {
+    let mut head = vec![String::new(), "unit".to_owned()];
+    head.extend(samples.subjects.iter().map(|name| (*name).to_owned()));
+    let rows = Cost::ALL.into_iter().map(|cost| {
+        let medians = (0..samples.subjects.len()).map(|at| figure(stats::median(samples.of(at, cost))));
+        [cost.title().to_owned(), cost.unit().to_owned()].into_iter().chain(medians).collect()
+    });
+    table(head, rows)
+}
+
+/// The same for programs.
+#[must_use]
+pub fn names_json(samples: &Samples<Cost>) -> Value {
+    let costs = |at: usize| {
+        let costs = Cost::ALL.into_iter().map(|cost| {
+            let of = samples.of(at, cost);
+            (cost.key().to_owned(), json!({ "median": stats::median(of), "rounds": of }))
+        });
+        Value::Object(costs.collect())
+    };
+    let subjects = samples.subjects.iter().enumerate().map(|(at, name)| ((*name).to_owned(), costs(at)));
+    Value::Object(subjects.collect())
+}
+
 /// Three significant digits are what such figures are worth.
 fn figure(value: Option<f64>) -> String {
     match value {
@@ -82,7 +109,7 @@ fn table(head: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
 
 /// All figures of a table, with their medians and ratios.
 #[must_use]
-pub fn dataplane_json(samples: &Samples) -> Value {
+pub fn dataplane_json(samples: &Samples<Metric>) -> Value {
     let subject = |at: usize| {
         let metrics = Metric::ALL.into_iter().map(|metric| {
             let of = samples.of(at, metric);

@@ -25,44 +25,35 @@ pub struct Effort {
 /// A measurement.
 type Measure = fn(&Subject, Cores, Duration) -> Result<Figures>;
 
-/// Figures of every subject on one underlay.
-pub struct Samples {
-    /// What they were taken on.
-    pub underlay: Underlay,
+/// Figures of every subject, of each metric of a kind `M`.
+pub struct Samples<M> {
     /// Names of the subjects, in the order of the columns.
     pub subjects: Vec<&'static str>,
-    figures: BTreeMap<(usize, Metric), Vec<f64>>,
+    figures: BTreeMap<(usize, M), Vec<f64>>,
 }
 
-impl Samples {
+impl<M: Copy + Ord> Samples<M> {
     /// No figures yet, for subjects of these names.
     #[must_use]
-    pub fn new(underlay: Underlay, subjects: Vec<&'static str>) -> Self {
-        Self { underlay, subjects, figures: BTreeMap::new() }
+    pub fn new(subjects: Vec<&'static str>) -> Self {
+        Self { subjects, figures: BTreeMap::new() }
     }
 
     /// Adds a figure of the subject in column `at`.
-    pub fn add(&mut self, at: usize, metric: Metric, figure: f64) {
+    pub fn add(&mut self, at: usize, metric: M, figure: f64) {
         self.figures.entry((at, metric)).or_default().push(figure);
     }
 
     /// Figures of the subject in column `at`, in the order taken.
     #[must_use]
-    pub fn of(&self, at: usize, metric: Metric) -> &[f64] {
+    pub fn of(&self, at: usize, metric: M) -> &[f64] {
         self.figures.get(&(at, metric)).map_or(&[], Vec::as_slice)
     }
 
-    /// How they compare with those of the subject in column `base`: the median of the ratios within each round, which
-    /// a machine that is slower for a while does not change. With a figure missing, the ratio of the medians.
+    /// How they compare with those of the subject in column `base`: see [`stats::ratio`].
     #[must_use]
-    pub fn ratio(&self, at: usize, base: usize, metric: Metric) -> Option<f64> {
-        let (of, base) = (self.of(at, metric), self.of(base, metric));
-        if of.len() == base.len() && !base.contains(&0.0) {
-            let ratios: Vec<f64> = of.iter().zip(base).map(|(figure, base)| figure / base).collect();
-            return stats::median(&ratios);
-        }
-        let base = stats::median(base).filter(|base| *base != 0.0)?;
-        Some(stats::median(of)? / base)
+    pub fn ratio(&self, at: usize, base: usize, metric: M) -> Option<f64> {
+        stats::ratio(self.of(at, metric), self.of(base, metric))
     }
 }
 
@@ -76,7 +67,7 @@ pub fn measure(
     cores: Cores,
     effort: Effort,
     failures: &mut Vec<String>,
-) -> Result<Samples> {
+) -> Result<Samples<Metric>> {
     subjects.set(underlay)?;
     let short = effort.stream / 2;
     let measures: [(&str, Measure, Duration); 5] = [
@@ -87,7 +78,7 @@ pub fn measure(
         ("programs", programs::under_traffic, short),
     ];
     let all = subjects.all();
-    let mut samples = Samples::new(underlay, all.iter().map(|s| s.name).collect());
+    let mut samples = Samples::new(all.iter().map(|s| s.name).collect());
     for round in 0..effort.rounds {
         eprintln!("  {}, round {} of {}", underlay.key(), round + 1, effort.rounds);
         for (what, measure, time) in measures {

@@ -24,6 +24,18 @@ pub fn spread(figures: &[f64]) -> Option<f64> {
     Some((sorted.last()? - sorted.first()?) / 2.0 / median)
 }
 
+/// How figures compare with others of the same rounds: the median of the ratios within each round, which a machine that
+/// is slower for a while does not change. With a figure missing, the ratio of the medians.
+#[must_use]
+pub fn ratio(figures: &[f64], base: &[f64]) -> Option<f64> {
+    if figures.len() == base.len() && !base.contains(&0.0) {
+        let ratios: Vec<f64> = figures.iter().zip(base).map(|(figure, base)| figure / base).collect();
+        return median(&ratios);
+    }
+    let base = median(base).filter(|base| *base != 0.0)?;
+    Some(median(figures)? / base)
+}
+
 fn sorted(figures: &[f64]) -> Vec<f64> {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);

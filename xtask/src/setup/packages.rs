@@ -1,4 +1,4 @@
-//! The programs that the tests, the demo and the kernel runs start: looked up, and installed by apt where that works.
+//! The programs that tests, demo, kernel runs and bench start: looked up, and installed by apt where that works.
 //!
 //! Does not: install anything when all are there, or without being root on a Debian-like system.
 
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::sh;
 
 /// A program and the Debian package that has it.
-const TOOLS: [(&str, &str); 18] = [
+pub(super) const TOOLS: [(&str, &str); 18] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ping", "iputils-ping"),
@@ -28,14 +28,18 @@ const TOOLS: [(&str, &str); 18] = [
     ("systemd-analyze", "systemd"),
 ];
 
-pub(super) fn run() -> Result<()> {
-    let mut missing: Vec<&str> = TOOLS.iter().filter(|(tool, _)| sh::which(tool).is_none()).map(|(_, p)| *p).collect();
+/// What the bench runs beside them.
+pub(super) const SERVERS: [(&str, &str); 3] =
+    [("dnsperf", "dnsperf"), ("dnsmasq", "dnsmasq-base"), ("unbound", "unbound")];
+
+pub(super) fn have(what: &str, tools: &[(&str, &'static str)]) -> Result<()> {
+    let mut missing: Vec<&str> = tools.iter().filter(|(tool, _)| sh::which(tool).is_none()).map(|(_, p)| *p).collect();
     missing.dedup();
     if missing.is_empty() {
-        println!("tools for tests and the demo: ready");
+        println!("tools for {what}: ready");
         return Ok(());
     }
-    println!("tools for tests and the demo: missing {}", missing.join(", "));
+    println!("tools for {what}: missing {}", missing.join(", "));
     install(&missing)
 }
 

@@ -1,9 +1,9 @@
 //! Tables and JSON of made-up figures.
 
-use super::{super::subjects::Underlay, Metric, Samples, dataplane, dataplane_json, figure};
+use super::{Metric, Samples, dataplane, dataplane_json, figure};
 
-fn samples() -> Samples {
-    let mut samples = Samples::new(Underlay::Veth, vec!["bare", "other"]);
+fn samples() -> Samples<Metric> {
+    let mut samples = Samples::new(vec!["bare", "other"]);
     for (bare, other) in [(10.0, 4.0), (12.0, 6.0), (8.0, 5.0)] {
         samples.add(0, Metric::TcpStream, bare);
         samples.add(1, Metric::TcpStream, other);
@@ -21,7 +21,7 @@ fn a_row_has_medians_ratio_and_widest_spread() {
 
 #[test]
 fn a_machine_slow_for_a_round_changes_no_ratio() {
-    let mut samples = Samples::new(Underlay::Veth, vec!["bare", "other"]);
+    let mut samples = Samples::new(vec!["bare", "other"]);
     for (bare, other) in [(10.0, 8.0), (2.0, 1.6), (12.0, 9.6)] {
         samples.add(0, Metric::TcpStream, bare);
         samples.add(1, Metric::TcpStream, other);
@@ -33,7 +33,7 @@ fn a_machine_slow_for_a_round_changes_no_ratio() {
 
 #[test]
 fn two_builds_are_compared_with_each_other() {
-    let mut samples = Samples::new(Underlay::Veth, vec!["bare", "weave-ctl", "against"]);
+    let mut samples = Samples::new(vec!["bare", "weave-ctl", "against"]);
     for (new, old) in [(9.0, 10.0), (11.0, 10.0), (10.5, 10.0)] {
         samples.add(1, Metric::UnderlayRun, new);
         samples.add(2, Metric::UnderlayRun, old);
