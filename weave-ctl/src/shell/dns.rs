@@ -31,7 +31,7 @@ pub use self::table::NameTable;
 use self::{
     answer::Zone,
     forward::Forwarder,
-    server::{Neighbourhood, Scope, Shared},
+    server::{Datagrams, Neighbourhood, Scope, Shared},
     upstream::{PORT, ResolvConf},
 };
 use super::netns::{NetnsError, OpenNetns};
@@ -83,6 +83,7 @@ pub struct Resolver {
     neighbourhood: Arc<Neighbourhood>,
     config: DnsConfig,
     tasks: Vec<JoinHandle<()>>,
+    _datagrams: Vec<Datagrams>,
 }
 
 impl Drop for Resolver {
@@ -108,11 +109,11 @@ impl Resolver {
         let forwarder = Arc::new(Forwarder::default());
         let zone = Zone { domain: config.domain.clone(), ttl: config.dns.ttl, range: config.range };
         let shared = Arc::new(Shared::new(table, zone, Arc::clone(&forwarder)));
-        let mut tasks = Vec::new();
+        let (mut tasks, mut datagrams) = (Vec::new(), Vec::new());
         for (udp, tcp, scope) in all {
-            let udp = tokio::net::UdpSocket::from_std(udp).map_err(ResolverError::Socket)?;
             let tcp = tokio::net::TcpListener::from_std(tcp).map_err(ResolverError::Socket)?;
-            tasks.push(tokio::spawn(server::udp(Arc::clone(&shared), udp, scope.clone())));
+            let server = Datagrams::start(Arc::clone(&shared), udp, scope.clone());
+            datagrams.push(server.map_err(ResolverError::Socket)?);
             tasks.push(tokio::spawn(server::tcp(Arc::clone(&shared), tcp, scope)));
         }
         // What leads back here would go round.
@@ -124,7 +125,7 @@ impl Resolver {
             let servers = config.dns.upstream.iter().copied().filter(|server| !own.contains(&server.ip()));
             forwarder.set_servers(servers.collect());
         }
-        Ok(Self { shared, neighbourhood, config: config.dns.clone(), tasks })
+        Ok(Self { shared, neighbourhood, config: config.dns.clone(), tasks, _datagrams: datagrams })
     }
 
     /// Sources on these networks may ask on the host's addresses; `own` are the host's.
@@ -182,7 +183,6 @@ fn sockets(addr: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     set_socket_recv_buffer_size_force(&udp, RECEIVE_BUFFER)
         .or_else(|_| set_socket_recv_buffer_size(&udp, RECEIVE_BUFFER))?;
     let tcp = TcpListener::bind(addr)?;
-    udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     Ok((udp, tcp))
 }

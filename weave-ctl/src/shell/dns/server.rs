@@ -1,14 +1,16 @@
 //! Sockets: questions in, answers out.
 //!
-//! A question is answered where it is read when the table knows, else by a task of its own. An error of a socket never ends
-//! its server.
+//! Datagrams are read by a thread a socket (`datagrams`), connections by tasks. A question is answered where it is read when
+//! the table knows, else by a task of its own. An error of a socket never ends its server.
 //! Bounds: those of [`Limit`] and of the forwarder; [`CONNECTIONS_MAX`] connections, [`OF_SOURCE_MAX`] of one source, each
 //! silent for at most [`IDLE`].
+
+mod datagrams;
 
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -20,10 +22,11 @@ use hickory_proto::op::{Message, ResponseCode};
 use ipnet::Ipv4Net;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 
+pub(super) use self::datagrams::Datagrams;
 use super::{
     answer::{Transport, Verdict, Zone, decide, encode, limit, refusal},
     forward::{Failed, Forwarder},
@@ -31,8 +34,6 @@ use super::{
     table::NameTable,
 };
 
-/// Longest question in bytes over UDP: longer ones are cut, and malformed then.
-const QUESTION_MAX: usize = 4096;
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 256;
 /// Connections of one source at once.
@@ -231,47 +232,6 @@ fn passed_on(question: &Message, answer: &Message, transport: Transport) -> Opti
     let mut cut = answer.truncate();
     cut.queries.clone_from(&question.queries);
     encode(&cut).filter(|bytes| bytes.len() <= limit(question, transport))
-}
-
-/// Answers questions that come in datagrams, for ever.
-pub(super) async fn udp(shared: Arc<Shared>, socket: UdpSocket, scope: Scope) {
-    let socket = Arc::new(socket);
-    let mut buffer = [0; QUESTION_MAX];
-    loop {
-        let (length, from) = match socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
-            // What was sent before came back as an ICMP message, or memory is short.
-            Err(error) => {
-                if error.kind() != io::ErrorKind::ConnectionRefused {
-                    sleep(PAUSE).await;
-                }
-                continue;
-            }
-        };
-        if !shared.takes(from.ip()) {
-            continue;
-        }
-        let source = scope.source(from.ip());
-        match shared.decide(&buffer[..length], Transport::Udp, source) {
-            Verdict::Answer(bytes) => send(&shared, &socket, &bytes, from),
-            Verdict::Drop => {}
-            Verdict::Forward(question) => {
-                let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
-                // The forwarder bounds how many there are.
-                tokio::spawn(async move {
-                    if let Some(bytes) = shared.forward(&question, Transport::Udp, from.ip(), source).await {
-                        send(&shared, &socket, &bytes, from);
-                    }
-                });
-            }
-        }
-    }
-}
-
-fn send(shared: &Shared, socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
-    if socket.try_send_to(bytes, to).is_err() {
-        count(&shared.stats.dropped);
-    }
 }
 
 /// Places of connections, by source.

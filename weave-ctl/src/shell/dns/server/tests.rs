@@ -7,6 +7,8 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 
+use tokio::net::UdpSocket;
+
 use super::*;
 
 fn question(text: &str) -> Vec<u8> {
@@ -34,9 +36,9 @@ async fn over_tcp(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<Message> {
 #[tokio::test]
 async fn both_transports_answer() {
     let shared = shared();
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = socket.local_addr().unwrap();
-    tokio::spawn(udp(Arc::clone(&shared), socket, Scope::Containers));
+    let server = Datagrams::start(Arc::clone(&shared), socket, Scope::Containers).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tcp_at = listener.local_addr().unwrap();
     tokio::spawn(tcp(Arc::clone(&shared), listener, Scope::Containers));
@@ -66,6 +68,8 @@ async fn both_transports_answer() {
     for expected in [("answered", 4), ("failed", 1), ("dropped", 3)] {
         assert!(counted.contains(&expected), "{counted:?}");
     }
+    drop(server);
+    assert!(std::net::UdpSocket::bind(at).is_ok(), "the address is free at once");
 }
 
 #[tokio::test]
