@@ -101,7 +101,11 @@ mod live {
             return Err(DropReason::Multicast);
         }
         let endpoint = maps::endpoint(EndpointKey::new(ip.destination));
-        if source == Source::Outside && endpoint.is_none_or(|endpoint| endpoint.ifindex == packet.ifindex()) {
+        // From outside the host forwards to containers alone. Nobody checked who sends from there, so an answer to a question
+        // might go to whoever an attacker names.
+        if source == Source::Outside
+            && endpoint.is_none_or(|endpoint| endpoint.ifindex == packet.ifindex() || endpoint.has(ENDPOINT_SERVICE))
+        {
             return Err(DropReason::SourceAddress);
         }
         if let Some(service) = endpoint.filter(|endpoint| endpoint.has(ENDPOINT_SERVICE)) {

@@ -7,14 +7,16 @@ use weave_common::{
     counters::Counter,
     dns::{ADDRS_MAX, NAME_LEN, NameAddrs, NameKey},
     drop::DropReason,
+    endpoint::{ENDPOINT_GATEWAY, ENDPOINT_HOST, Endpoint},
     map::{PROG_CONTAINER, PROG_UNDERLAY},
-    wire::IPPROTO_ICMP,
+    route::Route,
+    wire::{IPPROTO_ICMP, IPPROTO_TCP},
 };
 use weave_ctl::shell::datapath::abi::Abi;
 
 use super::{
     Ran, Rig, Row, Verdict,
-    frames::{self, NEIGHBOUR, OWN, OWN_IF, REMOTE, SERVICE, Underlay, ipv4},
+    frames::{self, NEIGHBOUR, NOWHERE, OWN, OWN_IF, REMOTE, SERVICE, Underlay, ipv4},
     same,
 };
 
@@ -23,6 +25,8 @@ pub(super) const CASES: &[Row] = &[
     ("service: anything else is dropped", other_ports),
     ("service: the endpoint answers containers of this host alone", from_service),
     ("service: peers neither send to it nor from it", from_underlay),
+    ("service: what the host forwards from outside does not reach it", from_outside),
+    ("service: the host itself, as a gateway too, is answered", from_host),
     ("service: questions for names are answered, every byte of it", answered),
     ("service: as many addresses as a name may have, in changing order", many),
     ("service: names up to the longest are found, in any spelling", names),
@@ -32,9 +36,9 @@ pub(super) const CASES: &[Row] = &[
 ];
 
 /// Headers before a message.
-const HEAD: usize = 42;
+pub(super) const HEAD: usize = 42;
 /// A question for `web.weave.local`, in a spelling of its own.
-const WEB: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03WeB\x05weave\x05local\0\0\x01\0\x01";
+pub(super) const WEB: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03WeB\x05weave\x05local\0\0\x01\0\x01";
 const OPT: &[u8] = b"\0\0\x29\x10\0\0\0\x80\0\0\0";
 /// Messages that are changed at random.
 const CHANGED: u32 = 20_000;
@@ -52,11 +56,11 @@ fn udp(destination: Ip4, from: u16, to: u16, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn question(message: &[u8]) -> Vec<u8> {
+pub(super) fn question(message: &[u8]) -> Vec<u8> {
     udp(SERVICE, 40_000, 53, message)
 }
 
-fn name(rig: &mut Rig, name: &str, count: u32) -> Result<(), String> {
+pub(super) fn name(rig: &mut Rig, name: &str, count: u32) -> Result<(), String> {
     let key = NameKey::of(name).ok_or("no key")?;
     let mut addrs = [[0; 4]; ADDRS_MAX];
     for (n, addr) in (1..=count).zip(&mut addrs) {
@@ -105,7 +109,7 @@ fn other_ports(rig: &mut Rig) -> Result<(), String> {
 fn from_service(rig: &mut Rig) -> Result<(), String> {
     // A container that pretends.
     run(rig, &frames::from_container(SERVICE, NEIGHBOUR, 60))?.dropped_for(DropReason::SourceAddress)?;
-    let endpoint = weave_common::endpoint::Endpoint { ifindex: OWN_IF, ..frames::service() };
+    let endpoint = Endpoint { ifindex: OWN_IF, ..frames::service() };
     rig.endpoint(SERVICE, endpoint)?;
     let sent = frames::from_container(SERVICE, NEIGHBOUR, 60);
     run(rig, &sent)?.redirected_as(Counter::Local, sent.len())?;
@@ -119,6 +123,46 @@ fn from_underlay(rig: &mut Rig) -> Result<(), String> {
     // Behind 50 bytes of headers and 14 of the inner Ethernet header.
     from[50 + 14 + 12..50 + 14 + 16].copy_from_slice(&SERVICE.0);
     rig.run(PROG_UNDERLAY, &from)?.dropped_for(DropReason::ServiceFromUnderlay)
+}
+
+/// The host's own address in the network.
+const HOST: Ip4 = Ip4([10, 32, 0, 200]);
+
+/// The host is the endpoint [`HOST`] on the device that frames come by, and forwards to and from outside the network.
+fn expose(rig: &mut Rig) -> Result<(), String> {
+    let flags = ENDPOINT_HOST | ENDPOINT_GATEWAY;
+    rig.endpoint(HOST, Endpoint { flags, ..Endpoint::new(OWN_IF, Mac::of_container(HOST.0)) })?;
+    rig.route((Ip4([0; 4]), 0), Route::to_host(HOST.0))
+}
+
+/// `sent`, from that address.
+fn sent_by(source: Ip4, mut sent: Vec<u8>) -> Vec<u8> {
+    let packet = ipv4(source, SERVICE, sent[23], sent.len() - 14);
+    sent[14..34].copy_from_slice(&packet[..20]);
+    sent
+}
+
+fn from_outside(rig: &mut Rig) -> Result<(), String> {
+    name(rig, "web.weave.local", 1)?;
+    expose(rig)?;
+    let mut tcp = udp(SERVICE, 40_000, 53, &[0; 20]);
+    tcp[23] = IPPROTO_TCP;
+    let mut ping = frames::from_container(OWN, SERVICE, 60);
+    (ping[23], ping[34]) = (IPPROTO_ICMP, 8);
+    // Nobody checked who sends from there: an answer might go to whoever an attacker names.
+    for sent in [question(WEB), question(b"short"), tcp, ping] {
+        run(rig, &sent_by(NOWHERE, sent))?.dropped_for(DropReason::SourceAddress)?;
+    }
+    Ok(())
+}
+
+fn from_host(rig: &mut Rig) -> Result<(), String> {
+    name(rig, "web.weave.local", 1)?;
+    expose(rig)?;
+    let sent = sent_by(HOST, question(WEB));
+    let frame = run(rig, &sent)?.redirected_as(Counter::DnsAnswer, HEAD + WEB.len() + 16)?;
+    same("addresses", &frame[26..34], &[SERVICE.0, HOST.0].concat()[..])?;
+    same("answer", &frame[HEAD..], &expected(WEB, &[[10, 40, 0, 1]], false)[..])
 }
 
 /// The answer to `question` with these records.
@@ -157,10 +201,12 @@ fn answered(rig: &mut Rig) -> Result<(), String> {
     name(rig, "web.weave.local", 1)?;
     let mut with_opt = [WEB, OPT].concat();
     with_opt[11] = 1;
+    let mut without_do = with_opt.clone();
+    without_do[WEB.len() + 7] = 0;
     let mut checked = WEB.to_vec();
     // AD and CD; no recursion.
     (checked[2], checked[3]) = (0, 0x30);
-    for (asked, opt) in [(WEB.to_vec(), false), (with_opt, true), (checked, false)] {
+    for (asked, opt) in [(WEB.to_vec(), false), (with_opt, true), (without_do, true), (checked, false)] {
         let sent = question(&asked);
         let got = message(&sent, run(rig, &sent)?)?;
         same("answer", &got[..], &expected(&asked, &[[10, 40, 0, 1]], opt)[..])?;
@@ -228,6 +274,7 @@ fn left(rig: &mut Rig) -> Result<(), String> {
         change(13, b'x'),                               // not in the map
         opt(b"\0\0\x29\x10\0\0\x01\0\0\0\0"),           // EDNS version 1
         opt(b"\0\0\x29\x10\0\0\0\0\0\0\x04\0\x0a\0\0"), // an option
+        opt(b"\0\0\x29\x10\0\0\0\0\0\0\0\0"),           // something behind EDNS
         [&WEB[..12], b"\xc0\x0c\0\x01\0\x01"].concat(), // a compressed name
         WEB[..20].to_vec(),
         [WEB, b"\0"].concat(),
