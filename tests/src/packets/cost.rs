@@ -12,6 +12,7 @@ use super::{
     Ran, Rig, Verdict,
     frames::{self, FAR, NEIGHBOUR, OWN, REMOTE, REQUEST, Underlay, arp, from_container},
     probe::genuine_reply,
+    service::{self, WEB},
 };
 
 /// One kind of packet.
@@ -29,10 +30,8 @@ type Expected = fn(Ran) -> Result<(), String>;
 
 fn kinds() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>, Expected)> {
     const SMALL: usize = 92;
-    let mut large = from_container(OWN, REMOTE, 1500);
-    large[20] = 0x40;
-    let mut cut = from_container(OWN, REMOTE, 1500);
-    cut[20] = 0;
+    let (mut large, mut cut) = (from_container(OWN, REMOTE, 1500), from_container(OWN, REMOTE, 1500));
+    (large[20], cut[20]) = (0x40, 0);
     let mut foreign = Underlay::data(OWN).frame();
     foreign[37] ^= 0x80;
     let stranger = Underlay::data(OWN).of_stranger();
@@ -91,6 +90,9 @@ fn kinds() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>, Expected)>
         ("underlay: a wrong answer to a probe", "underlay_bad_cookie_ns", PROG_UNDERLAY, wrong.frame(), |ran| {
             ran.dropped_for(DropReason::BadCookie)
         }),
+        ("container: a question, answered", "container_dns_ns", PROG_CONTAINER, service::question(WEB), |ran| {
+            ran.redirected_as(Counter::DnsAnswer, service::HEAD + WEB.len() + 16).map(drop)
+        }),
         ("container: too big, DF set", "container_icmp_ns", PROG_CONTAINER, large, |ran| {
             ran.redirected_as(Counter::IcmpTooBig, 122).map(drop)
         }),
@@ -106,6 +108,7 @@ pub fn measure(object: &[u8], runs: usize) -> Result<Vec<Cost>, String> {
     let mut costs = Vec::new();
     for (title, key, program, frame, expected) in kinds() {
         rig.reset()?;
+        service::name(&mut rig, "web.weave.local", 1)?;
         expected(rig.run(program, &frame)?).map_err(|e| format!("{title}: {e}"))?;
         let mut nanoseconds = Vec::with_capacity(runs);
         while nanoseconds.len() < runs {

@@ -13,6 +13,7 @@ mod frames;
 mod host;
 mod probe;
 mod prober;
+pub mod questions;
 mod relay;
 mod rig;
 mod service;
