@@ -1,6 +1,7 @@
 //! Bounds what each source may ask.
 //!
-//! Bounds: [`SOURCES_MAX`] sources; one more takes the place of another, which then begins with all its questions again.
+//! Bounds: [`SOURCES_MAX`] sources; one more takes the place of another, each in turn, which then begins with all its
+//! questions again. So each keeps its place until as many others have come.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -22,7 +23,11 @@ struct Bucket {
 
 /// Token buckets, one a source.
 #[derive(Debug, Default)]
-pub(super) struct Limit(IndexMap<IpAddr, Bucket>);
+pub(super) struct Limit {
+    sources: IndexMap<IpAddr, Bucket>,
+    /// Place of the source that goes next.
+    next: usize,
+}
 
 /// Nanoseconds in which one token comes.
 const STEP: u64 = 1_000_000_000 / RATE as u64;
@@ -31,10 +36,12 @@ const FULL: u64 = STEP * BURST as u64;
 impl Limit {
     /// True when `source` may ask one more question.
     pub(super) fn takes(&mut self, source: IpAddr, now: Instant) -> bool {
-        if self.0.len() >= SOURCES_MAX && !self.0.contains_key(&source) {
-            self.0.swap_remove_index(0);
+        if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&source) {
+            // The source that came last takes this place, and keeps it until it is its turn again.
+            self.sources.swap_remove_index(self.next);
+            self.next = (self.next + 1) % (SOURCES_MAX - 1);
         }
-        let bucket = self.0.entry(source).or_insert(Bucket { tokens: FULL, at: now });
+        let bucket = self.sources.entry(source).or_insert(Bucket { tokens: FULL, at: now });
         let passed = u64::try_from(now.saturating_duration_since(bucket.at).as_nanos()).unwrap_or(u64::MAX);
         bucket.tokens = bucket.tokens.saturating_add(passed).min(FULL);
         bucket.at = now;

@@ -25,5 +25,22 @@ fn sources_are_bounded() {
     for n in 0..2 * SOURCES_MAX as u32 {
         assert!(limit.takes(source(n), now));
     }
-    assert_eq!(limit.0.len(), SOURCES_MAX);
+    assert_eq!(limit.sources.len(), SOURCES_MAX);
+}
+
+#[test]
+fn sources_of_long_ago_cost_others_no_bound() {
+    let (mut limit, now) = (Limit::default(), Instant::now());
+    for n in 0..SOURCES_MAX as u32 {
+        assert!(limit.takes(source(n), now));
+    }
+    let now = now + Duration::from_secs(3600);
+    let new = [1, 2, 3].map(|n| source(SOURCES_MAX as u32 + n));
+    let mut taken = [0; 3];
+    for _ in 0..5000 {
+        for (source, taken) in new.iter().zip(&mut taken) {
+            *taken += usize::from(limit.takes(*source, now));
+        }
+    }
+    assert_eq!(taken, [BURST as usize; 3]);
 }
