@@ -34,13 +34,13 @@ const NEGATIVE_TTL: u32 = 1;
 /// Seconds in SOA records between looks of secondary servers, of which there are none.
 const SOA_TIMES: [i32; 3] = [60, 60, 3600];
 /// Names that an address is said to have, at most.
-const PTR_MAX: usize = 32;
+pub(super) const PTR_MAX: usize = 32;
 
 /// What is known of names.
 pub(super) trait Known {
     /// Addresses of a name; none of one that only has names below it; `None` where there is no such name.
     fn addresses(&self, name: &str) -> Option<Vec<Ipv4Addr>>;
-    /// Names of an address, in order.
+    /// The first [`PTR_MAX`] names of an address, in order.
     fn names(&self, addr: Ipv4Addr) -> Vec<String>;
 }
 
@@ -136,41 +136,49 @@ fn about(query: &Query, zone: &Zone, known: &impl Known) -> Option<About> {
             _ => About::Empty(apex),
         });
     }
-    let octets = reversed(text)?;
-    let prefix = u8::try_from(octets.len() * 8).ok()?;
-    let mut bytes = [0; 4];
-    bytes[..octets.len()].copy_from_slice(&octets);
-    let net = Ipv4Net::new(bytes.into(), prefix).ok()?;
-    let names = if prefix == 32 { known.names(net.addr()) } else { Vec::new() };
+    let (net, below) = reversed(text)?;
+    let names = if net.prefix_len() == 32 { known.names(net.addr()) } else { Vec::new() };
     if names.is_empty() && !zone.range.contains(&net) {
         return None;
     }
-    let above = reverse_zone(zone.range)?;
-    Some(if prefix < 32 {
-        About::Empty(above)
-    } else if names.is_empty() {
-        About::Unknown(above)
-    } else if asked(RecordType::PTR) {
-        let names = names.iter().take(PTR_MAX).filter_map(|name| Name::from_ascii(format!("{name}.")).ok());
+    let apex = reverse_zone(zone.range, net)?;
+    Some(if below || net.prefix_len() == 32 && names.is_empty() {
+        About::Unknown(apex)
+    } else if !names.is_empty() && asked(RecordType::PTR) {
+        let names = names.iter().filter_map(|name| Name::from_ascii(format!("{name}.")).ok());
         About::Records(names.map(|name| RData::PTR(PTR(name))).collect())
     } else {
-        About::Empty(above)
+        About::Empty(apex)
     })
 }
 
-/// The octets of an address, or of the first part of one, that `name` asks for in reverse (RFC 1035, section 3.5).
-fn reversed(name: &str) -> Option<Vec<u8>> {
-    let labels = name.strip_suffix(".in-addr.arpa")?.split('.');
+/// The address, or the net of whole octets, whose reverse name (RFC 1035, section 3.5) `name` is; with true, the smallest
+/// such net whose reverse name `name` is below.
+fn reversed(name: &str) -> Option<(Ipv4Net, bool)> {
     let canonical =
         |label: &str| (label == "0" || !label.starts_with('0')) && label.bytes().all(|b| b.is_ascii_digit());
-    let octets: Option<Vec<u8>> = labels.rev().map(|label| label.parse().ok().filter(|_| canonical(label))).collect();
-    octets.filter(|octets| octets.len() <= 4)
+    let (mut bytes, mut count, mut below) = ([0; 4], 0, false);
+    for label in name.strip_suffix(".in-addr.arpa")?.rsplit('.') {
+        let octet = label.parse().ok().filter(|_| canonical(label));
+        let (Some(octet), Some(byte)) = (octet, bytes.get_mut(usize::from(count))) else {
+            // A number that is no octet belongs to no address.
+            if octet.is_none() && label.bytes().all(|b| b.is_ascii_digit()) {
+                return None;
+            }
+            below = true;
+            break;
+        };
+        *byte = octet;
+        count += 1;
+    }
+    Some((Ipv4Net::new(bytes.into(), count * 8).ok()?, below))
 }
 
-/// The smallest reverse zone with all of `range`.
-fn reverse_zone(range: Ipv4Net) -> Option<Name> {
-    let octets = range.network().octets();
-    let labels = octets[..usize::from(range.prefix_len() / 8)].iter().rev().map(|octet| format!("{octet}."));
+/// The reverse zone that `net` is in: the largest one with nothing but addresses of `range`, or that of the address.
+fn reverse_zone(range: Ipv4Net, net: Ipv4Net) -> Option<Name> {
+    let prefix = if range.contains(&net) { range.prefix_len() } else { net.prefix_len() };
+    let octets = net.addr().octets();
+    let labels = octets[..usize::from(prefix.div_ceil(8))].iter().rev().map(|octet| format!("{octet}."));
     Name::from_ascii(labels.collect::<String>() + "in-addr.arpa.").ok()
 }
 
@@ -191,12 +199,16 @@ fn reply(question: &Message, code: ResponseCode) -> Message {
     answer.metadata.checking_disabled = question.metadata.checking_disabled;
     answer.metadata.response_code = code;
     answer.queries.clone_from(&question.queries);
-    answer.edns = question.edns.as_ref().map(|asked| {
-        let mut edns = Edns::new();
-        edns.set_max_payload(UDP_MAX).set_dnssec_ok(asked.flags().dnssec_ok).set_rcode_high(code.high());
-        edns
-    });
+    answer.edns = own_edns(question, code);
     answer
+}
+
+/// OPT record of this server, for a message about `question`: each hop says its own (RFC 6891, section 6.2.1).
+pub(super) fn own_edns(question: &Message, code: ResponseCode) -> Option<Edns> {
+    let asked = question.edns.as_ref()?;
+    let mut edns = Edns::new();
+    edns.set_max_payload(UDP_MAX).set_dnssec_ok(asked.flags().dnssec_ok).set_rcode_high(code.high());
+    Some(edns)
 }
 
 fn answered(question: &Message, about: About, transport: Transport, zone: &Zone, rotate: usize) -> Message {

@@ -1,11 +1,11 @@
 //! Answers of other servers, for as long as they may be kept.
 //!
-//! Bounds: [`ENTRIES_MAX`] answers of at most [`ANSWER_MAX`] records; the one that ends first makes room. Positive answers are
-//! kept for at most [`POSITIVE_MAX`], negative ones for the SOA's minimum (RFC 2308) and at most [`NEGATIVE_MAX`]. Answers that
-//! are cut, or tell of a failure, are not kept.
+//! Bounds: [`ENTRIES_MAX`] answers, [`BYTES_MAX`] of them, [`ANSWER_MAX`] of each; those that end first make room. Positive
+//! answers are kept for at most [`POSITIVE_MAX`], negative ones for the SOA's minimum (RFC 2308) and at most
+//! [`NEGATIVE_MAX`]. Answers that are cut, or tell of a failure, are not kept.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -14,9 +14,17 @@ use hickory_proto::{
     rr::{DNSClass, Name, RData, RecordType},
 };
 
+use super::answer::encode;
+
+/// Most answers that are kept.
 const ENTRIES_MAX: usize = 4096;
-const ANSWER_MAX: usize = 64;
+/// Most bytes of all answers that are kept.
+const BYTES_MAX: usize = 4 << 20;
+/// Most bytes of one answer.
+const ANSWER_MAX: usize = 4096;
+/// Longest time for an answer with records.
 const POSITIVE_MAX: Duration = Duration::from_secs(300);
+/// Longest time for an answer that there are none (RFC 2308, section 5, lets it be hours: names come and go here).
 const NEGATIVE_MAX: Duration = Duration::from_secs(60);
 
 /// What tells questions apart.
@@ -47,19 +55,30 @@ impl Key {
 
 #[derive(Debug)]
 struct Kept {
-    answer: Message,
+    /// As it was received, but for compression: its size is known so.
+    bytes: Vec<u8>,
     since: Instant,
-    until: Instant,
+    ends: End,
 }
+
+/// When an answer ends, and a number that tells it from others that end then.
+type End = (Instant, u64);
 
 /// See the head of this file.
 #[derive(Debug, Default)]
-pub(super) struct Cache(HashMap<Key, Kept>);
+pub(super) struct Cache {
+    kept: HashMap<Key, Kept>,
+    /// What ends first is first.
+    ends: BTreeMap<End, Key>,
+    /// Bytes of all that is kept.
+    bytes: usize,
+    /// Answers kept since the launch.
+    count: u64,
+}
 
 /// For how long `answer` may be kept; `None` when not at all.
 fn lifetime(answer: &Message) -> Option<Duration> {
-    let records = answer.answers.len() + answer.authorities.len() + answer.additionals.len();
-    if answer.metadata.truncation || records > ANSWER_MAX {
+    if answer.metadata.truncation {
         return None;
     }
     let negative = || {
@@ -72,7 +91,8 @@ fn lifetime(answer: &Message) -> Option<Duration> {
     match answer.metadata.response_code {
         ResponseCode::NoError if !answer.answers.is_empty() => {
             let least = answer.answers.iter().chain(&answer.authorities).map(|record| record.ttl).min()?;
-            Some(Duration::from_secs(u64::from(least)).min(POSITIVE_MAX))
+            // With SOA it is an alias, and that what it leads to is not there (RFC 2308, section 2.2).
+            Some(Duration::from_secs(u64::from(least)).min(negative().unwrap_or(POSITIVE_MAX)))
         }
         ResponseCode::NoError | ResponseCode::NXDomain => negative(),
         _ => None,
@@ -84,21 +104,31 @@ impl Cache {
     /// Keeps `answer` for as long as it may be kept.
     pub(super) fn put(&mut self, key: Key, answer: &Message, now: Instant) {
         let Some(time) = lifetime(answer) else { return };
-        if self.0.len() >= ENTRIES_MAX && !self.0.contains_key(&key) {
-            self.0.retain(|_, kept| kept.until > now);
-            if self.0.len() >= ENTRIES_MAX {
-                let first = self.0.iter().min_by_key(|(_, kept)| kept.until).map(|(key, _)| key.clone());
-                first.map(|first| self.0.remove(&first));
-            }
+        let Some(bytes) = encode(answer).filter(|bytes| bytes.len() <= ANSWER_MAX) else { return };
+        self.remove(&key);
+        while self.kept.len() >= ENTRIES_MAX || self.bytes + bytes.len() > BYTES_MAX {
+            let Some(first) = self.ends.values().next().cloned() else { return };
+            self.remove(&first);
         }
-        self.0.insert(key, Kept { answer: answer.clone(), since: now, until: now + time });
+        self.count += 1;
+        let ends = (now + time, self.count);
+        self.bytes += bytes.len();
+        self.ends.insert(ends, key.clone());
+        self.kept.insert(key, Kept { bytes, since: now, ends });
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(kept) = self.kept.remove(key) {
+            self.bytes -= kept.bytes.len();
+            self.ends.remove(&kept.ends);
+        }
     }
 
     /// The answer that is kept, its times to live counted down.
     pub(super) fn get(&self, key: &Key, now: Instant) -> Option<Message> {
-        let kept = self.0.get(key).filter(|kept| kept.until > now)?;
+        let kept = self.kept.get(key).filter(|kept| kept.ends.0 > now)?;
         let passed = u32::try_from(now.saturating_duration_since(kept.since).as_secs()).unwrap_or(u32::MAX);
-        let mut answer = kept.answer.clone();
+        let mut answer = Message::from_vec(&kept.bytes).ok()?;
         let records = answer.answers.iter_mut().chain(&mut answer.authorities).chain(&mut answer.additionals);
         records.for_each(|record| record.ttl = record.ttl.saturating_sub(passed));
         Some(answer)

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    answer::Transport,
+    answer::{Transport, own_edns},
     cache::{Cache, Key},
 };
 
@@ -209,8 +209,13 @@ impl Forwarder {
 async fn ask_one(question: &Message, server: SocketAddr, transport: Transport) -> io::Result<Message> {
     let mut id = [0; 2];
     getrandom::fill(&mut id)?;
-    let mut asked = question.clone();
+    let mut asked = Message::query();
     asked.metadata.id = u16::from_be_bytes(id);
+    asked.metadata.recursion_desired = true;
+    asked.metadata.checking_disabled = question.metadata.checking_disabled;
+    asked.metadata.authentic_data = question.metadata.authentic_data;
+    asked.queries.clone_from(&question.queries);
+    asked.edns = own_edns(question, ResponseCode::NoError);
     let bytes = asked.to_vec().map_err(io::Error::other)?;
     match transport {
         Transport::Udp => over_udp(&asked, &bytes, server).await,

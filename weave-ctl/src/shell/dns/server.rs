@@ -28,7 +28,7 @@ use tokio::{
 
 pub(super) use self::datagrams::Datagrams;
 use super::{
-    answer::{Transport, Verdict, Zone, decide, encode, limit, refusal},
+    answer::{Transport, Verdict, Zone, decide, encode, limit, own_edns, refusal},
     forward::{Failed, Forwarder},
     limit::Limit,
     table::NameTable,
@@ -222,9 +222,7 @@ fn passed_on(question: &Message, answer: &Message, transport: Transport) -> Opti
     answer.metadata.authoritative = false;
     answer.metadata.recursion_available = true;
     answer.queries.clone_from(&question.queries);
-    if question.edns.is_none() {
-        answer.edns = None;
-    }
+    answer.edns = own_edns(question, answer.metadata.response_code);
     let bytes = encode(&answer)?;
     if bytes.len() <= limit(question, transport) {
         return Some(bytes);

@@ -8,7 +8,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use super::answer::Known;
+use super::answer::{Known, PTR_MAX};
 
 /// Names with the domain, lower case and without a dot at the end, and their addresses.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl Known for NameTable {
 
     fn names(&self, addr: Ipv4Addr) -> Vec<String> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.names.get(&addr).map(|names| names.iter().cloned().collect()).unwrap_or_default()
+        all.names.get(&addr).map(|names| names.iter().take(PTR_MAX).cloned().collect()).unwrap_or_default()
     }
 }
 

@@ -229,3 +229,42 @@ fn unknown_records_of_others_are_passed_on() {
     let again = Message::from_vec(&encode(&message).unwrap()).unwrap();
     assert_eq!(again.answers, message.answers);
 }
+
+/// Asks with one name, `far`, of one address.
+fn asked_of_one(far: Ipv4Addr, name: &str, kind: RecordType) -> Message {
+    let table = Table([("far.weave.local".to_owned(), vec![far])].into());
+    match decide(&question(name, kind).to_vec().unwrap(), Transport::Udp, &zone(), &table, 0) {
+        Verdict::Answer(bytes) => Message::from_vec(&bytes).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Browsers of services ask such (RFC 6763, section 11).
+#[test]
+fn names_below_own_reverse_names_never_leave() {
+    let far = Ipv4Addr::new(192, 0, 2, 5);
+    for name in [
+        "b._dns-sd._udp.0.0.32.10.in-addr.arpa.",
+        "lb._dns-sd._udp.33.10.in-addr.arpa.",
+        "x.1.0.32.10.in-addr.arpa.",
+        "x.5.2.0.192.in-addr.arpa.",
+    ] {
+        let answer = asked_of_one(far, name, RecordType::PTR);
+        assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain, "{name}");
+    }
+}
+
+/// A resolver discards the SOA record of a zone that the name is not in (RFC 2308, section 5).
+#[test]
+fn negative_answers_name_a_zone_with_the_name() {
+    let far = Ipv4Addr::new(192, 0, 2, 5);
+    for (name, apex) in [
+        ("5.2.0.192.in-addr.arpa.", "5.2.0.192.in-addr.arpa."),
+        ("9.9.33.10.in-addr.arpa.", "33.10.in-addr.arpa."),
+        ("33.10.in-addr.arpa.", "33.10.in-addr.arpa."),
+        ("nope.weave.local.", "weave.local."),
+    ] {
+        let answer = asked_of_one(far, name, RecordType::TXT);
+        assert_eq!(answer.authorities[0].name.to_ascii(), apex, "{name}");
+    }
+}

@@ -6,7 +6,7 @@ use hickory_proto::{
     op::{MessageType, Query},
     rr::{
         Record,
-        rdata::{A, SOA},
+        rdata::{A, SOA, TXT},
     },
 };
 
@@ -78,5 +78,37 @@ fn answers_kept_are_bounded() {
         let answer = answer(&format!("n{n}.com."), 60);
         cache.put(Key::of(&answer).unwrap(), &answer, now);
     }
-    assert_eq!(cache.0.len(), ENTRIES_MAX);
+    assert_eq!(cache.kept.len(), ENTRIES_MAX);
+}
+
+#[test]
+fn bytes_kept_are_bounded() {
+    let (mut cache, now) = (Cache::default(), Instant::now());
+    let text = |n: usize, length: usize| {
+        let mut message = answer(&format!("n{n}.com."), 60);
+        let data = RData::TXT(TXT::new(vec!["x".repeat(250); length / 250]));
+        message.add_answer(Record::from_rdata(name("a.com."), 60, data));
+        message
+    };
+    let huge = text(0, 60_000);
+    cache.put(Key::of(&huge).unwrap(), &huge, now);
+    assert!(cache.get(&Key::of(&huge).unwrap(), now).is_none(), "one answer must not take the place of many");
+    let count = 2 * BYTES_MAX / 3000;
+    for n in 0..count {
+        let answer = text(n, 3000);
+        cache.put(Key::of(&answer).unwrap(), &answer, now);
+        assert!(cache.bytes <= BYTES_MAX);
+    }
+    let last = question(&format!("n{}.com.", count - 1));
+    assert_eq!(cache.get(&Key::of(&last).unwrap(), now).unwrap().answers.len(), 2);
+}
+
+/// An alias of a name that has no such record (RFC 2308, section 2.2).
+#[test]
+fn an_alias_to_nothing_is_kept_as_what_is_negative() {
+    let mut alias = negative("a.com.", 9000);
+    alias.metadata.response_code = ResponseCode::NoError;
+    let to = RData::CNAME(hickory_proto::rr::rdata::CNAME(name("b.com.")));
+    alias.add_answer(Record::from_rdata(name("a.com."), 300, to));
+    assert_eq!(kept(&alias, 1000), NEGATIVE_MAX.as_secs());
 }

@@ -6,11 +6,14 @@ use std::{
 };
 
 use hickory_proto::{
-    op::Query,
-    rr::{Name, RData, Record, RecordType, rdata::A},
+    op::{Edns, Query},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, opt::EdnsOption},
+    },
 };
 
-use super::*;
+use super::{super::answer::UDP_MAX, *};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 32, 0, 1));
 
@@ -135,4 +138,26 @@ async fn one_source_cannot_have_all_places() {
     let others = forwarder.ask(&asked, Transport::Udp, other, false);
     assert!(timeout(Duration::from_millis(100), others).await.is_err(), "it waits for an answer");
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// OPT is of one hop alone (RFC 6891, section 6.2.1): a cookie of one client is none of another.
+#[tokio::test]
+async fn options_of_a_client_are_not_passed_on() {
+    let (told, got) = std::sync::mpsc::channel();
+    let (alive, _) = server(move |question| {
+        told.send(question.clone()).unwrap();
+        vec![answer(question)]
+    });
+    let mut asked = question("a.example.");
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096).set_dnssec_ok(true);
+    edns.options_mut().insert(EdnsOption::Unknown(10, b"8 bytes.".to_vec()));
+    asked.set_edns(edns);
+    asked.metadata.checking_disabled = true;
+    forwarder(&[alive]).ask(&asked, Transport::Udp, SOURCE, false).await.unwrap();
+    let passed = got.recv().unwrap();
+    let edns = passed.edns.unwrap();
+    assert!(edns.options().as_ref().is_empty(), "{edns:?}");
+    assert_eq!((edns.max_payload(), edns.flags().dnssec_ok), (UDP_MAX, true));
+    assert!(passed.metadata.checking_disabled && passed.metadata.recursion_desired);
 }

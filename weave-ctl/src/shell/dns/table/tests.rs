@@ -34,3 +34,12 @@ fn names_above_names_are_there_as_long_as_those() {
     let all = table.0.read().unwrap();
     assert!(all.addrs.is_empty() && all.above.is_empty() && all.names.is_empty(), "nothing is left of them");
 }
+
+#[test]
+fn names_of_an_address_are_bounded() {
+    let table = NameTable::default();
+    for n in 0..1000 {
+        table.put(&format!("n{n}.weave.local"), &[addr(1)]);
+    }
+    assert_eq!(table.names(addr(1)).len(), 32, "a question must not cost as much as all names");
+}
