@@ -16,7 +16,7 @@ mod upstream;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -32,7 +32,7 @@ use self::{
     answer::Zone,
     forward::Forwarder,
     server::{Datagrams, Neighbourhood, Scope, Shared},
-    upstream::{PORT, ResolvConf},
+    upstream::{Own, PORT, ResolvConf},
 };
 use super::netns::{NetnsError, OpenNetns};
 use crate::{config::dns::DnsConfig, proto::status::ResolverStatus};
@@ -117,13 +117,15 @@ impl Resolver {
             tasks.push(tokio::spawn(server::tcp(Arc::clone(&shared), tcp, scope)));
         }
         // What leads back here would go round.
-        let own = config.dns.listen.iter().map(SocketAddr::ip).chain([IpAddr::V4(config.service)]);
-        let own: Vec<IpAddr> = own.collect();
+        let own = Own::new(config.dns.listen.iter().copied().chain([(config.service, PORT).into()]));
         if config.dns.upstream.is_empty() {
             tasks.push(tokio::spawn(follow(ResolvConf::new(Path::new(RESOLV_CONF), own), forwarder)));
         } else {
-            let servers = config.dns.upstream.iter().copied().filter(|server| !own.contains(&server.ip()));
-            forwarder.set_servers(servers.collect());
+            let (back, servers): (Vec<_>, Vec<_>) = config.dns.upstream.iter().partition(|server| own.has(**server));
+            for server in back {
+                warn!("{server} (--dns-upstream) is this resolver itself, and is not asked");
+            }
+            forwarder.set_servers(servers);
         }
         Ok(Self { shared, neighbourhood, config: config.dns.clone(), tasks, _datagrams: datagrams })
     }

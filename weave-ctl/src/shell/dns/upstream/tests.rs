@@ -14,7 +14,7 @@ fn changes_are_followed_and_servers_read() {
     fs::write(&one, "# made\nsearch a b\nnameserver 127.0.0.53\nnameserver x.y\nnameserver 10.0.0.9\nnameserver ::1\n")
         .unwrap();
     std::os::unix::fs::symlink(&one, &path).unwrap();
-    let own = vec!["10.0.0.9".parse().unwrap()];
+    let own = Own::new(["10.0.0.9:53".parse().unwrap()]);
     let mut file = ResolvConf::new(&path, own);
     assert_eq!(servers(&mut file), Some(vec!["127.0.0.53:53".to_owned(), "[::1]:53".to_owned()]));
     assert_eq!(servers(&mut file), None);
@@ -25,4 +25,39 @@ fn changes_are_followed_and_servers_read() {
     assert_eq!(servers(&mut file), Some(vec!["9.9.9.9:53".to_owned()]));
     fs::write(&other, "").unwrap();
     assert_eq!(servers(&mut file), Some(vec![]));
+}
+
+/// A server on another port of the same address does not lead back, and all addresses of a host do.
+#[test]
+fn servers_that_lead_back_are_told_by_address_and_port() {
+    let leads_back = |own: &str, server: &str| Own::new([own.parse().unwrap()]).has(server.parse().unwrap());
+    for (own, server, back) in [
+        ("127.0.0.1:53", "127.0.0.1:53", true),
+        ("127.0.0.1:53", "0.0.0.0:53", true),
+        ("127.0.0.1:53", "127.0.0.1:5353", false),
+        ("127.0.0.1:53", "127.0.0.53:53", false),
+        ("0.0.0.0:53", "127.0.0.53:53", true),
+        ("0.0.0.0:53", "127.0.0.53:5353", false),
+        ("0.0.0.0:53", "192.0.2.1:53", false),
+        ("0.0.0.0:53", "[::1]:53", false),
+        ("[::]:53", "[::1]:53", true),
+        ("[::]:53", "127.0.0.1:53", true),
+        ("[::1]:53", "[::]:53", true),
+    ] {
+        assert_eq!(leads_back(own, server), back, "{server} where {own} is answered");
+    }
+}
+
+#[test]
+fn devices_of_link_local_servers_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("resolv.conf");
+    fs::write(&path, "nameserver fe80::1%lo\nnameserver fe80::2%7\nnameserver fe80::3%none\n").unwrap();
+    let servers = ResolvConf::new(&path, Own::new([])).changed().unwrap();
+    let scope = |server: &SocketAddr| match server {
+        SocketAddr::V6(server) => server.scope_id(),
+        SocketAddr::V4(_) => panic!("{server}"),
+    };
+    // The loopback device is the first of every namespace.
+    assert_eq!(servers.iter().map(scope).collect::<Vec<_>>(), [1, 7, 0]);
 }
