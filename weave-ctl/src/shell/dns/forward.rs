@@ -2,13 +2,15 @@
 //!
 //! Each question gets a socket with a random port and a random id of its own; an answer is taken from the server that was
 //! asked, with that id and question. A server that is silent for [`ATTEMPT`] is passed over, and tried last for [`DEAD_FOR`].
-//! Equal questions that are under way are asked once. A question that comes back from this host while it is under way shows a
-//! loop through another server, and fails at once.
+//! Equal questions that are under way are asked once.
+//! A question may come back by a server that asks this resolver: from a server's own address, or from this host when a server
+//! is on it. It waits for the answer that is under way, as others do. In a loop that never comes, because the server waits
+//! for this resolver: after [`LOOP_AFTER`] the question fails, and the server is not asked for it again.
 //! Bounds: [`FORWARDS_MAX`] questions at once, [`OF_SOURCE_MAX`] of one source; [`ATTEMPTS_MAX`] packets and [`TOTAL`] a
 //! question; the bounds of the cache.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,6 +18,7 @@ use std::{
 };
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
+use rustix::io::Errno;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -26,6 +29,7 @@ use tokio::{
 use super::{
     answer::{Transport, own_edns},
     cache::{Cache, Key},
+    upstream::is_here,
 };
 
 /// Time for one server to answer.
@@ -36,6 +40,9 @@ const TOTAL: Duration = Duration::from_secs(4);
 const ATTEMPTS_MAX: usize = 5;
 /// Time for which a server that did not answer is tried last.
 const DEAD_FOR: Duration = Duration::from_secs(10);
+/// Time after which a question that came back shows a loop. Another client of this host that asks the same waits so long too
+/// when the server is slow, and fails then.
+const LOOP_AFTER: Duration = Duration::from_millis(100);
 /// Questions under way at once.
 const FORWARDS_MAX: usize = 1024;
 /// Questions of one source under way at once.
@@ -56,6 +63,8 @@ pub(super) enum Failed {
     Full,
 }
 
+/// What is asked of other servers, and how.
+type Asked = (Key, Transport);
 /// Answer to all who wait; `None` while nothing is known.
 type Outcome = Option<Result<Arc<Message>, Failed>>;
 
@@ -63,8 +72,10 @@ type Outcome = Option<Result<Arc<Message>, Failed>>;
 struct State {
     servers: Vec<SocketAddr>,
     /// Servers that did not answer, and until when they are tried last.
-    dead: HashMap<SocketAddr, Instant>,
-    under_way: HashMap<(Key, Transport), watch::Receiver<Outcome>>,
+    dead: HashMap<(SocketAddr, Transport), Instant>,
+    under_way: HashMap<Asked, watch::Receiver<Outcome>>,
+    /// Those under way that came back.
+    looped: HashSet<Asked>,
     of_source: HashMap<IpAddr, usize>,
     waiting: usize,
     cache: Cache,
@@ -113,7 +124,7 @@ impl Forwarder {
         self.state().servers.clone()
     }
 
-    /// The answer of another server to `question`, which `source` asks; `is_here` when that is this host itself.
+    /// The answer of another server to `question`, which `source` asks; `from_here` when that is this host itself.
     ///
     /// # Errors
     /// Why there is none.
@@ -122,19 +133,22 @@ impl Forwarder {
         question: &Message,
         transport: Transport,
         source: IpAddr,
-        is_here: bool,
+        from_here: bool,
     ) -> Result<Arc<Message>, Failed> {
         let Some(key) = Key::of(question) else { return Err(Failed::Full) };
+        let asked = (key, transport);
+        let came_back;
         let (mut outcome, _place) = {
             let mut state = self.state();
-            if let Some(answer) = state.cache.get(&key, Instant::now()) {
+            if let Some(answer) = state.cache.get(&asked.0, Instant::now()) {
                 return Ok(Arc::new(answer));
             }
             if state.servers.is_empty() {
                 return Err(Failed::NoServer);
             }
-            let under_way = state.under_way.get(&(key.clone(), transport)).cloned();
-            if under_way.is_some() && is_here {
+            let under_way = state.under_way.get(&asked).cloned();
+            came_back = under_way.is_some() && state.may_come_from_server(source, from_here);
+            if came_back && state.looped.contains(&asked) {
                 return Err(Failed::Loop);
             }
             if state.waiting >= FORWARDS_MAX || state.of_source.get(&source).is_some_and(|n| *n >= OF_SOURCE_MAX) {
@@ -146,57 +160,82 @@ impl Forwarder {
                 Some(outcome) => outcome,
                 None => {
                     let (told, outcome) = watch::channel(None);
-                    state.under_way.insert((key.clone(), transport), outcome.clone());
-                    tokio::spawn(Arc::clone(self).carry(key, question.clone(), transport, told));
+                    state.under_way.insert(asked.clone(), outcome.clone());
+                    tokio::spawn(Arc::clone(self).carry(asked.clone(), question.clone(), told));
                     outcome
                 }
             };
             (outcome, Place(self, source))
         };
-        let told = outcome.wait_for(Option::is_some).await;
+        let told = outcome.wait_for(Option::is_some);
+        let told = if came_back {
+            let Ok(told) = timeout(LOOP_AFTER, told).await else {
+                self.came_back(asked);
+                return Err(Failed::Loop);
+            };
+            told
+        } else {
+            told.await
+        };
         told.ok().and_then(|told| told.clone()).unwrap_or(Err(Failed::Silent))
     }
 
-    /// Asks for all who wait, and tells them.
-    async fn carry(self: Arc<Self>, key: Key, question: Message, transport: Transport, told: watch::Sender<Outcome>) {
-        let asked = timeout(TOTAL, self.ask_all(&question, transport)).await;
-        let result = asked.unwrap_or(Err(Failed::Silent)).map(Arc::new);
+    /// A question that is under way is waited for by the server that was asked.
+    fn came_back(&self, asked: Asked) {
         let mut state = self.state();
-        if let Ok(answer) = &result {
-            state.cache.put(key.clone(), answer, Instant::now());
+        if state.under_way.contains_key(&asked) {
+            state.looped.insert(asked);
         }
-        state.under_way.remove(&(key, transport));
+    }
+
+    /// Asks for all who wait, and tells them.
+    async fn carry(self: Arc<Self>, asked: Asked, question: Message, told: watch::Sender<Outcome>) {
+        let answer = timeout(TOTAL, self.ask_all(&question, &asked)).await;
+        let result = answer.unwrap_or(Err(Failed::Silent)).map(Arc::new);
+        let mut state = self.state();
+        state.looped.remove(&asked);
+        state.under_way.remove(&asked);
+        if let Ok(answer) = &result {
+            state.cache.put(asked.0, answer, Instant::now());
+        }
         drop(state);
         // Whoever waited may be gone.
         told.send_replace(Some(result));
     }
 
     /// One server after the other, those that answer first, until one gives an answer that is none of trouble.
-    async fn ask_all(&self, question: &Message, transport: Transport) -> Result<Message, Failed> {
-        let mut last = Err(Failed::Silent);
-        for server in self.order() {
+    async fn ask_all(&self, question: &Message, asked: &Asked) -> Result<Message, Failed> {
+        let (mut last, mut before) = (Err(Failed::Silent), None);
+        let transport = asked.1;
+        for server in self.order(transport) {
+            if before == Some(server) && self.state().looped.contains(asked) {
+                break;
+            }
+            before = Some(server);
             match timeout(ATTEMPT, ask_one(question, server, transport)).await {
                 Ok(Ok(answer)) => {
-                    self.state().dead.remove(&server);
+                    self.state().dead.remove(&(server, transport));
                     let trouble = [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::NotImp];
                     if !trouble.contains(&answer.metadata.response_code) {
                         return Ok(answer);
                     }
                     last = Ok(answer);
                 }
+                // That this host is short of something says nothing of the server.
+                Ok(Err(error)) if is_own(&error) => {}
                 Ok(Err(_)) | Err(_) => {
-                    self.state().dead.insert(server, Instant::now() + DEAD_FOR);
+                    self.state().dead.insert((server, transport), Instant::now() + DEAD_FOR);
                 }
             }
         }
         last
     }
 
-    fn order(&self) -> Vec<SocketAddr> {
+    fn order(&self, transport: Transport) -> Vec<SocketAddr> {
         let (mut state, now) = (self.state(), Instant::now());
         state.dead.retain(|_, until| *until > now);
         let mut servers = state.servers.clone();
-        servers.sort_by_key(|server| state.dead.contains_key(server));
+        servers.sort_by_key(|server| state.dead.contains_key(&(*server, transport)));
         if servers.len() == 1 {
             // One datagram may be lost.
             servers.push(servers[0]);
@@ -204,6 +243,20 @@ impl Forwarder {
         servers.truncate(ATTEMPTS_MAX);
         servers
     }
+}
+
+impl State {
+    /// Whether `source` may be a server that was asked.
+    fn may_come_from_server(&self, source: IpAddr, from_here: bool) -> bool {
+        let source = source.to_canonical();
+        self.servers.iter().any(|server| server.ip().to_canonical() == source || from_here && is_here(server.ip()))
+    }
+}
+
+/// Whether an error is one of this host, not of the server or the way to it.
+fn is_own(error: &io::Error) -> bool {
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|errno| own.contains(&errno))
 }
 
 async fn ask_one(question: &Message, server: SocketAddr, transport: Transport) -> io::Result<Message> {

@@ -69,7 +69,7 @@ stats! {
     failed,
     /// Of sources that may not ask here.
     refused,
-    /// Beyond what one source may ask.
+    /// Beyond what one source may ask, or what may be under way.
     limited,
     /// No questions, or answers that could not be sent.
     dropped,
@@ -203,8 +203,12 @@ impl Shared {
                 count(&self.stats.forwarded);
                 Some(bytes)
             }
-            Ok(None) | Err(Failed::Silent | Failed::Loop | Failed::Full) => {
+            Ok(None) | Err(Failed::Silent | Failed::Loop) => {
                 count(&self.stats.failed);
+                refusal(question, ResponseCode::ServFail)
+            }
+            Err(Failed::Full) => {
+                count(&self.stats.limited);
                 refusal(question, ResponseCode::ServFail)
             }
             Err(Failed::NoServer) => {

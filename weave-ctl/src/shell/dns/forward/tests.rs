@@ -161,3 +161,45 @@ async fn options_of_a_client_are_not_passed_on() {
     assert_eq!((edns.max_payload(), edns.flags().dnssec_ok), (UDP_MAX, true));
     assert!(passed.metadata.checking_disabled && passed.metadata.recursion_desired);
 }
+
+/// Field report F4: a server on this host that asks this resolver; and another client, which asks the same at that moment.
+#[tokio::test]
+async fn a_loop_ends_soon_and_an_equal_question_does_not() {
+    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let (alive, _) = server(|question| vec![answer(question)]);
+    let other = forwarder(&[alive]);
+    let asked = question("a.example.");
+    let both = tokio::join!(ask(&other, "a.example."), other.ask(&asked, Transport::Udp, here, true));
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+
+    let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let forwarder = forwarder(&[back.local_addr().unwrap()]);
+    let looping = Arc::clone(&forwarder);
+    let server = tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        let mut count = 0;
+        while let Ok(got) = timeout(Duration::from_secs(3), back.recv_from(&mut buffer)).await {
+            let (length, from) = got.unwrap();
+            count += 1;
+            let mut question = Message::from_vec(&buffer[..length]).unwrap();
+            // It is no question of this host, as containers' servers are not: its address says what it is.
+            assert_eq!(looping.ask(&question, Transport::Udp, here, false).await.unwrap_err(), Failed::Loop);
+            question.metadata.message_type = MessageType::Response;
+            question.metadata.response_code = ResponseCode::ServFail;
+            back.send_to(&question.to_vec().unwrap(), from).await.unwrap();
+        }
+        count
+    });
+    let got = ask(&forwarder, "a.example.").await.unwrap();
+    assert_eq!(got.metadata.response_code, ResponseCode::ServFail);
+    assert!(forwarder.state().looped.is_empty());
+    assert_eq!(server.await.unwrap(), 1, "no storm");
+}
+
+#[test]
+fn shortage_here_is_no_fault_of_a_server() {
+    for (errno, own) in [(Errno::MFILE, true), (Errno::NOBUFS, true), (Errno::CONNREFUSED, false)] {
+        assert_eq!(is_own(&errno.into()), own, "{errno}");
+    }
+    assert!(!is_own(&io::ErrorKind::InvalidData.into()));
+}
