@@ -28,7 +28,13 @@ pub const ECHO: Rate = Rate { step_ns: 100_000, burst: 1000 };
 /// Probes that go up to the controller and are no answers: 64 a second, 64 at once.
 pub const CONTACT: Rate = Rate { step_ns: 1_000_000_000 / 64, burst: 64 };
 
+/// Questions for names that the resolver gets from one address of a container: 1,000 a second, 1,000 at once.
+pub const QUESTIONS: Rate = Rate { step_ns: 1_000_000, burst: 1000 };
+
 impl Bucket {
+    /// A full one.
+    pub const FULL: Self = Self { tokens: 0, pad: 0, filled_ns: 0 };
+
     /// The bucket after one token was taken at `now_ns`; `None` when there is none.
     ///
     /// A clock that stood still or went back adds nothing.

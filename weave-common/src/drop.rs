@@ -71,4 +71,6 @@ reasons! {
     ServicePort = 21, "service-port";
     /// Came from a peer with the service address, which means another endpoint on each host.
     ServiceFromUnderlay = 22, "service-from-underlay";
+    /// More questions for names from one address of a container than the resolver gets.
+    QuestionLimit = 23, "question-limit";
 }

@@ -2,7 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::addr::{Ip4, Mac};
+use crate::{
+    addr::{Ip4, Mac},
+    bucket::Bucket,
+};
 
 /// A container on this host. Key: its overlay address ([`Ip4`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -20,6 +23,8 @@ pub struct Endpoint {
     /// When an ICMP "fragmentation needed" was last sent to this address, in nanoseconds of the monotonic clock; zero when
     /// none ever was. Written by the programs, in place; an entry that the controller replaces begins at zero again.
     pub icmp_ns: u64,
+    /// Questions for names that the resolver still gets from this address ([`crate::bucket::QUESTIONS`]). As above.
+    pub questions: Bucket,
 }
 
 /// The container is the host itself: both ends of the veth are in this namespace, and frames are delivered out of its host
@@ -40,7 +45,7 @@ impl Endpoint {
     /// The endpoint behind host interface `ifindex`, whose container's interface has `mac`.
     #[must_use]
     pub const fn new(ifindex: u32, mac: Mac) -> Self {
-        Self { ifindex, mac: mac.0, flags: 0, pad4: [0; 4], icmp_ns: 0 }
+        Self { ifindex, mac: mac.0, flags: 0, pad4: [0; 4], icmp_ns: 0, questions: Bucket::FULL }
     }
 
     /// True when all of these flags are set.
@@ -75,4 +80,4 @@ impl EndpointKey {
     }
 }
 
-const _: () = assert!(size_of::<Endpoint>() == 24);
+const _: () = assert!(size_of::<Endpoint>() == 40);

@@ -185,7 +185,7 @@ pub enum ConfigError {
     #[error("--dns-ttl {0:?} cannot be used: write a number of seconds from 0 to {max}", max = dns::TTL_MAX)]
     DnsTtl(String),
     /// `--dns-upstream` or `--dns-listen`.
-    #[error("{what} {text:?} cannot be used: write an IP address, with or without a port")]
+    #[error("{what} {text:?} cannot be used: write the IP address of one host, with or without a port")]
     DnsAddress {
         /// The flag.
         what: &'static str,

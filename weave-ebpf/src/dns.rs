@@ -185,7 +185,7 @@ mod live {
         counters::Counter,
         dns::{ADDRS_MAX, MESSAGE_MAX},
         drop::DropReason,
-        endpoint::Endpoint,
+        endpoint::{Endpoint, EndpointKey},
         wire::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_LEN, UDP_LEN},
     };
 
@@ -209,7 +209,8 @@ mod live {
     /// Decides what becomes of a packet of a container to the service endpoint.
     ///
     /// # Errors
-    /// [`DropReason::ServicePort`] when it is neither DNS nor echo; [`DropReason::Kernel`] when a helper refuses.
+    /// [`DropReason::ServicePort`] when it is neither DNS nor echo; [`DropReason::QuestionLimit`] when the container asks the
+    /// resolver too much, whose queue is one for all; [`DropReason::Kernel`] when a helper refuses.
     #[inline(always)]
     pub fn to_service(packet: &Packet, ip: &Ipv4, service: &Endpoint, config: &Config) -> Result<Outcome, DropReason> {
         if ip.fragment & FRAGMENT != 0 {
@@ -236,6 +237,9 @@ mod live {
             && let Some(outcome) = answer(packet, config)?
         {
             return Ok(outcome);
+        }
+        if ip.protocol == IPPROTO_UDP && !maps::may_ask(EndpointKey::new(ip.source)) {
+            return Err(DropReason::QuestionLimit);
         }
         let bytes = packet.frame_len();
         packet.deliver(service, ip.source)?;

@@ -92,6 +92,16 @@ pub fn may_answer_too_big(key: EndpointKey) -> bool {
     true
 }
 
+/// True when the resolver may get one more question from the local container with this address; takes it. CPUs that race may
+/// take one twice.
+#[inline(always)]
+pub fn may_ask(key: EndpointKey) -> bool {
+    // SAFETY: as in `may_echo`.
+    ENDPOINTS
+        .get_ptr_mut(key)
+        .is_some_and(|endpoint| unsafe { take(&raw mut (*endpoint).questions, bucket::QUESTIONS) })
+}
+
 /// True when `addr` is one of this host's underlay addresses.
 #[inline(always)]
 pub fn is_local(addr: Ip4) -> bool {

@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use weave_ctl::shell::netns::in_netns;
 
@@ -110,19 +110,6 @@ pub fn kernel_seconds() -> Result<f64> {
 pub fn softirq_seconds() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
     sum(&stat, &[6]).context("/proc/stat has no line of all cores")
-}
-
-/// Seconds that a process has run since its start, all its threads together.
-///
-/// # Errors
-/// When there is no such process.
-pub fn process_seconds(pid: i32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("look at process {pid}"))?;
-    // The name of the program before these fields may hold anything.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: Vec<f64> = fields.skip(11).take(2).flat_map(str::parse).collect();
-    ensure!(ticks.len() == 2, "/proc/{pid}/stat has no times");
-    Ok(ticks.iter().sum::<f64>() / USER_HZ)
 }
 
 fn kernel(stat: &str) -> Option<f64> {

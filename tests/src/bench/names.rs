@@ -29,6 +29,7 @@ use crate::lab::{
     Host, Lab, Plan,
     cmd::{self, run},
     eventually,
+    measure::process_seconds,
 };
 
 /// Start of the names of the hosts.
@@ -233,7 +234,7 @@ fn completed(report: &str) -> Option<f64> {
 impl Subject {
     /// All figures of one round.
     fn figures(&self, questions: &Path, time: Duration) -> Result<Vec<(Cost, f64)>> {
-        let (process, softirq) = (cpu::process_seconds(self.pid)?, cpu::softirq_seconds()?);
+        let (process, softirq) = (process_seconds(self.pid)?, cpu::softirq_seconds()?);
         let count = time.as_millis() / (PAUSE.as_millis() + 1);
         let (answers, latencies) = thread::scope(|scope| {
             let client = scope.spawn(|| self.latencies(usize::try_from(count)?));
@@ -242,7 +243,7 @@ impl Subject {
         });
         let (answers, latencies) = (answers?, latencies?);
         let each = |seconds: f64, of: f64| seconds * 1e6 / of;
-        let process = each(cpu::process_seconds(self.pid)? - process, answers);
+        let process = each(process_seconds(self.pid)? - process, answers);
         let softirq = each(cpu::softirq_seconds()? - softirq, answers);
         let _counting = enable_stats(Stats::RunTime).context("have the kernel count the programs' time")?;
         let before = programs::seconds()?;

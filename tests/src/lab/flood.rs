@@ -8,7 +8,6 @@
 //! Bounds: one thread a flood; it ends with its handle.
 
 use std::{
-    fs,
     net::{Ipv4Addr, UdpSocket},
     sync::{
         Arc,
@@ -18,9 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 
-use super::{Host, traffic::within};
+use super::{Host, measure::process_seconds, traffic::within};
 
 /// The data port.
 pub const DATA_PORT: u16 = 6784;
@@ -142,12 +141,5 @@ impl Flood {
 /// # Errors
 /// When no controller runs.
 pub fn controller_time(host: &Host) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", host.pid()?)).context("read the controller's times")?;
-    // The second field is the program's name in parentheses, and may hold spaces; utime and stime are fields 14 and 15.
-    let after = stat.rsplit_once(')').context("a name in parentheses")?.1;
-    let ticks: Vec<u64> = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-    let [user, kernel] = ticks[..] else { anyhow::bail!("no times in {stat}") };
-    // SAFETY: sysconf takes a number and reads nothing of ours.
-    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Ok(Duration::from_secs_f64((user + kernel) as f64 / a_second as f64))
+    Ok(Duration::from_secs_f64(process_seconds(host.pid()?)?))
 }

@@ -8,8 +8,11 @@
 
 use std::{
     fmt::Display,
+    fs,
     time::{Duration, Instant},
 };
+
+use anyhow::{Context as _, Result, ensure};
 
 use super::eventually;
 
@@ -69,4 +72,20 @@ pub fn time_until(limit: Duration, condition: impl FnMut() -> bool) -> Option<Du
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[(values.len() - 1) / 2]
+}
+
+/// Ticks a second in `/proc/PID/stat`: part of the kernel's ABI, whatever its own clock does.
+const USER_HZ: f64 = 100.0;
+
+/// Seconds that a process has run since its start, all its threads together, in user space and in the kernel.
+///
+/// # Errors
+/// When there is no such process.
+pub fn process_seconds(pid: i32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("look at process {pid}"))?;
+    // The name of the program before these fields may hold anything.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: Vec<f64> = fields.skip(11).take(2).flat_map(str::parse).collect();
+    ensure!(ticks.len() == 2, "/proc/{pid}/stat has no times");
+    Ok(ticks.iter().sum::<f64>() / USER_HZ)
 }

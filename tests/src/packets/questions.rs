@@ -5,7 +5,7 @@
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use weave_common::{counters::Counter, map::PROG_CONTAINER};
+use weave_common::{bucket::QUESTIONS, counters::Counter, map::PROG_CONTAINER};
 
 use super::{Rig, Verdict, service};
 
@@ -98,6 +98,9 @@ pub fn ask(
     }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for n in 0..count {
+        if n % QUESTIONS.burst == 0 {
+            service::refill(&mut rig)?;
+        }
         let (message, plain) = next(&mut random);
         let sent = service::question(&message);
         let ran = rig.run(PROG_CONTAINER, &sent)?;

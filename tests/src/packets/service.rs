@@ -2,6 +2,7 @@
 
 use weave_common::{
     addr::{Ip4, Mac},
+    bucket::QUESTIONS,
     checksum,
     config::Config,
     counters::Counter,
@@ -16,7 +17,7 @@ use weave_ctl::shell::datapath::abi::Abi;
 
 use super::{
     Ran, Rig, Row, Verdict,
-    frames::{self, NEIGHBOUR, NOWHERE, OWN, OWN_IF, REMOTE, SERVICE, Underlay, ipv4},
+    frames::{self, NEIGHBOUR, NOWHERE, OWN, OWN_IF, OWN_SECOND, REMOTE, SERVICE, Underlay, ipv4},
     same,
 };
 
@@ -32,6 +33,7 @@ pub(super) const CASES: &[Row] = &[
     ("service: names up to the longest are found, in any spelling", names),
     ("service: all other questions are left to the resolver", left),
     ("service: nothing is answered while that is off", off),
+    ("service: the resolver gets so many of one container, and others theirs", limited),
     ("service: questions cut off at any length, or changed, break nothing", changed),
 ];
 
@@ -304,6 +306,38 @@ fn off(rig: &mut Rig) -> Result<(), String> {
     passed_on(run(rig, &sent)?, &sent)
 }
 
+/// The container has asked the resolver nothing yet.
+pub(super) fn refill(rig: &mut Rig) -> Result<(), String> {
+    let (addr, own) = frames::endpoints()[0];
+    rig.endpoint(addr, own)
+}
+
+fn limited(rig: &mut Rig) -> Result<(), String> {
+    name(rig, "web.weave.local", 1)?;
+    let sent = question(b"other");
+    let (mut passed, mut refused) = (0, 0);
+    // Time passes meanwhile, so some more than a burst may pass.
+    while refused < 10 && passed < 2 * QUESTIONS.burst {
+        let ran = run(rig, &sent)?;
+        match ran.drops.is_empty() {
+            true => passed += 1,
+            false => {
+                ran.dropped_for(DropReason::QuestionLimit)?;
+                refused += 1;
+            }
+        }
+    }
+    if refused < 10 || passed < QUESTIONS.burst {
+        return Err(format!("{passed} passed, {refused} were refused"));
+    }
+    // Its second address has a bound of its own, and what the kernel answers has none.
+    run(rig, &sent_by(OWN_SECOND, sent.clone()))?.redirected_as(Counter::Local, sent.len())?;
+    let known = question(WEB);
+    run(rig, &known)?.redirected_as(Counter::DnsAnswer, HEAD + WEB.len() + 16)?;
+    refill(rig)?;
+    passed_on(run(rig, &sent)?, &sent)
+}
+
 fn changed(rig: &mut Rig) -> Result<(), String> {
     name(rig, "web.weave.local", 3)?;
     let sent = question(WEB);
@@ -320,7 +354,10 @@ fn changed(rig: &mut Rig) -> Result<(), String> {
     };
     let mut opt = [WEB, OPT].concat();
     opt[11] = 1;
-    for _ in 0..CHANGED {
+    for n in 0..CHANGED {
+        if n % QUESTIONS.burst == 0 {
+            refill(rig)?;
+        }
         let mut message = if random(2) == 0 { WEB.to_vec() } else { opt.clone() };
         for _ in 0..=random(3) {
             let at = random(message.len());

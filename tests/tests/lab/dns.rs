@@ -19,9 +19,9 @@ use weave_tests::lab::{
 };
 
 /// Time within which a change is known to all.
-const KNOWN: Duration = Duration::from_secs(3);
+pub(crate) const KNOWN: Duration = Duration::from_secs(3);
 /// The service address of the default range.
-const SERVICE: &str = "10.47.255.254";
+pub(crate) const SERVICE: &str = "10.47.255.254";
 
 /// What dig prints in a container, also when nothing was found.
 fn dig(container: &str, args: &[&str]) -> String {
@@ -32,12 +32,12 @@ fn dig(container: &str, args: &[&str]) -> String {
 }
 
 /// The addresses of a name, as a container is answered.
-fn found(container: &str, args: &[&str]) -> BTreeSet<String> {
+pub(crate) fn found(container: &str, args: &[&str]) -> BTreeSet<String> {
     let short = [&["+short"], args].concat();
     dig(container, &short).lines().map(str::to_owned).collect()
 }
 
-fn status(container: &str, args: &[&str]) -> String {
+pub(crate) fn status(container: &str, args: &[&str]) -> String {
     let said = dig(container, args);
     let status = said.split("status: ").nth(1).and_then(|rest| rest.split(',').next());
     status.unwrap_or_else(|| panic!("no status in {said}")).to_owned()
@@ -48,14 +48,14 @@ fn set<T: ToString>(addrs: &[T]) -> BTreeSet<String> {
 }
 
 /// Waits until a name has these addresses, asked by a container.
-fn becomes<T: ToString>(container: &str, name: &str, addrs: &[T]) {
+pub(crate) fn becomes<T: ToString>(container: &str, name: &str, addrs: &[T]) {
     let expected = set(addrs);
     let seen = eventually(KNOWN, || found(container, &[name]) == expected);
     assert!(seen, "{name} is {:?} for {container}, and should be {expected:?}", found(container, &[name]));
 }
 
 /// Attaches a container under this name; its address.
-fn attach_as(host: &Host, container: &str, name: &str) -> Ipv4Addr {
+pub(crate) fn attach_as(host: &Host, container: &str, name: &str) -> Ipv4Addr {
     let said = host.weave(&["attach", "--hostname", name, container]).expect("attach");
     said.trim().parse().expect("an address")
 }

@@ -9,6 +9,8 @@ mod claims;
 mod containers;
 mod deploy;
 mod dns;
+mod dns_clients;
+mod dns_trouble;
 mod expose;
 mod gateway;
 mod host;

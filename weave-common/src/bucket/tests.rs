@@ -29,7 +29,7 @@ fn new_bucket_gives_a_burst_and_then_its_rate() {
 
 #[test]
 fn over_a_second_no_more_than_rate_and_burst_are_granted() {
-    for (rate, each) in [(ECHO, 10_000), (CONTACT, 64)] {
+    for (rate, each) in [(ECHO, 10_000), (CONTACT, 64), (QUESTIONS, 1000)] {
         let start = 5_000_000_000;
         let mut bucket = Bucket::default();
         let times = (0..200_000).map(|n| start + n * 5_000);

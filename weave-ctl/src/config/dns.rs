@@ -54,8 +54,11 @@ fn addresses(what: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, Co
     let mut addrs = Vec::new();
     for text in texts {
         let addr = text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|ip| (ip, PORT).into()));
-        let usable =
-            |addr: &SocketAddr| addr.port() != 0 && !addr.ip().is_multicast() && addr.ip() != Ipv4Addr::BROADCAST;
+        // Of a socket on all addresses answers may come from another one than was asked, and then clients drop them.
+        let usable = |addr: &SocketAddr| {
+            let ip = addr.ip();
+            addr.port() != 0 && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST && !ip.is_unspecified()
+        };
         let addr = addr.ok().filter(usable).ok_or_else(|| ConfigError::DnsAddress { what, text: text.clone() })?;
         if !addrs.contains(&addr) {
             addrs.push(addr);

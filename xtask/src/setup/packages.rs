@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::sh;
 
 /// A program and the Debian package that has it.
-pub(super) const TOOLS: [(&str, &str); 18] = [
+pub(super) const TOOLS: [(&str, &str); 20] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ping", "iputils-ping"),
@@ -25,6 +25,8 @@ pub(super) const TOOLS: [(&str, &str); 18] = [
     ("xz", "xz-utils"),
     ("dash", "dash"),
     ("dig", "bind9-dnsutils"),
+    ("kdig", "knot-dnsutils"),
+    ("musl-gcc", "musl-tools"),
     ("systemd-analyze", "systemd"),
 ];
 

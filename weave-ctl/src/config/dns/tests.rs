@@ -21,7 +21,7 @@ fn addresses_have_a_port_or_that_of_dns() {
     let config = read(|flags| flags.dns_upstream = named.to_vec()).unwrap().unwrap();
     let shown: Vec<String> = config.upstream.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["9.9.9.9:53", "10.0.0.1:5353", "[2620:fe::fe]:53"]);
-    for wrong in ["", "example.com", "9.9.9.9:0", "224.0.0.1", "1.2.3"] {
+    for wrong in ["", "example.com", "9.9.9.9:0", "224.0.0.1", "1.2.3", "0.0.0.0", "[::]:53"] {
         let text = read(|flags| flags.dns_listen = vec![wrong.to_owned()]).unwrap_err().to_string();
         assert!(text.starts_with("--dns-listen"), "{text}");
     }

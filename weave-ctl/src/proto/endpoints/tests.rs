@@ -118,6 +118,20 @@ fn the_answer_comes_after_the_interface_and_the_record_before() {
 }
 
 #[test]
+fn every_container_gets_a_way_to_the_service_address() {
+    let mut endpoints = fresh();
+    for (id, last, length, expected) in [("c", 9, 24, None), ("d", 17, 28, Some("10.0.0.254/32"))] {
+        let asked = AddrRequest::Fixed(Ipv4Addr::new(10, 0, 0, last), Some(length));
+        let outputs = attach(&mut endpoints, id, &[asked]);
+        let routes = outputs.iter().find_map(|output| match output {
+            Output::Link(_, LinkOp::Ensure(spec)) => Some(spec.routes.clone()),
+            _ => None,
+        });
+        assert_eq!(routes.unwrap().first().map(ToString::to_string).as_deref(), expected, "{id}");
+    }
+}
+
+#[test]
 fn a_failed_interface_gives_the_address_back() {
     let mut endpoints = fresh();
     let op = op_of(&attach(&mut endpoints, "c", &[]));

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use ipnet::Ipv4Net;
+
 use super::{Before, Endpoints, HOST_WAIT, Kind, Means, Stage, Work, mac_of};
 use crate::proto::{
     command::Answer,
@@ -55,8 +57,13 @@ impl Endpoints {
     pub(super) fn work(&mut self, owner: &str, reservation: Reservation, kind: Kind, waiters: Vec<RequestId>) {
         let Some(attachment) = reservation.attachment.clone() else { return };
         let routes = match attachment.place {
-            Place::Netns(_) => Vec::new(),
             Place::Host { .. } => vec![self.range],
+            // Where no subnet of its own leads there, a container could not ask for names.
+            Place::Netns(_) => {
+                let service = self.allocator.service();
+                let leads = reservation.addrs.iter().any(|addr| addr.contains(&service));
+                if leads { Vec::new() } else { vec![Ipv4Net::from(service)] }
+            }
         };
         let spec = EndpointSpec {
             place: attachment.place.clone(),
@@ -99,7 +106,7 @@ impl Endpoints {
         self.host_since = None;
         let lost =
             held.addrs.iter().find(|net| self.range.contains(&net.addr()) && !self.allocator.owns(ring, net.addr()));
-        if let Some(lost) = lost.map(ipnet::Ipv4Net::addr) {
+        if let Some(lost) = lost.map(Ipv4Net::addr) {
             let text =
                 format!("{lost}, an address of this host's interface, is another peer's by now: the host is hidden");
             self.event(Severity::Warn, text);
@@ -209,7 +216,7 @@ impl Endpoints {
         }
     }
 
-    fn made(&mut self, owner: &str, ifindex: u32, released: Vec<ipnet::Ipv4Net>, waiters: &[RequestId], now: Instant) {
+    fn made(&mut self, owner: &str, ifindex: u32, released: Vec<Ipv4Net>, waiters: &[RequestId], now: Instant) {
         self.stages.insert(owner.to_owned(), Stage::Attached(ifindex));
         self.repairs.over(owner);
         self.freed |= !released.is_empty();

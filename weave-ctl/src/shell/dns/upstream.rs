@@ -22,7 +22,7 @@ const SERVERS_MAX: usize = 8;
 pub(super) struct Own(Vec<SocketAddr>);
 
 impl Own {
-    /// It answers at these addresses; an unspecified one stands for all of this host.
+    /// It answers at these addresses.
     pub(super) fn new(addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
         Self(addrs.into_iter().collect())
     }
@@ -35,11 +35,7 @@ impl Own {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
             addr => addr,
         };
-        self.0.iter().filter(|own| own.port() == server.port()).any(|own| match own.ip() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => asked.is_ipv4() && is_here(asked),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => is_here(asked),
-            own => own.to_canonical() == asked,
-        })
+        self.0.iter().any(|own| own.port() == server.port() && own.ip().to_canonical() == asked)
     }
 }
 
