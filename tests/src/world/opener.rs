@@ -44,9 +44,9 @@ impl Opened {
 }
 
 impl Shared {
-    /// Lets go of what no node holds.
-    pub(super) fn prune(&self) {
-        self.opened().prune();
+    /// Knows nothing any more; what nodes hold stays theirs. So that only that is weighed.
+    pub(super) fn forget(&self) {
+        *self.opened() = Opened::default();
     }
 
     fn opened(&self) -> MutexGuard<'_, Opened> {

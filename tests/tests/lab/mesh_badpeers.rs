@@ -250,7 +250,7 @@ fn nonsense_in_messages_and_channels_is_kept_apart() {
     assert!(said.as_str().is_some_and(|said| !said.is_empty()), "{said}");
     member.record.point.1 = version;
     let own = member.next_record();
-    let future = member.own_entry(Channel::Unknown("future".into()), member.record.point.1 + 1, &words);
+    let future = member.own_entry(Channel::Unknown(Box::new("future".into())), member.record.point.1 + 1, &words);
     member.tell(link, vec![own, future]);
     for n in [1, 2] {
         let carried = || channel(lab.host(n), "future").is_some_and(|c| c["known"] == false && c["entries"] == 1);

@@ -38,9 +38,9 @@ fn what_nobody_holds_is_let_go() {
     let shared = Shared::default();
     let held = shared.open(&raw(1)).unwrap();
     drop(shared.open(&raw(2)).unwrap());
-    shared.prune();
+    shared.opened().prune();
     assert_eq!(shared.opened().entries.len(), 1);
     drop(held);
-    shared.prune();
+    shared.opened().prune();
     assert_eq!(shared.opened().entries.len(), 0);
 }

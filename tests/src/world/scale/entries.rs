@@ -141,12 +141,11 @@ impl Stage<'_> {
         for host in self.world.hosts.values_mut().skip(1) {
             host.node = None;
         }
-        self.world.opener.prune();
+        self.world.opener.forget();
         let before = (self.plan.live)();
         if let Some(host) = self.world.hosts.values_mut().next() {
             host.node = None;
         }
-        self.world.opener.prune();
         before - (self.plan.live)()
     }
 

@@ -232,12 +232,11 @@ impl Stage<'_> {
         for host in self.world.hosts.values_mut().skip(1) {
             host.node = None;
         }
-        self.world.opener.prune();
+        self.world.opener.forget();
         let before = (self.live)();
         if let Some(host) = self.world.hosts.values_mut().next() {
             host.node = None;
         }
-        self.world.opener.prune();
         let node = u64::try_from(before - (self.live)()).unwrap_or(0);
         self.report.memory = Memory { node, resident };
         self.tell("weighed");

@@ -50,8 +50,8 @@ pub enum Channel {
     Claims,
     /// Names of containers: one a name and address, which are the key; the value is the owner.
     Dns,
-    /// Of a later version: carried along, and read by nobody here.
-    Unknown(SmolStr),
+    /// Of a later version: carried along, and read by nobody here. Boxed: every entry has room for it.
+    Unknown(Box<SmolStr>),
 }
 
 impl Channel {
@@ -72,7 +72,7 @@ impl Channel {
 impl From<SmolStr> for Channel {
     fn from(name: SmolStr) -> Self {
         let known = [Self::Peers, Self::Election, Self::Space, Self::Claims, Self::Dns];
-        known.into_iter().find(|channel| channel.name() == name).unwrap_or(Self::Unknown(name))
+        known.into_iter().find(|channel| channel.name() == name).unwrap_or_else(|| Self::Unknown(name.into()))
     }
 }
 
@@ -89,8 +89,8 @@ pub struct EntryKey {
     pub owner: PeerName,
     /// The channel it is in.
     pub channel: Channel,
-    /// Its key there.
-    pub key: SmolStr,
+    /// Its key there: not one byte more, since a hundred thousand are held.
+    pub key: Box<str>,
 }
 
 /// A point in what an owner says: (incarnation, sequence). Each of its entries has one of its own, whatever the channel.
@@ -193,7 +193,7 @@ pub enum Content {
     /// None: the owner deleted the entry.
     Deleted,
     /// A record that cannot be read, and why.
-    Unreadable(String),
+    Unreadable(Box<String>),
 }
 
 impl Entry {
@@ -224,7 +224,7 @@ struct Body {
     #[serde(rename = "c")]
     channel: Channel,
     #[serde(rename = "k", default)]
-    key: SmolStr,
+    key: Box<str>,
     #[serde(rename = "p")]
     point: Point,
     /// Last, so that it is the end of the entry.
@@ -271,7 +271,7 @@ impl Verifier for Verify {
             None => Content::Deleted,
             Some(data) if channel == Channel::Peers => match record(&data) {
                 Ok(record) => Content::Record(Box::new(PeerRecord { name: owner, uid, point, ..record })),
-                Err(error) => Content::Unreadable(error.to_string()),
+                Err(error) => Content::Unreadable(Box::new(error.to_string())),
             },
             Some(value) if !raw.ends_with(&value) => {
                 return Err(WireError::Malformed("an entry whose value is not its end".to_owned()));
@@ -325,7 +325,7 @@ pub fn sign(secret: &SecretKey, key: EntryKey, point: Point, value: Option<&[u8]
 /// What the record of `owner` is filed under.
 #[must_use]
 pub fn record_key(owner: PeerName) -> EntryKey {
-    EntryKey { owner, channel: Channel::Peers, key: SmolStr::default() }
+    EntryKey { owner, channel: Channel::Peers, key: Box::default() }
 }
 
 /// The signed entry of a record.

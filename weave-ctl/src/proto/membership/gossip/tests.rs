@@ -295,7 +295,10 @@ fn deletions_reach_all_and_nothing_comes_back() {
     network.run(10_000);
     assert!(network.agree());
     let keys: Vec<_> = network.peers[3].store.of(name(1)).skip(1).map(|entry| entry.key.key.clone()).collect();
-    assert_eq!(keys, ["10", "11", "12", "13", "14", "15", "16", "17", "18", "19"]);
+    assert_eq!(
+        keys.iter().map(|key| &**key).collect::<Vec<_>>(),
+        ["10", "11", "12", "13", "14", "15", "16", "17", "18", "19"]
+    );
     assert!(network.dropped[3] >= 10, "its readers were told of {}", network.dropped[3]);
 }
 

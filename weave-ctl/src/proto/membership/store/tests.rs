@@ -85,7 +85,7 @@ fn other_entries_follow_the_record_of_their_store() {
     assert_eq!(store.of(name(1)).count(), 3);
     store.offer(other_store(1, 1), false, NOBODY);
     assert_eq!(store.of(name(1)).count(), 1, "the entries of the former store went with it");
-    let gone: Vec<&str> = store.dropped.iter().map(|entry| entry.key.key.as_str()).collect();
+    let gone: Vec<&str> = store.dropped.iter().map(|entry| &*entry.key.key).collect();
     assert_eq!(gone, ["a", "b"], "readers of their channels are told");
 }
 
@@ -161,9 +161,9 @@ fn a_peer_that_was_away_drops_what_was_deleted_meanwhile() {
     assert!(!store.span(&span(0, 4, 8), &named(&[&record, &c])), "a first page");
     assert_eq!(store.of(name(1)).count(), 4);
     assert!(store.span(&span(4, 9, 8), &named(&[&b])));
-    let gone: Vec<&str> = store.dropped.iter().map(|entry| entry.key.key.as_str()).collect();
+    let gone: Vec<&str> = store.dropped.iter().map(|entry| &*entry.key.key).collect();
     assert_eq!(gone, ["a"]);
-    let held: Vec<&str> = store.of(name(1)).skip(1).map(|entry| entry.key.key.as_str()).collect();
+    let held: Vec<&str> = store.of(name(1)).skip(1).map(|entry| &*entry.key.key).collect();
     assert_eq!(held, ["b", "c"]);
 }
 
@@ -224,9 +224,9 @@ fn what_may_be_deleted_is_not_named() {
     let mut store = Store::default();
     let (a, b) = (claim(1, "a", 2), claim(1, "b", 9));
     store.take_all(&[floored(1, 0), Arc::clone(&a), Arc::clone(&b), floored(10, 8)]);
-    let sent: Vec<&str> = store.since(name(1), Point::ZERO).iter().map(|entry| entry.key.key.as_str()).collect();
+    let sent: Vec<&str> = store.since(name(1), Point::ZERO).iter().map(|entry| &*entry.key.key).collect();
     assert_eq!(sent, ["", "b"], "a may have been deleted by now");
     store.span(&span(0, 8, 8), &named(&[&a]));
-    let sent: Vec<&str> = store.since(name(1), Point::ZERO).iter().map(|entry| entry.key.key.as_str()).collect();
+    let sent: Vec<&str> = store.since(name(1), Point::ZERO).iter().map(|entry| &*entry.key.key).collect();
     assert_eq!(sent, ["", "a", "b"], "it was not");
 }

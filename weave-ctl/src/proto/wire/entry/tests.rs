@@ -54,7 +54,7 @@ fn a_record_that_cannot_be_read_is_kept_apart() {
     let long = PeerRecord { addrs: vec![Ipv4Addr::LOCALHOST; ADDRS_MAX + 1], ..record(3, 1, &[]) };
     assert_eq!(
         Verify.open(&raw(&long)).expect("an entry").content,
-        Content::Unreadable("a message beyond the bound on addresses".into())
+        Content::Unreadable(Box::new("a message beyond the bound on addresses".into()))
     );
     assert_eq!(Verify.open(&vec![0; ENTRY_MAX + 1]), Err(WireError::TooLong("an entry")));
 }
@@ -83,7 +83,7 @@ fn keys_and_values_have_bounds() {
     let large = [0; VALUE_MAX + 1];
     assert_eq!(open(under(Channel::Election, String::new()), Some(&large)), Ok(()), "it names all voters");
     assert_eq!(open(under(Channel::Space, String::new()), Some(&large)), Err(WireError::TooLong("a value")));
-    let channel = Channel::Unknown("x".repeat(CHANNEL_MAX + 1).into());
+    let channel = Channel::from(SmolStr::from("x".repeat(CHANNEL_MAX + 1)));
     assert_eq!(open(under(channel, String::new()), None), Err(WireError::TooLong("the name of a channel")));
     // A record has no key and is never deleted: `forget` does that.
     assert!(open(under(Channel::Peers, "k".into()), Some(&[])).is_err());
